@@ -1,0 +1,1 @@
+"""The bundled trainer: timm backbones, pooled features concatenated, one linear layer."""

@@ -1,0 +1,188 @@
+"""What a training run may be told: every field with its default, the champion recipe.
+
+Importing this module loads neither torch nor timm nor numpy: cloudrun validates job files with it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError, model_validator
+from pydantic.functional_validators import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from trainer.backbones import has_weights, is_known, nearest
+from trainer.errors import ConfigError
+from trainer.problems import describe
+
+
+def _no_bool(value: object) -> object:
+    """`lr: true` is a slip, not 1.0. Text such as "3e-4" passes: YAML 1.1 reads it as text."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "Input should be a valid number")
+    return value
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _check_backbone(name: str) -> str:
+    if is_known(name):
+        return name
+    near = nearest(name)
+    raise PydanticCustomError(
+        "unknown_backbone",
+        '"{name}" is not a model that timm has',
+        {
+            "name": name,
+            "hint": f"did you mean {' or '.join(f'`{one}`' for one in near)}?"
+            if near
+            else 'names: `python -c "import timm; print(timm.list_models())"`',
+        },
+    )
+
+
+def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in backbones if backbones.count(name) > 1})
+    if twice:
+        raise PydanticCustomError(
+            "twice",
+            "{names} stands twice; the same features twice teach nothing new",
+            {"names": ", ".join(twice), "hint": "keep one of them"},
+        )
+    return backbones
+
+
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Whole = Annotated[int, Field(strict=True)]
+Backbones = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
+    BeforeValidator(_as_list),
+    Field(min_length=1, max_length=8),
+    AfterValidator(_check_unique),
+]
+
+
+class TrainConfig(BaseModel):
+    """The `train:` section of a job file, or a file of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    backbones: Backbones = ("efficientnet_b3", "resnest50d")
+    """timm names; their pooled features are concatenated."""
+    pretrained: StrictBool | str = True
+    """ImageNet weights: from timm's hub, none, or from a folder of `<timm name>.pth` or `.safetensors`."""
+    image_size: Annotated[Whole, Field(ge=32, le=1024)] = 224
+    """Pixels of the square that the model sees."""
+    epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
+    batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
+    """Images in an optimizer step; what does not fit into memory at once is accumulated."""
+    micro_batch: Literal["auto"] | Annotated[Whole, Field(ge=1, le=65_536)] = "auto"
+    """Images in memory at once; auto: the whole batch, halved whenever memory runs out."""
+    lr: Annotated[Number, Field(gt=0, le=1)] = 3e-4
+    """AdamW's learning rate at the end of the warm-up."""
+    weight_decay: Annotated[Number, Field(ge=0, le=1)] = 1e-2
+    """AdamW's decay of weights; norms and biases are not decayed."""
+    dropout: Annotated[Number, Field(ge=0, le=0.95)] = 0.3
+    """Before the linear layer."""
+    label_smoothing: Annotated[Number, Field(ge=0, le=0.9)] = 0.1
+    warmup_epochs: Annotated[Number, Field(ge=0, le=10_000)] = 5
+    """Epochs of linear warm-up; at most half of the run is warm-up, however short the run."""
+    grad_clip: Annotated[Number, Field(ge=0, le=1000)] = 1.0
+    """Largest norm of the gradient; 0: not clipped."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
+    """Of weights, split, order and augmentation."""
+    val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
+    """Of train, held out by class where there is no val folder."""
+    crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
+    """Smallest area of a random crop, as a fraction of the image's."""
+    rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
+    color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2
+    """Largest relative change of brightness, of contrast and of saturation."""
+    workers: Literal["auto"] | Annotated[Whole, Field(ge=0, le=256)] = "auto"
+    """Processes that load images; auto: one a core, one core left over; 0: none beside the trainer."""
+    checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
+    """last.pt is also saved this often within an epoch."""
+
+    @model_validator(mode="after")
+    def _weights_exist(self) -> TrainConfig:
+        without = [name for name in self.backbones if not has_weights(name)]
+        if self.pretrained is True and without:
+            raise PydanticCustomError(
+                "no_weights",
+                "timm has no pretrained weights for {names}",
+                {"names": ", ".join(without), "hint": "set `pretrained: false`, or take another backbone"},
+            )
+        if self.pretrained == "":
+            raise PydanticCustomError(
+                "empty_folder",
+                "`pretrained` is an empty text",
+                {"hint": "write true, false, or a folder of weights"},
+            )
+        return self
+
+
+# Key, sensible range, what goes wrong below, what goes wrong above.
+_KNOBS: tuple[tuple[str, float, float, str, str], ...] = (
+    ("lr", 1e-5, 1e-2, "it learns too slowly to finish", "the loss diverges; start at 3e-4"),
+    ("weight_decay", 1e-4, 1e-2, "nothing holds back overfitting", "the weights shrink faster than they learn"),
+    ("dropout", 0.2, 0.5, "the head overfits small data sets", "too few features are left to learn from"),
+    ("label_smoothing", 0.05, 0.2, "the model grows overconfident", "the classes blur into each other"),
+    ("batch_size", 16, 256, "gradients and batch norm get noisy", "few steps an epoch, and a higher lr is needed"),
+)
+
+
+def knob_warnings(config: TrainConfig) -> list[str]:
+    """A line for each knob outside its sensible range: value, range, and what goes wrong out there."""
+    lines = []
+    for key, low, high, below, above in _KNOBS:
+        value = getattr(config, key)
+        if value != "auto" and not low <= value <= high:
+            trouble = below if value < low else above
+            lines.append(f"`{key}` is {value:g}, outside the sensible {low:g} to {high:g}: {trouble}")
+    if config.warmup_epochs > config.epochs / 2:
+        lines.append(
+            f"`warmup_epochs` is {config.warmup_epochs:g} of {config.epochs} epochs: "
+            f"the warm-up is cut to half of the run, {config.epochs / 2:g}"
+        )
+    return lines
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read `path`: the train section itself, or a job file, of which only `train:` is read.
+
+    Raises ConfigError naming the first problem.
+    """
+    tree = _read_tree(path)
+    is_job = isinstance(tree.get("train"), dict) or ("train" in tree and tree["train"] is None)
+    section: dict[str, Any] = (tree["train"] or {}) if is_job else tree
+    try:
+        return TrainConfig.model_validate(section)
+    except ValidationError as err:
+        problems = describe(err, TrainConfig, "train" if is_job else "")
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ConfigError(f"{path}: {problems[0].message}{more}", hint=problems[0].hint) from None
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {path}", hint="`--config` takes a YAML file") from None
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path} cannot be read: {err}", hint="it has to be a UTF-8 text file") from None
+    except yaml.YAMLError as err:
+        raise ConfigError(
+            f"{path} is not valid YAML: {' '.join(str(err).split())}", hint="check indentation, colons and quotes"
+        ) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} is not a mapping of keys", hint="for example `epochs: 30`")
+    return {str(key): value for key, value in tree.items()}
