@@ -1,0 +1,45 @@
+# `make demo` and `make test` set themselves up: git, make and Python 3.11 or newer are enough.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+SYNC := $(UV) sync --quiet --frozen --extra trainer --extra slurm
+RUN := .venv/bin/python -m
+
+.PHONY: demo test check format test-sky bench requirements clean
+
+demo: .venv/ready
+	.venv/bin/cloudrun launch --yes --infra local jobs/demo.yaml
+
+test: .venv/ready
+	$(RUN) pytest -m "not sky and not slow"
+
+# Longer tests: kills at many instants, real photographs.
+test-slow: .venv/ready
+	$(RUN) pytest -m "slow and not sky" --timeout 900
+
+# SkyPilot itself, on a Slurm cluster that the tests start on this machine (Debian, root).
+test-sky: .venv/ready
+	$(RUN) pytest -m sky --timeout 900 tests/sky
+
+check: .venv/ready
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	.venv/bin/lint-imports
+
+format: .venv/ready
+	$(RUN) ruff format .
+	$(RUN) ruff check --fix .
+
+# The versions that a rented machine installs are those of uv.lock.
+requirements: .venv/ready
+	@$(UV) export --quiet --frozen --only-group machine --no-hashes --no-emit-project --no-header --no-annotate \
+	  | grep -E '^(numpy|pillow|pydantic|pyyaml|timm|torch|torchvision)==' > trainer/requirements.txt
+
+.venv/ready: pyproject.toml uv.lock
+	@command -v uv >/dev/null || test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+	$(SYNC)
+	@touch $@
+
+clean:
+	rm -rf .venv .uv runs .pytest_cache .mypy_cache .ruff_cache
