@@ -87,7 +87,7 @@ def _draw(path: Path, seed: int) -> bytes:
 def _list_split(folder: Path, classes: tuple[str, ...], *, may_be_flat: bool) -> tuple[LabelledFile, ...]:
     found = _subfolders(folder)
     if may_be_flat and not found:
-        images = tuple((path, UNLABELLED) for path in _images(folder))
+        images = tuple((path, UNLABELLED) for path in list_images(folder))
         if not images:
             raise FolderProblem(f"{folder} has no images", hint="add images, or remove the folder")
         return images
@@ -101,7 +101,7 @@ def _list_split(folder: Path, classes: tuple[str, ...], *, may_be_flat: bool) ->
         (path, label)
         for label, name in enumerate(classes)
         if (folder / name).is_dir()
-        for path in _images(folder / name)
+        for path in list_images(folder / name)
     )
     if not files:
         raise FolderProblem(f"{folder} has no images in class folders", hint="add images, or remove the folder")
@@ -111,7 +111,7 @@ def _list_split(folder: Path, classes: tuple[str, ...], *, may_be_flat: bool) ->
 def _labelled(folder: Path, classes: tuple[str, ...]) -> tuple[LabelledFile, ...]:
     files: list[LabelledFile] = []
     for label, name in enumerate(classes):
-        images = _images(folder / name)
+        images = list_images(folder / name)
         if not images:
             raise FolderProblem(
                 f"the class folder {folder / name} has no images", hint="add images to it, or remove the folder"
@@ -124,7 +124,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
 
 
-def _images(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """Image files anywhere under `folder`, sorted by path."""
     found: list[Path] = []
     for parent, _, names in os.walk(folder, followlinks=True):

@@ -1,0 +1,135 @@
+"""`python -m trainer COMMAND`: parse, call one function, render. The one error boundary."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trainer.config import TrainConfig, knob_warnings, load_config
+from trainer.errors import DONE, FAILED, StoppedEarly, TrainerError
+from trainer.leaves import write_leaves
+from trainer.progress import Progress, answer, fail
+from trainer.stop import StopFlag
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code: 0 done, 1 failed, 2 bad usage or config, 75 stopped early with a complete checkpoint."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except StoppedEarly as stopped:
+        Progress().say(stopped.message)
+        return stopped.exit_code
+    except TrainerError as err:
+        fail(err.message, err.hint)
+        return err.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Train timm backbones on a folder of images. Works without cloudrun.",
+        epilog="exit codes: 0 done, 1 failed, 2 bad usage or config, 75 stopped early with a complete checkpoint",
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text)
+        one.set_defaults(command=command)
+        return one
+
+    one = add("train", _train, "train, or go on where the same command stopped")
+    _add_paths(one, config=True, data=True)
+    one.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and predictions")
+    one = add("predict", _predict, "name the class of each image of a folder")
+    one.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt")
+    _add_paths(one, config=False, data=True)
+    one.add_argument("--out", type=Path, required=True, help="the CSV file to write")
+    one.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    one = add("overfit", _overfit, "learn one batch by heart: finds a broken model or labels in a minute")
+    _add_paths(one, config=True, data=True)
+    one.add_argument("--steps", type=int, default=200)
+    one = add("bench", _bench, "images per second of the loader, of the model, and of both together")
+    _add_paths(one, config=True, data=False)
+    one.add_argument("--data", type=Path, help="folder of images; left out: drawn leaves")
+    one.add_argument("--steps", type=int, default=10, help="steps to measure")
+    one = add("leaves", _leaves, "draw a small synthetic data set")
+    one.add_argument("--out", type=Path, required=True, help="folder to fill")
+    one.add_argument("--train", type=int, default=160, help="images")
+    one.add_argument("--val", type=int, default=40, help="images")
+    one.add_argument("--test", type=int, default=40, help="images")
+    one.add_argument("--size", type=int, default=96, help="pixels")
+    one.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _add_paths(parser: argparse.ArgumentParser, *, config: bool, data: bool) -> None:
+    if config:
+        parser.add_argument("--config", type=Path, required=True, help="YAML: a train section, or a job file")
+    if data:
+        parser.add_argument("--data", type=Path, required=True, help="folder of images")
+
+
+def _config(path: Path, progress: Progress) -> TrainConfig:
+    config = load_config(path)
+    for warning in knob_warnings(config):
+        progress.say(f"warning: {warning}")
+    return config
+
+
+# torch takes seconds to import: each command imports what it needs, after its arguments are checked.
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    stop = StopFlag()
+    stop.listen()
+    progress = Progress(out=arguments.out)
+    config = _config(arguments.config, progress)
+    from trainer.engine import train
+
+    train(config, data=arguments.data, out=arguments.out, stop=stop, progress=progress)
+    return DONE
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from trainer.predict import predict
+
+    predict(arguments.checkpoint, data=arguments.data, out=arguments.out, device=arguments.device)
+    answer(str(arguments.out))
+    return DONE
+
+
+def _overfit(arguments: argparse.Namespace) -> int:
+    progress = Progress()
+    config = _config(arguments.config, progress)
+    from trainer.overfit import overfit
+
+    is_learned = overfit(config, data=arguments.data, steps=arguments.steps, say=progress.say)
+    return DONE if is_learned else FAILED
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    progress = Progress()
+    config = _config(arguments.config, progress)
+    from trainer.bench import bench
+
+    answer(json.dumps(bench(config, data=arguments.data, steps=arguments.steps, say=progress.say)))
+    return DONE
+
+
+def _leaves(arguments: argparse.Namespace) -> int:
+    write_leaves(
+        arguments.out,
+        train=arguments.train,
+        val=arguments.val,
+        test=arguments.test,
+        size=arguments.size,
+        seed=arguments.seed,
+    )
+    answer(str(arguments.out))
+    return DONE

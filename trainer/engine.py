@@ -1,0 +1,284 @@
+"""Training from the first step to the summary: the only module that knows the order of things."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import checkpoint
+from trainer.checkpoint import State
+from trainer.config import TrainConfig
+from trainer.errors import StoppedEarly, TrainerError
+from trainer.loader import mix
+from trainer.metrics import MetricsLog
+from trainer.optim import lr_at
+from trainer.progress import Progress, duration
+from trainer.scores import evaluate
+from trainer.session import Session, Tally, open_session
+from trainer.step import FirstBadStep, train_step
+from trainer.stop import StopFlag
+from trainer.summary import finish_run
+
+
+@dataclass
+class Position:
+    """How far a run has come: `step` of `epoch` (from 1) are done."""
+
+    epoch: int = 1
+    step: int = 0
+
+
+@dataclass
+class Best:
+    """Of the epochs so far: highest accuracy on val, then the lowest loss."""
+
+    epoch: int = 0
+    accuracy: float = -1.0
+    loss: float = float("inf")
+
+    def is_beaten_by(self, accuracy: float, loss: float) -> bool:
+        return (accuracy, -loss) > (self.accuracy, -self.loss)
+
+
+@dataclass
+class Run:
+    """Everything that changes while a run goes on."""
+
+    session: Session
+    out: Path
+    metrics: MetricsLog
+    position: Position
+    tally: Tally
+    best: Best
+    bad: FirstBadStep
+    trained_s: float
+    trained_images: int
+    saved_at: float
+
+    @property
+    def best_path(self) -> Path:
+        return self.out / "checkpoints" / "best.pt"
+
+    @property
+    def last_path(self) -> Path:
+        return self.out / "checkpoints" / "last.pt"
+
+
+def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progress: Progress) -> dict[str, Any]:
+    """Train from the checkpoint in `out`, or from scratch where there is none; the content of summary.json.
+
+    Raises StoppedEarly after a signal, with a complete checkpoint in `out`; TrainerError where the
+    data, the config or the loss ends the run.
+    """
+    started_at = time.monotonic()
+    run = _open_run(config, data=data, out=out, progress=progress)
+    session = run.session
+    try:
+        while run.position.epoch <= config.epochs:
+            _train_epoch(run, stop=stop, progress=progress, started_at=started_at)
+            _validate(run, stop=stop, progress=progress)
+            _save(run)
+    except StoppedEarly as stopped:
+        run.bad.raise_if_any()
+        _save(run)
+        _finish(run, stop=None)
+        epoch, step = run.position.epoch, run.position.step
+        raise StoppedEarly(
+            f"{stopped.message} in epoch {epoch}/{config.epochs} after step {step}/{session.steps_per_epoch}; "
+            f"{run.last_path} is complete",
+            hint=stopped.hint,
+        ) from None
+    summary = _finish(run, stop=stop)
+    score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
+    progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{score}")
+    return summary
+
+
+def _open_run(config: TrainConfig, *, data: Path, out: Path, progress: Progress) -> Run:
+    last_path = out / "checkpoints" / "last.pt"
+    saved = checkpoint.load(last_path) if last_path.exists() else None
+    if saved is not None:
+        checkpoint.check_config(saved["config"], config, last_path)
+    session = open_session(config, data, batch_size=saved["batch_size"] if saved else None)
+    for line in session.describe():
+        progress.say(line)
+    out.mkdir(parents=True, exist_ok=True)
+    bad = FirstBadStep(session.device.torch_device)
+    now = time.monotonic()
+    if saved is None:
+        metrics = MetricsLog(out / "metrics.jsonl")
+        return Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now)
+    run = _restore(saved, session, out, bad)
+    progress.say(f"resumed from {last_path}: epoch {run.position.epoch}, step {run.position.step} done")
+    return run
+
+
+def _restore(saved: State, session: Session, out: Path, bad: FirstBadStep) -> Run:
+    if saved["data_digest"] != session.data_digest:
+        raise TrainerError(
+            f"the images are not those that {out} was trained on",
+            hint="restore the data folder, or name another `--out` folder",
+        )
+    session.model.load_state_dict(saved["model"])
+    session.optimizer.load_state_dict(saved["optimizer"])
+    session.scaler.load_state_dict(saved["scaler"])
+    run = Run(
+        session=session,
+        out=out,
+        metrics=MetricsLog(out / "metrics.jsonl", saved["metrics"]),
+        position=Position(saved["epoch"], saved["step"]),
+        tally=session.new_tally(**saved["tally"]),
+        best=Best(**saved["best"]),
+        bad=bad,
+        trained_s=saved["trained_s"],
+        trained_images=saved["trained_images"],
+        saved_at=time.monotonic(),
+    )
+    if run.best.epoch and not run.best_path.exists():
+        raise TrainerError(
+            f"{run.best_path} is gone, and {run.last_path} goes on from it",
+            hint=f"restore it, or remove {run.best_path.parent} to start afresh",
+        )
+    return run
+
+
+def _save(run: Run) -> None:
+    session, tally = run.session, run.tally
+    state: State = {
+        "config": session.config.model_dump(mode="json"),
+        "classes": list(session.dataset.classes),
+        "epoch": run.position.epoch,
+        "step": run.position.step,
+        "model": session.model.state_dict(),
+        "optimizer": session.optimizer.state_dict(),
+        "scaler": session.scaler.state_dict(),
+        "batch_size": session.batch_size,
+        "data_digest": session.data_digest,
+        "tally": tally.as_plain(),
+        "best": vars(run.best),
+        "metrics": run.metrics.text,
+        "trained_s": run.trained_s,
+        "trained_images": run.trained_images,
+    }
+    checkpoint.save(state, run.last_path)
+    run.saved_at = time.monotonic()
+
+
+def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
+    """The steps of the epoch that are not done yet."""
+    session, config, position = run.session, run.session.config, run.position
+    if position.step >= session.steps_per_epoch:
+        return
+    session.model.train()
+    stop.raise_if_set()
+    step_started_at = time.monotonic()
+    for batch in session.train_loader.epoch(position.epoch, start=position.step):
+        total_step = (position.epoch - 1) * session.steps_per_epoch + position.step
+        lr = lr_at(total_step, session.schedule)
+        for group in session.optimizer.param_groups:
+            group["lr"] = lr
+        torch.manual_seed(mix(config.seed, total_step))  # dropout is a function of the step: resuming repeats it
+        result = train_step(session, batch, say=progress.say)
+        run.bad.note(total_step + 1, result)
+        run.tally.add(result, images=len(batch.labels))
+        position.step += 1
+        now = time.monotonic()
+        if run.trained_images == 0:
+            progress.say(f"first step after {now - started_at:.1f} s")
+        run.tally.seconds += now - step_started_at
+        run.trained_s += now - step_started_at
+        run.trained_images += len(batch.labels)
+        if progress.is_due():
+            _show(run, progress)
+        if position.step < session.steps_per_epoch:
+            stop.raise_if_set()
+            if now - run.saved_at >= config.checkpoint_minutes * 60:
+                run.bad.raise_if_any()
+                _save(run)
+        step_started_at = time.monotonic()
+    run.bad.raise_if_any()
+
+
+def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
+    """Write the epoch's two rows, keep the best model, and move on to the next epoch."""
+    session, position, tally = run.session, run.position, run.tally
+    began = time.monotonic()
+    scores = evaluate(session.model, session.val_loader(), session.device, stop=stop)
+    val_images_per_s = len(scores.labels) / (time.monotonic() - began)
+    step = position.epoch * session.steps_per_epoch
+    lr = lr_at(step - 1, session.schedule)
+    train_loss, train_accuracy = tally.loss(), tally.accuracy()
+    run.metrics.append(
+        "train", epoch=position.epoch, step=step, loss=train_loss, accuracy=train_accuracy, lr=lr,
+        images_per_s=tally.images_per_s(),
+    )  # fmt: skip
+    run.metrics.append(
+        "val", epoch=position.epoch, step=step, loss=scores.loss, accuracy=scores.accuracy, lr=lr,
+        images_per_s=val_images_per_s,
+    )  # fmt: skip
+    is_best = run.best.is_beaten_by(scores.accuracy, scores.loss)
+    if is_best:
+        run.best = Best(position.epoch, scores.accuracy, scores.loss)
+        _save_best(run)
+    eta_s = _seconds_left(run)
+    progress.say(
+        f"epoch {position.epoch}/{session.config.epochs}: train loss {train_loss:.4f}, accuracy "
+        f"{train_accuracy:.4f}; val loss {scores.loss:.4f}, accuracy {scores.accuracy:.4f}"
+        f"{' (best)' if is_best else ''}; lr {lr:.2e}, {tally.images_per_s():.0f} images/s, {duration(eta_s)} left"
+    )
+    run.position, run.tally = Position(position.epoch + 1, 0), session.new_tally()
+
+
+def _save_best(run: Run) -> None:
+    session = run.session
+    state: State = {
+        "config": session.config.model_dump(mode="json"),
+        "classes": list(session.dataset.classes),
+        "epoch": run.position.epoch,
+        "step": run.position.step,
+        "val_accuracy": run.best.accuracy,
+        "val_loss": run.best.loss,
+        "model": session.model.state_dict(),
+    }
+    checkpoint.save(state, run.best_path)
+
+
+def _show(run: Run, progress: Progress) -> None:
+    session = run.session
+    progress.show(
+        epoch=run.position.epoch,
+        epochs=session.config.epochs,
+        step=run.position.step,
+        steps=session.steps_per_epoch,
+        loss=run.tally.loss(),
+        images_per_s=run.tally.images_per_s(),
+        eta_s=_seconds_left(run),
+    )
+
+
+def _seconds_left(run: Run) -> float:
+    """By the speed so far; validation counts as training that is three times as fast."""
+    session = run.session
+    if not run.trained_images:
+        return 0.0
+    train_count, val_count = len(session.train_files), len(session.val_files)
+    epochs_left = session.config.epochs - run.position.epoch + 1 - run.position.step / session.steps_per_epoch
+    return epochs_left * (train_count + val_count / 3) * run.trained_s / run.trained_images
+
+
+def _finish(run: Run, *, stop: StopFlag | None) -> dict[str, Any]:
+    """Score the best model on test and write the summary; without `stop` the run was stopped, and is not scored."""
+    return finish_run(
+        run.session,
+        out=run.out,
+        best_path=run.best_path,
+        best_epoch=run.best.epoch,
+        best_accuracy=run.best.accuracy,
+        train_seconds=run.trained_s,
+        images_per_s=run.trained_images / run.trained_s if run.trained_s else 0.0,
+        stop=stop,
+    )

@@ -1,0 +1,190 @@
+"""Files -> batches. Order and augmentation are pure functions of (seed, epoch, sample), never of the workers."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from trainer.augment import transform_seeded
+from trainer.folders import FolderProblem, LabelledFile
+
+
+class Batch(NamedTuple):
+    """uint8 images (B, 3, S, S) and the classes' indices (B,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """Crosses from a worker in place of an image: torch would garble an exception with two arguments."""
+
+    path: Path
+    reason: str
+
+
+_Sample = tuple[Tensor, int] | _Broken
+_Key = tuple[int, int]  # epoch, index of the file
+
+
+class ImageFiles(Dataset[_Sample]):
+    """Images by (epoch, index), transformed from a seed that only these and `seed` determine."""
+
+    def __init__(self, files: Sequence[LabelledFile], transform: v2.Transform, *, seed: int) -> None:
+        self._files, self._transform, self._seed = files, transform, seed
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, key: _Key) -> _Sample:
+        epoch, index = key
+        path, label = self._files[index]
+        try:
+            image = read_image(path)
+        except FolderProblem as err:
+            return _Broken(path, err.message)
+        return transform_seeded(self._transform, image, mix(self._seed, epoch, index)), label
+
+
+class EpochBatches:
+    """The keys of the batches of one epoch from a step on: set `epoch` and `start`, then iterate."""
+
+    def __init__(self, count: int, batch_size: int, *, seed: int | None) -> None:
+        """`seed`: None keeps the order of the files."""
+        self._count, self._seed = count, seed
+        self.batch_size = batch_size
+        self.epoch, self.start = 0, 0
+
+    def __len__(self) -> int:
+        return len(even_sizes(self._count, self.batch_size))
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        order = list(range(self._count))
+        if self._seed is not None:
+            dice = torch.Generator().manual_seed(mix(self._seed, self.epoch, -1))
+            order = torch.randperm(self._count, generator=dice).tolist()
+        place = 0
+        for step, size in enumerate(even_sizes(self._count, self.batch_size)):
+            if step >= self.start:
+                yield [(self.epoch, index) for index in order[place : place + size]]
+            place += size
+
+
+class Loader:
+    """Batches of `files`; `workers` processes decode ahead, 0 decodes in this one."""
+
+    def __init__(
+        self,
+        files: Sequence[LabelledFile],
+        transform: v2.Transform,
+        *,
+        batch_size: int,
+        seed: int | None,
+        workers: int,
+        pin_memory: bool = False,
+    ) -> None:
+        """`seed`: None keeps the order of the files."""
+        self._batches = EpochBatches(len(files), batch_size, seed=seed)
+        self._torch_loader: DataLoader[_Sample] = DataLoader(
+            ImageFiles(files, transform, seed=seed or 0),
+            batch_sampler=self._batches,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_leave_signals_to_parent,
+            generator=torch.Generator().manual_seed(0),  # or it would draw from the model's RNG
+        )
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return len(self._batches)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """The epoch's batches from step `start` on. Raises FolderProblem naming an unreadable image."""
+        self._batches.epoch, self._batches.start = epoch, start
+        for batch in self._torch_loader:
+            if isinstance(batch, _Broken):
+                raise unreadable(batch.path, batch.reason)
+            yield batch
+
+
+def even_sizes(count: int, batch_size: int) -> list[int]:
+    """Sizes of the batches that hold `count` images once: as even as can be, so that none is tiny.
+
+    At most `batch_size`, but never 1 (batch norm needs two) unless `count` is 1.
+    """
+    steps = max(1, min(-(-count // batch_size), count // 2))
+    return [count // steps + (step < count % steps) for step in range(steps)]
+
+
+def mix(*numbers: int) -> int:
+    """A 63-bit seed from several numbers."""
+    text = ",".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def read_image(path: Path) -> Image.Image:
+    """RGB, upright as its EXIF says. Raises FolderProblem with the reason it cannot be read."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # palettes with transparency, odd EXIF: the pixels are fine
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError:
+        raise unreadable(path, "it is no image of a known format") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
+        raise unreadable(path, str(err)) from None
+
+
+def check_headers(files: Sequence[LabelledFile]) -> None:
+    """Open every file, without decoding: finds at the start what would end an epoch, or the last minute."""
+
+    def problem(path: Path) -> str | None:
+        try:
+            with warnings.catch_warnings(), Image.open(path):
+                return None
+        except UnidentifiedImageError:
+            return "it is no image of a known format"
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+            return str(err)
+
+    with ThreadPoolExecutor(8) as pool:
+        for (path, _), reason in zip(files, pool.map(problem, [path for path, _ in files]), strict=True):
+            if reason is not None:
+                raise unreadable(path, reason)
+
+
+def unreadable(path: Path, reason: str) -> FolderProblem:
+    return FolderProblem(
+        f"{path} cannot be read as an image: {reason}", hint="mend it, or move it out of the data folder"
+    )
+
+
+def _collate(samples: list[_Sample]) -> Batch | _Broken:
+    images, labels = [], []
+    for sample in samples:
+        if isinstance(sample, _Broken):
+            return sample
+        images.append(sample[0])
+        labels.append(sample[1])
+    return Batch(torch.stack(images), torch.tensor(labels))
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """Signals reach the whole process group; the trainer still needs its loaders to finish the step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,44 @@
+"""metrics.jsonl: a JSON object a line, and nothing in it that a resumed run would write twice."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trainer.atomic import replacing
+
+
+class MetricsLog:
+    """Appends rows to `path`. `text` is all of it: a checkpoint keeps it, and resuming restores it."""
+
+    def __init__(self, path: Path, text: str = "") -> None:
+        """Start `path` with `text`, whatever it held: rows after the checkpoint come again."""
+        self._path = path
+        self.text = text
+        with replacing(path) as file:
+            file.write(text.encode())
+
+    def append(
+        self, kind: str, *, epoch: int, step: int, loss: float, accuracy: float, lr: float, images_per_s: float
+    ) -> None:
+        """`kind`: train or val; `epoch` counts from 1, `step` the optimizer steps so far."""
+        row = {
+            "kind": kind,
+            "epoch": epoch,
+            "step": step,
+            "loss": loss,
+            "accuracy": accuracy,
+            "lr": lr,
+            "images_per_s": round(images_per_s, 2),
+            "time": now_utc(),
+        }
+        line = json.dumps(row) + "\n"
+        self.text += line
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+def now_utc() -> str:
+    """ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,98 @@
+"""What a run says while it runs: a bar on a terminal, plain lines elsewhere, and progress.json for programs.
+
+The only place of the trainer that writes to stderr and stdout.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from trainer.atomic import write_json
+from trainer.metrics import now_utc
+
+_FILE_EVERY_S = 1.0
+_BAR_EVERY_S = 0.2
+_LINE_EVERY_S = 10.0
+_BAR_WIDTH = 24
+_WIPE = "\r\x1b[K"
+
+
+class Progress:
+    """Reports of one run to `stream`, and to `out`/progress.json where there is an `out`."""
+
+    def __init__(self, *, out: Path | None = None, stream: TextIO | None = None) -> None:
+        self._out, self._stream = out, stream or sys.stderr
+        self._has_bar = self._stream.isatty()
+        self._bar_shown = False
+        self._file_at = self._shown_at = -1e9
+
+    def say(self, line: str) -> None:
+        """A line of its own, after what stands in the bar's line is wiped."""
+        self._stream.write(f"{_WIPE if self._bar_shown else ''}{line}\n")
+        self._stream.flush()
+        self._bar_shown = False
+        self._shown_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether `show` would do anything: asking for the loss waits for the GPU."""
+        now = time.monotonic()
+        return now - self._file_at >= _FILE_EVERY_S or now - self._shown_at >= self._show_every_s
+
+    def show(
+        self, *, epoch: int, epochs: int, step: int, steps: int, loss: float, images_per_s: float, eta_s: float
+    ) -> None:
+        """Within an epoch: `step` of `steps` are done. `eta_s`: to the end of the last epoch."""
+        now = time.monotonic()
+        if now - self._file_at >= _FILE_EVERY_S:
+            self._file_at = now
+            self._write_file(
+                epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss, images_per_s=images_per_s, eta_s=eta_s
+            )
+        if now - self._shown_at < self._show_every_s:
+            return
+        numbers = f"loss {loss:.4f}, {images_per_s:.0f} images/s, {duration(eta_s)} left"
+        if self._has_bar:
+            full = round(_BAR_WIDTH * step / steps)
+            bar = "█" * full + "░" * (_BAR_WIDTH - full)
+            self._stream.write(f"{_WIPE}epoch {epoch}/{epochs} {bar} {step}/{steps}  {numbers}")
+            self._stream.flush()
+            self._bar_shown, self._shown_at = True, now
+        else:
+            self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {numbers}")
+
+    def finish(self, *, epoch: int, epochs: int, step: int, steps: int, loss: float, images_per_s: float) -> None:
+        """The last word in progress.json."""
+        self._write_file(
+            epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss, images_per_s=images_per_s, eta_s=0.0
+        )
+
+    @property
+    def _show_every_s(self) -> float:
+        return _BAR_EVERY_S if self._has_bar else _LINE_EVERY_S
+
+    def _write_file(self, **numbers: float) -> None:
+        if self._out is not None:
+            rounded = {key: value if isinstance(value, int) else round(value, 4) for key, value in numbers.items()}
+            write_json(self._out / "progress.json", {**rounded, "time": now_utc()}, durable=False)
+
+
+def duration(seconds: float) -> str:
+    """`0:07`, `12:34`, `1:02:03`"""
+    whole = max(0, round(seconds))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def answer(line: str) -> None:
+    """The command's answer, on stdout."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def fail(message: str, hint: str) -> None:
+    """An error as every command of the project shows it."""
+    sys.stderr.write(f"error: {message}\n\nhint: {hint}\n")
+    sys.stderr.flush()

@@ -1,0 +1,191 @@
+"""Data, model and optimizer of one run, put together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trainer.augment import evaluation_transform, training_transform
+from trainer.config import TrainConfig
+from trainer.device import Device, choose_device, cores, tune_for_cpu, worker_count
+from trainer.folders import Dataset, LabelledFile, hold_out, list_dataset
+from trainer.loader import Loader, check_headers, mix
+from trainer.model import Ensemble, build_model
+from trainer.optim import Schedule, make_optimizer, schedule_of
+
+if TYPE_CHECKING:
+    from trainer.step import StepResult
+
+_AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
+
+
+@dataclass
+class Tally:
+    """Sums over an epoch's images so far; loss and count stay on the device until they are asked for."""
+
+    loss_sum: Tensor
+    correct: Tensor
+    images: int = 0
+    seconds: float = 0.0
+
+    def add(self, result: StepResult, *, images: int) -> None:
+        self.loss_sum += result.loss_sum
+        self.correct += result.correct
+        self.images += images
+
+    def loss(self) -> float:
+        return float(self.loss_sum.item()) / max(1, self.images)
+
+    def accuracy(self) -> float:
+        return float(self.correct.item()) / max(1, self.images)
+
+    def images_per_s(self) -> float:
+        return self.images / self.seconds if self.seconds else 0.0
+
+    def as_plain(self) -> dict[str, float]:
+        return {
+            "loss_sum": float(self.loss_sum.item()),
+            "correct": int(self.correct.item()),
+            "images": self.images,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass
+class Session:
+    """What a run trains with; `micro_batch` shrinks where memory runs out."""
+
+    config: TrainConfig
+    device: Device
+    dataset: Dataset
+    train_files: list[LabelledFile]
+    val_files: list[LabelledFile]
+    data_digest: str
+    model: Ensemble
+    optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    train_loader: Loader
+    schedule: Schedule
+    batch_size: int
+    micro_batch: int
+    workers: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train_loader)
+
+    def new_tally(self, *, loss_sum: float = 0.0, correct: int = 0, images: int = 0, seconds: float = 0.0) -> Tally:
+        place = self.device.torch_device
+        # float64, so that a sum that went through a checkpoint is the sum that did not.
+        return Tally(
+            torch.tensor(loss_sum, dtype=torch.float64, device=place),
+            torch.tensor(correct, device=place),
+            images,
+            seconds,
+        )
+
+    def val_loader(self) -> Loader:
+        return self.evaluation_loader(self.val_files)
+
+    def evaluation_loader(self, files: list[LabelledFile]) -> Loader:
+        return Loader(
+            files,
+            evaluation_transform(self.config.image_size),
+            batch_size=max(self.micro_batch, 2),
+            seed=None,
+            workers=self.workers,
+            pin_memory=self.device.is_cuda,
+        )
+
+    def describe(self) -> list[str]:
+        """What the run rests on, for the head of its log."""
+        names = self.dataset.classes
+        held_out = "" if "val" in self.dataset.splits else " (held out from train)"
+        counts = Counter(label for _, label in self.train_files)
+        test_count = len(self.dataset.splits.get("test", ()))
+        size, parameters = self.config.image_size, self.parameter_count() / 1e6
+        micro_batch = min(self.micro_batch, self.batch_size)
+        return [
+            f"device: {self.device.describe()}",
+            f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
+            f"classes: {', '.join(f'{name} {counts[label]}' for label, name in enumerate(names))}",
+            f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
+            f"size: {parameters:.2f} M parameters, images of {size} px, {self.workers} loader process(es)",
+            f"batch: {self.batch_size}, {micro_batch} at once; {self.steps_per_epoch} steps an epoch",
+        ]
+
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = None) -> Session:
+    """Everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume."""
+    device = choose_device(config)
+    dataset = list_dataset(data)
+    for files in dataset.splits.values():
+        check_headers(files)
+    train_files, val_files = _train_and_val(dataset, config)
+    batch = batch_size or choose_batch_size(config, images=len(train_files), on_gpu=device.is_cuda)
+    if device.is_cuda:
+        torch.backends.cudnn.benchmark = True
+    else:
+        tune_for_cpu()
+        torch.set_num_threads(cores())
+    torch.manual_seed(mix(config.seed))
+    model = build_model(config, classes=len(dataset.classes)).to(device.torch_device)
+    model.lay_out_for(device.torch_device.type)
+    workers = worker_count(config, device)
+    loader = Loader(
+        train_files,
+        training_transform(config),
+        batch_size=batch,
+        seed=config.seed,
+        workers=workers,
+        pin_memory=device.is_cuda,
+    )
+    return Session(
+        config=config,
+        device=device,
+        dataset=dataset,
+        train_files=train_files,
+        val_files=val_files,
+        data_digest=_digest(dataset),
+        model=model,
+        optimizer=make_optimizer(model, config),
+        scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),
+        train_loader=loader,
+        schedule=schedule_of(config, steps_per_epoch=len(loader)),
+        batch_size=batch,
+        micro_batch=batch if config.micro_batch == "auto" else min(config.micro_batch, batch),
+        workers=workers,
+    )
+
+
+def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool) -> int:
+    """`auto`: 64 on a GPU, 32 on a CPU, less where an epoch would have fewer than 8 steps."""
+    if config.batch_size != "auto":
+        return config.batch_size
+    return min(_AUTO_BATCH_GPU if on_gpu else _AUTO_BATCH_CPU, max(8, images // 8))
+
+
+def _train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
+    files = dataset.splits["train"]
+    if "val" in dataset.splits:
+        return list(files), list(dataset.splits["val"])
+    train, val = hold_out(files, fraction=config.val_fraction, seed=config.seed)
+    return [files[index] for index in train], [files[index] for index in val]
+
+
+def _digest(dataset: Dataset) -> str:
+    """Of the names of the images that train and validate, wherever the folder lies."""
+    digest = hashlib.sha256()
+    for split in ("train", "val"):
+        for path, label in dataset.splits.get(split, ()):
+            digest.update(f"{split}/{label}/{path.relative_to(dataset.folder).as_posix()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""One optimizer step, in as many micro-batches as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainer.augment import normalise
+from trainer.errors import TrainerError
+from trainer.loader import Batch, even_sizes
+from trainer.session import Session
+
+
+class StepResult(NamedTuple):
+    """Still on the device: reading them waits for the GPU."""
+
+    loss_sum: Tensor  # over the batch's images
+    correct: Tensor
+    gradient_norm: Tensor
+
+
+class FirstBadStep:
+    """The first step whose loss or gradient is not finite, noted without waiting for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+
+    def note(self, step: int, result: StepResult) -> None:
+        """`step` counts from 1."""
+        is_bad = ~torch.isfinite(result.loss_sum) | torch.isnan(result.gradient_norm)
+        self._step = torch.where((self._step == 0) & is_bad, step, self._step)
+
+    def raise_if_any(self) -> None:
+        """Raise TrainerError naming the step. Asked before every save, so checkpoints stay good."""
+        step = int(self._step.item())
+        if step:
+            raise TrainerError(
+                f"the loss is not finite at step {step}; the last checkpoint is from before it",
+                hint="lower `lr`, lengthen `warmup_epochs`, or set `precision: fp32`",
+            )
+
+
+def train_step(session: Session, batch: Batch, *, say: Callable[[str], None]) -> StepResult:
+    """One step on `batch`. Where memory runs out the micro-batch is halved, and the step done again."""
+    while True:
+        try:
+            return _try_step(session, batch)
+        except torch.OutOfMemoryError:
+            if session.micro_batch <= 2:
+                raise TrainerError(
+                    f"the GPU's memory does not hold {session.micro_batch} images of {session.config.image_size} px",
+                    hint="lower `image_size`, choose smaller `backbones`, or a GPU with more memory",
+                ) from None
+        # Outside the handler: the exception would keep the failed step's tensors alive.
+        session.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        session.micro_batch = max(2, session.micro_batch // 2)
+        say(f"out of memory: from here on {session.micro_batch} images at once, accumulated")
+
+
+def _try_step(session: Session, batch: Batch) -> StepResult:
+    device, scaler, optimizer = session.device, session.scaler, session.optimizer
+    count = len(batch.labels)
+    sizes = even_sizes(count, session.micro_batch)
+    loss_sum = torch.zeros((), device=device.torch_device)
+    correct = torch.zeros((), dtype=torch.int64, device=device.torch_device)
+    optimizer.zero_grad(set_to_none=True)
+    for images_u8, labels_cpu in zip(torch.split(batch.images, sizes), torch.split(batch.labels, sizes), strict=True):
+        images = normalise(images_u8.to(device.torch_device, non_blocking=True))
+        labels = labels_cpu.to(device.torch_device, non_blocking=True)
+        with device.autocast():
+            logits = session.model(images)
+        loss = functional.cross_entropy(
+            logits.float(), labels, label_smoothing=session.config.label_smoothing, reduction="sum"
+        )
+        torch.autograd.backward(scaler.scale(loss / count))
+        loss_sum += loss.detach()
+        correct += (logits.detach().argmax(1) == labels).sum()
+    scaler.unscale_(optimizer)
+    limit = session.config.grad_clip or float("inf")
+    norm = torch.nn.utils.clip_grad_norm_(session.model.parameters(), limit)
+    scaler.step(optimizer)
+    scaler.update()
+    # Loss scaling meets infinite gradients by design, and skips these steps.
+    return StepResult(loss_sum, correct, torch.zeros_like(norm) if scaler.is_enabled() else norm)
