@@ -1,0 +1,217 @@
+"""A YAML job file and the command line's overrides -> JobSpec, with each error located.
+
+Everything that can be found wrong without a network is found here or in `dataset_check`,
+before a machine is rented.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cloudrun.errors import JobFileError
+from cloudrun.spec import JobSpec, SourceKind
+from trainer.config import knob_warnings
+from trainer.problems import describe
+
+
+class JobFileProblems(JobFileError):
+    """Every problem of one file; the message names the first."""
+
+    def __init__(self, message: str, *, hint: str, problems: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A valid job file: its spec with absolute paths, where it lies, and what to warn about."""
+
+    spec: JobSpec
+    path: Path
+    warnings: tuple[str, ...]
+
+
+def load_job(path: Path, *, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Job:
+    """Read and check `path`. `overrides` are `--set` texts (`train.epochs=3`), `options` whole keys
+    that command-line options set (`{"gpu": ["A100:1"]}`); both win over the file.
+
+    Raises JobFileError with the first problem's place, and the number of further ones.
+    """
+    tree, lines = _parse(path, _read(path))
+    return _build(path, tree, lines, overrides=overrides, options=options or {})
+
+
+def reload_job(resolved: Mapping[str, Any], path: Path, *, overrides: Sequence[str], options: Mapping[str, Any]) -> Job:
+    """The job of an earlier run, as the ledger holds it, with changes. Errors as for `load_job`."""
+    return _build(path, copy.deepcopy(dict(resolved)), {}, overrides=overrides, options=options)
+
+
+def _build(
+    path: Path,
+    tree: dict[str, Any],
+    lines: Mapping[str, int],
+    *,
+    overrides: Sequence[str],
+    options: Mapping[str, Any],
+) -> Job:
+    origins: dict[str, str] = {}
+    for key, value in options.items():
+        _assign(tree, key, value, origin=_option_of(key))
+        origins[key] = _option_of(key)
+    for override in overrides:
+        key, value = _parse_override(override)
+        _assign(tree, key, value, origin=f"--set {override}")
+        origins[key] = f"--set {override}"
+    if tree.get("name") is None:
+        tree["name"] = name_from(path)
+    try:
+        spec = JobSpec.model_validate(tree)
+    except ValidationError as err:
+        problems = describe(err, JobSpec)
+        more = "" if len(problems) == 1 else f" (and {len(problems) - 1} more: `cloudrun check {path}` lists them)"
+        first = problems[0]
+        place = _place(path, first.where, lines, origins)
+        raise JobFileProblems(
+            f"{place}: {first.message}{more}",
+            hint=first.hint,
+            problems=[(_place(path, one.where, lines, origins), one.message, one.hint) for one in problems],
+        ) from None
+    for index, name, meant in spec.unknown_gpus():
+        place = _place(path, f"gpu.{index}", lines, origins)
+        raise JobFileError(
+            f"{place}: no cloud has a GPU `{name}`",
+            hint=(f"did you mean {' or '.join(f'`{one}`' for one in meant)}? " if meant else "")
+            + "`cloudrun gpus` lists them; a cluster's own names need `infra: slurm` or `infra: kubernetes`",
+        )
+    return Job(_with_absolute_paths(spec, path.parent), path, tuple(knob_warnings(spec.train)))
+
+
+def missing_secrets(spec: JobSpec, environment: Mapping[str, str] | None = None) -> list[str]:
+    """Names in `secrets` that this shell does not hold."""
+    held = os.environ if environment is None else environment
+    return [name for name in spec.secrets if not held.get(name)]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = sorted(str(one) for one in [*path.parent.glob("*.yaml"), *Path("jobs").glob("*.yaml")])[:4]
+        raise JobFileError(
+            f"there is no job file {path}",
+            hint=f"job files here: {', '.join(near)}" if near else "`cloudrun init DATA_DIR` writes one",
+        ) from None
+    except IsADirectoryError:
+        raise JobFileError(
+            f"{path} is a folder, not a job file", hint=f"`cloudrun init {path}` writes a job file for it"
+        ) from None
+    except (OSError, UnicodeDecodeError) as err:
+        raise JobFileError(f"{path} cannot be read: {err}", hint="it has to be a UTF-8 text file") from None
+
+
+def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """The file as a tree, and the line (from 1) of each dotted key."""
+    lines: dict[str, int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            _locate(path, node, "", lines)
+        tree = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as err:
+        line = err.problem_mark.line + 1 if err.problem_mark else 1
+        raise JobFileError(
+            f"{path}:{line}: not valid YAML: {err.problem}",
+            hint="check the indentation, the colons and the quotes there",
+        ) from None
+    except yaml.YAMLError as err:
+        raise JobFileError(f"{path}: not valid YAML: {' '.join(str(err).split())}", hint="is it a text file?") from None
+    if tree is None:
+        raise JobFileError(f"{path} is empty", hint="the least it can say is `data: {source: FOLDER}`")
+    if not isinstance(tree, dict):
+        raise JobFileError(f"{path}:1: a job file is a mapping of keys", hint="start it with `name: my-job`")
+    return tree, lines
+
+
+def _locate(path: Path, node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            key = f"{prefix}{key_node.value}"
+            if key in lines:
+                raise JobFileError(
+                    f"{path}:{key_node.start_mark.line + 1}: `{key}` stands twice (first in line {lines[key]})",
+                    hint="keep one of the two",
+                )
+            lines[key] = key_node.start_mark.line + 1
+            _locate(path, value_node, f"{key}.", lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[f"{prefix}{index}"] = item.start_mark.line + 1
+            _locate(path, item, f"{prefix}{index}.", lines)
+
+
+def _place(path: Path, where: str, lines: Mapping[str, int], origins: Mapping[str, str]) -> str:
+    """`jobs/plants.yaml:14`, or the option that set it; the nearest parent where the key itself is absent."""
+    parts = where.split(".") if where else []
+    while parts:
+        key = ".".join(parts)
+        if key in origins:
+            return origins[key]
+        if key in lines:
+            return f"{path}:{lines[key]}"
+        parts.pop()
+    return str(path)
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise JobFileError(f"--set {override}: this is not KEY=VALUE", hint="for example `--set train.epochs=3`")
+    try:
+        return key.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        return key.strip(), text
+
+
+def _assign(tree: dict[str, Any], key: str, value: object, *, origin: str) -> None:
+    *parents, last = key.split(".")
+    place = tree
+    for parent in parents:
+        inner = place.get(parent)
+        if inner is None:
+            inner = place[parent] = {}
+        if not isinstance(inner, dict):
+            raise JobFileError(f"{origin}: `{parent}` has no keys of its own", hint="see the job file")
+        place = inner
+    place[last] = value
+
+
+def _option_of(key: str) -> str:
+    return "--" + key.rsplit(".", 1)[-1].replace("_", "-")
+
+
+def name_from(path: Path) -> str:
+    """A valid job name from the file's: `My Plants.yaml` -> `my-plants`."""
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
+    return ("-".join(part for part in kept.split("-") if part).lstrip("0123456789-") or "job")[:40].rstrip("-")
+
+
+def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
+    """Folders in a job file are relative to the file, whatever folder the command is typed in."""
+    changes: dict[str, Any] = {}
+    if spec.data.kind is SourceKind.FOLDER:
+        folder = (base / Path(spec.data.source).expanduser()).resolve()
+        changes["data"] = spec.data.model_copy(update={"source": str(folder)})
+    if isinstance(spec.train.pretrained, str):
+        weights = (base / Path(spec.train.pretrained).expanduser()).resolve()
+        changes["train"] = spec.train.model_copy(update={"pretrained": str(weights)})
+    if spec.workdir is not None:
+        changes["workdir"] = str((base / Path(spec.workdir).expanduser()).resolve())
+    return spec.model_copy(update=changes)

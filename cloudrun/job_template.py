@@ -1,0 +1,39 @@
+"""A job file for a data set that was looked at. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloudrun.dataset_check import Survey
+from cloudrun.job_file import name_from
+from cloudrun.units import size
+
+
+def job_text(survey: Survey, *, relative_to: Path, gpu: Sequence[str]) -> str:
+    """YAML with the champion recipe, for the images of `survey`; the folder is named relative to the file's."""
+    folder = os.path.relpath(survey.folder, relative_to.absolute())
+    splits = ", ".join(f"{sum(counts.values())} {split}" for split, counts in survey.counts.items())
+    classes = sorted({name for counts in survey.counts.values() for name in counts})
+    held_out = "" if "val" in survey.counts else "; a tenth of train is held out for validation"
+    return f"""\
+# {splits} images ({size(survey.size_bytes)}) of {len(classes)} classes: {_short(classes)}{held_out}
+name: {name_from(survey.folder)}
+gpu: [{", ".join(gpu)}]             # in order of preference
+data:
+  source: {folder}
+train:
+  backbones: [efficientnet_b3, resnest50d]
+  image_size: 224
+  epochs: 30
+  lr: 3.0e-4
+  weight_decay: 1.0e-2               # 1e-4 .. 1e-2
+  dropout: 0.3                       # 0.2 .. 0.5
+  label_smoothing: 0.1               # 0.05 .. 0.2
+budget: {{max_cost: 5.00, max_hours: 4}}
+"""
+
+
+def _short(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"

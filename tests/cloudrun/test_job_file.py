@@ -1,0 +1,139 @@
+"""Job files: what is wrong is said in one line, with its place and what to do, before anything starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloudrun.dataset_check import survey_folder
+from cloudrun.errors import JobFileError
+from cloudrun.job_file import load_job
+from cloudrun.spec import JobSpec
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(text)
+    return path
+
+
+GOOD = "data: {source: demo://leaves}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message", "hint"),
+    [
+        (GOOD + "gpus: [A100:1]\n", ":2", "unknown key `gpus`", "did you mean `gpu`?"),
+        (GOOD + "train:\n  epoch: 3\n", ":3", "unknown key `epoch`", "did you mean `epochs`?"),
+        (GOOD + "train:\n  epochs: ten\n", ":3", '`train.epochs` is "ten", not a whole number', "default, 30"),
+        (GOOD + "train:\n  dropout: 1.5\n", ":3", "`train.dropout` is 1.5; it must be at most", "default"),
+        (GOOD + "train:\n  backbones: [resnet5]\n", ":3", '"resnet5" is not a model that timm has', "`resnet"),
+        (GOOD + "gpu: [A100:1, RTX-4090]\n", ":2", "no cloud has a GPU `RTX-4090`", "did you mean `RTX4090`"),
+        (GOOD + "gpu: A100:0\n", ":2", "asks for 0 GPUs", ""),
+        (GOOD + "infra: mars\n", ":2", '"mars" is not an infra', ""),
+        (GOOD + "budget: {max_cost: -1}\n", ":2", "must be more than 0", ""),
+        (GOOD + "resources: {memory: lots}\n", ":2", '"lots" is not an amount', ""),
+        (GOOD + "secrets: [MY-KEY]\n", ":2", "MY-KEY", ""),
+        (GOOD + "env: {A: x}\nsecrets: [A]\n", "", "in `env` and in `secrets`", ""),
+        (GOOD + "train: {device: cuda}\n", "", "no `gpu` is asked for", ""),
+        (GOOD + "spot: maybe\n", ":2", "not true or false", ""),
+        ("name: x\n", "", "data", ""),
+        ("data: {source: ftp://x}\n", ":1", '"ftp://" is not a source', ""),
+        ("data: {source: demo://trees}\n", ":1", "demo://leaves", ""),
+        ("data:\n  source: a\n  source: b\n", ":3", "`data.source` stands twice", "keep one"),
+        ("data: {source: [\n", ":2", "not valid YAML", ""),
+        ("- a\n- b\n", ":1", "a mapping of keys", ""),
+        ("", "", "is empty", ""),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_a_hint(
+    tmp_path: Path, text: str, place: str, message: str, hint: str
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(JobFileError) as caught:
+        load_job(path)
+    assert caught.value.message.startswith(f"{path}{place}")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+def test_an_override_wins_over_the_file_and_is_named_when_it_is_wrong(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "train: {epochs: 3}\n")
+    job = load_job(path, overrides=["train.epochs=5", "train.lr=1e-3"], options={"gpu": ["a100"]})
+    assert (job.spec.train.epochs, job.spec.train.lr, job.spec.gpu) == (5, 1e-3, ("A100:1",))
+    with pytest.raises(JobFileError, match=r"--set train.epochs=x: `train.epochs`"):
+        load_job(path, overrides=["train.epochs=x"])
+
+
+def test_knobs_outside_their_range_are_allowed_with_a_warning(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, GOOD + "train: {weight_decay: 0.5, label_smoothing: 0.4}\n"))
+    assert len(job.warnings) == 2
+    assert "weight_decay" in job.warnings[0] + job.warnings[1]
+
+
+def test_folders_are_relative_to_the_job_file(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, "data: {source: ../plants}\n"))
+    assert job.spec.data.source == str((tmp_path / "../plants").resolve())
+
+
+def test_the_name_comes_from_the_file_when_none_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "2024 Plant_Pathology!.yaml"
+    path.write_text(GOOD)
+    assert load_job(path).spec.name == "plant-pathology"
+
+
+def test_a_resolved_job_loads_to_the_same_job(tmp_path: Path) -> None:
+    spec = load_job(write(tmp_path, GOOD + "gpu: [A100:1, RTX4090:1]\nbudget: {max_cost: 2}\n")).spec
+    assert JobSpec.model_validate(spec.as_plain()) == spec
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "plants.yaml"])
+def test_the_job_files_that_come_with_it_are_valid(name: str) -> None:
+    job = load_job(Path(__file__).parents[2] / "jobs" / name)
+    assert job.warnings == ()
+
+
+def test_checking_a_job_imports_neither_torch_nor_sky_nor_boto3(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    code = (
+        "import sys; from pathlib import Path; from cloudrun.job_file import load_job; import cloudrun.dataset_check\n"
+        "import cloudrun.cli.app as app; app._register()\n"
+        f"load_job(Path({str(path)!r}))\n"
+        "print(sorted({'torch', 'sky', 'boto3', 'numpy', 'timm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+class TestDataFolder:
+    def test_a_good_folder_is_counted(self, leaves: Path) -> None:
+        survey = survey_folder(leaves, custom=False)
+        assert survey is not None
+        assert survey.rows() == [["healthy", "3"], ["rust", "3"]]
+
+    def test_a_missing_folder_names_its_neighbours(self, leaves: Path) -> None:
+        with pytest.raises(JobFileError) as caught:
+            survey_folder(leaves.parent / "leafs", custom=False)
+        assert "there is no folder" in caught.value.message
+        assert "leaves" in caught.value.hint
+
+    def test_an_empty_class_is_named(self, leaves: Path) -> None:
+        (leaves / "scab").mkdir()
+        with pytest.raises(JobFileError, match="scab has no images"):
+            survey_folder(leaves, custom=False)
+
+    @pytest.mark.parametrize(
+        ("content", "why"), [(b"", "empty"), (b"not an image at all", "no image"), (None, "truncated")]
+    )
+    def test_an_unreadable_image_is_named(self, leaves: Path, content: bytes | None, why: str) -> None:
+        image = leaves / "rust" / "1.jpg"
+        image.write_bytes(image.read_bytes()[:-200] if content is None else content)
+        with pytest.raises(JobFileError, match=f"(?i)1.jpg cannot be read.*{why}"):
+            survey_folder(leaves, custom=False)
+
+    def test_the_data_of_a_users_own_command_may_be_anything(self, tmp_path: Path) -> None:
+        assert survey_folder(tmp_path, custom=True) is None
