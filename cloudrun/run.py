@@ -1,0 +1,176 @@
+"""What is known of one run: the ledger's record, and the pure rules about its phase.
+
+A run has two lifetimes, and mixing them up is how money leaks: the *job* (`started_at` ..
+`finished_at`) and the *machine* (`billed_from` .. `released_at`). Billing follows the machine.
+`billed_from` set and `released_at` not means "may be costing money", whatever the phase says.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+MACHINE_PREFIX = "cloudrun-"
+_ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken for one another
+
+
+class Phase(StrEnum):
+    """Where a run stands. The last five are final."""
+
+    LAUNCHING = "launching"  # a machine is being asked for
+    PREPARING = "preparing"  # the machine is up: set-up and data
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    OVER_BUDGET = "over_budget"
+    STOPPED = "stopped"  # by `down` or Ctrl-C, before it was done
+    LOST = "lost"  # the machine went away and left no result
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (Phase.LAUNCHING, Phase.PREPARING, Phase.RUNNING)
+
+
+class JobState(StrEnum):
+    """What a backend sees of a run's job, apart from the files that it writes."""
+
+    ABSENT = "absent"  # no machine
+    IDLE = "idle"  # a machine, and no job on it
+    ACTIVE = "active"
+    UNKNOWN = "unknown"  # the backend could not be asked
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # an older cloudrun reads a newer ledger
+
+
+class Quote(_Record):
+    """A machine and its price. `source` and `as_of` say what the price rests on."""
+
+    machine: str
+    infra: str
+    region: str | None
+    gpu: str | None
+    spot: bool
+    hourly_usd: float
+    source: str
+    as_of: datetime
+
+
+class Result(_Record):
+    """The worker's last word (`result.json`)."""
+
+    reason: Literal["finished", "failed", "budget", "stopped", "no_gpu", "setup_failed", "no_data"]
+    exit_code: int
+    message: str
+    started_at: datetime
+    finished_at: datetime
+    phases: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def phase(self) -> Phase:
+        match self.reason:
+            case "finished":
+                return Phase.SUCCEEDED
+            case "budget":
+                return Phase.OVER_BUDGET
+            case "stopped":
+                return Phase.STOPPED
+            case "failed" | "no_gpu" | "setup_failed" | "no_data":
+                return Phase.FAILED
+
+
+class Progress(_Record):
+    """The worker's heartbeat (`status.json`)."""
+
+    phase: str
+    heartbeat_at: datetime
+    epoch: int | None = None
+    epochs: int | None = None
+    eta_s: float | None = None
+    detail: str = ""
+
+
+class Interval(_Record):
+    """A machine that a run has had before the present one, with its bill closed."""
+
+    quote: Quote | None
+    billed_from: datetime
+    released_at: datetime
+
+
+class Run(_Record):
+    """One line of the ledger."""
+
+    run_id: str
+    name: str
+    backend: Literal["local", "sky"]
+    infra: str | None
+    gpu: tuple[str, ...]
+    job: dict[str, Any]
+    job_path: str
+    run_uri: str | None = None
+    phase: Phase = Phase.LAUNCHING
+    created_at: datetime
+    quote: Quote | None = None
+    billed_from: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    released_at: datetime | None = None
+    exit_code: int | None = None
+    message: str = ""
+    epoch: int | None = None
+    epochs: int | None = None
+    eta_s: float | None = None
+    refreshed_at: datetime | None = None
+    folder: str | None = None
+    home_complete: bool = False
+    earlier: tuple[Interval, ...] = ()
+    phases: tuple[dict[str, Any], ...] = ()
+    past_phases: tuple[dict[str, Any], ...] = ()  # of the shifts before the run was resumed
+
+    @property
+    def machine_name(self) -> str:
+        """The run id is the machine's name, so that whoever sees the machine can name the run."""
+        return f"{MACHINE_PREFIX}{self.run_id}"
+
+    @property
+    def may_bill(self) -> bool:
+        return self.billed_from is not None and self.released_at is None
+
+
+def new_run_id(name: str) -> str:
+    """`plants-1124-x7k2m`: readable, sorts by day, and unique enough to be a machine's name."""
+    day = time.strftime("%m%d", time.gmtime())
+    return f"{name[:24].rstrip('-')}-{day}-{''.join(_ID_LETTERS[byte % 31] for byte in os.urandom(5))}"
+
+
+def now_utc() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def derive_phase(known: Phase, job: JobState, progress: Progress | None, result: Result | None) -> Phase:
+    """Combine what the ledger, the backend and the worker's files say. A final phase is never reopened.
+
+    An unanswered question changes nothing: a healthy job is never declared lost because a check failed.
+    """
+    if known.is_final:
+        return known
+    if result is not None:
+        return result.phase
+    match job:
+        case JobState.UNKNOWN:
+            return known
+        case JobState.ABSENT:
+            return Phase.LOST
+        case JobState.IDLE:
+            return known if known is Phase.LAUNCHING else Phase.FAILED
+        case JobState.ACTIVE:
+            if progress is None:
+                return known
+            return Phase.RUNNING if progress.phase == "run" else Phase.PREPARING

@@ -1,0 +1,15 @@
+"""Runs beside the job, on the rented machine or here: `python -m cloudrun.worker RUN_DIR`.
+
+It is started before set-up and data, so that the budget is watched from the first minute. It imports
+the standard library alone and runs on Python 3.10 or newer: it has to start on a bare machine.
+
+    RUN_DIR/
+      order.json     what to do (written by the launch)
+      code/          cloudrun and trainer as they were at launch
+      data/          the images; `data.ready` beside it once they are all there
+      out/           what the job writes ($CLOUDRUN_OUTPUT)
+      log.txt        everything, in order; log.index has the time of each stretch of it
+      status.json    heartbeat
+      result.json    written last
+      stop, home     asked to stop; results are verified at home
+"""

@@ -1,0 +1,67 @@
+"""One command in a process group of its own: started, watched, stopped as a whole."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+class CannotStart(Exception):
+    """The command's program is not there or not executable."""
+
+
+class Child:
+    """A running command whose output goes to `log_fd`."""
+
+    def __init__(self, argv: list[str], *, cwd: Path, env: dict[str, str], log_fd: int) -> None:
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+        except OSError as err:
+            raise CannotStart(f"{argv[0]}: {err.strerror}") from err
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stop(self, *, grace_s: float, meanwhile: Callable[[], None]) -> int:
+        """SIGTERM to the group, SIGKILL after `grace_s`; the exit code of the command."""
+        self._signal(signal.SIGTERM)
+        until = time.monotonic() + grace_s
+        while self.wait(0.5) is None and time.monotonic() < until:
+            meanwhile()
+        self._signal(signal.SIGKILL)
+        return self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return  # all of the group has ended
+
+
+def _end_with_parent() -> None:
+    """If the worker is killed outright, the command gets SIGTERM: nothing runs on unwatched."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,137 @@
+"""The files by which the worker speaks to the outside: log, heartbeat, result. Replaced whole, never half."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write `text` under a temporary name and rename it: readers see all of it or the old one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class Journal:
+    """Owns `log.txt`, `status.json` and `result.json` of one run folder."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.started_at = time.time()
+        self.phases: list[dict[str, Any]] = []
+        self._log: BinaryIO = (run_dir / "log.txt").open("ab", buffering=0)
+        self._index: BinaryIO = (run_dir / "log.index").open("ab", buffering=0)
+        self._indexed_to = 0
+        self._beat_at = 0.0
+        self._phase_from = self.started_at
+        self._phase = "start"
+
+    @property
+    def log_fd(self) -> int:
+        """For children to append to: what they print lands in order, with no pipe to break."""
+        return self._log.fileno()
+
+    def say(self, text: str) -> None:
+        self._log.write(f"cloudrun: {text}\n".encode())
+
+    def enter(self, phase: str) -> None:
+        """A new phase begins; the one before it is closed with its duration."""
+        now = time.time()
+        self._close_phase(now)
+        self._phase, self._phase_from = phase, now
+        self.beat(force=True)
+
+    def beat(self, *, force: bool = False) -> None:
+        """Heartbeat, at most every 2 s, with what the trainer says of its progress."""
+        now = time.time()
+        self._index_log(now)
+        if not force and now - self._beat_at < 2:
+            return
+        self._beat_at = now
+        status: dict[str, Any] = {
+            "phase": self._phase,
+            "heartbeat_at": utc(now),
+            "started_at": utc(self.started_at),
+        }
+        status.update(self._progress())
+        replace_text(self.run_dir / "status.json", json.dumps(status))
+
+    def finish(self, *, reason: str, exit_code: int, message: str) -> None:
+        """The last word: after this the run's phase is final."""
+        now = time.time()
+        self._close_phase(now)
+        self._phase, self._phase_from = "ended", now
+        self._index_log(now)
+        result = {
+            "reason": reason,
+            "exit_code": exit_code,
+            "message": message,
+            "started_at": utc(self.started_at),
+            "finished_at": utc(now),
+            "phases": self.phases,
+        }
+        replace_text(self.run_dir / "result.json", json.dumps(result, indent=1))
+        self.beat(force=True)
+
+    def asked_to_stop(self) -> bool:
+        return (self.run_dir / "stop").exists()
+
+    def results_are_home(self) -> bool:
+        return (self.run_dir / "home").exists()
+
+    def tail(self, lines: int = 3) -> str:
+        """The last lines of the log that are not the worker's own: usually the error."""
+        with (self.run_dir / "log.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            text = file.read().decode("utf-8", "replace")
+        kept = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("cloudrun: ")]
+        for line in reversed(kept):
+            if line.startswith("error: "):
+                return line.removeprefix("error: ")
+        return " / ".join(kept[-lines:])
+
+    def _close_phase(self, now: float) -> None:
+        if self._phase == "start":
+            return
+        self.phases.append(
+            {
+                "name": self._phase,
+                "from": utc(self._phase_from),
+                "to": utc(now),
+                "seconds": round(now - self._phase_from, 3),
+            }
+        )
+
+    def _index_log(self, now: float) -> None:
+        """`offset time` lines: what stood at `offset` and after was written at `time` or later."""
+        size = os.fstat(self._log.fileno()).st_size
+        if size > self._indexed_to:
+            self._index.write(f"{self._indexed_to} {now:.1f}\n".encode())
+            self._indexed_to = size
+
+    def _progress(self) -> dict[str, Any]:
+        progress = read_json(self.run_dir / "out" / "progress.json")
+        if progress is None:
+            return {}
+        return {key: progress.get(key) for key in ("epoch", "epochs", "eta_s")}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in `path`, or None while there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,221 @@
+"""The order of things beside the job: GPU, set-up and data side by side, the command, the wait for home."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from cloudrun.worker.child import CannotStart, Child
+from cloudrun.worker.journal import Journal
+from cloudrun.worker.order import Order, Step
+
+# The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
+GRACE_S = 30.0
+# Data sync is given up when no byte has come for this long.
+SYNC_SILENCE_S = 900.0
+# A run that never trained has only its log to lose.
+SHORT_WAIT_S = 60.0
+
+
+class Ended(Exception):
+    """The run ends here, for `reason`; not always an error."""
+
+    def __init__(self, reason: str, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.exit_code = exit_code
+        self.message = message
+
+
+class Shift:
+    """One run, from the worker's start to its last word."""
+
+    def __init__(self, run_dir: Path, order: Order, journal: Journal) -> None:
+        self._dir = run_dir
+        self._order = order
+        self._journal = journal
+        self._billing_began = time.monotonic() - order.billed_s
+        self._signalled = False
+        self._data = Path(order.data_path) if order.data_path else run_dir / "data"
+        self._venv = run_dir.parent / "venv"  # shared by the runs on one machine
+        self._out = run_dir / "out"
+        self._out.mkdir(exist_ok=True)
+
+    def work(self) -> int:
+        """Do the whole order and write the result. Returns the exit code for the process."""
+        signal.signal(signal.SIGTERM, self._note_signal)
+        signal.signal(signal.SIGINT, self._note_signal)
+        try:
+            self._check_gpu()
+            self._prepare()
+            self._train()
+            end = Ended("finished", 0, "finished")
+        except Ended as err:
+            end = err
+        except BaseException as err:
+            self._journal.finish(reason="failed", exit_code=70, message=f"the worker failed: {err!r}")
+            raise
+        self._journal.say(end.message if end.reason == "finished" else f"{end.reason}: {end.message}")
+        self._journal.finish(reason=end.reason, exit_code=end.exit_code, message=end.message)
+        if self._order.waits_for_home:
+            self._wait_for_home(trained=end.reason in ("finished", "failed", "budget", "stopped"))
+        return end.exit_code
+
+    def _note_signal(self, *_: object) -> None:
+        self._signalled = True
+
+    def _billed_s(self) -> float:
+        return time.monotonic() - self._billing_began
+
+    def _check_gpu(self) -> None:
+        """Raise Ended unless the GPU that was asked for answers: a rented machine without one is money lost."""
+        order = self._order
+        if not order.gpu_count:
+            return
+        self._journal.enter("verify")
+        wanted = " or ".join(order.gpu_names)
+        try:
+            answer = subprocess.run(
+                ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as err:
+            raise Ended(
+                "no_gpu", 1, f"{wanted} was asked for, but nvidia-smi does not run here ({_brief(err)})"
+            ) from err
+        found = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
+        if answer.returncode != 0 or len(found) < order.gpu_count:
+            said = (answer.stderr or answer.stdout).strip().splitlines()
+            raise Ended(
+                "no_gpu",
+                1,
+                f"{wanted} was asked for, but nvidia-smi finds {len(found)} GPU(s): {' '.join(said[:1])}",
+            )
+        for line in found:
+            self._journal.say(f"GPU: {line}")
+
+    def _prepare(self) -> None:
+        """Set-up runs while the data arrive; both must be whole before training starts."""
+        order = self._order
+        self._journal.enter("prepare")
+        for step in order.setup:
+            code = self._run(step)
+            if code != 0:
+                raise Ended("setup_failed", 1, f"set-up step `{step.name}` ended with {code}: {self._journal.tail()}")
+        if order.make_data is not None:
+            code = self._run(order.make_data)
+            if code != 0:
+                raise Ended("no_data", 1, f"`{order.make_data.name}` ended with {code}: {self._journal.tail()}")
+        if order.data_arrives:
+            self._await_data()
+
+    def _await_data(self) -> None:
+        self._journal.enter("sync")
+        ready, beat = self._dir / "data.ready", self._dir / "data.beat"
+        began = time.time()
+        while not ready.exists():
+            last = max(began, beat.stat().st_mtime if beat.exists() else 0.0)
+            if time.time() - last > SYNC_SILENCE_S:
+                raise Ended("no_data", 1, f"no data have come for {SYNC_SILENCE_S / 60:.0f} minutes")
+            self._check_end()
+            time.sleep(0.2)
+
+    def _train(self) -> None:
+        self._journal.enter("run")
+        code = self._run(self._order.command)
+        if code == 75:
+            raise Ended("stopped", 75, "stopped early with a complete checkpoint")
+        if code != 0:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise Ended("failed", code, f"the job ended with {how}: {self._journal.tail()}")
+
+    def _run(self, step: Step) -> int:
+        """Run one step to its end, or end it and raise when the run has to stop."""
+        try:
+            child = Child(
+                [self._fill(word) for word in step.argv],
+                cwd=self._code_dir(),
+                env=self._environment(),
+                log_fd=self._journal.log_fd,
+            )
+        except CannotStart as err:
+            raise Ended("failed", 1, f"`{step.name}` cannot start: {err}") from err
+        while child.wait(0.2) is None:
+            why = self._reason_to_end()
+            if why is not None:
+                self._journal.say(f"{why.message}; saving what there is")
+                child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
+                raise why
+            self._journal.beat()
+        code = child.exit_code()
+        assert code is not None
+        return code
+
+    def _check_end(self) -> None:
+        self._journal.beat()
+        why = self._reason_to_end()
+        if why is not None:
+            raise why
+
+    def _reason_to_end(self) -> Ended | None:
+        if self._signalled or self._journal.asked_to_stop():
+            return Ended("stopped", 75, "asked to stop")
+        billed = self._billed_s()
+        if billed >= self._order.limit_s() - self._order.reserve_s():
+            spent = billed / 3600 * self._order.hourly_usd
+            return Ended("budget", 75, f"the budget is used: {billed / 3600:.2f} h, ${spent:.2f}")
+        return None
+
+    def _wait_for_home(self, *, trained: bool) -> None:
+        """The machine's disk is the only copy: stay until it is fetched, but never past the budget."""
+        self._journal.say("the results are on this machine; waiting until they are fetched")
+        until = self._order.limit_s() if trained else self._billed_s() + SHORT_WAIT_S
+        while not self._journal.results_are_home() and self._billed_s() < until and not self._signalled:
+            self._journal.beat()
+            time.sleep(0.5)
+
+    def _code_dir(self) -> Path:
+        code = self._dir / "code"
+        work = code / "workdir"
+        return work if work.is_dir() else code if code.is_dir() else self._dir
+
+    def _fill(self, word: str) -> str:
+        """Whole words alone are filled in: the text of a user's own command is never touched."""
+        places: dict[str, str] = {
+            "{python}": self._order.python.replace("$CLOUDRUN_VENV", str(self._venv)),
+            "{data}": str(self._data),
+            "{out}": str(self._out),
+            "{config}": str(self._dir / "train.yaml"),
+        }
+        return places.get(word, word)
+
+    def _environment(self) -> dict[str, str]:
+        env = dict(os.environ)
+        # Job runners set it to 1, which would keep a CPU's other cores idle.
+        env.pop("OMP_NUM_THREADS", None)
+        env.update(self._order.env)
+        paths: list[str] = [str(self._dir / "code"), *filter(None, [env.get("PYTHONPATH")])]
+        env.update(
+            PYTHONPATH=os.pathsep.join(paths),
+            PYTHONUNBUFFERED="1",
+            CLOUDRUN_RUN_ID=self._order.run_id,
+            CLOUDRUN_DATA=str(self._data),
+            CLOUDRUN_OUTPUT=str(self._out),
+            CLOUDRUN_CODE=str(self._dir / "code"),
+            CLOUDRUN_VENV=str(self._venv),
+        )
+        if self._order.gpu_count:
+            env["CLOUDRUN_EXPECT_GPU"] = "1"
+        return env
+
+
+def _brief(err: BaseException) -> str:
+    if isinstance(err, subprocess.TimeoutExpired):
+        return "no answer in 30 s"
+    return err.strerror or repr(err) if isinstance(err, OSError) else repr(err)

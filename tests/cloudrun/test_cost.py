@@ -1,0 +1,110 @@
+"""Money: to the cent, and never less than the truth."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from cloudrun.cost import cost_of, receipt, usd_for, worst_case
+from cloudrun.run import Interval, Phase, Quote, Run
+from cloudrun.worker.order import Order
+
+START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+def quote(hourly_usd: float = 1.29) -> Quote:
+    return Quote(
+        machine="m", infra="slurm", region="r", gpu="A100:1", spot=False, hourly_usd=hourly_usd, source="s", as_of=START
+    )
+
+
+def a_run(**changes: Any) -> Run:
+    fields: dict[str, Any] = {
+        "run_id": "r",
+        "name": "r",
+        "backend": "sky",
+        "infra": "slurm",
+        "gpu": (),
+        "job": {"budget": {"max_cost": 5.0, "max_hours": 4.0}},
+        "job_path": "r.yaml",
+        "created_at": START,
+        "quote": quote(),
+    }
+    return Run.model_validate({**fields, **changes})
+
+
+def test_a_machine_bills_until_it_is_proven_gone_whatever_its_job_does() -> None:
+    run = a_run(billed_from=START, phase=Phase.SUCCEEDED, finished_at=START + timedelta(minutes=10))
+    cost = cost_of(run, START + timedelta(hours=1))
+    assert (cost.usd, cost.is_final) == (Decimal("1.2900"), False)
+
+
+def test_a_released_machine_costs_no_more() -> None:
+    run = a_run(billed_from=START, released_at=START + timedelta(minutes=30))
+    cost = cost_of(run, START + timedelta(days=3))
+    assert (cost.usd, cost.is_final, cost.hours) == (Decimal("0.6450"), True, 0.5)
+
+
+def test_machines_of_a_resumed_run_add_up() -> None:
+    first = Interval(quote=quote(2.0), billed_from=START, released_at=START + timedelta(minutes=30))
+    later = START + timedelta(hours=5)
+    run = a_run(earlier=(first,), billed_from=later, released_at=later + timedelta(hours=1))
+    assert cost_of(run, later + timedelta(days=1)).usd == Decimal("2.2900")
+
+
+def test_nothing_was_rented_so_nothing_is_owed() -> None:
+    assert cost_of(a_run(), START).usd == 0
+
+
+def test_half_a_hundredth_of_a_cent_is_rounded_up() -> None:
+    assert usd_for(0.5, 0.36) == Decimal("0.0001")
+
+
+@pytest.mark.parametrize(
+    ("max_cost", "max_hours", "hourly", "usd", "limit"),
+    [(5, 4, 1.0, "4.0000", "max_hours"), (5, 4, 2.5, "5", "max_cost"), (5, 4, 0.0, "0.0000", "max_hours")],
+)
+def test_the_worst_case_is_the_limit_that_is_met_first(
+    max_cost: float, max_hours: float, hourly: float, usd: str, limit: str
+) -> None:
+    worst = worst_case(max_cost=max_cost, max_hours=max_hours, hourly_usd=hourly)
+    assert (worst.usd, worst.limit) == (Decimal(usd), limit)
+
+
+def test_the_receipt_accounts_for_every_second() -> None:
+    def phase(name: str, start_s: int, end_s: int) -> dict[str, Any]:
+        since, until = START + timedelta(seconds=start_s), START + timedelta(seconds=end_s)
+        return {"name": name, "from": since.isoformat(), "to": until.isoformat(), "seconds": end_s - start_s}
+
+    run = a_run(
+        billed_from=START,
+        released_at=START + timedelta(seconds=200),
+        past_phases=(phase("run", 40, 100),),
+        phases=(phase("prepare", 110, 120), phase("run", 120, 190)),
+    )
+    phases = receipt(run, START)["phases"]
+    assert [(one["name"], one["duration_s"]) for one in phases] == [
+        ("provision", 40.0), ("run", 60.0), ("idle", 10.0), ("prepare", 10.0), ("run", 70.0), ("release", 10.0),
+    ]  # fmt: skip
+    assert sum(one["duration_s"] for one in phases) == 200
+
+
+def order(**changes: Any) -> Order:
+    fields: dict[str, Any] = dict.fromkeys(Order.__dataclass_fields__)
+    return Order(**{**fields, "hourly_usd": 1.2, "max_cost_usd": 5.0, "max_hours": 4.0, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "limit_s"),
+    [({}, 4 * 3600), ({"max_cost_usd": 1.2}, 3600), ({"hourly_usd": 0.0}, 4 * 3600), ({"max_hours": 0.01}, 36)],
+)
+def test_the_worker_counts_the_budget_in_seconds_of_the_machine(changes: dict[str, float], limit_s: float) -> None:
+    assert order(**changes).limit_s() == pytest.approx(limit_s)
+
+
+def test_the_end_of_the_budget_is_kept_for_saving() -> None:
+    assert order().reserve_s() == 120
+    assert order(max_hours=0.01).reserve_s() == pytest.approx(3.6)

@@ -1,0 +1,136 @@
+"""The ledger survives kills and company: what may cost money is never forgotten."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cloudrun.errors import NoSuchRun
+from cloudrun.ledger import Ledger
+from cloudrun.run import Phase, Run, now_utc
+
+
+def a_run(run_id: str, **changes: object) -> Run:
+    fields: dict[str, object] = {
+        "run_id": run_id,
+        "name": "plants",
+        "backend": "local",
+        "infra": "local",
+        "gpu": (),
+        "job": {},
+        "job_path": "plants.yaml",
+        "created_at": now_utc(),
+    }
+    return Run.model_validate({**fields, **changes})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path)
+
+
+def test_a_new_process_reads_what_another_recorded(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1"))
+    ledger.change("plants-1", phase=Phase.RUNNING, epoch=3)
+    again = Ledger(ledger.home).get("plants-1")
+    assert (again.phase, again.epoch) == (Phase.RUNNING, 3)
+
+
+def test_one_id_is_never_given_twice(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1"))
+    with pytest.raises(FileExistsError):
+        ledger.add(a_run("plants-1"))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "found"), [("plants-1", "plants-1"), ("plants-12", "plants-12"), (None, "plants-2")]
+)
+def test_a_run_is_found_by_id_prefix_or_age(ledger: Ledger, prefix: str | None, found: str) -> None:
+    for run_id in ("plants-1", "plants-12", "plants-2"):
+        ledger.add(a_run(run_id))
+    assert ledger.find(prefix).run_id == found
+
+
+def test_an_ambiguous_prefix_names_the_runs_it_could_mean(ledger: Ledger) -> None:
+    for run_id in ("plants-11", "plants-12"):
+        ledger.add(a_run(run_id))
+    with pytest.raises(NoSuchRun, match="plants-11, plants-12"):
+        ledger.find("plants-1")
+
+
+def test_a_damaged_record_hides_no_other_run_and_names_its_machine(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1"))
+    ledger.add(a_run("plants-2"))
+    (ledger.home / "ledger" / "plants-2.json").write_text("{half")
+    assert [run.run_id for run in ledger.all()] == ["plants-1"]
+    assert "sky down cloudrun-plants-2" in ledger.damaged()[0].hint
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from cloudrun.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+print("ready", flush=True)
+for epoch in range(1, int(sys.argv[2])):
+    run = ledger.get("plants-1")
+    ledger.change("plants-1", **{sys.argv[3]: (getattr(run, sys.argv[3]) or 0) + 1})
+"""
+
+
+def writer(ledger: Ledger, times: int, field: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(ledger.home), str(times), field],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_commands_at_once_lose_no_change(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1"))
+    writers = [writer(ledger, 101, field) for field in ("epoch", "epochs")]
+    assert [process.wait(60) for process in writers] == [0, 0]
+    for process in writers:
+        assert process.stdout is not None
+        process.stdout.close()
+    run = ledger.get("plants-1")
+    assert (run.epoch, run.epochs) == (100, 100)
+
+
+@pytest.mark.parametrize("milliseconds", [3, 11, 29, 53])
+def test_a_kill_at_any_instant_leaves_a_whole_record(ledger: Ledger, milliseconds: int) -> None:
+    ledger.add(a_run("plants-1"))
+    process = writer(ledger, 1_000_000, "epoch")
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(milliseconds / 1000)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    before = ledger.get("plants-1").epoch or 0
+    ledger.change("plants-1", epoch=before + 1)  # the lock went with the process
+    assert ledger.get("plants-1").epoch == before + 1
+
+
+def test_a_launch_is_seen_as_long_as_its_process_lives(ledger: Ledger) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cloudrun.ledger import Ledger\n"
+        "with Ledger(Path(sys.argv[1])).launching('plants-1'): print('ready', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(ledger.home)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert ledger.is_launching("plants-1")
+        process.kill()
+    assert not ledger.is_launching("plants-1")
