@@ -1,0 +1,132 @@
+"""JobSpec -> Plan: everything about a run that can be decided without asking anybody. Pure.
+
+`--dry-run` shows the Plan; a real launch executes that same value.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+import yaml
+
+from cloudrun.run import MACHINE_PREFIX
+from cloudrun.spec import JobSpec, SourceKind
+from cloudrun.worker.order import Order, Step
+
+
+class DataRoute(StrEnum):
+    """How the images get to the job."""
+
+    IN_PLACE = "in_place"  # the job reads the folder where it lies
+    PUSHED = "pushed"  # sent from this computer
+    MADE = "made"  # produced on the machine itself
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run, ready to be executed on its backend."""
+
+    run_id: str
+    spec: JobSpec
+    backend: Literal["local", "sky"]
+    data_route: DataRoute
+    setup: tuple[Step, ...]
+    make_data: Step | None
+    command: Step
+    python: str
+    base_resources: Mapping[str, Any]  # of `sky.yaml`
+
+    @property
+    def machine_name(self) -> str:
+        return f"{MACHINE_PREFIX}{self.run_id}"
+
+    @property
+    def waits_for_home(self) -> bool:
+        """Whether the machine's own disk will be the only copy of the results."""
+        return self.backend == "sky"
+
+    @property
+    def train_yaml(self) -> str:
+        """The trainer's config file."""
+        return yaml.safe_dump(self.spec.train.model_dump(mode="json"), sort_keys=False)
+
+    def order(self, *, hourly_usd: float, billed_s: float) -> Order:
+        """The worker's instructions, once the machine and its price are known."""
+        spec = self.spec
+        return Order(
+            run_id=self.run_id,
+            python=self.python,
+            gpu_count=spec.gpus[0].count if spec.needs_gpu else 0,
+            gpu_names=[gpu.name for gpu in spec.gpus],
+            setup=list(self.setup),
+            data_path=spec.data.source if self.data_route is DataRoute.IN_PLACE else None,
+            data_arrives=self.data_route is DataRoute.PUSHED,
+            make_data=self.make_data,
+            command=self.command,
+            env=dict(spec.env),
+            hourly_usd=hourly_usd,
+            max_cost_usd=spec.budget.max_cost,
+            max_hours=spec.budget.max_hours,
+            billed_s=billed_s,
+            waits_for_home=self.waits_for_home,
+        )
+
+    def as_plain(self) -> dict[str, Any]:
+        """What `--dry-run` shows."""
+        return {
+            "run_id": self.run_id,
+            "backend": self.backend,
+            "machine": self.machine_name,
+            "infra": self.spec.infra,
+            "gpu": list(self.spec.gpu),
+            "resources": self.spec.resources.model_dump(),
+            "spot": self.spec.spot,
+            "autodown_minutes": self.spec.lifecycle.idle_minutes if self.backend == "sky" else None,
+            "data": {"source": self.spec.data.source, "route": self.data_route.value},
+            "setup": [step.name for step in self.setup],
+            "command": shlex.join(self.command.argv),
+            "budget": self.spec.budget.model_dump(),
+            "on_finish": self.spec.lifecycle.on_finish,
+        }
+
+
+def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any]) -> Plan:
+    """`python` runs local jobs; `base` is `sky.yaml`: a rented machine's resources and set-up."""
+    local = spec.is_local
+    setup = [] if local else [Step("machine", ["bash", "-c", str(base["setup"])])]
+    if spec.setup is not None:
+        setup.append(Step("setup", ["bash", "-e", "-c", spec.setup]))
+    made = spec.data.kind is SourceKind.DEMO
+    return Plan(
+        run_id=run_id,
+        spec=spec,
+        backend="local" if local else "sky",
+        data_route=DataRoute.MADE if made else DataRoute.IN_PLACE if local else DataRoute.PUSHED,
+        setup=tuple(setup),
+        make_data=Step("leaves", ["{python}", "-m", "trainer", "leaves", "--out", "{data}"]) if made else None,
+        command=_command(spec),
+        python=python if local else "$CLOUDRUN_VENV/bin/python",
+        base_resources=dict(base.get("resources") or {}),
+    )
+
+
+def _command(spec: JobSpec) -> Step:
+    if spec.run is not None:
+        return Step("run", ["bash", "-e", "-c", spec.run])
+    argv = [
+        "{python}",
+        "-m",
+        "trainer",
+        "train",
+        "--config",
+        "{config}",
+        "--data",
+        "{data}",
+        "--out",
+        "{out}",
+    ]
+    return Step("train", argv)

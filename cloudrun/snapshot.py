@@ -1,0 +1,69 @@
+"""The code that a run executes, frozen at launch into one folder: what is edited later changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import cloudrun
+import trainer
+from cloudrun.errors import CloudrunError
+from cloudrun.plan import Plan
+
+_NEVER = shutil.ignore_patterns(
+    "__pycache__",
+    "*.pyc",
+    ".git",
+    ".venv",
+    "venv",
+    "runs",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    "node_modules",
+)
+_WORKDIR_LIMIT_BYTES = 200_000_000
+
+
+class WorkdirTooLarge(CloudrunError):
+    def __init__(self, folder: Path, size_bytes: int) -> None:
+        super().__init__(
+            f"`workdir` {folder} holds {size_bytes / 1e6:.0f} MB; code is sent anew at each launch, up to 200 MB",
+            hint="point `workdir` at the code alone, and put images into `data.source`",
+        )
+
+
+def base_task() -> dict[str, Any]:
+    """`sky.yaml`: beside the packages in a checkout, inside the package when installed."""
+    beside = Path(cloudrun.__file__).parent.parent / "sky.yaml"
+    path = beside if beside.is_file() else Path(cloudrun.__file__).parent / "sky.yaml"
+    base: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return base
+
+
+def stage(plan: Plan, folder: Path) -> None:
+    """Write the run's code and the trainer's config into `folder`, which becomes RUN_DIR."""
+    folder.mkdir(parents=True, exist_ok=True)
+    code = folder / "code"
+    for package in (cloudrun, trainer):
+        source = Path(package.__file__ or "").parent
+        shutil.copytree(source, code / source.name, ignore=_NEVER, dirs_exist_ok=True)
+    if plan.spec.workdir is not None:
+        workdir = Path(plan.spec.workdir)
+        shutil.copytree(workdir, code / "workdir", ignore=_NEVER, symlinks=True)
+        size = sum(path.stat().st_size for path in (code / "workdir").rglob("*") if path.is_file())
+        if size > _WORKDIR_LIMIT_BYTES:
+            raise WorkdirTooLarge(workdir, size)
+    (folder / "train.yaml").write_text(plan.train_yaml, encoding="utf-8")
+
+
+def stage_checkpoint(home: Path, staged: Path) -> None:
+    """Add what a run needs to go on from the copy of its results that lies at home."""
+    shutil.copytree(
+        home, staged / "out", ignore=shutil.ignore_patterns("log.txt", "job.yaml", "cost.json", "report.html")
+    )
+    if (home / "log.txt").exists():
+        shutil.copy2(home / "log.txt", staged / "log.txt")  # the log goes on, too

@@ -1,0 +1,183 @@
+"""The worker as a real process: whatever happens to its job, it says how it ended, and stops in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudrun.worker.order import Order, Step, read_order
+
+
+def an_order(script: str, **changes: Any) -> Order:
+    fields: dict[str, Any] = {
+        "run_id": "r",
+        "python": sys.executable,
+        "gpu_count": 0,
+        "gpu_names": [],
+        "setup": [],
+        "data_path": None,
+        "data_arrives": False,
+        "make_data": None,
+        "command": Step("run", ["bash", "-c", script]),
+        "env": {},
+        "hourly_usd": 0.0,
+        "max_cost_usd": 1.0,
+        "max_hours": 1.0,
+        "billed_s": 0.0,
+        "waits_for_home": False,
+    }
+    return Order(**{**fields, **changes})
+
+
+StartWorker = Callable[[Order], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[StartWorker]:
+    started = []
+
+    def start_worker(order: Order) -> subprocess.Popen[bytes]:
+        (tmp_path / "order.json").write_text(order.as_json())
+        process = subprocess.Popen([sys.executable, "-m", "cloudrun.worker", str(tmp_path)])
+        started.append(process)
+        return process
+
+    yield start_worker
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def has_ended(pid: int) -> bool:
+    """Gone, or a zombie that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def result(folder: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return value
+
+
+def test_an_order_survives_its_file(tmp_path: Path) -> None:
+    order = an_order("true", setup=[Step("setup", ["true"])], make_data=Step("leaves", ["true"]))
+    (tmp_path / "order.json").write_text(order.as_json())
+    assert read_order(tmp_path / "order.json") == order
+
+
+def test_a_job_that_ends_well_leaves_log_result_and_phases(start: StartWorker, tmp_path: Path) -> None:
+    assert start(an_order("echo one; echo two >&2; echo $CLOUDRUN_RUN_ID > $CLOUDRUN_OUTPUT/x")).wait(30) == 0
+    assert (tmp_path / "log.txt").read_text() == "one\ntwo\ncloudrun: finished\n"
+    assert (tmp_path / "out" / "x").read_text() == "r\n"
+    assert (result(tmp_path)["reason"], result(tmp_path)["exit_code"]) == ("finished", 0)
+    assert [phase["name"] for phase in result(tmp_path)["phases"]] == ["prepare", "run"]
+
+
+def test_a_job_that_fails_is_quoted_in_the_result(start: StartWorker, tmp_path: Path) -> None:
+    assert start(an_order("echo 'error: no such class'; exit 3")).wait(30) == 3
+    assert result(tmp_path)["reason"] == "failed"
+    assert result(tmp_path)["message"] == "the job ended with exit code 3: no such class"
+
+
+@pytest.mark.parametrize("how", ["signal", "file"])
+def test_a_job_that_is_asked_to_stop_gets_time_to_save(start: StartWorker, tmp_path: Path, how: str) -> None:
+    script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; echo up; while :; do sleep 0.05; done"
+    worker = start(an_order(script))
+    wait_for(lambda: "up" in (tmp_path / "log.txt").read_text() if (tmp_path / "log.txt").exists() else False)
+    if how == "signal":
+        worker.terminate()
+    else:
+        (tmp_path / "stop").touch()
+    worker.wait(30)
+    assert result(tmp_path)["reason"] == "stopped"
+    assert (tmp_path / "out" / "last").read_text() == "saved\n"
+
+
+def test_the_budget_ends_the_job_with_nobody_watching(start: StartWorker, tmp_path: Path) -> None:
+    script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; while :; do sleep 0.05; done"
+    began = time.monotonic()
+    start(an_order(script, hourly_usd=3600.0, max_cost_usd=2.0)).wait(30)  # one dollar a second
+    assert time.monotonic() - began < 10
+    assert result(tmp_path)["reason"] == "budget"
+    assert (tmp_path / "out" / "last").exists()
+
+
+def test_seconds_billed_before_the_worker_started_count(start: StartWorker, tmp_path: Path) -> None:
+    start(an_order("sleep 60", max_hours=1.0, billed_s=3601.0)).wait(30)
+    assert result(tmp_path)["reason"] == "budget"
+
+
+def test_a_gpu_that_was_asked_for_and_does_not_answer_ends_the_run_at_once(start: StartWorker, tmp_path: Path) -> None:
+    if any((Path(folder) / "nvidia-smi").exists() for folder in os.environ["PATH"].split(os.pathsep)):
+        pytest.skip("this machine has a GPU driver")
+    start(an_order("true", gpu_count=1, gpu_names=["A100"])).wait(30)
+    assert result(tmp_path)["reason"] == "no_gpu"
+    assert "A100 was asked for, but nvidia-smi does not run here" in result(tmp_path)["message"]
+
+
+def test_a_set_up_that_fails_is_not_taken_for_training(start: StartWorker, tmp_path: Path) -> None:
+    order = an_order("touch $CLOUDRUN_OUTPUT/ran", setup=[Step("setup", ["bash", "-c", "echo no space; exit 9"])])
+    start(order).wait(30)
+    assert result(tmp_path)["reason"] == "setup_failed"
+    assert "no space" in result(tmp_path)["message"]
+    assert not (tmp_path / "out" / "ran").exists()
+
+
+def test_training_starts_once_the_data_are_whole(start: StartWorker, tmp_path: Path) -> None:
+    worker = start(an_order("ls $CLOUDRUN_DATA", data_arrives=True))
+    wait_for(lambda: (tmp_path / "status.json").exists() and "sync" in (tmp_path / "status.json").read_text())
+    assert worker.poll() is None
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "leaf.jpg").touch()
+    (tmp_path / "data.ready").touch()
+    assert worker.wait(30) == 0
+    assert "leaf.jpg" in (tmp_path / "log.txt").read_text()
+
+
+def test_results_that_lie_only_on_the_machine_are_waited_for(start: StartWorker, tmp_path: Path) -> None:
+    worker = start(an_order("true", waits_for_home=True))
+    wait_for((tmp_path / "result.json").exists)
+    assert worker.poll() is None
+    (tmp_path / "home").touch()
+    assert worker.wait(30) == 0
+
+
+def test_waiting_for_home_ends_with_the_budget(start: StartWorker, tmp_path: Path) -> None:
+    assert start(an_order("true", waits_for_home=True, max_hours=2 / 3600)).wait(30) == 0
+
+
+def test_a_killed_worker_takes_its_job_with_it(start: StartWorker, tmp_path: Path) -> None:
+    script = "echo $$ > $CLOUDRUN_OUTPUT/pid; exec sleep 60"
+    worker = start(an_order(script))
+    wait_for(lambda: (tmp_path / "out" / "pid").exists() and (tmp_path / "out" / "pid").read_text().strip() != "")
+    worker.send_signal(signal.SIGKILL)
+    pid = int((tmp_path / "out" / "pid").read_text())
+    wait_for(lambda: has_ended(pid))
+
+
+def test_values_of_the_environment_reach_the_job_and_no_file(
+    start: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3cret")
+    start(an_order('[ "$MY_TOKEN" = s3cret ] && [ "$MODE" = fast ]', env={"MODE": "fast"})).wait(30)
+    assert result(tmp_path)["reason"] == "finished"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
