@@ -1,0 +1,18 @@
+"""`cloudrun` and `python -m cloudrun`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def run() -> None:
+    # Looking for pydantic plugins reads the metadata of every installed package at each start.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
+    from cloudrun.cli.app import main
+
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,64 @@
+"""Where a plan can run. The run id is the only handle; every method takes it in a Run or a Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from cloudrun.run import JobState, Quote, Run
+
+if TYPE_CHECKING:  # `ps` starts without it
+    from cloudrun.plan import Plan
+    from cloudrun.worker.order import Order
+
+Say = Callable[[str], None]
+"""Takes one line about what is happening now."""
+
+
+class Backend(Protocol):
+    """Starting and stopping; the files of a run are reached through its store."""
+
+    def quote(self, plan: Plan) -> Quote | None:
+        """The machine that `rent` would get and its price; None where only renting can tell.
+
+        Raises NoMachine where it is known already that there is none.
+        """
+        ...
+
+    def rent(self, plan: Plan, say: Say) -> Quote:
+        """Get the bare machine, set to end itself, before anything is sent to it.
+
+        Raises NoMachine when there is none; then nothing is billing.
+        """
+        ...
+
+    def start(self, plan: Plan, staged: Path, order: Order) -> str:
+        """Send the staged code and start the worker; returns the run's URI. The job is alive from here on."""
+        ...
+
+    def observe(self, run: Run) -> JobState:
+        """What is there of this run, asked now; UNKNOWN where nobody answers."""
+        ...
+
+    def diagnose(self, run: Run) -> str:
+        """Why a job that left no result ended, as far as the backend can tell; empty where it can't."""
+        ...
+
+    def release(self, run: Run) -> None:
+        """End the billing. Idempotent; returns when the machine is gone, else raises StillBilling."""
+        ...
+
+
+def open_backend(name: str, home: Path) -> Backend:
+    match name:
+        case "local":
+            from cloudrun.backends.local import LocalBackend
+
+            return LocalBackend(home)
+        case "sky":
+            from cloudrun.backends.sky import SkyBackend
+
+            return SkyBackend(home)
+        case _:
+            raise ValueError(f"no backend {name}")

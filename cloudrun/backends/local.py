@@ -1,0 +1,129 @@
+"""This computer as the machine: the same worker, as a process that outlives the command.
+
+A run is alive while its lock is held. The parent takes the lock and the worker inherits the
+descriptor, so a run is alive before `start` returns, and no reused process id can fake it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloudrun.backends import Say
+from cloudrun.errors import NoMachine, StillBilling
+from cloudrun.run import JobState, Quote, Run, now_utc
+
+if TYPE_CHECKING:
+    from cloudrun.plan import Plan
+    from cloudrun.worker.order import Order
+
+_TERM_WAIT_S = 45.0  # longer than the worker gives its job
+
+
+class LocalBackend:
+    """Implements `Backend` with detached processes under `home/local`."""
+
+    def __init__(self, home: Path) -> None:
+        self._machines = home / "local"
+
+    def quote(self, plan: Plan) -> Quote:
+        return Quote(
+            machine=f"this computer ({os.cpu_count()} cores)",
+            infra="local",
+            region=None,
+            gpu=None,
+            spot=False,
+            hourly_usd=0.0,
+            source="this computer costs nothing",
+            as_of=now_utc(),
+        )
+
+    def rent(self, plan: Plan, say: Say) -> Quote:
+        if plan.spec.run is None and not _can_train():
+            raise NoMachine(
+                "torch or timm is not installed in this Python, so nothing can train here",
+                hint="`pip install 'cloudrun[trainer]'`, or rent a machine: `--infra aws`",
+            )
+        return self.quote(plan)
+
+    def start(self, plan: Plan, staged: Path, order: Order) -> str:
+        run_dir = self._machines / plan.run_id
+        shutil.copytree(staged, run_dir, dirs_exist_ok=True)
+        (run_dir / "order.json").write_text(order.as_json(), encoding="utf-8")
+        with (run_dir / "lock").open("w") as lock, (run_dir / "worker.err").open("w") as err:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "cloudrun.worker", str(run_dir)],
+                cwd=run_dir,
+                env={**os.environ, "PYTHONPATH": str(run_dir / "code")},
+                stdin=subprocess.DEVNULL,
+                stdout=err,
+                stderr=err,
+                pass_fds=(lock.fileno(),),
+                start_new_session=True,
+            )
+        (run_dir / "worker.pid").write_text(str(worker.pid))
+        worker.returncode = 0  # it outlives this command: nobody waits for it here
+        return run_dir.as_uri()
+
+    def observe(self, run: Run) -> JobState:
+        run_dir = self._machines / run.run_id
+        if not run_dir.is_dir():
+            return JobState.ABSENT
+        return JobState.ACTIVE if _lock_is_held(run_dir) else JobState.IDLE
+
+    def diagnose(self, run: Run) -> str:
+        try:
+            lines = (self._machines / run.run_id / "worker.err").read_text().strip().splitlines()
+        except FileNotFoundError:
+            return ""
+        return lines[-1] if lines else ""
+
+    def release(self, run: Run) -> None:
+        """End the worker and its job, and free the disk that they used."""
+        run_dir = self._machines / run.run_id
+        if not run_dir.is_dir():
+            return
+        if not _ends(run_dir, signal.SIGTERM, _TERM_WAIT_S) and not _ends(run_dir, signal.SIGKILL, 10.0):
+            raise StillBilling(
+                f"the processes of `{run.run_id}` did not end",
+                hint=f"end them by hand: `fuser -k {run_dir / 'lock'}`",
+            )
+        shutil.rmtree(run_dir)
+
+
+def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:
+    """Signal the worker while its lock shows that it is the one that lives, and wait."""
+    until = time.monotonic() + seconds
+    if _lock_is_held(run_dir):
+        pid = int((run_dir / "worker.pid").read_text())
+        os.kill(pid, number)
+    while _lock_is_held(run_dir):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _lock_is_held(run_dir: Path) -> bool:
+    try:
+        with (run_dir / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two probes don't see one another
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _can_train() -> bool:
+    from importlib.util import find_spec
+
+    return all(find_spec(name) is not None for name in ("torch", "torchvision", "timm"))

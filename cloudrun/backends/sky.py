@@ -1,0 +1,247 @@
+"""Machines rented through SkyPilot. The only module that imports `sky` (4 s), and only when it is used.
+
+Every answer that decides about money is asked of the provider (`refresh=FORCE`), not of a cache.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cloudrun.backends import Say
+from cloudrun.backends.sky_task import job_config, machine_config
+from cloudrun.errors import CloudrunError, NoMachine, StillBilling, StoreError
+from cloudrun.plan import Plan
+from cloudrun.run import JobState, Quote, Run, now_utc
+from cloudrun.ssh import Connection
+from cloudrun.worker.order import Order
+
+
+class SkyError(CloudrunError):
+    """SkyPilot failed in a way that has no name of its own here."""
+
+
+class SkyBackend:
+    """Implements `Backend` over SkyPilot's SDK."""
+
+    def __init__(self, home: Path) -> None:
+        self._log_folder = home / "sky"
+        self._accelerators: dict[str, float] = {}
+
+    def quote(self, plan: Plan) -> Quote | None:
+        """The optimizer's first choice. None where SkyPilot's API server is elsewhere: it alone knows the clouds."""
+        with self._sdk(plan.run_id) as sky:
+            from sky.server.common import is_api_server_local
+
+            if not is_api_server_local():
+                return None
+            from sky.optimizer import Optimizer
+
+            try:
+                with sky.Dag() as dag:
+                    dag.add(sky.Task.from_yaml_config(machine_config(plan)))
+                Optimizer.optimize(dag, quiet=True)
+            except Exception as err:
+                raise _no_machine(err, plan) from err
+            return _quote_of(dag.tasks[0].best_resources)
+
+    def rent(self, plan: Plan, say: Say) -> Quote:
+        """Rent the bare machine with autodown. Nothing is left where it fails."""
+        minutes = plan.spec.lifecycle.idle_minutes
+        say(f"renting {plan.machine_name} (it ends itself after {minutes} idle minutes) ...")
+        request = None
+        with self._sdk(plan.run_id) as sky:
+            from sky.skylet.autostop_lib import AutostopWaitFor
+
+            try:
+                request = sky.launch(
+                    sky.Task.from_yaml_config(machine_config(plan)),
+                    cluster_name=plan.machine_name,
+                    idle_minutes_to_autostop=minutes,
+                    wait_for=AutostopWaitFor.JOBS,  # an open shell must not keep the bill running
+                    down=True,
+                )
+                _, handle = sky.stream_and_get(request, output_stream=sys.stdout)
+            except KeyboardInterrupt:
+                if request is not None:
+                    sky.get(sky.api_cancel(request))  # else the server goes on renting
+                raise
+            except Exception as err:
+                self._end(sky, plan.machine_name)
+                raise _no_machine(err, plan) from err
+            quote = _quote_of(handle.launched_resources)
+            self._accelerators = dict(handle.launched_resources.accelerators or {})
+        gpu = f", {quote.gpu}" if quote.gpu else ""
+        say(f"machine is up: {quote.machine}{gpu}, {quote.infra}/{quote.region}, ${quote.hourly_usd:.4f} an hour")
+        return quote
+
+    def start(self, plan: Plan, staged: Path, order: Order) -> str:
+        connection = Connection(plan.machine_name)
+        _, output = connection.run('mkdir -p "$HOME/cloudrun" && cd "$HOME/cloudrun" && pwd -P')
+        run_dir = f"{output.decode().strip()}/{plan.run_id}"
+        (staged / "order.json").write_text(order.as_json(), encoding="utf-8")
+        connection.rsync(f"{staged}/", f"{plan.machine_name}:{run_dir}/")
+        secrets = {name: os.environ[name] for name in plan.spec.secrets}
+        with self._sdk(plan.run_id) as sky:
+            try:
+                task = sky.Task.from_yaml_config(job_config(plan, run_dir, self._accelerators, secrets))
+                sky.get(sky.exec(task, cluster_name=plan.machine_name))
+            except Exception as err:
+                raise _translated(err) from err
+        return f"node://{plan.machine_name}{run_dir}"
+
+    def observe(self, run: Run) -> JobState:
+        with self._sdk(run.run_id) as sky:
+            try:
+                record = _record(sky, run.machine_name)
+                if record is None:
+                    return JobState.ABSENT
+                if record.status is not sky.ClusterStatus.UP:
+                    return JobState.UNKNOWN if record.status is sky.ClusterStatus.INIT else JobState.IDLE
+                rows = sky.get(sky.queue(run.machine_name, skip_finished=True))
+            except Exception:  # noqa: BLE001 - a check that failed says nothing about the job
+                return JobState.UNKNOWN
+        return JobState.ACTIVE if rows else JobState.IDLE
+
+    def diagnose(self, run: Run) -> str:
+        """The last line of SkyPilot's own log of the job: why the worker did not even start."""
+        try:
+            _, output = Connection(run.machine_name).run(
+                "tail -qn 1 ~/sky_logs/*/run.log ~/.sky_clusters/*/sky_logs/*/run.log 2>/dev/null | tail -n 1"
+            )
+        except StoreError:
+            return ""
+        return output.decode("utf-8", "replace").strip()
+
+    def release(self, run: Run) -> None:
+        """End the machine and ask its provider until it is gone. Raises StillBilling where that cannot be shown."""
+        if run.run_uri is not None:
+            self._wipe(run)
+        with self._sdk(run.run_id) as sky:
+            try:
+                self._end(sky, run.machine_name)
+            except Exception as err:
+                raise _still_billing(run.machine_name, _brief(err)) from err
+
+    def _wipe(self, run: Run) -> None:
+        """Remove the run's folder: on a cluster with a shared home it would outlive the machine."""
+        assert run.run_uri is not None
+        folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
+        try:
+            Connection(run.machine_name).run(f"rm -rf '{folder}'", timeout_s=30)
+        except StoreError:
+            return  # a machine that does not answer is ended all the same
+
+    def _end(self, sky: Any, machine: str) -> None:
+        """`down`, then look: SkyPilot's word that it asked is not the provider's that it is gone."""
+        from sky.exceptions import ClusterDoesNotExist
+
+        with suppress(ClusterDoesNotExist):
+            sky.get(sky.down(machine))
+        record = _record(sky, machine)
+        if record is not None:
+            raise _still_billing(machine, f"it is still listed as {record.status.value}")
+
+    @contextmanager
+    def _sdk(self, run_id: str) -> Iterator[Any]:
+        """`sky`, with all that it prints on stdout going to a log: stdout is for our answers.
+
+        The descriptor itself is redirected, since SkyPilot's loggers keep the stream that they found.
+        """
+        self._log_folder.mkdir(parents=True, exist_ok=True)
+        sys.stdout.flush()
+        kept = os.dup(1)
+        log = os.open(self._log_folder / f"{run_id}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.close(log)
+        try:
+            import sky
+
+            yield sky
+        finally:
+            sys.stdout.flush()
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _record(sky: Any, machine: str) -> Any:
+    """The provider's word on one machine; None where there is none."""
+    records = sky.get(sky.status([machine], refresh=sky.StatusRefreshMode.FORCE))
+    return records[0] if records else None
+
+
+def _quote_of(resources: Any) -> Quote:
+    accelerators = resources.accelerators or {}
+    gpu = ", ".join(f"{name}:{count:g}" for name, count in accelerators.items()) or None
+    source, as_of = _price_source(str(resources.cloud).lower())
+    return Quote(
+        machine=str(resources.instance_type),
+        infra=str(resources.cloud).lower(),
+        region=resources.region,
+        gpu=gpu,
+        spot=bool(resources.use_spot),
+        hourly_usd=float(resources.get_cost(3600)),
+        source=source,
+        as_of=as_of,
+    )
+
+
+def _price_source(cloud: str) -> tuple[str, datetime]:
+    """What SkyPilot's price rests on, and how old that is."""
+    sky_home = Path.home() / ".sky"
+    if cloud in ("slurm", "kubernetes", "ssh"):
+        source, paths = "your own price in ~/.sky/config.yaml", [sky_home / "config.yaml"]
+    else:
+        source, paths = "SkyPilot's catalog", sorted((sky_home / "catalogs").glob(f"*/{cloud}/vms.csv"))
+    times = [path.stat().st_mtime for path in paths if path.exists()]
+    return source, datetime.fromtimestamp(int(max(times)), UTC) if times else now_utc()
+
+
+def _no_machine(err: Exception, plan: Plan) -> CloudrunError:
+    """SkyPilot's many words, as one line about the machine that was asked for."""
+    from sky import exceptions
+
+    if isinstance(err, CloudrunError):
+        return err
+    wanted = " or ".join(plan.spec.gpu) or "a machine without GPU"
+    where = f" on {plan.spec.infra}" if plan.spec.infra else ""
+    if isinstance(err, exceptions.NoCloudAccessError) or "not enabled" in str(err):
+        return NoMachine(
+            f"no cloud is enabled{' for ' + plan.spec.infra if plan.spec.infra else ''}: {_brief(err)}",
+            hint="`sky check` shows what is missing for each; `--infra local` needs none",
+        )
+    if isinstance(err, exceptions.ResourcesUnavailableError | exceptions.ResourcesMismatchError):
+        return NoMachine(
+            f"there is no {wanted}{where}: {_brief(err)}",
+            hint="`cloudrun gpus` lists GPUs; name a second choice with another `--gpu`, or leave `--infra` out",
+        )
+    return NoMachine(
+        f"renting {wanted}{where} failed: {_brief(err)}",
+        hint="the whole story is in `sky logs --provision`, `sky status`",
+    )
+
+
+def _translated(err: Exception) -> CloudrunError:
+    if isinstance(err, CloudrunError):
+        return err
+    return SkyError(f"SkyPilot: {_brief(err)}", hint="`sky status` and `sky api logs` may say more")
+
+
+def _still_billing(machine: str, why: str) -> StillBilling:
+    return StillBilling(
+        f"the end of machine `{machine}` is not proven: {why}",
+        hint=f"run it again; if that does not help: `sky down {machine}`, then look at the provider's own console",
+    )
+
+
+def _brief(err: Exception) -> str:
+    """The first sentence of an error, without colours and line ends."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip()
+    line = plain.splitlines()[0].strip() if plain else type(err).__name__
+    return line.rstrip(".:")

@@ -1,0 +1,52 @@
+"""Plan -> what SkyPilot is asked for, as plain values. Pure, so that it is tested by equality."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from cloudrun.plan import Plan
+
+# Looks for a Python that can run the worker: the job's own, or the one that SkyPilot brought.
+_START = """\
+for python in python3 "$HOME/skypilot-runtime/bin/python"; do
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break
+done
+cd {run_dir} && PYTHONPATH={run_dir}/code exec "$python" -m cloudrun.worker {run_dir}
+"""
+
+
+def machine_config(plan: Plan) -> dict[str, Any]:
+    """The bare machine: `sky.yaml`'s resources with the job's own in them; no code, no set-up, no command.
+
+    SkyPilot arms autodown only after sync and set-up, so there must be none: from here on the machine
+    ends itself, whatever becomes of this computer.
+    """
+    spec = plan.spec
+    wanted: dict[str, Any] = dict(plan.base_resources)
+    wanted["disk_size"] = spec.resources.disk
+    asked = {"cpus": spec.resources.cpus, "memory": spec.resources.memory, "infra": spec.infra}
+    wanted.update({key: value for key, value in asked.items() if value is not None})
+    if spec.spot:
+        wanted["use_spot"] = True
+    match spec.gpu:
+        case ():
+            pass
+        case (only,):
+            wanted["accelerators"] = only
+        case several:
+            wanted["ordered"] = [{"accelerators": gpu} for gpu in several]
+    return {"name": plan.run_id, "resources": wanted}
+
+
+def job_config(
+    plan: Plan, run_dir: str, accelerators: Mapping[str, float] | None, secrets: Mapping[str, str]
+) -> dict[str, Any]:
+    """The worker as a job on the machine that is up. It holds the GPU, so that SkyPilot sees it as busy."""
+    config: dict[str, Any] = {"name": plan.run_id, "run": _START.format(run_dir=shlex.quote(run_dir))}
+    if accelerators:
+        config["resources"] = {"accelerators": dict(accelerators)}
+    if secrets:
+        config["secrets"] = dict(secrets)
+    return config

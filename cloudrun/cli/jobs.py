@@ -1,0 +1,119 @@
+"""Commands about job files, before any run: `check`, `gpus`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cloudrun.cli.app import app
+from cloudrun.cli.console import answer, answer_json, note
+from cloudrun.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from cloudrun.dataset_check import Survey
+    from cloudrun.job_file import Job
+    from cloudrun.plan import Plan
+
+
+@app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
+def check(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Find everything that can be found wrong before money is spent."""
+    from cloudrun.job_file import JobFileProblems, load_job
+    from cloudrun.render import table
+
+    try:
+        job = load_job(job_file, overrides=overrides or [])
+    except JobFileProblems as err:
+        for place, message, hint in err.problems[1:]:
+            note(f"error: {place}: {message}\n\nhint: {hint}\n")
+        raise
+    survey = check_everything(job)
+    if as_json:
+        answer_json(
+            {
+                "job": str(job.path),
+                "ok": True,
+                "warnings": list(job.warnings),
+                "data": survey and survey.as_plain(),
+            }
+        )
+    else:
+        if survey is not None:
+            names = survey.split_names()
+            answer(table(["CLASS", *names], survey.rows()))
+        answer(f"{job.path}: ready to launch")
+    return ExitCode.DONE
+
+
+@app.command(epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
+    gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: A100:1, RTX4090:1]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Look at a data set and write a job file for it."""
+    from cloudrun.dataset_check import survey_folder
+    from cloudrun.job_file import load_job, name_from
+    from cloudrun.job_template import job_text
+    from cloudrun.render import table
+
+    survey = survey_folder(data.absolute(), custom=False)
+    assert survey is not None
+    path = out or Path("jobs") / f"{name_from(data.absolute())}.yaml"
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(job_text(survey, relative_to=path.parent, gpu=gpu or ["A100:1", "RTX4090:1"]), encoding="utf-8")
+    load_job(path)
+    note(table(["CLASS", *survey.split_names()], survey.rows()))
+    if as_json:
+        answer_json({"job": str(path), "data": survey.as_plain()})
+    else:
+        answer(str(path))
+    return ExitCode.DONE
+
+
+@app.command(epilog="Example:\n\n  cloudrun gpus\n")
+def gpus(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """List the GPUs that can be asked for, with their memory."""
+    from cloudrun.gpus import MEMORY_GB, tier
+    from cloudrun.render import table
+
+    rows = sorted(MEMORY_GB.items(), key=lambda item: (item[1], item[0]))
+    if as_json:
+        answer_json([{"gpu": name, "memory_gb": memory, "tier": tier(memory)} for name, memory in rows])
+    else:
+        answer(table(["GPU", "MEMORY", "GOOD FOR"], [[name, f"{memory} GB", tier(memory)] for name, memory in rows]))
+    return ExitCode.DONE
+
+
+def check_everything(job: Job) -> Survey | None:
+    """All that can be checked here about a job; returns the survey of its images, if they are here."""
+    from cloudrun.cli.launch import refuse_unready
+    from cloudrun.dataset_check import survey_folder
+    from cloudrun.spec import SourceKind
+
+    refuse_unready(job)
+    if job.spec.data.kind is not SourceKind.FOLDER:
+        return None
+    return survey_folder(Path(job.spec.data.source), custom=job.spec.run is not None)
+
+
+def plan_for(job: Job, run_id: str | None = None) -> Plan:
+    """The plan for `job`, as a new run or as the one that goes on."""
+    from cloudrun.plan import make_plan
+    from cloudrun.run import new_run_id
+    from cloudrun.snapshot import base_task
+
+    return make_plan(job.spec, run_id or new_run_id(job.spec.name), python=sys.executable, base=base_task())

@@ -1,0 +1,207 @@
+"""`cloudrun launch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cloudrun.cli.app import app
+from cloudrun.cli.console import TransferLine, answer, answer_json, confirm, note, warn
+from cloudrun.errors import ExitCode, JobFileError
+
+if TYPE_CHECKING:
+    from cloudrun.job_file import Job
+    from cloudrun.run import Phase, Run
+
+_EXAMPLE = """Example:
+
+  cloudrun launch --gpu A100:1 --gpu RTX4090:1 --max-cost 3 jobs/plants.yaml
+"""
+
+
+@app.command(epilog=_EXAMPLE)
+def launch(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    gpu: Annotated[list[str] | None, typer.Option(help="GPU as NAME:COUNT; repeat it: tried in this order.")] = None,
+    infra: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CLOUDRUN_INFRA",
+            help="local, slurm, aws, runpod, ... or aws/us-east-1. [default: the cheapest]",
+        ),
+    ] = None,
+    spot: Annotated[bool | None, typer.Option("--spot/--no-spot", help="Use a spot machine.")] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(envvar="CLOUDRUN_MAX_COST", metavar="USD", help="Stop the run at this cost."),
+    ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(envvar="CLOUDRUN_MAX_HOURS", metavar="H", help="Stop the run after this time."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run. [default: the job file's]")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the job file: train.epochs=3."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="Return once the job runs by itself.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", envvar="CLOUDRUN_YES", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Rent a machine, train, bring the results home, end the bill."""
+    from cloudrun.backends import open_backend
+    from cloudrun.cli.jobs import check_everything, plan_for
+    from cloudrun.job_file import load_job
+    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.render import plan_text
+    from cloudrun.runs.launch import Console
+    from cloudrun.runs.launch import launch as execute
+
+    options: dict[str, Any] = {
+        "gpu": list(gpu) if gpu else None,
+        "infra": infra,
+        "spot": spot,
+        "budget.max_cost": max_cost,
+        "budget.max_hours": max_hours,
+        "name": name,
+    }
+    job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
+    check_everything(job)
+    home = home_folder()
+    plan = plan_for(job)
+    backend = open_backend(plan.backend, home)
+    quote = backend.quote(plan)
+    if dry_run:
+        if as_json:
+            answer_json({**plan.as_plain(), "quote": quote.model_dump(mode="json") if quote else None})
+        else:
+            answer(plan_text(plan, quote))
+        return ExitCode.DONE
+    note(plan_text(plan, quote))
+    costs = quote is None or quote.hourly_usd > 0
+    if costs and not yes and not confirm("Rent it?", default=True):
+        note("nothing was started")
+        return ExitCode.FAILED
+    console = Console(say=_say, on_line=note, on_bytes=TransferLine("data sent"))
+    run = execute(job, plan, Ledger(home), backend, detach=detach, console=console)
+    return _conclude(run, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\n  cloudrun resume plants-1124-x7k2m --set train.epochs=40\n")
+def resume(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id or its start.")],
+    infra: Annotated[str | None, typer.Option(envvar="CLOUDRUN_INFRA", help="Go on elsewhere.")] = None,
+    gpu: Annotated[list[str] | None, typer.Option(help="As for launch.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="Return once the job runs by itself.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", envvar="CLOUDRUN_YES", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> int:
+    """Go on from the last complete checkpoint, on the same machine or another one."""
+    from cloudrun.backends import open_backend
+    from cloudrun.cli.jobs import check_everything, plan_for
+    from cloudrun.job_file import reload_job
+    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.render import plan_text
+    from cloudrun.runs.launch import Console
+    from cloudrun.runs.refresh import refresh
+    from cloudrun.runs.resume import resume as execute
+
+    home = home_folder()
+    ledger = Ledger(home)
+    run = ledger.find(run_id)
+    if not run.phase.is_final:
+        run = refresh(run, ledger, open_backend(run.backend, home))
+    options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
+    job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
+    check_everything(job)
+    plan = plan_for(job, run.run_id)
+    backend = open_backend(plan.backend, home)
+    quote = run.quote if run.may_bill else backend.quote(plan)
+    note(plan_text(plan, quote))
+    if (quote is None or quote.hourly_usd > 0) and not yes and not confirm("Go on?", default=True):
+        note("nothing was started")
+        return ExitCode.FAILED
+    console = Console(say=_say, on_line=note, on_bytes=TransferLine("data sent"))
+    return _conclude(execute(run, plan, ledger, backend, detach=detach, console=console), as_json=as_json)
+
+
+def exit_code_of(phase: Phase) -> int:
+    """The exit code for an attached command whose job ended in `phase`."""
+    from cloudrun.run import Phase
+
+    if phase is Phase.SUCCEEDED:
+        return ExitCode.DONE
+    return ExitCode.BUDGET if phase is Phase.OVER_BUDGET else ExitCode.FAILED
+
+
+def _say(text: str) -> None:
+    note(f"cloudrun: {text}")
+
+
+def _conclude(run: Run, *, as_json: bool) -> int:
+    """The answer on stdout; on stderr how good, where, and for how much. Returns the exit code."""
+    from cloudrun.cost import cost_of
+    from cloudrun.render import launch_row
+    from cloudrun.run import now_utc
+    from cloudrun.runs.summary import accuracy_text
+    from cloudrun.units import duration
+
+    code = exit_code_of(run.phase) if run.phase.is_final else None
+    if as_json:
+        answer_json(launch_row(run, code, now_utc()))
+    else:
+        answer(run.run_id)
+    if code is None:
+        note(f"it goes on by itself: `cloudrun logs {run.run_id}` follows it")
+        note(f"`cloudrun down {run.run_id}` stops it and ends the bill")
+        return ExitCode.DONE
+    cost = cost_of(run, now_utc())
+    note(f"\n{run.phase.value}{': ' + run.message if run.exit_code else ''}")
+    if run.folder and Path(run.folder).is_dir():
+        accuracy = accuracy_text(Path(run.folder))
+        if accuracy:
+            note(accuracy)
+        note(f"results   {run.folder}")
+    ended = f"STILL BILLING: `cloudrun down {run.run_id}`" if run.may_bill else "nothing is billing"
+    note(f"cost      ${cost.usd:.4f} for {duration(cost.hours * 3600)}; {ended}")
+    return code
+
+
+def refuse_unready(job: Job) -> None:
+    """What a valid job file may say that this version cannot do yet."""
+    from cloudrun.job_file import missing_secrets
+    from cloudrun.spec import SourceKind
+
+    spec = job.spec
+    if spec.data.kind not in (SourceKind.FOLDER, SourceKind.DEMO):
+        raise JobFileError(
+            f"{job.path}: `data.source: {spec.data.source}`: {spec.data.kind.value} sources are not supported yet",
+            hint="download it into a folder and name the folder",
+        )
+    if spec.data.labels is not None:
+        raise JobFileError(
+            f"{job.path}: `data.labels` is not supported yet",
+            hint="sort the images into one sub-folder a class",
+        )
+    if spec.lifecycle.on_finish == "stop":
+        raise JobFileError(
+            f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
+            hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",
+        )
+    if spec.store is not None:
+        raise JobFileError(
+            f"{job.path}: `store: {spec.store}`: buckets are not supported yet",
+            hint="leave `store` out: the results then come straight from the machine",
+        )
+    missing = missing_secrets(spec)
+    if missing:
+        raise JobFileError(
+            f"{job.path}: `secrets` names {', '.join(missing)}, which this shell does not have",
+            hint=f"`export {missing[0]}=...` first",
+        )
+    for warning in job.warnings:
+        warn(warning)

@@ -1,0 +1,127 @@
+"""Commands about machines and their bill: `ps`, `down`, `ssh`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cloudrun.cli.app import app
+from cloudrun.cli.console import answer, answer_json, confirm, note, paint, show_error, warn
+from cloudrun.cli.results import JsonOption, RunArgument
+from cloudrun.errors import CloudrunError, ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from cloudrun.ledger import Ledger
+    from cloudrun.run import Run
+
+
+@app.command(epilog="Example:\n\n  cloudrun ps --refresh\n")
+def ps(
+    every: Annotated[bool, typer.Option("--all", help="Runs that ended long ago, too.")] = False,
+    ask: Annotated[bool, typer.Option("--refresh", help="Ask the machines, not the ledger alone.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Every run that may cost money, and what it has cost so far."""
+    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.render import ps_table, run_row
+    from cloudrun.run import now_utc
+
+    ledger = Ledger(home_folder())
+    runs = [run for run in ledger.all() if every or run.may_bill or not run.phase.is_final]
+    # Local runs are asked each time: it is a look at a lock and two files.
+    runs = [_refreshed(run, ledger) if ask or run.backend == "local" else run for run in runs]
+    if not every:
+        runs = [run for run in runs if run.may_bill or not run.phase.is_final]
+    now = now_utc()
+    if as_json:
+        answer_json([run_row(run, now) for run in runs])
+    elif runs:
+        head, *rows = ps_table(runs, now).splitlines()
+        answer(head)
+        for run, row in zip(runs, rows, strict=True):
+            answer(paint(row, "31", sys.stdout) if run.may_bill and run.quote and run.quote.hourly_usd else row)
+    else:
+        answer("no run costs money" if not every else "no runs")
+    for damaged in ledger.damaged():
+        warn(f"{damaged.message}; {damaged.hint}")
+    return ExitCode.DONE
+
+
+@app.command(epilog="Example:\n\n  cloudrun down --all\n")
+def down(
+    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="[default: the newest]")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every run that may cost money.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Leave results behind that are not home.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", envvar="CLOUDRUN_YES", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Stop the job, fetch what is not home, end the billing, and prove it."""
+    from cloudrun.backends import open_backend
+    from cloudrun.cost import receipt
+    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.render import receipt_text
+    from cloudrun.run import now_utc
+    from cloudrun.runs.down import down as execute
+
+    if every and run_ids:
+        raise UsageError("`--all` and run ids together make no sense", hint="use one of them")
+    home = home_folder()
+    ledger = Ledger(home)
+    runs = [run for run in ledger.all() if run.may_bill] if every else ledger.find_all(run_ids)
+    if force and runs and not yes:
+        names = ", ".join(run.run_id for run in runs)
+        if not confirm(f"Leave what is not home of {names} behind?", default=False):
+            note("nothing was changed")
+            return ExitCode.FAILED
+    receipts, worst = [], ExitCode.DONE
+    for run in runs:
+        try:
+            ended = execute(
+                run,
+                ledger,
+                open_backend(run.backend, home),
+                force=force,
+                say=lambda text: note(f"cloudrun: {text}"),
+            )
+        except CloudrunError as err:  # the others are still to be stopped
+            show_error(err)
+            worst = err.exit_code
+            continue
+        receipts.append(receipt(ended, now_utc()))
+        if not as_json:
+            answer(receipt_text(receipts[-1]))
+    if as_json:
+        answer_json(receipts)
+    if every and worst is ExitCode.DONE:
+        note("nothing is billing")
+    return worst
+
+
+@app.command(epilog="Example:\n\n  cloudrun ssh\n")
+def ssh(run_id: RunArgument = None) -> int:
+    """Open a shell on the run's machine."""
+    from cloudrun.ledger import Ledger, home_folder
+
+    run = Ledger(home_folder()).find(run_id)
+    if run.backend == "local":
+        raise UsageError(
+            f"`{run.run_id}` runs on this computer", hint=f"`cloudrun logs {run.run_id}` shows what it does"
+        )
+    if run.released_at is not None:
+        raise UsageError(f"the machine of `{run.run_id}` is gone", hint="`cloudrun ps` lists those that are up")
+    from cloudrun.ssh import interactive_command
+
+    command = interactive_command(run.machine_name)
+    os.execvp(command[0], command)
+
+
+def _refreshed(run: Run, ledger: Ledger) -> Run:
+    if run.phase.is_final and not run.may_bill:
+        return run
+    from cloudrun.backends import open_backend
+    from cloudrun.runs.refresh import refresh
+
+    return refresh(run, ledger, open_backend(run.backend, ledger.home))

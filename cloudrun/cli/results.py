@@ -1,0 +1,164 @@
+"""Commands that read a run: `logs`, `fetch`, `cost`, `report`."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cloudrun.cli.app import app
+from cloudrun.cli.console import answer, answer_json, note
+from cloudrun.errors import ExitCode, RunNotFinished, UsageError
+
+if TYPE_CHECKING:
+    from cloudrun.backends import Backend
+    from cloudrun.ledger import Ledger
+    from cloudrun.run import Run
+    from cloudrun.stores import Store
+
+RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run id or its start. [default: the newest]")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+@app.command(epilog="Example:\n\n  cloudrun logs --since 10m\n")
+def logs(
+    run_id: RunArgument = None,
+    follow_it: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on while the job runs.")] = True,
+    tail: Annotated[int | None, typer.Option(min=0, metavar="N", help="Start with the last N lines.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Only what is newer than 30m, 2h, 1d.")] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Print a run's log, and follow it while the job runs."""
+    from cloudrun.cli.launch import exit_code_of
+    from cloudrun.runs.follow import LogReader, follow
+    from cloudrun.runs.launch import Interrupted
+    from cloudrun.runs.log_start import start_offset
+
+    moment = None if since is None else datetime.now(UTC) - parse_duration(since)
+    run, ledger, backend = _open_run(run_id)
+    store = _log_store(run)
+    reader = LogReader(store, start_offset(store, tail=tail, since=moment))
+
+    def show(line: str) -> None:
+        answer(json.dumps({"run_id": run.run_id, "line": line}) if as_json else line)
+
+    if not follow_it or run.phase.is_final:
+        for line in reader.lines(last=True):
+            show(line)
+    else:
+        try:
+            run = follow(run, ledger, backend, on_line=show, reader=reader)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; `{run.run_id}` goes on",
+                hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
+            ) from None
+    return exit_code_of(run.phase) if run.phase.is_final else ExitCode.DONE
+
+
+@app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n")
+def fetch(
+    run_id: RunArgument = None,
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write. [default: runs/<run id>/]")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best checkpoint alone.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Bring checkpoints, metrics, predictions, log, report and cost home."""
+    from cloudrun.runs.fetch import fetch as execute
+    from cloudrun.units import size
+
+    run, ledger, _ = _open_run(run_id)
+    folder = execute(
+        run,
+        ledger,
+        to=to,
+        best_only=best,
+        on_file=lambda entry: note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})"),
+    )
+    if as_json:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        listed = [{"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size} for path in files]
+        complete = ledger.get(run.run_id).home_complete
+        answer_json({"run_id": run.run_id, "folder": str(folder), "complete": complete, "files": listed})
+    else:
+        answer(str(folder))
+    return ExitCode.DONE
+
+
+@app.command(epilog="Example:\n\n  cloudrun cost --all --json\n")
+def cost(
+    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="[default: the newest]")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every run.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Show the receipt."""
+    from cloudrun.cost import receipt
+    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.render import receipt_text
+    from cloudrun.run import now_utc
+
+    ledger = Ledger(home_folder())
+    runs = ledger.all() if every else ledger.find_all(run_ids)
+    receipts = [receipt(run, now_utc()) for run in runs]
+    if as_json:
+        answer_json(receipts)
+    else:
+        for one in receipts:
+            answer(receipt_text(one))
+        if len(receipts) > 1:
+            answer(f"{len(receipts)} runs  ${sum(one['cost_usd'] for one in receipts):.4f}")
+    return ExitCode.DONE
+
+
+@app.command(epilog="Example:\n\n  cloudrun report\n")
+def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
+    """Write one self-contained HTML page about a run, and print where it is."""
+    from cloudrun.runs.fetch import fetch as bring_home
+
+    run, ledger, _ = _open_run(run_id)
+    page = bring_home(run, ledger, to=None) / "report.html"
+    if as_json:
+        answer_json({"run_id": run.run_id, "report": str(page)})
+    else:
+        answer(str(page))
+    return ExitCode.DONE
+
+
+def parse_duration(text: str) -> timedelta:
+    """`90s`, `30m`, `2h`, `1d`. Raises UsageError on anything else."""
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = text[:-1], text[-1:]
+    if unit not in seconds or not number.replace(".", "", 1).isdigit():
+        raise UsageError(f'"{text}" is not a length of time', hint="write 90s, 30m, 2h or 1d")
+    return timedelta(seconds=float(number) * seconds[unit])
+
+
+def _open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
+    """The run as it is now, the ledger, and the run's backend."""
+    from cloudrun.backends import open_backend
+    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.runs.refresh import refresh
+
+    home = home_folder()
+    ledger = Ledger(home)
+    run = ledger.find(run_id)
+    backend = open_backend(run.backend, home)
+    return refresh(run, ledger, backend), ledger, backend
+
+
+def _log_store(run: Run) -> Store:
+    """Where the log is now: on the machine, or, once that is gone, at home."""
+    from cloudrun.stores import open_store
+    from cloudrun.stores.directory import DirectoryStore
+
+    if run.released_at is None and run.run_uri is not None:
+        return open_store(run.run_uri)
+    if run.folder is not None and (Path(run.folder) / "log.txt").exists():
+        return DirectoryStore(Path(run.folder))
+    why = f": {run.message}" if run.message else ""
+    raise RunNotFinished(
+        f"`{run.run_id}` has no log ({run.phase.value}{why})", hint="`cloudrun ps --all` lists every run"
+    )

@@ -1,0 +1,143 @@
+"""Runs, plans and costs -> text or plain JSON values. Pure; returns strings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cloudrun.cost import cost_of, worst_case
+from cloudrun.run import Quote, Run
+from cloudrun.units import duration, iso
+
+if TYPE_CHECKING:  # `ps` starts without it
+    from cloudrun.plan import Plan
+
+
+def run_row(run: Run, now: datetime) -> dict[str, Any]:
+    """One object of `ps --json`."""
+    cost = cost_of(run, now)
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "phase": run.phase.value,
+        "billing": run.may_bill,
+        "infra": run.quote.infra if run.quote else run.infra,
+        "gpu": run.quote.gpu if run.quote else (run.gpu[0] if run.gpu else None),
+        "hourly_usd": run.quote.hourly_usd if run.quote else None,
+        "cost_usd": float(cost.usd),
+        "estimate_usd": None,
+        "started_at": iso(run.created_at),
+        "epoch": run.epoch,
+        "epochs": run.epochs,
+        "eta_s": run.eta_s,
+        "refreshed_at": iso(run.refreshed_at),
+        "message": run.message,
+    }
+
+
+def launch_row(run: Run, exit_code: int | None, now: datetime) -> dict[str, Any]:
+    """The object of `launch --json`."""
+    return {
+        "run_id": run.run_id,
+        "phase": run.phase.value,
+        "exit_code": exit_code,
+        "cost_usd": float(cost_of(run, now).usd),
+        "folder": run.folder if run.home_complete else None,
+    }
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded with spaces: readable for a person, cuttable by a script."""
+    widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [headers, *rows]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def ps_table(runs: Sequence[Run], now: datetime) -> str:
+    rows = []
+    for run in runs:
+        row = run_row(run, now)
+        rows.append(
+            [
+                run.run_id,
+                run.phase.value,
+                _billing(run),
+                str(row["infra"] or "-"),
+                str(row["gpu"] or "-"),
+                f"${row['cost_usd']:.2f}",
+                f"{run.epoch}/{run.epochs}" if run.epoch else "-",
+                duration(run.eta_s) if run.eta_s and not run.phase.is_final else "-",
+                _seen(run, now),
+            ]
+        )
+    headers = ["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN"]
+    return table(headers, rows)
+
+
+def receipt_text(cost: Mapping[str, Any]) -> str:
+    """The receipt for one run."""
+    rate = cost["hourly_usd"]
+    if rate is None:
+        return f"{cost['run_id']}  no machine was rented  $0.00"
+    place = "/".join(str(cost[key]) for key in ("infra", "region") if cost[key])
+    lines = [
+        f"{cost['run_id']}  {cost['machine']}  {place}{'  spot' if cost['spot'] else ''}",
+        f"  price     ${rate:.4f} an hour ({cost['price_source']}, as of {cost['price_as_of']})",
+        f"  billed    {cost['billed_from']} .. {cost['billed_to']}{'' if cost['is_final'] else '  (still billing)'}",
+    ]
+    lines += [
+        f"  {phase['name']:<9} {duration(phase['duration_s']):>10}  ${phase['cost_usd']:.4f}"
+        for phase in cost["phases"]
+    ]
+    total = duration(float(cost["hours"]) * 3600)
+    lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}")
+    return "\n".join(lines)
+
+
+def plan_text(plan: Plan, quote: Quote | None) -> str:
+    """What `launch` is about to do, in a few lines."""
+    spec = plan.spec
+    wanted = " or ".join(spec.gpu) if spec.gpu else "no GPU"
+    lines = [f"run      {plan.run_id}"]
+    if quote is None:
+        lines.append(
+            f"machine  {wanted}, {spec.infra or 'the cheapest enabled cloud'}; the price is known when it is rented"
+        )
+    else:
+        place = "/".join(part for part in (quote.infra, quote.region) if part)
+        what = quote.gpu or ("" if plan.backend == "local" else "no GPU")
+        lines.append(f"machine  {', '.join(part for part in (quote.machine, what, place) if part)}")
+        if quote.hourly_usd:
+            budget = spec.budget
+            worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=quote.hourly_usd)
+            hours = worst.time.total_seconds() / 3600
+            lines.append(f"price    ${quote.hourly_usd:.4f} an hour ({quote.source}, as of {iso(quote.as_of)})")
+            lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
+    lines.append(f"data     {spec.data.source} ({plan.data_route.value.replace('_', ' ')})")
+    if spec.run is None:
+        train = spec.train
+        recipe = f"{train.image_size} px, {train.epochs} epochs, batch {train.batch_size}"
+        lines.append(f"train    {' + '.join(train.backbones)}, {recipe}")
+    else:
+        lines.append(f"run      {spec.run.strip().splitlines()[0]}")
+    if plan.backend == "sky":
+        lines.append(
+            f"ends     {spec.lifecycle.on_finish} when done; by itself after {spec.lifecycle.idle_minutes} idle minutes"
+        )
+    return "\n".join(lines)
+
+
+def _billing(run: Run) -> str:
+    if not run.may_bill:
+        return "no"
+    rate = run.quote.hourly_usd if run.quote else None
+    return "?" if rate is None else f"${rate:.2f}/h" if rate else "free"
+
+
+def _seen(run: Run, now: datetime) -> str:
+    """How old the news is: the ledger is not the cloud."""
+    if run.released_at is not None:
+        return "ended"
+    seen = run.refreshed_at or run.created_at
+    return f"{duration((now - seen).total_seconds())} ago"

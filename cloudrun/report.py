@@ -1,0 +1,212 @@
+"""One self-contained HTML page about a run: no script, no font, nothing from elsewhere. Pure but for reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cloudrun.run import Run
+from cloudrun.units import duration
+
+_STYLE = """
+:root { --ink: #1d2433; --dim: #667085; --line: #d8dee9; --paper: #ffffff; --train: #8a94a6; --val: #1f7a4d; --bad: #b42318 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ef; --dim: #98a2b3; --line: #344054; --paper: #12161f; --train: #7d89a1; --val: #57c28d; --bad: #f97066 }
+}
+* { box-sizing: border-box }
+body { margin: 2.5rem auto; max-width: 60rem; padding: 0 1.25rem; color: var(--ink); background: var(--paper);
+  font: 16px/1.5 system-ui, sans-serif }
+h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.05rem; margin: 2.2rem 0 .6rem }
+.dim { color: var(--dim) } .bad { color: var(--bad) }
+.facts { display: flex; flex-wrap: wrap; gap: 1.2rem 2.6rem; margin: 1.4rem 0 }
+.facts b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem }
+svg { width: 100%; height: auto } svg text { fill: var(--dim); font-size: 11px }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line) }
+th { font-weight: 600; color: var(--dim) } td.n, th.n { text-align: right }
+pre { overflow-x: auto; padding: .9rem; border: 1px solid var(--line); border-radius: 6px; font-size: .85rem }
+"""
+
+
+def report_html(run: Run, folder: Path, cost: dict[str, Any]) -> str:
+    """The page for `run` from the files in `folder`; shows what there is, and says what is missing."""
+    summary = _read_object(folder / "summary.json")
+    metrics = _read_lines(folder / "metrics.jsonl")
+    parts = [
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(run.run_id)}</title>",
+        f"<meta name='viewport' content='width=device-width, initial-scale=1'><style>{_STYLE}</style><body>",
+        f"<h1>{escape(run.name)}</h1>",
+        f"<div class='dim'>{escape(f'{run.run_id} · {run.phase.value} · {_machine(cost)}')}</div>",
+        f"<p class='bad'>{escape(run.message)}</p>" if run.exit_code else "",
+        _facts(summary, cost),
+        _charts(metrics),
+        _epochs(metrics),
+        _per_class(summary),
+        _money(cost),
+        f"<h2>Job file</h2><pre>{escape(yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True))}</pre>",
+        "</body></html>\n",
+    ]
+    return "".join(parts)
+
+
+def _machine(cost: dict[str, Any]) -> str:
+    parts = (cost["machine"], cost["gpu"], cost["infra"], cost["region"])
+    return ", ".join(str(part) for part in dict.fromkeys(parts) if part) or "no machine"
+
+
+def _facts(summary: dict[str, Any], cost: dict[str, Any]) -> str:
+    facts = [
+        ("test accuracy", _percent(summary.get("test_accuracy"))),
+        ("best validation accuracy", _percent(summary.get("best_metric"))),
+        ("best epoch", _text(summary.get("best_epoch"))),
+        ("images a second", _text(summary.get("images_per_s"))),
+        ("training", _duration(summary.get("train_seconds"))),
+        ("cost" if cost["is_final"] else "cost so far", f"${cost['cost_usd']:.2f}"),
+    ]
+    shown = "".join(f"<div><b>{escape(value)}</b>{escape(name)}</div>" for name, value in facts if value)
+    return f"<div class='facts'>{shown}</div>"
+
+
+def _charts(metrics: Sequence[dict[str, Any]]) -> str:
+    charts = [_chart(metrics, key) for key in ("accuracy", "loss")]
+    return f"<div class='charts'>{''.join(charts)}</div>" if any(charts) else "<p class='dim'>No epoch is over yet.</p>"
+
+
+def _chart(metrics: Sequence[dict[str, Any]], key: str) -> str:
+    """Training and validation by epoch, as an SVG line chart."""
+    series = {kind: _by_epoch(metrics, kind, key) for kind in ("train", "val")}
+    points = [point for line in series.values() for point in line]
+    if not points:
+        return ""
+    width, height, left, bottom = 420, 220, 44, 26
+    last = max(max(x for x, _ in points), 2)
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    if key == "accuracy":
+        high = 1.0
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+
+    def place(x: float, y: float) -> str:
+        across = left + (x - 1) / (last - 1) * (width - left - 10)
+        down = 10 + (high - y) / (high - low) * (height - bottom - 10)
+        return f"{across:.1f},{down:.1f}"
+
+    drawn = []
+    for step in range(5):
+        level = low + (high - low) * step / 4
+        y = place(1, level).split(",")[1]
+        label = f"{level:.0%}" if key == "accuracy" else f"{level:.2f}"
+        drawn.append(
+            f"<line x1='{left}' x2='{width - 10}' y1='{y}' y2='{y}' stroke='var(--line)'/>"
+            f"<text x='{left - 6}' y='{float(y) + 4:.1f}' text-anchor='end'>{label}</text>"
+        )
+    for kind, line in series.items():
+        path = " ".join(place(x, y) for x, y in line)
+        drawn.append(f"<polyline points='{path}' fill='none' stroke='var(--{kind})' stroke-width='2'/>")
+        drawn.extend(
+            f"<circle cx='{place(x, y).split(',')[0]}' cy='{place(x, y).split(',')[1]}' r='2.5' fill='var(--{kind})'/>"
+            for x, y in line
+        )
+    drawn.append(f"<text x='{left}' y='{height - 6}'>epoch 1</text>")
+    drawn.append(f"<text x='{width - 10}' y='{height - 6}' text-anchor='end'>{last}</text>")
+    legend = "<span style='color:var(--train)'>━</span> training <span style='color:var(--val)'>━</span> validation"
+    return (
+        f"<div><h2>{key.capitalize()} <span class='dim'>{legend}</span></h2>"
+        f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{key} by epoch'>{''.join(drawn)}</svg></div>"
+    )
+
+
+def _by_epoch(metrics: Sequence[dict[str, Any]], kind: str, key: str) -> list[tuple[int, float]]:
+    """The last value of each epoch."""
+    values = {
+        int(row["epoch"]): float(row[key]) for row in metrics if row.get("kind") == kind and row.get(key) is not None
+    }
+    return sorted(values.items())
+
+
+def _epochs(metrics: Sequence[dict[str, Any]]) -> str:
+    columns = [(kind, key) for kind in ("train", "val") for key in ("loss", "accuracy")]
+    tables = [dict(_by_epoch(metrics, kind, key)) for kind, key in columns]
+    epochs = sorted(set().union(*tables))
+    if not epochs:
+        return ""
+    rows = "".join(
+        f"<tr><td>{epoch}</td>"
+        + "".join(
+            f"<td class='n'>{(f'{table[epoch]:.1%}' if key == 'accuracy' else f'{table[epoch]:.4f}') if epoch in table else ''}</td>"
+            for (_, key), table in zip(columns, tables, strict=True)
+        )
+        + "</tr>"
+        for epoch in epochs
+    )
+    head = "".join(f"<th class='n'>{kind} {key}</th>" for kind, key in columns)
+    return f"<h2>Epochs</h2><table><tr><th>epoch</th>{head}</tr>{rows}</table>"
+
+
+def _per_class(summary: dict[str, Any]) -> str:
+    recalls = summary.get("test_recall") or {}
+    if not isinstance(recalls, dict) or not recalls:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(str(name))}</td><td class='n'>{_percent(value)}</td></tr>" for name, value in recalls.items()
+    )
+    return f"<h2>Test recall by class</h2><table>{rows}</table>"
+
+
+def _money(cost: dict[str, Any]) -> str:
+    rate = cost["hourly_usd"]
+    if rate is None:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(phase['name'])}</td><td class='n'>{_duration(phase['duration_s'])}</td>"
+        f"<td class='n'>${phase['cost_usd']:.4f}</td></tr>"
+        for phase in cost["phases"]
+    )
+    return (
+        f"<h2>Cost</h2><p>${rate:.4f} an hour ({escape(str(cost['price_source']))}), billed from"
+        f" {escape(str(cost['billed_from']))} to {escape(str(cost['billed_to']))}"
+        f"{'' if cost['is_final'] else ' (not ended yet)'}: <b>${cost['cost_usd']:.4f}</b></p>"
+        f"<table><tr><th>phase</th><th class='n'>time</th><th class='n'>USD</th></tr>{rows}</table>"
+    )
+
+
+def _percent(value: object) -> str:
+    return f"{value:.1%}" if isinstance(value, int | float) else ""
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    return "" if value is None else str(value)
+
+
+def _duration(seconds: object) -> str:
+    return duration(seconds) if isinstance(seconds, int | float) else ""
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Whole lines only: a run that is still going on may have half a line at the end."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows

@@ -1,0 +1,119 @@
+"""SSH and rsync to a machine that SkyPilot rented, by the host entry that SkyPilot wrote for it.
+
+One connection is opened and shared by all commands (ControlMaster), so that a look at the log costs
+milliseconds and not a handshake.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+from cloudrun.errors import StoreError
+
+_CONNECTION_LOST = 255  # ssh's own exit code
+_RSYNC_LOST = (10, 12, 30, 35, 255)
+
+
+class MachineUnreachable(StoreError):
+    def __init__(self, machine: str, said: str) -> None:
+        super().__init__(
+            f"machine `{machine}` does not answer over SSH: {said or 'no reason given'}",
+            hint="`cloudrun ps --refresh` tells whether it is still there",
+        )
+
+
+class Connection:
+    """Commands and copies on one machine."""
+
+    def __init__(self, machine: str) -> None:
+        self.machine = machine
+
+    def run(self, script: str, *, content: bytes | None = None, timeout_s: float = 60.0) -> tuple[int, bytes]:
+        """Run a shell script there; returns its exit code and stdout. Raises MachineUnreachable."""
+        try:
+            done = subprocess.run(
+                [*_ssh(self.machine), self.machine, script],
+                input=content if content is not None else b"",
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as err:
+            raise MachineUnreachable(self.machine, f"no answer in {timeout_s:.0f} s") from err
+        if done.returncode == _CONNECTION_LOST:
+            raise MachineUnreachable(self.machine, _last_line(done.stderr))
+        return done.returncode, done.stdout
+
+    def rsync_command(self, *words: str) -> list[str]:
+        """An rsync command line; `machine:` before a path there is the caller's."""
+        return ["rsync", "-a", "--partial", "-e", shlex.join(_ssh(self.machine)), *words]
+
+    def rsync(self, *words: str) -> None:
+        """Run rsync to its end. Raises StoreError with what it said."""
+        done = subprocess.run(self.rsync_command(*words), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if done.returncode != 0:
+            raise rsync_failed(self.machine, done.returncode, done.stderr)
+
+
+def rsync_failed(machine: str, code: int, stderr: bytes) -> StoreError:
+    said = _last_line(stderr)
+    if code in _RSYNC_LOST:
+        return MachineUnreachable(machine, said)
+    if b"No space left" in stderr:
+        return StoreError("a disk is full: " + said, hint="free some space, or ask for more: `resources: {disk: 200}`")
+    return StoreError(f"rsync with `{machine}` failed ({code}): {said}", hint="run the same command again: it resumes")
+
+
+def interactive_command(machine: str) -> list[str]:
+    """For a person's own shell on the machine."""
+    return ["ssh", "-F", str(_config(machine)), "-o", "LogLevel=ERROR", "-t", machine]
+
+
+def _ssh(machine: str) -> list[str]:
+    sockets = Path(tempfile.gettempdir()) / f"cloudrun-ssh-{os.getuid()}"
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    options = {
+        "BatchMode": "yes",
+        "LogLevel": "ERROR",
+        "ConnectTimeout": "15",
+        "ServerAliveInterval": "10",
+        "ServerAliveCountMax": "3",
+        "ControlMaster": "auto",
+        "ControlPath": f"{sockets}/%C",
+        "ControlPersist": "60",
+    }
+    return [
+        "ssh",
+        "-F",
+        str(_config(machine)),
+        *(word for key, value in options.items() for word in ("-o", f"{key}={value}")),
+    ]
+
+
+def _config(machine: str) -> Path:
+    """SkyPilot's host entry with `~` spelled out: ssh looks in the passwd home, SkyPilot in $HOME."""
+    home = Path.home()
+    source = home / ".sky" / "generated" / "ssh" / machine
+    try:
+        text = source.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StoreError(
+            f"SkyPilot on this computer has no SSH entry for `{machine}` ({source})",
+            hint="was it rented from another computer? `sky status` lists the machines that this one knows",
+        ) from None
+    spelled = text.replace("~/", f"{home}/")
+    if spelled == text:
+        return source
+    copy = Path(tempfile.gettempdir()) / f"cloudrun-ssh-{os.getuid()}" / f"{machine}.config"
+    copy.parent.mkdir(mode=0o700, exist_ok=True)
+    copy.write_text(spelled, encoding="utf-8")
+    return copy
+
+
+def _last_line(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

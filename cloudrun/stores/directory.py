@@ -1,0 +1,85 @@
+"""A run's folder on this computer."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloudrun.errors import StoreError
+from cloudrun.stores import Entry, OnBytes
+
+_TEMPORARY = (".tmp", ".partial")
+
+
+class DirectoryStore:
+    """Implements `Store` on a directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def entries(self, prefix: str) -> list[Entry]:
+        found = []
+        for path in sorted((self._folder / prefix).rglob("*")):
+            if path.name.endswith(_TEMPORARY):
+                continue
+            try:
+                with path.open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                    size = file.tell()
+            except (FileNotFoundError, IsADirectoryError):
+                continue  # a folder, or replaced between the listing and the reading
+            found.append(Entry(path.relative_to(self._folder).as_posix(), size, sha256))
+        return found
+
+    def read(self, key: str, *, offset: int = 0) -> bytes | None:
+        try:
+            with (self._folder / key).open("rb") as file:
+                file.seek(offset)
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def get(self, key: str, target: Path) -> None:
+        try:
+            shutil.copyfile(self._folder / key, target)
+        except OSError as err:
+            raise _cannot("copy", key, err) from err
+
+    def put(self, key: str, content: bytes) -> None:
+        path = self._folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError as err:
+            raise _cannot("write", key, err) from err
+
+    def remove(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            (self._folder / key).unlink(missing_ok=True)
+
+    def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
+        target = self._folder / prefix
+        files = [path for path in source.rglob("*") if path.is_file()]
+        total, sent = sum(path.stat().st_size for path in files), 0
+        for path in files:
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if not copy.exists() or copy.read_bytes() != path.read_bytes():
+                partial = copy.with_name(copy.name + ".partial")
+                shutil.copyfile(path, partial)
+                partial.replace(copy)
+            sent += path.stat().st_size
+            on_bytes(sent, total)
+
+
+def _cannot(verb: str, key: str, err: OSError) -> StoreError:
+    if err.errno == errno.ENOSPC:
+        return StoreError(
+            f"cannot {verb} {key}: the disk is full", hint="free some space, then run the same command again"
+        )
+    return StoreError(f"cannot {verb} {key}: {err.strerror}", hint="run the same command again when that is mended")

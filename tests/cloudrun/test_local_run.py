@@ -1,0 +1,241 @@
+"""launch, logs, fetch, down, ps, cost and resume as typed, on this computer, with a command of the user's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Shell
+
+JOB = """\
+name: tiny
+infra: local
+data: {source: .}
+run: |
+  echo "line one"
+  mkdir -p $CLOUDRUN_OUTPUT/checkpoints
+  echo weights > $CLOUDRUN_OUTPUT/checkpoints/best.pt
+  echo '{"epoch": 1, "epochs": 1, "eta_s": 0}' > $CLOUDRUN_OUTPUT/progress.json
+"""
+ENDLESS = """\
+name: endless
+infra: local
+data: {source: .}
+run: |
+  trap 'echo saved > $CLOUDRUN_OUTPUT/last.txt; exit 75' TERM
+  echo up
+  while :; do sleep 0.05; done
+"""
+
+
+def wait_until_log_has(shell: Shell, text: str) -> None:
+    until = time.monotonic() + 20
+    while text not in shell("logs", "--no-follow").out:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_launch_prints_the_run_id_brings_the_results_home_and_ends_the_bill(shell: Shell) -> None:
+    done = shell("launch", shell.job(JOB))
+    assert done.code == 0
+    assert re.fullmatch(r"tiny-\d{4}-[a-z0-9]{5}\n", done.out)  # stdout is the answer and nothing else
+    assert "line one" in done.err
+    assert "nothing is billing" in done.err
+    folder = shell.folder / "runs" / done.out.strip()
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names == {"checkpoints/best.pt", "cost.json", "job.yaml", "log.txt", "report.html"}
+    assert json.loads((folder / "cost.json").read_text())["is_final"] is True
+    assert list((shell.home / "local").iterdir()) == []  # the machine is gone, with its disk
+
+
+def test_the_json_of_a_launch_is_one_document(shell: Shell) -> None:
+    done = shell("launch", shell.job(JOB), "--json")
+    assert set(done.json) == {"run_id", "phase", "exit_code", "cost_usd", "folder"}
+    assert (done.json["phase"], done.json["exit_code"]) == ("succeeded", 0)
+
+
+def test_a_job_that_fails_ends_the_launch_with_1_and_says_why(shell: Shell) -> None:
+    done = shell("launch", shell.job(JOB + '  echo "error: no leaf"; exit 9\n'))
+    assert done.code == 1
+    assert "failed: the job ended with exit code 9: no leaf" in done.err
+    assert (shell.folder / "runs" / done.out.strip() / "checkpoints" / "best.pt").exists()  # what there was is home
+
+
+def test_a_job_over_its_budget_ends_with_4_and_its_results_are_home(shell: Shell) -> None:
+    done = shell("launch", shell.job(ENDLESS), "--max-hours", "0.0006")
+    assert done.code == 4
+    assert (shell.folder / "runs" / done.out.strip() / "last.txt").read_text() == "saved\n"
+
+
+def test_a_detached_run_is_followed_fetched_and_ended_from_a_new_shell(shell: Shell) -> None:
+    run_id = shell("launch", "-d", shell.job(ENDLESS)).out.strip()
+    wait_until_log_has(shell, "up")
+    row = shell("ps", "--json").json[0]
+    assert (row["run_id"], row["phase"], row["billing"]) == (run_id, "running", True)
+    assert shell("fetch").out.strip() == str(shell.folder / "runs" / run_id)
+    done = shell("down", run_id[:12], "--json")
+    assert done.code == 0
+    assert done.json[0]["is_final"] is True
+    assert (shell.folder / "runs" / run_id / "last.txt").exists()  # saved on the way down, and brought home
+    assert shell("ps", "--json").json == []
+    assert shell("down", run_id).code == 0  # idempotent
+
+
+def test_ctrl_c_leaves_the_job_alone_and_says_how_to_stop_it(shell: Shell) -> None:
+    launch = shell.start("launch", shell.job(ENDLESS))
+    assert launch.stderr is not None
+    for line in launch.stderr:
+        if line == "up\n":
+            break
+    launch.send_signal(signal.SIGINT)
+    _, said = launch.communicate(timeout=30)
+    assert launch.returncode == 130
+    assert "goes on" in said
+    assert "cloudrun down" in said
+    assert shell("ps", "--json").json[0]["phase"] == "running"
+
+
+def test_the_job_outlives_a_launch_that_is_killed(shell: Shell) -> None:
+    launch = shell.start("launch", shell.job(ENDLESS))
+    assert launch.stderr is not None
+    for line in launch.stderr:
+        if line == "up\n":
+            break
+    os.killpg(launch.pid, signal.SIGKILL)
+    launch.communicate()
+    assert shell("ps", "--json").json[0]["phase"] == "running"
+    assert shell("down").code == 0
+
+
+def test_a_worker_that_is_killed_leaves_a_failed_run_whose_files_can_be_fetched(shell: Shell) -> None:
+    run_id = shell("launch", "-d", shell.job(ENDLESS)).out.strip()
+    wait_until_log_has(shell, "up")
+    os.kill(int((shell.home / "local" / run_id / "worker.pid").read_text()), signal.SIGKILL)
+    done = shell("logs")  # follows, notices, and ends
+    assert done.code == 1
+    row = shell("ps", "--all", "--json").json[0]
+    assert (row["phase"], "left no result" in row["message"]) == ("failed", True)
+    assert shell("fetch").code == 0
+
+
+def test_every_line_of_the_log_is_printed_once_and_in_order(shell: Shell) -> None:
+    job = JOB + "  for i in $(seq 400); do echo n$i; sleep 0.002; done\n"
+    done = shell("launch", shell.job(job))
+    shown = [line for line in done.err.splitlines() if re.fullmatch(r"n\d+", line)]
+    assert shown == [f"n{number}" for number in range(1, 401)]
+    logged = shell("logs")
+    assert [line for line in logged.out.splitlines() if line.startswith("n")] == shown
+    assert logged.code == 0
+    assert shell("logs", "--tail", "2").out.splitlines() == ["n400", "cloudrun: finished"]
+    assert json.loads(shell("logs", "--json").out.splitlines()[0])["line"] == "line one"
+
+
+def test_only_the_best_checkpoint_is_fetched_when_asked_for(shell: Shell) -> None:
+    shell("launch", shell.job(JOB))
+    target = shell.folder / "submission"
+    assert shell("fetch", "--best", "--to", str(target)).code == 0
+    assert [path.name for path in target.rglob("*") if path.is_file()] == ["best.pt"]
+
+
+def test_the_receipt_says_what_was_billed(shell: Shell) -> None:
+    run_id = shell("launch", shell.job(JOB)).out.strip()
+    receipt = shell("cost", "--json").json[0]
+    assert receipt["run_id"] == run_id
+    assert (receipt["infra"], receipt["cost_usd"], receipt["is_final"]) == ("local", 0.0, True)
+    assert "total" in shell("cost").out
+
+
+def test_a_run_goes_on_where_it_was_with_its_log_and_checkpoint(shell: Shell) -> None:
+    job = """\
+name: counter
+infra: local
+data: {source: .}
+run: |
+  mkdir -p $CLOUDRUN_OUTPUT/checkpoints
+  echo x >> $CLOUDRUN_OUTPUT/checkpoints/last.pt
+  echo "shift $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
+"""
+    run_id = shell("launch", shell.job(job)).out.strip()
+    done = shell("resume", run_id)
+    assert done.code == 0
+    assert done.out.strip() == run_id
+    assert "shift 2" in done.err
+    assert "shift 1" not in done.err  # only what is new is shown
+    log = (shell.folder / "runs" / run_id / "log.txt").read_text()
+    assert [line for line in log.splitlines() if line.startswith("shift")] == ["shift 1", "shift 2"]
+
+
+def test_a_run_without_a_checkpoint_cannot_be_resumed(shell: Shell) -> None:
+    run_id = shell("launch", shell.job(JOB)).out.strip()
+    (shell.folder / "runs" / run_id / "checkpoints" / "best.pt").rename(shell.folder / "gone.pt")
+    done = shell("resume", run_id)
+    assert done.code == 1
+    assert "no checkpoint" in done.err
+
+
+def test_a_users_own_folder_of_code_is_frozen_at_launch(shell: Shell) -> None:
+    (shell.folder / "code").mkdir()
+    (shell.folder / "code" / "train.py").write_text("print('from my own code')")
+    job = "name: own\ninfra: local\ndata: {source: .}\nworkdir: code\nrun: python3 train.py\n"
+    assert "from my own code" in shell("launch", shell.job(job)).err
+
+
+def test_a_secret_reaches_the_job_and_no_file(shell: Shell) -> None:
+    shell.env["KAGGLE_KEY"] = "s3cret-value"
+    job = 'name: own\ninfra: local\ndata: {source: .}\nsecrets: [KAGGLE_KEY]\nrun: echo "${#KAGGLE_KEY} letters"\n'
+    done = shell("launch", shell.job(job))
+    assert "12 letters" in done.err
+    files = [path for path in shell.folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"s3cret-value" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["launch", "nosuch.yaml"], 2, "there is no job file"),
+        (["lunch"], 2, "launch"),
+        (["launch", "--gpuu", "A100:1", "job.yaml"], 2, "--gpu"),
+        (["logs", "nosuch"], 1, "no run"),
+        (["down", "nosuch"], 1, "no run"),
+        (["launch", "job.yaml", "--set", "nonsense"], 2, "KEY=VALUE"),
+        (["launch", "job.yaml", "--set", "data.source=missing"], 2, "there is no folder"),
+        (["logs", "--since", "soon"], 2, "90s, 30m"),
+    ],
+)
+def test_a_mistake_ends_with_its_code_and_two_lines(shell: Shell, words: list[str], code: int, said: str) -> None:
+    shell.job(JOB)
+    done = shell(*words)
+    assert done.code == code
+    assert done.out == ""
+    assert re.search(r"^error: .+\n\nhint: .+$", done.err, re.MULTILINE)
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert not (shell.home / "ledger").exists()
+
+
+def test_a_dry_run_starts_nothing(shell: Shell) -> None:
+    done = shell("launch", shell.job(JOB), "--dry-run", "--json")
+    assert done.json["backend"] == "local"
+    assert not shell.home.exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["launch", "logs", "fetch", "down", "ps", "cost", "report", "gpus", "check", "resume", "ssh", "init"]
+)
+def test_every_command_shows_an_example(shell: Shell, command: str) -> None:
+    done = shell(command, "--help")
+    assert done.code == 0
+    assert f"cloudrun {command}" in done.out.split("Example:")[1]
+
+
+def test_the_report_needs_nothing_from_elsewhere(shell: Shell) -> None:
+    shell("launch", shell.job(JOB))
+    page = Path(shell("report").out.strip()).read_text()
+    assert "<svg" in page or "No epoch is over yet" in page
+    assert not re.search(r"(src|href)=['\"]?https?:", page)

@@ -1,0 +1,62 @@
+"""What SkyPilot is asked for, by equality."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloudrun.backends.sky_task import job_config, machine_config
+from cloudrun.plan import DataRoute, Plan, make_plan
+from cloudrun.snapshot import base_task
+from cloudrun.spec import JobSpec
+
+
+def a_plan(**job: Any) -> Plan:
+    spec = JobSpec.model_validate({"name": "plants", "data": {"source": "/data/plants"}, **job})
+    return make_plan(spec, "plants-1124-x7k2m", python="/usr/bin/python3", base=base_task())
+
+
+def test_a_preference_list_becomes_skypilots_ordered_failover() -> None:
+    plan = a_plan(
+        gpu=["A100:1", "RTX4090:1"], infra="slurm", resources={"cpus": "8+", "memory": "64+", "disk": 200}, spot=True
+    )
+    assert machine_config(plan) == {
+        "name": "plants-1124-x7k2m",
+        "resources": {
+            "disk_size": 200,
+            "cpus": "8+",
+            "memory": "64+",
+            "infra": "slurm",
+            "use_spot": True,
+            "ordered": [{"accelerators": "A100:1"}, {"accelerators": "RTX4090:1"}],
+        },
+    }
+
+
+def test_the_bare_machine_has_nothing_that_would_delay_its_autodown() -> None:
+    config = machine_config(a_plan(gpu="A100:1", setup="pip install x", run="python train.py"))
+    assert not {"setup", "run", "workdir", "file_mounts"} & set(config)
+    assert config["resources"]["accelerators"] == "A100:1"
+
+
+def test_the_worker_holds_the_gpu_and_secrets_go_beside_the_command() -> None:
+    config = job_config(a_plan(gpu="A100:1"), "/home/u/cloudrun/r", {"A100": 1}, {"KEY": "s3cret"})
+    assert config["resources"] == {"accelerators": {"A100": 1}}
+    assert config["secrets"] == {"KEY": "s3cret"}
+    assert "s3cret" not in config["run"]
+
+
+def test_a_rented_machine_gets_its_data_after_the_worker_and_waits_for_home() -> None:
+    plan = a_plan(gpu="A100:1")
+    order = plan.order(hourly_usd=1.29, billed_s=40.0)
+    assert plan.data_route is DataRoute.PUSHED
+    assert (order.data_arrives, order.waits_for_home, order.gpu_count) == (True, True, 1)
+
+
+def test_a_gpu_is_not_insisted_on_when_the_job_trains_on_the_cpu() -> None:
+    assert a_plan(gpu="A100:1", train={"device": "cpu"}).order(hourly_usd=1, billed_s=0).gpu_count == 0
+
+
+def test_a_local_run_reads_its_images_where_they_lie() -> None:
+    plan = a_plan(infra="local")
+    assert plan.data_route is DataRoute.IN_PLACE
+    assert plan.order(hourly_usd=0, billed_s=0).data_path == "/data/plants"
