@@ -178,6 +178,6 @@ def test_values_of_the_environment_reach_the_job_and_no_file(
     start: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_TOKEN", "s3cret")
-    start(an_order('[ "$MY_TOKEN" = s3cret ] && [ "$MODE" = fast ]', env={"MODE": "fast"})).wait(30)
+    start(an_order('[ ${#MY_TOKEN} = 6 ] && [ "$MODE" = fast ]', env={"MODE": "fast"})).wait(30)
     assert result(tmp_path)["reason"] == "finished"
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"s3cret" in path.read_bytes()]
