@@ -66,12 +66,14 @@ class TransferLine:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._drawn_at = 0.0
         self._done = False
 
     def __call__(self, sent: int, total: int) -> None:
         now = time.monotonic()
+        if self._began is None:
+            self._began = now
         finished = sent >= total
         if self._done or (not finished and now - self._drawn_at < 0.5):
             return

@@ -66,6 +66,7 @@ class DirectoryStore:
         target = self._folder / prefix
         files = [path for path in source.rglob("*") if path.is_file()]
         total, sent = sum(path.stat().st_size for path in files), 0
+        on_bytes(sent, total)
         for path in files:
             copy = target / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,7 @@ class NodeStore:
         files = [path for path in source.rglob("*") if path.is_file()]
         total = sum(path.stat().st_size for path in files)
         target = f"{self._folder}/{prefix}"
+        on_bytes(0, total)
         self._connection.run(f"mkdir -p {quote(target)}")
         # No -z: photographs do not compress. -L: a link's target is what the trainer reads.
         command = self._connection.rsync_command("-L", "--info=progress2", f"{source}/", f"{self._machine}:{target}/")

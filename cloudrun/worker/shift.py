@@ -105,7 +105,10 @@ class Shift:
         order = self._order
         self._journal.enter("prepare")
         for step in order.setup:
+            self._journal.say(f"set-up: {step.name} ...")
+            began = time.monotonic()
             code = self._run(step)
+            self._journal.say(f"set-up: {step.name} took {time.monotonic() - began:.1f} s")
             if code != 0:
                 raise Ended("setup_failed", 1, f"set-up step `{step.name}` ended with {code}: {self._journal.tail()}")
         if order.make_data is not None:
@@ -117,6 +120,8 @@ class Shift:
 
     def _await_data(self) -> None:
         self._journal.enter("sync")
+        if not (self._dir / "data.ready").exists():
+            self._journal.say("set up; waiting for the rest of the data ...")
         ready, beat = self._dir / "data.ready", self._dir / "data.beat"
         began = time.time()
         while not ready.exists():
