@@ -6,10 +6,13 @@ import json
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun.errors import CloudrunError, UsageError
 from cloudrun.units import duration, size
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 def answer(text: str) -> None:
@@ -61,32 +64,42 @@ def confirm(question: str, *, default: bool) -> bool:
     return typed in ("y", "yes") if typed else default
 
 
-class TransferLine:
-    """Progress of one transfer: a line that is redrawn on a terminal, one line at its end elsewhere."""
+class Transfer:
+    """Progress of one transfer: a bar on a terminal, below the lines that go on above it; else one line at its end."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._began: float | None = None
-        self._drawn_at = 0.0
-        self._done = False
+        self._ended = False
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()  # else the cursor stays hidden
 
     def __call__(self, sent: int, total: int) -> None:
-        now = time.monotonic()
+        """`sent` of `total` bytes have gone."""
         if self._began is None:
-            self._began = now
-        finished = sent >= total
-        if self._done or (not finished and now - self._drawn_at < 0.5):
-            return
-        self._done, self._drawn_at = finished, now
-        elapsed = max(now - self._began, 1e-6)
-        rate = sent / elapsed
-        if finished:
-            text = f"{self._what}: {size(total)} in {duration(elapsed)} ({size(rate)}/s)"
-        else:
-            left = duration((total - sent) / rate) if rate else "-"
-            text = f"{self._what}: {size(sent)} of {size(total)}, {size(rate)}/s, {left} left"
-        if is_terminal(sys.stderr):
-            sys.stderr.write(f"\r\x1b[2K{text}" + ("\n" if finished else ""))
-            sys.stderr.flush()
-        elif finished:
-            note(text)
+            self._began = time.monotonic()
+            if is_terminal(sys.stderr):
+                self._draw(total)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=sent)
+        if sent >= total and not self._ended:
+            self._ended = True
+            self.__exit__()
+            elapsed = max(time.monotonic() - self._began, 1e-6)
+            note(f"cloudrun: {self._what}: {size(total)} in {duration(elapsed)} ({size(total / elapsed)}/s)")
+
+    def _draw(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._bar = Progress(self._what, *columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(self._what, total=total)
+        self._bar.start()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import TransferLine, answer, answer_json, confirm, note, warn
+from cloudrun.cli.console import Transfer, answer, answer_json, confirm, note, warn
 from cloudrun.errors import ExitCode, JobFileError
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ def launch(
     if costs and not yes and not confirm("Rent it?", default=True):
         note("nothing was started")
         return ExitCode.FAILED
-    console = Console(say=_say, on_line=note, on_bytes=TransferLine("data sent"))
-    run = execute(job, plan, Ledger(home), backend, detach=detach, console=console)
+    with Transfer("data sent") as on_bytes:
+        console = Console(say=_say, on_line=note, on_bytes=on_bytes)
+        run = execute(job, plan, Ledger(home), backend, detach=detach, console=console)
     return _conclude(run, as_json=as_json)
 
 
@@ -125,8 +126,10 @@ def resume(
     if (quote is None or quote.hourly_usd > 0) and not yes and not confirm("Go on?", default=True):
         note("nothing was started")
         return ExitCode.FAILED
-    console = Console(say=_say, on_line=note, on_bytes=TransferLine("data sent"))
-    return _conclude(execute(run, plan, ledger, backend, detach=detach, console=console), as_json=as_json)
+    with Transfer("data sent") as on_bytes:
+        console = Console(say=_say, on_line=note, on_bytes=on_bytes)
+        run = execute(run, plan, ledger, backend, detach=detach, console=console)
+    return _conclude(run, as_json=as_json)
 
 
 def exit_code_of(phase: Phase) -> int:
