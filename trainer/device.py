@@ -13,6 +13,7 @@ import torch
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
 
+_TINY_PARAMETERS = 1_000_000
 # glibc's mallopt parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
@@ -90,6 +91,15 @@ def worker_count(config: TrainConfig, device: Device) -> int:
     if config.workers != "auto":
         return config.workers
     return max(1, min(cores() - 1, 16)) if device.is_cuda else 1
+
+
+def thread_count(*, parameters: int) -> int:
+    """Threads of the model on a CPU: all cores, but one for a tiny model, whose layers are too short to share.
+
+    test_efficientnet + test_resnet (0.5 M parameters) at 64 px: 350 images per CPU-second with one
+    thread, 220 with two.
+    """
+    return 1 if parameters < _TINY_PARAMETERS else cores()
 
 
 def tune_for_cpu() -> None:

@@ -41,6 +41,9 @@ class Ensemble(nn.Module):
             dim=1,
         )
 
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def lay_out_for(self, device_type: str) -> None:
         """Choose each backbone's memory format: channels last is faster, but not for ResNeSt on a GPU.
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from trainer import checkpoint
 from trainer.augment import evaluation_transform
 from trainer.config import TrainConfig
-from trainer.device import choose_device, cores, tune_for_cpu, worker_count
+from trainer.device import choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED, FolderProblem, list_images
 from trainer.loader import Loader, check_headers
@@ -35,12 +35,12 @@ def predict(path: Path, *, data: Path, out: Path, device: Literal["auto", "cuda"
         raise FolderProblem(f"there are no images in {folder}", hint="`--data` takes a folder of images")
     check_headers(files)
     place = choose_device(config)
-    if not place.is_cuda:
-        tune_for_cpu()
-        torch.set_num_threads(cores())
     model = build_model(config, classes=len(state["classes"]), pretrained=False)
     model.load_state_dict(state["model"])
     model.to(place.torch_device).lay_out_for(place.torch_device.type)
+    if not place.is_cuda:
+        tune_for_cpu()
+        torch.set_num_threads(thread_count(parameters=model.parameter_count()))
     loader = Loader(
         files,
         evaluation_transform(config.image_size),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainer.augment import evaluation_transform, training_transform
 from trainer.config import TrainConfig
-from trainer.device import Device, choose_device, cores, tune_for_cpu, worker_count
+from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.folders import Dataset, LabelledFile, hold_out, list_dataset
 from trainer.loader import Loader, check_headers, mix
 from trainer.model import Ensemble, build_model
@@ -109,7 +109,7 @@ class Session:
         held_out = "" if "val" in self.dataset.splits else " (held out from train)"
         counts = Counter(label for _, label in self.train_files)
         test_count = len(self.dataset.splits.get("test", ()))
-        size, parameters = self.config.image_size, self.parameter_count() / 1e6
+        size, parameters = self.config.image_size, self.model.parameter_count() / 1e6
         micro_batch = min(self.micro_batch, self.batch_size)
         return [
             f"device: {self.device.describe()}",
@@ -119,9 +119,6 @@ class Session:
             f"size: {parameters:.2f} M parameters, images of {size} px, {self.workers} loader process(es)",
             f"batch: {self.batch_size}, {micro_batch} at once; {self.steps_per_epoch} steps an epoch",
         ]
-
-    def parameter_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
 
 
 def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = None) -> Session:
@@ -136,10 +133,11 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
         torch.backends.cudnn.benchmark = True
     else:
         tune_for_cpu()
-        torch.set_num_threads(cores())
     torch.manual_seed(mix(config.seed))
     model = build_model(config, classes=len(dataset.classes)).to(device.torch_device)
     model.lay_out_for(device.torch_device.type)
+    if not device.is_cuda:
+        torch.set_num_threads(thread_count(parameters=model.parameter_count()))
     workers = worker_count(config, device)
     loader = Loader(
         train_files,

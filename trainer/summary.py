@@ -72,7 +72,7 @@ def finish_run(
         "micro_batch": session.micro_batch,
         "backbones": list(session.config.backbones),
         "features": session.model.head.in_features,
-        "parameters": session.parameter_count(),
+        "parameters": session.model.parameter_count(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

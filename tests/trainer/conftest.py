@@ -1,0 +1,62 @@
+"""What the trainer's tests share: a small drawn data set, a config of seconds, and real data where it lies."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.config import TrainConfig
+from trainer.engine import train
+from trainer.leaves import write_leaves
+from trainer.progress import Progress
+from trainer.stop import StopFlag
+
+CHECKOUT = Path(__file__).parents[2]
+TINY = {
+    "backbones": ["test_efficientnet", "test_resnet"],
+    "pretrained": False,
+    "image_size": 32,
+    "epochs": 3,
+    "batch_size": 8,
+    "warmup_epochs": 1,
+    "device": "cpu",
+    "workers": 0,
+}
+
+Train = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def leaves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 train, 12 val and 12 test images in 4 classes."""
+    folder = tmp_path_factory.mktemp("data") / "leaves"
+    write_leaves(folder, train=32, val=12, test=12, size=48)
+    return folder
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., TrainConfig]:
+    """A config that trains in a second, with changes."""
+    return lambda **changes: TrainConfig.model_validate({**TINY, **changes})
+
+
+@pytest.fixture
+def train_quietly() -> Train:
+    """Train in this process; the summary."""
+
+    def act(config: TrainConfig, data: Path, out: Path, stop: StopFlag | None = None) -> dict[str, Any]:
+        with Path(os.devnull).open("w") as nowhere:
+            return train(config, data=data, out=out, stop=stop or StopFlag(), progress=Progress(stream=nowhere))
+
+    return act
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and weights: `CLOUDRUN_SHARED`, or a folder `shared` beside the checkout."""
+    folder = Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder
