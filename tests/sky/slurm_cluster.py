@@ -6,8 +6,7 @@
 
 Everything is private to `base`: munge, Slurm, sshd, SkyPilot's HOME and its API server, all on free ports, and
 an unprivileged user who is "the rented machine". Outside it there are only that user, a line in /etc/hosts, and
-the packages that were missing. Every process carries `SKY_TEST_CLUSTER=<base>` in its
-environment, and that is how `down` finds what to end, whatever happened before.
+the packages that were missing. `down` finds what to end by what it holds of `base`, whatever happened before.
 """
 
 import argparse
@@ -428,17 +427,29 @@ def _daemon(cluster: SlurmCluster, *command: str) -> None:
 
 
 def _processes_of(base: Path) -> list[int]:
-    """Processes that carry the cluster's mark or belong to its user, but for this one and those it runs in."""
-    mark = f"{MARK}={base}".encode()
-    owner = (base / "node").stat().st_uid if (base / "node").exists() else None
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            is_zombie = b") Z " in (folder / "stat").read_bytes()
-            is_marked = mark in (folder / "environ").read_bytes().split(b"\0")
-            if not is_zombie and (is_marked or (owner and folder.stat().st_uid == owner)):
-                found.append(int(folder.name))
-    return [process for process in found if process not in set(_this_process_and_ancestors())]
+    """Processes of the cluster, but for this one and those it runs in.
+
+    They carry its mark, or hold a file of it open (those that wrote a title over their environment: sshd, and
+    the workers of SkyPilot's API server), or belong to its user.
+    """
+    owner = (base / "node").stat().st_uid if (base / "node").exists() else 0
+    ours = set(_this_process_and_ancestors())
+    processes = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    return [process for process in processes if process not in ours and _belongs_to(base, owner, process)]
+
+
+def _belongs_to(base: Path, owner: int, process: int) -> bool:
+    folder = Path(f"/proc/{process}")
+    try:
+        if b") Z " in (folder / "stat").read_bytes():
+            return False
+        if f"{MARK}={base}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+            return True
+        if owner and folder.stat().st_uid == owner:
+            return True
+        return any(str(opened.readlink()).startswith(f"{base}/") for opened in (folder / "fd").iterdir())
+    except OSError:  # it has ended meanwhile
+        return False
 
 
 def _this_process_and_ancestors() -> Iterator[int]:
