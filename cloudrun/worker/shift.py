@@ -41,6 +41,7 @@ class Shift:
         self._signalled = False
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
         self._venv = run_dir.parent / "venv"  # shared by the runs on one machine
+        self._python = order.python.replace("$CLOUDRUN_VENV", str(self._venv))
         self._out = run_dir / "out"
         self._out.mkdir(exist_ok=True)
 
@@ -193,7 +194,7 @@ class Shift:
     def _fill(self, word: str) -> str:
         """Whole words alone are filled in: the text of a user's own command is never touched."""
         places: dict[str, str] = {
-            "{python}": self._order.python.replace("$CLOUDRUN_VENV", str(self._venv)),
+            "{python}": self._python,
             "{data}": str(self._data),
             "{out}": str(self._out),
             "{config}": str(self._dir / "train.yaml"),
@@ -207,6 +208,8 @@ class Shift:
         env.update(self._order.env)
         paths: list[str] = [str(self._dir / "code"), *filter(None, [env.get("PYTHONPATH")])]
         env.update(
+            # `python` in a command of the user's own is the one that has torch.
+            PATH=os.pathsep.join([str(Path(self._python).parent), env.get("PATH", os.defpath)]),
             PYTHONPATH=os.pathsep.join(paths),
             PYTHONUNBUFFERED="1",
             CLOUDRUN_RUN_ID=self._order.run_id,
