@@ -60,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--steps", type=int, default=10, help="steps to measure")
     one = add("leaves", _leaves, "draw a small synthetic data set")
     one.add_argument("--out", type=Path, required=True, help="folder to fill")
-    one.add_argument("--train", type=int, default=160, help="images")
-    one.add_argument("--val", type=int, default=40, help="images")
-    one.add_argument("--test", type=int, default=40, help="images")
+    one.add_argument("--train", type=int, default=400, help="images")
+    one.add_argument("--val", type=int, default=80, help="images")
+    one.add_argument("--test", type=int, default=80, help="images")
     one.add_argument("--size", type=int, default=96, help="pixels")
     one.add_argument("--seed", type=int, default=0)
     return parser

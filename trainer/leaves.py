@@ -22,7 +22,7 @@ Color = tuple[int, int, int]
 
 
 def write_leaves(
-    folder: Path, *, train: int = 160, val: int = 40, test: int = 40, size: int = 96, seed: int = 0
+    folder: Path, *, train: int = 400, val: int = 80, test: int = 80, size: int = 96, seed: int = 0
 ) -> None:
     """Fill `folder` with {train,val,test}/<class>/*.jpg: so many images a split, `size` pixels square.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,15 +89,7 @@ def _backbone(name: str, pretrained: bool | str) -> nn.Module:
         return _module(timm.create_model(name, pretrained=False, num_classes=0))
     if isinstance(pretrained, str):
         file = weight_file(name, Path(pretrained).expanduser())
-        try:
-            return _module(
-                timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, num_classes=0)
-            )
-        except (RuntimeError, KeyError, ValueError, OSError, EOFError) as err:
-            raise TrainerError(
-                f"{file} does not hold weights of `{name}`: {_first_line(err)}",
-                hint="the file has to have timm's own names of parameters, as torch.save(state_dict) writes them",
-            ) from err
+        return _backbone_from(file, name)
     try:
         return _module(timm.create_model(name, pretrained=True, num_classes=0))
     except Exception as err:  # the hub's client raises its own, httpx's and urllib's errors
@@ -104,6 +97,26 @@ def _backbone(name: str, pretrained: bool | str) -> nn.Module:
             f"the pretrained weights of `{name}` could not be had: {_first_line(err)}",
             hint="without internet, set `pretrained` to a folder of <timm name>.pth files, or to false",
         ) from err
+
+
+def _backbone_from(file: Path, name: str) -> nn.Module:
+    overlay = {"file": str(file)}
+    try:
+        model = _module(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0))
+        held = set(timm.models.load_state_dict(str(file), weights_only=True))
+    except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as err:
+        raise TrainerError(
+            f"{file} does not hold weights of `{name}`: {_first_line(err)}",
+            hint="the file has to be as torch.save(model.state_dict()) or safetensors writes it",
+        ) from err
+    # timm only warns of what is missing, and leaves it random.
+    missing = [key for key in model.state_dict() if key not in held and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise TrainerError(
+            f"{file} does not hold weights of `{name}`: {len(missing)} are missing, among them {missing[0]}",
+            hint="the file has to have timm's own names of parameters; is it another model's?",
+        )
+    return model
 
 
 def _module(model: object) -> nn.Module:

@@ -47,7 +47,7 @@ def test_the_defaults_are_the_champion_recipe_and_warn_of_nothing() -> None:
         ({"backbones": ["resnest50"]}, "train.backbones.0", '"resnest50" is not a model', "`resnest50d`"),
         ({"backbones": "resnet10t.c3"}, "train.backbones.0", '"resnet10t.c3" is not', "`resnet10t.c3_in1k`"),
         ({"backbones": ["resnet26s"]}, "train.backbones.0", '"resnet26s" is not a model', "`resnet26`"),
-        ({"backbones": ["efficientnet_b8"]}, "train", "no pretrained weights for efficientnet_b8", "`pretrained: false`"),
+        ({"backbones": ["efficientnet_b8"]}, "train", "no pretrained weights for efficientnet_b8", "pretrained"),
         ({"pretrained": 3}, "train.pretrained", "`train.pretrained` is 3, not true or false or a text", "true"),
     ],
 )  # fmt: skip
@@ -104,7 +104,7 @@ def test_a_config_file_is_the_train_section_or_a_whole_job_file(tmp_path: Path, 
 )
 def test_a_bad_config_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(ConfigError, match="c.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"c\.yaml") as caught:
         load_config(tmp_path / "c.yaml")
     assert message in caught.value.message
     assert caught.value.hint

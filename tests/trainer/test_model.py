@@ -1,0 +1,71 @@
+"""Backbones side by side, and where their weights come from."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from trainer.config import TrainConfig
+from trainer.errors import TrainerError
+from trainer.model import build_model
+
+Config = Callable[..., TrainConfig]
+
+
+def test_the_champion_has_1536_and_2048_features(tiny_config: Config) -> None:
+    config = tiny_config(backbones=["efficientnet_b3", "resnest50d"])
+    model = build_model(config, classes=4)
+    assert model.head.in_features == 1536 + 2048
+    assert 36.1e6 < model.parameter_count() < 36.3e6
+
+
+def test_features_are_the_backbones_own_side_by_side(tiny_config: Config) -> None:
+    model = build_model(tiny_config(), classes=4).eval()
+    model.lay_out_for("cpu")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        parts = [backbone(images) for backbone in model.backbones.values()]
+        torch.testing.assert_close(model.features(images), torch.cat(parts, dim=1), atol=1e-5, rtol=1e-5)
+        assert model(images).shape == (2, 4)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_come_from_a_folder(tmp_path: Path, tiny_config: Config, suffix: str) -> None:
+    from safetensors.torch import save_file
+
+    original = timm.create_model("test_resnet", num_classes=1000)
+    file = tmp_path / f"test_resnet{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(original.state_dict(), file)
+    model = build_model(tiny_config(backbones=["test_resnet"], pretrained=str(tmp_path)), classes=4)
+    for name, values in model.backbones["test_resnet"].state_dict().items():
+        assert torch.equal(values, original.state_dict()[name]), name
+
+
+def test_a_folder_without_the_weights_says_what_it_has(tmp_path: Path, tiny_config: Config) -> None:
+    (tmp_path / "resnet18.pth").touch()
+    with pytest.raises(TrainerError, match=r"no weights for `test_efficientnet`; it has resnet18.pth"):
+        build_model(tiny_config(pretrained=str(tmp_path)), classes=4)
+
+
+def test_a_file_of_other_weights_is_named(tmp_path: Path, tiny_config: Config) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "test_resnet.pth")
+    with pytest.raises(TrainerError, match=r"test_resnet.pth does not hold weights of `test_resnet`"):
+        build_model(tiny_config(backbones=["test_resnet"], pretrained=str(tmp_path)), classes=4)
+
+
+def test_real_weights_give_the_features_that_timm_gives(shared: Path, tiny_config: Config) -> None:
+    name = "tf_efficientnet_lite0"
+    model = build_model(tiny_config(backbones=[name], pretrained=str(shared / "weights")), classes=4).eval()
+    reference = timm.create_model(name).eval()
+    reference.load_state_dict(torch.load(shared / "weights" / f"{name}.pth", weights_only=True), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = reference.forward_head(reference.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(model.features(images), expected)
+
+
+def test_a_backbone_that_takes_another_size_is_named(tiny_config: Config) -> None:
+    with pytest.raises(TrainerError, match="`vit_tiny_patch16_224` does not take images of 32 px"):
+        build_model(tiny_config(backbones=["vit_tiny_patch16_224"]), classes=2)

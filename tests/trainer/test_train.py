@@ -1,0 +1,186 @@
+"""A whole run in this process: what it writes, that it learns, and that its seed decides all of it."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from trainer.config import TrainConfig
+from trainer.device import choose_device
+from trainer.engine import train
+from trainer.errors import ConfigError, StoppedEarly, TrainerError
+from trainer.overfit import overfit
+from trainer.predict import predict
+from trainer.progress import Progress
+from trainer.stop import StopFlag
+
+Config = Callable[..., TrainConfig]
+Train = Callable[..., dict[str, Any]]
+
+
+class StopsAfter(StopFlag):
+    """Set when it was asked so many times: once a step, and once a batch of an evaluation."""
+
+    def __init__(self, asked: int) -> None:
+        super().__init__()
+        self._left = asked
+
+    def raise_if_set(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.signal_name = "SIGTERM"
+        super().raise_if_set()
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    read = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in ("time", "images_per_s")} for row in read]
+
+
+def weights(out: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    state = torch.load(out / "checkpoints" / name, weights_only=True)
+    model: dict[str, torch.Tensor] = state["model"]
+    return model
+
+
+def assert_same_run(out: Path, other: Path) -> None:
+    assert rows(out) == rows(other)
+    for name in ("best.pt", "last.pt"):
+        some, others = weights(out, name), weights(other, name)
+        assert all(torch.equal(values, others[key]) for key, values in some.items())
+    assert (out / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, leaves: Path) -> Path:
+    """The output of a run that nothing disturbed."""
+    from tests.trainer.conftest import TINY
+
+    out = tmp_path_factory.mktemp("finished")
+    with (out / "said.txt").open("w") as said:
+        config = TrainConfig.model_validate(TINY)
+        train(config, data=leaves, out=out, stop=StopFlag(), progress=Progress(out=out, stream=said))
+    return out
+
+
+def test_a_run_writes_metrics_summary_predictions_and_checkpoints(finished: Path) -> None:
+    assert [(row["kind"], row["epoch"], row["step"]) for row in rows(finished)] == [
+        (kind, epoch, 4 * epoch) for epoch in (1, 2, 3) for kind in ("train", "val")
+    ]
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["metric_name"] == "val_accuracy"
+    best = max(rows(finished)[1::2], key=lambda row: (row["accuracy"], -row["loss"]))
+    assert (summary["best_epoch"], summary["best_metric"]) == (best["epoch"], best["accuracy"])
+    assert 0 <= summary["test_accuracy"] <= 1
+    assert summary["classes"] == ["healthy", "multiple", "rust", "scab"]
+    assert summary["stopped_early"] is False
+    progress = json.loads((finished / "progress.json").read_text())
+    assert {"epoch", "epochs", "step", "steps", "images_per_s", "eta_s", "loss", "time"} == set(progress)
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_predictions_name_each_test_image_with_its_probabilities(finished: Path, leaves: Path) -> None:
+    with (finished / "predictions.csv").open() as file:
+        table = list(csv.DictReader(file))
+    classes = ["healthy", "multiple", "rust", "scab"]
+    assert list(table[0]) == ["image", "label", "confidence", *classes]
+    assert [row["image"] for row in table] == sorted(
+        path.relative_to(leaves).as_posix() for path in (leaves / "test").rglob("*.jpg")
+    )
+    for row in table:
+        assert sum(float(row[name]) for name in classes) == pytest.approx(1, abs=1e-5)
+        assert row["confidence"] == row[row["label"]] == max(row[name] for name in classes)
+
+
+def test_predict_gives_what_the_run_gave(finished: Path, leaves: Path, tmp_path: Path) -> None:
+    predict(finished / "checkpoints" / "best.pt", data=leaves, out=tmp_path / "again.csv", device="cpu")
+    assert (tmp_path / "again.csv").read_bytes() == (finished / "predictions.csv").read_bytes()
+
+
+def test_a_run_says_early_what_it_rests_on(finished: Path) -> None:
+    said = (finished / "said.txt").read_text()
+    for words in ("device: CPU", "classes: healthy 8, multiple 8", "352 features", "batch: 8", "first step after"):
+        assert words in said
+
+
+def test_two_runs_of_one_seed_are_the_same(finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config,
+                                           train_quietly: Train) -> None:  # fmt: skip
+    train_quietly(tiny_config(), leaves, tmp_path)
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_run_stopped_at_many_instants_is_the_run_that_never_stopped(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    stops = 0
+    for asked in (0, 1, 2, 3, 4, 5, 1, 99):
+        try:
+            train_quietly(tiny_config(), leaves, tmp_path, StopsAfter(asked))
+        except StoppedEarly:
+            stops += 1
+            assert json.loads((tmp_path / "summary.json").read_text())["stopped_early"] is True
+    assert stops == 7
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_finished_run_stays_as_it_is(finished: Path, leaves: Path, tiny_config: Config, train_quietly: Train) -> None:
+    before = rows(finished)
+    train_quietly(tiny_config(), leaves, finished)
+    assert rows(finished) == before
+
+
+def test_another_config_does_not_go_on_with_a_run(
+    finished: Path, leaves: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    with pytest.raises(ConfigError, match=r"`epochs` was 3 and is now 4, `lr` was 0.0003 and is now 0.01") as caught:
+        train_quietly(tiny_config(epochs=4, lr=0.01, workers=1), leaves, finished)
+    assert "another `--out`" in caught.value.hint
+
+
+def test_accumulated_micro_batches_train_like_the_whole_batch(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    summary = train_quietly(tiny_config(epochs=1, batch_size=16, micro_batch=3), leaves, tmp_path)
+    assert (summary["batch_size"], summary["micro_batch"]) == (16, 3)
+    assert rows(tmp_path)[0]["step"] == 2
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    broken = tmp_path / "weights"
+    broken.mkdir()
+    state = timm.create_model("test_resnet").state_dict()
+    next(iter(state.values())).fill_(float("nan"))
+    torch.save(state, broken / "test_resnet.pth")
+    config = tiny_config(backbones=["test_resnet"], pretrained=str(broken))
+    with pytest.raises(TrainerError, match="the loss is not finite at step 1"):
+        train_quietly(config, leaves, tmp_path / "out")
+    assert not (tmp_path / "out" / "checkpoints" / "last.pt").exists()
+
+
+def test_one_batch_is_learned_by_heart(leaves: Path, tiny_config: Config) -> None:
+    said: list[str] = []
+    assert overfit(tiny_config(lr=3e-3, batch_size=16), data=leaves, steps=60, say=said.append)
+    assert "learned by heart" in said[-1]
+
+
+def test_a_rate_that_is_far_too_low_is_found(leaves: Path, tiny_config: Config) -> None:
+    said: list[str] = []
+    assert not overfit(tiny_config(lr=1e-7), data=leaves, steps=2, say=said.append)
+    assert "hint: try `lr`" in said[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_a_gpu_that_was_asked_for_and_does_not_work_ends_the_run_at_once() -> None:
+    with pytest.raises(TrainerError, match="torch cannot use one: no CUDA device found"):
+        choose_device(TrainConfig(device="cuda"), {})
+    with pytest.raises(TrainerError, match="a GPU was asked for"):
+        choose_device(TrainConfig(), {"CLOUDRUN_EXPECT_GPU": "1"})
+    assert choose_device(TrainConfig(device="cpu"), {"CLOUDRUN_EXPECT_GPU": "1"}).precision == "fp32"
