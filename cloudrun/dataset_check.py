@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.folders import SPLITS, FolderProblem, list_dataset
-
 from cloudrun.errors import JobFileError
+from trainer.folders import SPLITS, FolderProblem, list_dataset
 
 # Decoding everything takes about 1 ms an image of 500x375 and core; beyond this many, only the
 # headers and the ends of the files are looked at.

@@ -4,6 +4,7 @@ CloudrunError
 ├── UsageError          exit 2   a bad option, or a question with nobody to ask
 ├── JobFileError        exit 2   the job file, its data or an override; nothing was started
 ├── NoMachine           exit 3   nothing could be rented; nothing is billing
+├── Interrupted         exit 130 Ctrl-C, with what it means for the bill
 ├── NoSuchRun           exit 1
 ├── RunNotFinished      exit 1
 ├── StoreError          exit 1   a transfer that did not complete
@@ -52,6 +53,12 @@ class NoMachine(CloudrunError):
 
 class NoSuchRun(CloudrunError):
     pass
+
+
+class Interrupted(CloudrunError):
+    """Ctrl-C, with what it means for the bill."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 class RunNotFinished(CloudrunError):

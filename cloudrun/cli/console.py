@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from cloudrun.errors import CloudrunError, UsageError
+from cloudrun.errors import CloudrunError, Interrupted, UsageError
 from cloudrun.units import duration, size
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ def confirm(question: str, *, default: bool) -> bool:
         raise UsageError(f"{question} cannot be asked: there is no terminal", hint="add `--yes` to agree in advance")
     sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
     sys.stderr.flush()
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline()
+    except KeyboardInterrupt:
+        note("")
+        raise Interrupted("interrupted before anything was done", hint="type the command again when you like") from None
     if not line:
         note("")
         return False

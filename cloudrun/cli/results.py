@@ -11,7 +11,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note
-from cloudrun.errors import ExitCode, RunNotFinished, UsageError
+from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.backends import Backend
@@ -34,7 +34,6 @@ def logs(
     """Print a run's log, and follow it while the job runs."""
     from cloudrun.cli.launch import exit_code_of
     from cloudrun.runs.follow import LogReader, follow
-    from cloudrun.runs.launch import Interrupted
     from cloudrun.runs.log_start import start_offset
 
     moment = None if since is None else datetime.now(UTC) - parse_duration(since)

@@ -1,0 +1,1 @@
+"""Measurements behind docs/benchmarks.md; each prints the lines that stand there."""
