@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _register() -> None:
     """Import the command modules: each adds itself to `app`."""
-    from cloudrun.cli import jobs, launch, machines, results  # noqa: F401
+    from cloudrun.cli import jobs, launch, machines, results, watch  # noqa: F401
 
 
 def _as_usage(err: TyperException) -> UsageError:

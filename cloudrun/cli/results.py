@@ -37,7 +37,7 @@ def logs(
     from cloudrun.runs.log_start import start_offset
 
     moment = None if since is None else datetime.now(UTC) - parse_duration(since)
-    run, ledger, backend = _open_run(run_id)
+    run, ledger, backend = open_run(run_id)
     store = _log_store(run)
     reader = LogReader(store, start_offset(store, tail=tail, since=moment))
 
@@ -69,7 +69,7 @@ def fetch(
     from cloudrun.runs.fetch import fetch as execute
     from cloudrun.units import size
 
-    run, ledger, _ = _open_run(run_id)
+    run, ledger, _ = open_run(run_id)
     folder = execute(
         run,
         ledger,
@@ -117,7 +117,7 @@ def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Write one self-contained HTML page about a run, and print where it is."""
     from cloudrun.runs.fetch import fetch as bring_home
 
-    run, ledger, _ = _open_run(run_id)
+    run, ledger, _ = open_run(run_id)
     page = bring_home(run, ledger, to=None) / "report.html"
     if as_json:
         answer_json({"run_id": run.run_id, "report": str(page)})
@@ -135,7 +135,7 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=float(number) * seconds[unit])
 
 
-def _open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
+def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
     """The run as it is now, the ledger, and the run's backend."""
     from cloudrun.backends import open_backend
     from cloudrun.ledger import Ledger, home_folder

@@ -1,0 +1,124 @@
+"""`cloudrun watch`: a run at a glance, redrawn in place."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from cloudrun.cli.app import app
+from cloudrun.cli.console import is_terminal, note
+from cloudrun.cli.results import RunArgument, open_run
+from cloudrun.errors import Interrupted, RunNotFinished, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from cloudrun.run import Run
+    from cloudrun.stores import Store
+
+_LOG_LINES = 12
+_EPOCHS_SHOWN = 8
+_METRICS_EVERY_S = 3.0
+
+
+@app.command(epilog="Example:\n\n  cloudrun watch\n")
+def watch(run_id: RunArgument = None) -> int:
+    """Live dashboard in the terminal: phase, cost, epochs, and the end of the log."""
+    if not is_terminal(sys.stdout):
+        raise UsageError("`watch` draws on a terminal, and there is none", hint="`cloudrun logs` prints lines instead")
+    from rich.live import Live
+
+    from cloudrun.cli.launch import exit_code_of
+    from cloudrun.runs.follow import LogReader, follow
+    from cloudrun.stores import open_store
+
+    run, ledger, backend = open_run(run_id)
+    if run.phase.is_final or run.run_uri is None:
+        raise RunNotFinished(
+            f"`{run.run_id}` is {run.phase.value}: there is nothing to watch", hint=f"`cloudrun report {run.run_id}`"
+        )
+    store = open_store(run.run_uri)
+    board = _Board(store)
+    with Live(board.draw(run), screen=True, auto_refresh=False) as live:
+
+        def redraw() -> bool:
+            live.update(board.draw(ledger.get(run.run_id)), refresh=True)
+            return False
+
+        try:
+            run = follow(run, ledger, backend, on_line=board.lines.append, reader=LogReader(store), until=redraw)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"no longer watching; `{run.run_id}` goes on",
+                hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
+            ) from None
+    note(f"{run.run_id} {run.phase.value}" + (f": {run.message}" if run.exit_code else ""))
+    return exit_code_of(run.phase)
+
+
+class _Board:
+    """What is shown of one run."""
+
+    def __init__(self, store: Store) -> None:
+        self.lines: deque[str] = deque(maxlen=_LOG_LINES)
+        self._store = store
+        self._rows: list[dict[str, Any]] = []
+        self._read_at = 0.0
+
+    def draw(self, run: Run) -> Group:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        from cloudrun.cost import cost_of
+        from cloudrun.run import now_utc
+        from cloudrun.units import duration
+
+        cost = cost_of(run, now_utc())
+        quote = run.quote
+        head = Text.assemble(
+            (run.run_id, "bold"),
+            f"  {run.phase.value}  ",
+            f"{quote.machine} {quote.infra}  " if quote else "",
+            (f"${cost.usd:.2f}", "bold red" if quote and quote.hourly_usd else "bold"),
+            f" in {duration(cost.hours * 3600)}",
+        )
+        epoch, epochs = run.epoch or 0, run.epochs or 0
+        left = f", {duration(run.eta_s)} left" if run.eta_s else ""
+        where = Text(f"epoch {epoch} of {epochs}{left}" if epochs else "no epoch yet")
+        bar = ProgressBar(total=max(epochs, 1), completed=epoch, width=60)
+        return Group(head, where, bar, Text(), self._epochs(), Text(), Text("\n".join(self.lines), style="dim"))
+
+    def _epochs(self) -> Any:
+        from rich.table import Table
+
+        self._read_metrics()
+        table = Table("epoch", "train loss", "train acc.", "val loss", "val acc.", "images/s", box=None, pad_edge=False)
+        by_epoch: dict[int, dict[str, dict[str, Any]]] = {}
+        for row in self._rows:
+            by_epoch.setdefault(int(row["epoch"]), {})[row["kind"]] = row
+        for epoch, kinds in sorted(by_epoch.items())[-_EPOCHS_SHOWN:]:
+            train, val = kinds.get("train", {}), kinds.get("val", {})
+            table.add_row(
+                str(epoch),
+                *(_number(source.get(key)) for source in (train, val) for key in ("loss", "accuracy")),
+                _number(train.get("images_per_s"), digits=0),
+            )
+        return table
+
+    def _read_metrics(self) -> None:
+        if time.monotonic() - self._read_at < _METRICS_EVERY_S:
+            return
+        self._read_at = time.monotonic()
+        try:
+            content = self._store.read("out/metrics.jsonl") or b""
+        except StoreError:
+            return  # the connection dropped: what was read last stays
+        self._rows = [json.loads(line) for line in content.splitlines() if line.endswith(b"}")]
+
+
+def _number(value: object, *, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else ""
