@@ -65,11 +65,12 @@ def fetch(
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint alone.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Bring checkpoints, metrics, predictions, log, report and cost home."""
+    """Bring checkpoints, metrics, predictions, log, report and cost home; a finished run's machine then ends."""
+    from cloudrun.runs.down import end_billing
     from cloudrun.runs.fetch import fetch as execute
     from cloudrun.units import size
 
-    run, ledger, _ = open_run(run_id)
+    run, ledger, backend = open_run(run_id)
     folder = execute(
         run,
         ledger,
@@ -77,11 +78,13 @@ def fetch(
         best_only=best,
         on_file=lambda entry: note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})"),
     )
+    run = ledger.get(run.run_id)
+    if run.home_complete and run.may_bill and run.phase.is_final and run.job["lifecycle"]["on_finish"] == "down":
+        end_billing(run, ledger, backend, say=lambda text: note(f"cloudrun: {text}"))
     if as_json:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         listed = [{"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size} for path in files]
-        complete = ledger.get(run.run_id).home_complete
-        answer_json({"run_id": run.run_id, "folder": str(folder), "complete": complete, "files": listed})
+        answer_json({"run_id": run.run_id, "folder": str(folder), "complete": run.home_complete, "files": listed})
     else:
         answer(str(folder))
     return ExitCode.DONE

@@ -87,6 +87,15 @@ def test_a_detached_run_is_followed_fetched_and_ended_from_a_new_shell(shell: Sh
     assert shell("down", run_id).code == 0  # idempotent
 
 
+def test_fetching_a_finished_run_ends_its_bill(shell: Shell) -> None:
+    run_id = shell("launch", "-d", shell.job(JOB)).out.strip()
+    assert shell("logs").code == 0  # follows to the end
+    assert shell("ps", "--json").json[0]["billing"] is True
+    assert shell("fetch", "--json").json["complete"] is True
+    assert shell("ps", "--json").json == []
+    assert json.loads((shell.folder / "runs" / run_id / "cost.json").read_text())["is_final"] is True
+
+
 def test_ctrl_c_leaves_the_job_alone_and_says_how_to_stop_it(shell: Shell) -> None:
     launch = shell.start("launch", shell.job(ENDLESS))
     assert launch.stderr is not None
