@@ -230,6 +230,14 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
         f"{train_accuracy:.4f}; val loss {scores.loss:.4f}, accuracy {scores.accuracy:.4f}"
         f"{' (best)' if is_best else ''}; lr {lr:.2e}, {tally.images_per_s():.0f} images/s, {duration(eta_s)} left"
     )
+    progress.end_epoch(
+        epoch=position.epoch,
+        epochs=session.config.epochs,
+        steps=session.steps_per_epoch,
+        loss=train_loss,
+        images_per_s=tally.images_per_s(),
+        eta_s=eta_s,
+    )
     run.position, run.tally = Position(position.epoch + 1, 0), session.new_tally()
 
 

@@ -63,10 +63,10 @@ class Progress:
         else:
             self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {numbers}")
 
-    def finish(self, *, epoch: int, epochs: int, step: int, steps: int, loss: float, images_per_s: float) -> None:
-        """The last word in progress.json."""
+    def end_epoch(self, *, epoch: int, epochs: int, steps: int, loss: float, images_per_s: float, eta_s: float) -> None:
+        """progress.json says that `epoch` is done, however little time has passed."""
         self._write_file(
-            epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss, images_per_s=images_per_s, eta_s=0.0
+            epoch=epoch, epochs=epochs, step=steps, steps=steps, loss=loss, images_per_s=images_per_s, eta_s=eta_s
         )
 
     @property

@@ -82,6 +82,7 @@ def test_a_run_writes_metrics_summary_predictions_and_checkpoints(finished: Path
     assert summary["stopped_early"] is False
     progress = json.loads((finished / "progress.json").read_text())
     assert {"epoch", "epochs", "step", "steps", "images_per_s", "eta_s", "loss", "time"} == set(progress)
+    assert (progress["epoch"], progress["step"], progress["eta_s"]) == (3, progress["steps"], 0)
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
 
 
