@@ -356,6 +356,7 @@ def _write_client(cluster: SlurmCluster) -> None:
         "allowed_clouds": ["slurm"],
         "slurm": {
             "pricing": {"accelerators": GPU_HOURLY_USD},
+            "provision_timeout": 20,  # s until a GPU that others hold counts as not to be had; else it waits for a day
             "cluster_configs": {"localslurm": {"tmpdir": str(cluster.base / "runtime")}},
         },
     }
