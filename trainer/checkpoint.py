@@ -18,8 +18,8 @@ from trainer.config import TrainConfig
 from trainer.errors import ConfigError, TrainerError
 
 FORMAT = 1
-# What may change between one start and the next: it decides how fast, not what is learned.
-_MAY_CHANGE = frozenset(("workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained"))
+# What may change between one start and the next: it decides how fast, or how long, not what is learned by then.
+_MAY_CHANGE = frozenset(("epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained"))
 
 State = dict[str, Any]
 

@@ -114,6 +114,11 @@ def _open_run(config: TrainConfig, *, data: Path, out: Path, progress: Progress)
         return Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now)
     run = _restore(saved, session, out, bad)
     progress.say(f"resumed from {last_path}: epoch {run.position.epoch}, step {run.position.step} done")
+    if saved["config"]["epochs"] != config.epochs:
+        were = saved["config"]["epochs"]
+        progress.say(
+            f"epochs were {were} and are now {config.epochs}: the learning rate follows the new cosine from here"
+        )
     return run
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,18 @@ def test_a_finished_run_stays_as_it_is(finished: Path, leaves: Path, tiny_config
 def test_another_config_does_not_go_on_with_a_run(
     finished: Path, leaves: Path, tiny_config: Config, train_quietly: Train
 ) -> None:
-    with pytest.raises(ConfigError, match=r"`epochs` was 3 and is now 4, `lr` was 0.0003 and is now 0.01") as caught:
-        train_quietly(tiny_config(epochs=4, lr=0.01, workers=1), leaves, finished)
+    with pytest.raises(ConfigError, match=r"`lr` was 0.0003 and is now 0.01, `seed` was 0 and is now 1") as caught:
+        train_quietly(tiny_config(lr=0.01, seed=1, workers=1), leaves, finished)
     assert "another `--out`" in caught.value.hint
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_epochs(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    shutil.copytree(finished, tmp_path / "longer")
+    train_quietly(tiny_config(epochs=4), leaves, tmp_path / "longer")
+    assert rows(tmp_path / "longer")[:6] == rows(finished)
+    assert [row["epoch"] for row in rows(tmp_path / "longer")[6:]] == [4, 4]
 
 
 def test_accumulated_micro_batches_train_like_the_whole_batch(
