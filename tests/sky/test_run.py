@@ -160,7 +160,19 @@ def test_ctrl_c_while_the_machine_is_rented_leaves_nothing(shell: Shell, slurm: 
     assert slurm.squeue() == []
 
 
-@pytest.mark.parametrize("moment", ["renting", "machine is up", "0.jpg"])
+def test_down_while_the_machine_is_rented_leaves_nothing(shell: Shell, slurm: SlurmCluster) -> None:
+    process = shell.start("launch", "--yes", shell.job(ENDLESS))
+    read_until(process, "renting")
+    time.sleep(3)  # in the middle of provisioning
+    done = shell("down", timeout_s=300)
+    assert done.code == 0, done.err
+    _, said = process.communicate(timeout=240)
+    assert process.returncode != 0, said
+    assert slurm.squeue() == []
+    assert shell("ps", "--json").json == []
+
+
+@pytest.mark.parametrize("moment", ["renting", "machine is up", "data sent"])
 def test_a_launch_that_is_killed_leaves_a_run_that_down_can_end(shell: Shell, slurm: SlurmCluster, moment: str) -> None:
     process = shell.start("launch", "--yes", shell.job(ENDLESS))
     read_until(process, moment)
