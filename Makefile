@@ -6,16 +6,13 @@ SYNC := $(UV) sync --quiet --frozen --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
 .PHONY: demo test check format test-sky bench requirements clean
+.DEFAULT_GOAL := test
 
 demo: .venv/ready
 	.venv/bin/cloudrun launch --yes --infra local jobs/demo.yaml
 
 test: .venv/ready
-	$(RUN) pytest -m "not sky and not slow"
-
-# Longer tests: kills at many instants, real photographs.
-test-slow: .venv/ready
-	$(RUN) pytest -m "slow and not sky" --timeout 900
+	$(RUN) pytest -m "not sky"
 
 # SkyPilot itself, on a Slurm cluster that the tests start on this machine (Debian, root).
 test-sky: .venv/ready
@@ -30,6 +27,12 @@ check: .venv/ready
 format: .venv/ready
 	$(RUN) ruff format .
 	$(RUN) ruff check --fix .
+
+# The figures of docs/benchmarks.md: minutes, on a machine that does nothing else.
+bench: .venv/ready
+	$(RUN) benchmarks.cli_start
+	$(RUN) benchmarks.sky_overhead
+	$(RUN) benchmarks.potato
 
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready
