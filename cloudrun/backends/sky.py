@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.backends import Say
+from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_task import job_config, machine_config
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling, StoreError
 from cloudrun.plan import Plan
@@ -67,7 +68,7 @@ class SkyBackend:
                     wait_for=AutostopWaitFor.JOBS,  # an open shell must not keep the bill running
                     down=True,
                 )
-                _, handle = sky.stream_and_get(request, output_stream=sys.stdout)
+                _, handle = sky.stream_and_get(request, output_stream=Narrator(say, sys.stdout))
             except KeyboardInterrupt:
                 if request is not None:
                     sky.get(sky.api_cancel(request))  # else the server goes on renting
