@@ -9,7 +9,7 @@ import sys
 def run() -> None:
     # Looking for pydantic plugins reads the metadata of every installed package at each start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
-    from cloudrun.cli.app import main
+    from cloudrun.cli.main import main
 
     sys.exit(main(sys.argv[1:]))
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from cloudrun.errors import ExitCode
+
 MACHINE_PREFIX = "cloudrun-"
 _ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken for one another
 
@@ -34,6 +36,13 @@ class Phase(StrEnum):
     @property
     def is_final(self) -> bool:
         return self not in (Phase.LAUNCHING, Phase.PREPARING, Phase.RUNNING)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """For a command that stayed with the job to this end."""
+        if self is Phase.OVER_BUDGET:
+            return ExitCode.BUDGET
+        return ExitCode.DONE if self is Phase.SUCCEEDED else ExitCode.FAILED
 
 
 class JobState(StrEnum):

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import answer, answer_json, note
+from cloudrun.cli.console import answer, answer_json, note, warn
 from cloudrun.errors import ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from cloudrun.dataset_check import Survey
-    from cloudrun.job_file import Job
-    from cloudrun.plan import Plan
 
 
 @app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
@@ -27,6 +21,7 @@ def check(
     """Find everything that can be found wrong before money is spent."""
     from cloudrun.job_file import JobFileProblems, load_job
     from cloudrun.render import table
+    from cloudrun.runs.prepare import check_job
 
     try:
         job = load_job(job_file, overrides=overrides or [])
@@ -34,7 +29,9 @@ def check(
         for place, message, hint in err.problems[1:]:
             note(f"error: {place}: {message}\n\nhint: {hint}\n")
         raise
-    survey = check_everything(job)
+    for warning in job.warnings:
+        warn(warning)
+    survey = check_job(job)
     if as_json:
         answer_json(
             {
@@ -96,24 +93,3 @@ def gpus(
     else:
         answer(table(["GPU", "MEMORY", "GOOD FOR"], [[name, f"{memory} GB", tier(memory)] for name, memory in rows]))
     return ExitCode.DONE
-
-
-def check_everything(job: Job) -> Survey | None:
-    """All that can be checked here about a job; returns the survey of its images, if they are here."""
-    from cloudrun.cli.launch import refuse_unready
-    from cloudrun.dataset_check import survey_folder
-    from cloudrun.spec import SourceKind
-
-    refuse_unready(job)
-    if job.spec.data.kind is not SourceKind.FOLDER:
-        return None
-    return survey_folder(Path(job.spec.data.source), custom=job.spec.run is not None)
-
-
-def plan_for(job: Job, run_id: str | None = None) -> Plan:
-    """The plan for `job`, as a new run or as the one that goes on."""
-    from cloudrun.plan import make_plan
-    from cloudrun.run import new_run_id
-    from cloudrun.snapshot import base_task
-
-    return make_plan(job.spec, run_id or new_run_id(job.spec.name), python=sys.executable, base=base_task())

@@ -9,11 +9,11 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, confirm, note, warn
-from cloudrun.errors import ExitCode, JobFileError
+from cloudrun.errors import ExitCode
 
 if TYPE_CHECKING:
     from cloudrun.job_file import Job
-    from cloudrun.run import Phase, Run
+    from cloudrun.run import Run
 
 _EXAMPLE = """Example:
 
@@ -53,12 +53,12 @@ def launch(
 ) -> int:
     """Rent a machine, train, bring the results home, end the bill."""
     from cloudrun.backends import open_backend
-    from cloudrun.cli.jobs import check_everything, plan_for
     from cloudrun.job_file import load_job
     from cloudrun.ledger import Ledger, home_folder
     from cloudrun.render import plan_text
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
+    from cloudrun.runs.prepare import plan_for
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -69,7 +69,7 @@ def launch(
         "name": name,
     }
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
-    check_everything(job)
+    _preflight(job)
     home = home_folder()
     plan = plan_for(job)
     backend = open_backend(plan.backend, home)
@@ -103,11 +103,11 @@ def resume(
 ) -> int:
     """Go on from the last complete checkpoint, on the same machine or another one."""
     from cloudrun.backends import open_backend
-    from cloudrun.cli.jobs import check_everything, plan_for
     from cloudrun.job_file import reload_job
     from cloudrun.ledger import Ledger, home_folder
     from cloudrun.render import plan_text
     from cloudrun.runs.launch import Console
+    from cloudrun.runs.prepare import plan_for
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
 
@@ -118,7 +118,7 @@ def resume(
         run = refresh(run, ledger, open_backend(run.backend, home))
     options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
     job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
-    check_everything(job)
+    _preflight(job)
     plan = plan_for(job, run.run_id)
     backend = open_backend(plan.backend, home)
     quote = run.quote if run.may_bill else backend.quote(plan)
@@ -132,13 +132,12 @@ def resume(
     return _conclude(run, as_json=as_json)
 
 
-def exit_code_of(phase: Phase) -> int:
-    """The exit code for an attached command whose job ended in `phase`."""
-    from cloudrun.run import Phase
+def _preflight(job: Job) -> None:
+    from cloudrun.runs.prepare import check_job
 
-    if phase is Phase.SUCCEEDED:
-        return ExitCode.DONE
-    return ExitCode.BUDGET if phase is Phase.OVER_BUDGET else ExitCode.FAILED
+    for warning in job.warnings:
+        warn(warning)
+    check_job(job)
 
 
 def _say(text: str) -> None:
@@ -153,7 +152,7 @@ def _conclude(run: Run, *, as_json: bool) -> int:
     from cloudrun.runs.summary import accuracy_text
     from cloudrun.units import duration
 
-    code = exit_code_of(run.phase) if run.phase.is_final else None
+    code = run.phase.exit_code if run.phase.is_final else None
     if as_json:
         answer_json(launch_row(run, code, now_utc()))
     else:
@@ -172,39 +171,3 @@ def _conclude(run: Run, *, as_json: bool) -> int:
     ended = f"STILL BILLING: `cloudrun down {run.run_id}`" if run.may_bill else "nothing is billing"
     note(f"cost      ${cost.usd:.4f} for {duration(cost.hours * 3600)}; {ended}")
     return code
-
-
-def refuse_unready(job: Job) -> None:
-    """What a valid job file may say that this version cannot do yet."""
-    from cloudrun.job_file import missing_secrets
-    from cloudrun.spec import SourceKind
-
-    spec = job.spec
-    if spec.data.kind not in (SourceKind.FOLDER, SourceKind.DEMO):
-        raise JobFileError(
-            f"{job.path}: `data.source: {spec.data.source}`: {spec.data.kind.value} sources are not supported yet",
-            hint="download it into a folder and name the folder",
-        )
-    if spec.data.labels is not None:
-        raise JobFileError(
-            f"{job.path}: `data.labels` is not supported yet",
-            hint="sort the images into one sub-folder a class",
-        )
-    if spec.lifecycle.on_finish == "stop":
-        raise JobFileError(
-            f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
-            hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",
-        )
-    if spec.store is not None:
-        raise JobFileError(
-            f"{job.path}: `store: {spec.store}`: buckets are not supported yet",
-            hint="leave `store` out: the results then come straight from the machine",
-        )
-    missing = missing_secrets(spec)
-    if missing:
-        raise JobFileError(
-            f"{job.path}: `secrets` names {', '.join(missing)}, which this shell does not have",
-            hint=f"`export {missing[0]}=...` first",
-        )
-    for warning in job.warnings:
-        warn(warning)

@@ -32,7 +32,6 @@ def logs(
     as_json: JsonOption = False,
 ) -> int:
     """Print a run's log, and follow it while the job runs."""
-    from cloudrun.cli.launch import exit_code_of
     from cloudrun.runs.follow import LogReader, follow
     from cloudrun.runs.log_start import start_offset
 
@@ -55,7 +54,7 @@ def logs(
                 f"interrupted; `{run.run_id}` goes on",
                 hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
             ) from None
-    return exit_code_of(run.phase) if run.phase.is_final else ExitCode.DONE
+    return run.phase.exit_code if run.phase.is_final else ExitCode.DONE
 
 
 @app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n")

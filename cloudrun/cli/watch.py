@@ -31,7 +31,6 @@ def watch(run_id: RunArgument = None) -> int:
         raise UsageError("`watch` draws on a terminal, and there is none", hint="`cloudrun logs` prints lines instead")
     from rich.live import Live
 
-    from cloudrun.cli.launch import exit_code_of
     from cloudrun.runs.follow import LogReader, follow
     from cloudrun.stores import open_store
 
@@ -56,7 +55,7 @@ def watch(run_id: RunArgument = None) -> int:
                 hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
             ) from None
     note(f"{run.run_id} {run.phase.value}" + (f": {run.message}" if run.exit_code else ""))
-    return exit_code_of(run.phase)
+    return run.phase.exit_code
 
 
 class _Board:

@@ -101,7 +101,7 @@ def test_checking_a_job_imports_neither_torch_nor_sky_nor_boto3(tmp_path: Path) 
     path = write(tmp_path, GOOD)
     code = (
         "import sys; from pathlib import Path; from cloudrun.job_file import load_job; import cloudrun.dataset_check\n"
-        "import cloudrun.cli.app as app; app._register()\n"
+        "import cloudrun.cli.main\n"
         f"load_job(Path({str(path)!r}))\n"
         "print(sorted({'torch', 'sky', 'boto3', 'numpy', 'timm'} & set(sys.modules)))"
     )
