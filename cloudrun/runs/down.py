@@ -1,0 +1,91 @@
+"""Stop a job, bring its results home, end the billing, and say so only when it is proven."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from cloudrun.backends import Backend, Say
+from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
+from cloudrun.ledger import Ledger
+from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.runs.fetch import fetch, write_accounts
+from cloudrun.runs.refresh import read_result, refresh
+from cloudrun.stores import open_store
+
+# The worker gives its job 30 s to save; then it writes the result.
+_STOP_WAIT_S = 45.0
+
+
+class ResultsNotHome(CloudrunError):
+    """Ending the machine now would destroy the only copy."""
+
+
+def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -> Run:
+    """Idempotent. Raises ResultsNotHome before anything is lost, StillBilling if the end cannot be proven."""
+    is_launching = ledger.is_launching(run.run_id) and not run.phase.is_final
+    if is_launching:
+        say(f"another command is launching {run.run_id}: it will find it stopped")
+        run = ledger.change(run.run_id, phase=Phase.STOPPED, message="stopped while it was launched")
+    elif run.released_at is not None or run.billed_from is None:
+        if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
+            say(f"the ledger says that {run.run_id} is gone, but its machine is there: ending it")
+            backend.release(run)
+        return run if run.phase.is_final else ledger.change(run.run_id, phase=Phase.STOPPED)
+    job = backend.observe(run)
+    if job is not JobState.ABSENT and run.run_uri is not None:
+        _stop_job(run, backend, say)
+        run = refresh(run, ledger, backend)
+        if not force:
+            run = bring_home(run, ledger, say)
+    return end_billing(run, ledger, backend, say=say)
+
+
+def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
+    """Release the machine, record the proven end, and complete the receipt at home."""
+    if run.released_at is not None:
+        return run
+    say(f"ending the machine of {run.run_id} ...")
+    backend.release(run)
+    phase = run.phase if run.phase.is_final else Phase.STOPPED
+    run = ledger.change(
+        run.run_id, phase=phase, released_at=now_utc(), finished_at=run.finished_at or now_utc(), eta_s=None
+    )
+    if run.folder is not None and Path(run.folder).is_dir():
+        write_accounts(run, Path(run.folder))
+    return run
+
+
+def _stop_job(run: Run, backend: Backend, say: Say) -> None:
+    """Ask the worker to save and stop; a job that has ended already is left as it is."""
+    assert run.run_uri is not None
+    store = open_store(run.run_uri)
+    try:
+        if read_result(store) is not None:
+            return
+        store.put("stop", b"")
+        say(f"asked {run.run_id} to save and stop ...")
+        until = time.monotonic() + _STOP_WAIT_S
+        while read_result(store) is None and time.monotonic() < until:
+            if backend.observe(run) not in (JobState.ACTIVE, JobState.UNKNOWN):
+                return
+            time.sleep(0.3)
+    except StoreError as err:
+        say(f"the machine of {run.run_id} does not answer: {err.message}")
+
+
+def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
+    """Fetch what is not home yet. Raises ResultsNotHome where that fails: the machine must then stay."""
+    if run.home_complete:
+        return run
+    try:
+        folder = fetch(run, ledger, to=None, on_file=lambda entry: say(f"fetched {entry.key.removeprefix('out/')}"))
+    except RunNotFinished:
+        return run  # it wrote nothing: there is nothing to lose
+    except StoreError as err:
+        raise ResultsNotHome(
+            f"the results of `{run.run_id}` are not home: {err.message}; its machine is still up and billing",
+            hint=f"try `cloudrun fetch {run.run_id}` again, or leave them behind: `cloudrun down {run.run_id} --force`",
+        ) from err
+    say(f"results in {folder}")
+    return ledger.get(run.run_id)

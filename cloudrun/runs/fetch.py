@@ -1,0 +1,115 @@
+"""Bring a run's files home, verified, in the layout that the contract describes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from cloudrun.cost import receipt
+from cloudrun.errors import RunNotFinished, StoreError
+from cloudrun.ledger import Ledger
+from cloudrun.mirror import pull
+from cloudrun.report import report_html
+from cloudrun.run import Phase, Run, now_utc
+from cloudrun.stores import Entry, Store, open_store
+
+_OWN_USE = ("progress.json",)  # heartbeat files: of no use at home
+
+
+def default_folder(run: Run) -> Path:
+    return Path(run.folder) if run.folder else Path("runs").absolute() / run.run_id
+
+
+def fetch(
+    run: Run,
+    ledger: Ledger,
+    *,
+    to: Path | None,
+    best_only: bool = False,
+    on_file: Callable[[Entry], None] = lambda _: None,
+) -> Path:
+    """Copy what is there now and return the folder. Once the job has ended, the run is marked as home.
+
+    Raises RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
+    """
+    folder = to.absolute() if to is not None else default_folder(run)
+    if run.run_uri is None or run.released_at is not None:
+        return _from_home(run, folder, best_only=best_only)
+    store = open_store(run.run_uri)
+    ended = store.read("result.json") is not None  # asked first: files listed after it are final
+    entries = [entry for entry in store.entries("out") if entry.key.removeprefix("out/") not in _OWN_USE]
+    if best_only:
+        entries = [entry for entry in entries if entry.key == "out/checkpoints/best.pt"]
+        if not entries:
+            raise _nothing_yet(run, "no best checkpoint")
+    folder.mkdir(parents=True, exist_ok=True)
+    pull(store, entries, lambda key: key.removeprefix("out/"), folder, on_file)
+    if best_only:
+        return folder
+    _copy_log(store, folder)
+    run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
+    if ended:
+        store.put("home", b"")
+    write_accounts(run, folder)
+    return folder
+
+
+def write_accounts(run: Run, folder: Path) -> None:
+    """The files that are made at home: the resolved job, the receipt and the report."""
+    job = yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True)
+    cost = receipt(run, now_utc())
+    _replace(folder / "job.yaml", job)
+    _replace(folder / "cost.json", json.dumps(cost, indent=2) + "\n")
+    _replace(folder / "report.html", report_html(run, folder, cost))
+
+
+def _from_home(run: Run, folder: Path, *, best_only: bool) -> Path:
+    """The machine is gone: what is at home is what there is."""
+    if run.folder is None:
+        raise _nothing_yet(run, "nothing to fetch")
+    home = Path(run.folder)
+    if not home.is_dir():
+        raise StoreError(
+            f"the results of `{run.run_id}` were fetched to {home}, which is not there any more",
+            hint="the machine is gone, so there is no other copy; look where that folder was moved to",
+        )
+    if best_only:
+        best = home / "checkpoints" / "best.pt"
+        if not best.is_file():
+            raise _nothing_yet(run, "no best checkpoint")
+        if folder != home:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            shutil.copy2(best, folder / "checkpoints" / "best.pt")
+    elif folder != home:
+        shutil.copytree(home, folder, dirs_exist_ok=True)
+    if not best_only:
+        write_accounts(run, folder)
+    return folder
+
+
+def _copy_log(store: Store, folder: Path) -> None:
+    """The log grows while it is read, so it is copied as it stands and never by hash."""
+    partial = folder / "log.txt.partial"
+    partial.write_bytes(store.read("log.txt") or b"")
+    partial.replace(folder / "log.txt")
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _nothing_yet(run: Run, what: str) -> RunNotFinished:
+    if run.phase in (Phase.LAUNCHING, Phase.PREPARING):
+        why, hint = f"it is {run.phase.value}", f"wait for the first epoch: `cloudrun logs {run.run_id}`"
+    elif not run.phase.is_final:
+        why, hint = "the first epoch is not over", f"`cloudrun logs {run.run_id}` shows how far it is"
+    else:
+        why = f"it {run.phase.value}" + (f": {run.message}" if run.message else "")
+        hint = f"`cloudrun logs {run.run_id}` may say more"
+    return RunNotFinished(f"`{run.run_id}` has {what}: {why}", hint=hint)

@@ -1,0 +1,119 @@
+"""Follow a run's log until its job ends; every byte once, in order, whatever the connection does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from cloudrun.backends import Backend
+from cloudrun.errors import StoreError
+from cloudrun.ledger import Ledger
+from cloudrun.run import JobState, Run
+from cloudrun.runs.refresh import look, read_progress, read_result, record
+from cloudrun.stores import Store, open_store
+
+# How often to look; a look at a rented machine is one command over a connection that is kept open.
+_LOCAL_PAUSE_S = 0.2
+_REMOTE_PAUSE_S = 1.0
+# A worker whose heartbeat is older than this may be dead: only then is the backend asked.
+_SILENCE_S = 20.0
+# Looks at the backend in a row that must find the job gone before it is believed.
+_LOOKS = 2
+
+
+class LogReader:
+    """Whole lines of `log.txt` as they come."""
+
+    def __init__(self, store: Store, offset: int = 0) -> None:
+        self._store = store
+        self._offset = offset
+        self._rest = b""
+
+    def lines(self, *, last: bool = False) -> Iterator[str]:
+        """What is new. With `last`, also a final line that has no line end."""
+        fresh = self._store.read("log.txt", offset=self._offset) or b""
+        self._offset += len(fresh)
+        *whole, self._rest = (self._rest + fresh).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace")
+        if last and self._rest:
+            yield self._rest.decode("utf-8", "replace")
+            self._rest = b""
+
+
+def follow(
+    run: Run,
+    ledger: Ledger,
+    backend: Backend,
+    *,
+    on_line: Callable[[str], None],
+    reader: LogReader,
+    until: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Pass each new line of the log to `on_line` until the job has ended (or `until` says so)."""
+    assert run.run_uri is not None
+    store = open_store(run.run_uri)
+    pause = _LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S
+    watch = _Watch(run, ledger, backend, store)
+    while not watch.ended() and not until():
+        for line in _quietly(reader):
+            on_line(line)
+        time.sleep(pause)
+    for line in _quietly(reader, last=watch.run.phase.is_final):
+        on_line(line)
+    return watch.run
+
+
+class _Watch:
+    """Knows when the job has ended, without ever believing one failed check."""
+
+    def __init__(self, run: Run, ledger: Ledger, backend: Backend, store: Store) -> None:
+        self.run = run
+        self._ledger = ledger
+        self._backend = backend
+        self._store = store
+        self._heard_at = time.monotonic()
+        self._heartbeat: datetime | None = None
+        self._gone = 0
+        self._recorded_at = 0.0
+
+    def ended(self) -> bool:
+        try:
+            result = read_result(self._store)
+            progress = read_progress(self._store)
+        except StoreError:
+            result, progress = None, None
+        now = time.monotonic()
+        if result is not None:
+            self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, result)
+            return True
+        if progress is not None and progress.heartbeat_at != self._heartbeat:
+            self._heartbeat, self._heard_at, self._gone = progress.heartbeat_at, now, 0
+            if now - self._recorded_at > 5:
+                self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, None)
+                self._recorded_at = now
+        if now - self._heard_at < (2.0 if self.run.backend == "local" else _SILENCE_S):
+            return False
+        return self._silent(now)
+
+    def _silent(self, now: float) -> bool:
+        """No heartbeat for a while: ask the backend, and believe it when it says the same twice."""
+        job = self._backend.observe(self.run)
+        if job in (JobState.ACTIVE, JobState.UNKNOWN):
+            self._heard_at = now
+            return False
+        self._gone += 1
+        if self._gone < _LOOKS:
+            return False
+        self.run = look(self.run, self._ledger, self._backend)
+        return self.run.phase.is_final
+
+
+def _quietly(reader: LogReader, *, last: bool = False) -> Iterator[str]:
+    """The connection may drop: the next look goes on from the same byte."""
+    try:
+        yield from reader.lines(last=last)
+    except StoreError:
+        return
+

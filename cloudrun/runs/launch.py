@@ -1,0 +1,203 @@
+"""launch: record, rent, start the worker, send the data, follow, bring home, end the bill. In this order."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloudrun.backends import Backend, Say
+from cloudrun.cost import cost_of
+from cloudrun.errors import Interrupted, NoMachine
+from cloudrun.job_file import Job
+from cloudrun.ledger import Ledger
+from cloudrun.plan import DataRoute, Plan
+from cloudrun.run import Phase, Run, now_utc
+from cloudrun.runs.down import bring_home, end_billing
+from cloudrun.runs.follow import LogReader, follow
+from cloudrun.runs.sending import Sending
+from cloudrun.snapshot import stage, stage_checkpoint
+from cloudrun.stores import OnBytes, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where a launch speaks: one line of news, the job's log, and the progress of a transfer."""
+
+    say: Say
+    on_line: Callable[[str], None]
+    on_bytes: OnBytes
+
+
+def launch(job: Job, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
+    """Execute `plan`. Returns when the job has ended and the bill with it, or, detached, when it trains by itself."""
+    run = Run(
+        run_id=plan.run_id,
+        name=plan.spec.name,
+        backend=plan.backend,
+        infra=plan.spec.infra,
+        gpu=plan.spec.gpu,
+        job=plan.spec.as_plain(),
+        job_path=str(job.path.absolute()),
+        created_at=now_utc(),
+        folder=str(Path("runs").absolute() / plan.run_id),
+    )
+    with ledger.launching(run.run_id), signals_as_interrupt():
+        ledger.add(run)
+        rent(plan, ledger, backend, console)
+        started = start(plan, ledger, backend, console)
+    return attend(started, plan, ledger, backend, console, detach=detach)
+
+
+@contextmanager
+def signals_as_interrupt() -> Iterator[None]:
+    """While a machine is being rented, a closed terminal or a `kill` is met as Ctrl-C is: the machine goes."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run whose worker is alive, and how far its log has been shown."""
+
+    run: Run
+    reader: LogReader
+
+
+def rent(plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> None:
+    """Get the machine. Whatever happens in here, nothing is left billing that the ledger does not know."""
+    run = ledger.change(plan.run_id, billed_from=now_utc())  # before the cloud is called
+    if run.phase.is_final:
+        ledger.change(run.run_id, billed_from=None)
+        raise _stopped_meanwhile(run)
+    try:
+        quote = backend.rent(plan, console.say)
+    except NoMachine as err:
+        ledger.change(
+            run.run_id, phase=Phase.FAILED, exit_code=3, message=err.message, billed_from=None, finished_at=now_utc()
+        )
+        raise
+    except KeyboardInterrupt:
+        raise _undone(run, ledger, backend, console, "while the machine was being rented") from None
+    except Exception as err:
+        _fail(run, ledger, backend, console, err)
+        raise
+    run = ledger.change(run.run_id, quote=quote)
+    if run.phase.is_final:  # `down` came while the machine was being rented, perhaps too early to see it
+        backend.release(run)
+        raise _stopped_meanwhile(run)
+
+
+def start(
+    plan: Plan,
+    ledger: Ledger,
+    backend: Backend,
+    console: Console,
+    *,
+    home: Path | None = None,
+    log_shown: int = 0,
+) -> Started:
+    """Worker first, data second: the budget is watched before the first byte is sent.
+
+    `home` is the folder of a run that goes on, from which a fresh machine gets its checkpoint;
+    `log_shown` bytes of its log are from earlier.
+    """
+    run = ledger.get(plan.run_id)
+    staged = ledger.home / "staging" / plan.run_id
+    assert run.quote is not None
+    try:
+        stage(plan, staged)
+        if home is not None:
+            stage_checkpoint(home, staged)
+        order = plan.order(hourly_usd=run.quote.hourly_usd, billed_s=cost_of(run, now_utc()).hours * 3600)
+        uri = backend.start(plan, staged, order)
+        run = ledger.change(run.run_id, run_uri=uri, phase=Phase.PREPARING)
+        reader = LogReader(open_store(uri), log_shown)
+        if plan.data_route is DataRoute.PUSHED:
+            run = _send_data(run, plan, ledger, backend, console, reader)
+    except KeyboardInterrupt:
+        raise _undone(run, ledger, backend, console, "before the job had its data") from None
+    except Exception as err:
+        _fail(run, ledger, backend, console, err)
+        raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return Started(run, reader)
+
+
+def attend(started: Started, plan: Plan, ledger: Ledger, backend: Backend, console: Console, *, detach: bool) -> Run:
+    """Stay with a started run to its end: log, results, bill. Detached, only with one that has ended already."""
+    run = started.run
+    if detach and not run.phase.is_final:
+        return run
+    try:
+        run = follow(run, ledger, backend, on_line=console.on_line, reader=started.reader)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; `{run.run_id}` goes on" + (" and bills" if run.quote and run.quote.hourly_usd else ""),
+            hint=f"`cloudrun logs {run.run_id}` follows it, `cloudrun down {run.run_id}` stops it and ends the bill",
+        ) from None
+    return _settle(run, plan.spec.lifecycle.on_finish, ledger, backend, console)
+
+
+def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console: Console) -> Run:
+    """The job has ended: results home, then the machine as the job's lifecycle says."""
+    if run.released_at is None:
+        run = bring_home(run, ledger, console.say)
+    if on_finish == "keep":
+        console.say(f"the machine stays up; `cloudrun down {run.run_id}` ends its bill")
+        return run
+    return end_billing(run, ledger, backend, say=console.say)
+
+
+def _send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, reader: LogReader) -> Run:
+    """Push the images while the machine sets itself up; its log is shown as it comes."""
+    assert run.run_uri is not None
+    store = open_store(run.run_uri)
+    sending = Sending(store, Path(plan.spec.data.source), console.on_bytes)
+    sending.start()
+    try:
+        run = follow(run, ledger, backend, on_line=console.on_line, reader=reader, until=sending.has_ended)
+    finally:
+        sending.cancel()  # nothing to cancel where it has ended
+        sending.join()
+    if run.phase.is_final:  # set-up failed, or there is no GPU: no use in sending on
+        return run
+    if sending.error is not None:
+        raise sending.error
+    store.put("data.ready", b"")
+    return run
+
+
+def _fail(run: Run, ledger: Ledger, backend: Backend, console: Console, err: Exception) -> None:
+    """The launch broke: end what was rented before the error is shown."""
+    console.say(f"the launch failed: {err}")
+    ledger.change(run.run_id, phase=Phase.FAILED, exit_code=1, message=str(err))
+    end_billing(ledger.get(run.run_id), ledger, backend, say=console.say)
+
+
+def _stopped_meanwhile(run: Run) -> Interrupted:
+    return Interrupted(
+        f"`{run.run_id}` was stopped by another command while it was launched; nothing is billing",
+        hint="launch it again when you like",
+    )
+
+
+def _undone(run: Run, ledger: Ledger, backend: Backend, console: Console, when: str) -> Interrupted:
+    """Ctrl-C before the job could go on by itself: nothing is worth keeping, so the machine goes."""
+    console.say("interrupted: ending the machine; a second Ctrl-C leaves it up")
+    end_billing(ledger.get(run.run_id), ledger, backend, say=console.say)
+    return Interrupted(
+        f"interrupted {when}; `{run.run_id}` is ended and nothing is billing", hint="launch it again when you like"
+    )

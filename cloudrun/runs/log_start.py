@@ -1,0 +1,41 @@
+"""Where to begin reading a log: the last N lines, or what is newer than a moment."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cloudrun.stores import Store
+
+
+def start_offset(store: Store, *, tail: int | None, since: datetime | None) -> int:
+    """Byte of `log.txt` to begin with; the later one where both are asked for."""
+    offset = 0
+    if since is not None:
+        offset = offset_since(store.read("log.index") or b"", since, end=len(store.read("log.txt") or b""))
+    if tail is not None:
+        offset = max(offset, offset_of_tail(store.read("log.txt") or b"", tail))
+    return offset
+
+
+def offset_of_tail(content: bytes, lines: int) -> int:
+    """Byte at which the last `lines` lines begin."""
+    if lines == 0:
+        return len(content)
+    end = len(content) - 1 if content.endswith(b"\n") else len(content)
+    for _ in range(lines):
+        end = content.rfind(b"\n", 0, end)
+        if end == -1:
+            return 0
+    return end + 1
+
+
+def offset_since(index: bytes, moment: datetime, *, end: int) -> int:
+    """Byte from which on everything was written at `moment` or later.
+
+    `index` holds lines `offset time`: what stands at `offset` and after was written by `time`.
+    """
+    for line in index.decode().splitlines():
+        start, _, written = line.partition(" ")
+        if datetime.fromtimestamp(float(written), UTC) >= moment:
+            return int(start)
+    return end if index else 0

@@ -1,0 +1,58 @@
+"""Before a launch: all that can be found wrong here, and the plan."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cloudrun.dataset_check import Survey, survey_folder
+from cloudrun.errors import JobFileError
+from cloudrun.job_file import Job, missing_secrets
+from cloudrun.plan import Plan, make_plan
+from cloudrun.run import new_run_id
+from cloudrun.snapshot import base_task
+from cloudrun.spec import SourceKind
+
+
+def check_job(job: Job) -> Survey | None:
+    """The survey of the job's images, where they are here. Raises JobFileError."""
+    _refuse_unready(job)
+    if job.spec.data.kind is not SourceKind.FOLDER:
+        return None
+    return survey_folder(Path(job.spec.data.source), custom=job.spec.run is not None)
+
+
+def plan_for(job: Job, run_id: str | None = None) -> Plan:
+    """The plan for `job`, as a new run or as the one that goes on."""
+    return make_plan(job.spec, run_id or new_run_id(job.spec.name), python=sys.executable, base=base_task())
+
+
+def _refuse_unready(job: Job) -> None:
+    """What a valid job file may say that this version cannot do yet."""
+    spec = job.spec
+    if spec.data.kind not in (SourceKind.FOLDER, SourceKind.DEMO):
+        raise JobFileError(
+            f"{job.path}: `data.source: {spec.data.source}`: {spec.data.kind.value} sources are not supported yet",
+            hint="download it into a folder and name the folder",
+        )
+    if spec.data.labels is not None:
+        raise JobFileError(
+            f"{job.path}: `data.labels` is not supported yet",
+            hint="sort the images into one sub-folder a class",
+        )
+    if spec.lifecycle.on_finish == "stop":
+        raise JobFileError(
+            f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
+            hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",
+        )
+    if spec.store is not None:
+        raise JobFileError(
+            f"{job.path}: `store: {spec.store}`: buckets are not supported yet",
+            hint="leave `store` out: the results then come straight from the machine",
+        )
+    missing = missing_secrets(spec)
+    if missing:
+        raise JobFileError(
+            f"{job.path}: `secrets` names {', '.join(missing)}, which this shell does not have",
+            hint=f"`export {missing[0]}=...` first",
+        )

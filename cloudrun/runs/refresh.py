@@ -1,0 +1,78 @@
+"""Bring the ledger's record of a run up to date from what the run itself says."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from cloudrun.backends import Backend
+from cloudrun.errors import StoreError
+from cloudrun.ledger import Ledger
+from cloudrun.run import JobState, Phase, Progress, Result, Run, derive_phase, now_utc
+from cloudrun.stores import Store, open_store
+
+
+def read_result(store: Store) -> Result | None:
+    content = store.read("result.json")
+    return None if content is None else Result.model_validate_json(content)
+
+
+def read_progress(store: Store) -> Progress | None:
+    content = store.read("status.json")
+    if content is None:
+        return None
+    try:
+        return Progress.model_validate_json(content)
+    except ValidationError:
+        return None  # a worker that this version does not understand; its result will tell
+
+
+def refresh(run: Run, ledger: Ledger, backend: Backend) -> Run:
+    """Ask the machine and the run's files once, and record the answer. Final phases stay as they are.
+
+    A run that another command is launching right now is left to that command.
+    """
+    if (run.phase.is_final and not run.may_bill) or ledger.is_launching(run.run_id):
+        return run
+    return look(run, ledger, backend)
+
+
+def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
+    """As `refresh`, for whoever is launching or following the run."""
+    job = backend.observe(run)
+    progress, result = None, None
+    if run.run_uri is not None and job is not JobState.ABSENT:
+        try:
+            store = open_store(run.run_uri)
+            result = read_result(store)
+            progress = read_progress(store)
+        except StoreError:
+            job = JobState.UNKNOWN
+    if job is JobState.UNKNOWN:
+        return run
+    return record(run, ledger, backend, job, progress, result)
+
+
+def record(
+    run: Run, ledger: Ledger, backend: Backend, job: JobState, progress: Progress | None, result: Result | None
+) -> Run:
+    """Write what was seen into the ledger; returns the new record."""
+    phase = derive_phase(run.phase, job, progress, result)
+    changes: dict[str, object] = {"phase": phase, "refreshed_at": now_utc()}
+    if progress is not None:
+        changes.update(epoch=progress.epoch, epochs=progress.epochs, eta_s=progress.eta_s)
+    if result is not None:
+        changes.update(
+            started_at=result.started_at,
+            finished_at=result.finished_at,
+            exit_code=result.exit_code,
+            message=result.message,
+            phases=result.phases,
+            eta_s=0.0,
+        )
+    elif phase.is_final and not run.phase.is_final:
+        why = backend.diagnose(run) if job is JobState.IDLE else "the machine is gone"
+        changes.update(finished_at=now_utc(), exit_code=1, message=f"it left no result: {why or 'it was killed'}")
+    if job is JobState.ABSENT and run.may_bill:
+        changes["released_at"] = now_utc()
+    return ledger.change(run.run_id, **changes)
+

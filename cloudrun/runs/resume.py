@@ -1,0 +1,98 @@
+"""Go on from the last complete checkpoint: on the run's machine while it is up, else on a fresh one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from cloudrun.backends import Backend
+from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
+from cloudrun.ledger import Ledger
+from cloudrun.plan import Plan
+from cloudrun.run import Interval, Phase, Run, now_utc
+from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
+from cloudrun.stores import open_store
+
+# Left by the worker's last shift; the next one must not take them for its own.
+_LAST_SHIFT = ("result.json", "stop", "home", "data.ready", "data.beat")
+_SHIFT_ENDS_S = 2.0
+
+
+class StillRunning(CloudrunError):
+    pass
+
+
+def resume(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
+    """Raises StillRunning where there is nothing to resume, RunNotFinished where there is nothing to go on from."""
+    if not run.phase.is_final:
+        raise StillRunning(
+            f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it"
+        )
+    with ledger.launching(run.run_id), signals_as_interrupt():
+        if _machine_answers(run):
+            console.say("its machine is up: going on there")
+            started = _go_on_here(run, plan, ledger, backend, console)
+        else:
+            started = _go_on_elsewhere(run, plan, ledger, backend, console)
+    return attend(started, plan, ledger, backend, console, detach=detach)
+
+
+def _machine_answers(run: Run) -> bool:
+    """Whether the run's files can be read where it ran: quicker than asking the provider, and as telling."""
+    if run.released_at is not None or run.run_uri is None:
+        return False
+    try:
+        return open_store(run.run_uri).read("order.json") is not None
+    except StoreError:
+        return False
+
+
+def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
+    assert run.run_uri is not None
+    store = open_store(run.run_uri)
+    if not run.home_complete:
+        store.put("home", b"")  # the last shift may still be waiting: it ends, and nothing is lost by it
+        time.sleep(_SHIFT_ENDS_S)
+    shown = len(store.read("log.txt") or b"")
+    store.remove(_LAST_SHIFT)
+    ledger.change(run.run_id, **_reopened(run, plan))
+    return start(plan, ledger, backend, console, log_shown=shown)
+
+
+def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
+    home = Path(run.folder) if run.folder else None
+    if home is None or not (home / "checkpoints" / "last.pt").is_file():
+        raise RunNotFinished(
+            f"`{run.run_id}` has no checkpoint at home to go on from",
+            hint=f"start anew: `cloudrun launch {run.job_path}`",
+        )
+    if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
+        backend.release(run)
+    earlier = run.earlier
+    if run.billed_from is not None:
+        closed = ledger.change(run.run_id, released_at=run.released_at or now_utc())
+        assert closed.released_at is not None
+        earlier = (*earlier, Interval(quote=run.quote, billed_from=run.billed_from, released_at=closed.released_at))
+    ledger.change(
+        run.run_id, **_reopened(run, plan), earlier=earlier, billed_from=None, released_at=None, quote=None, run_uri=None
+    )
+    rent(plan, ledger, backend, console)
+    log = home / "log.txt"
+    return start(plan, ledger, backend, console, home=home, log_shown=log.stat().st_size if log.exists() else 0)
+
+
+def _reopened(run: Run, plan: Plan) -> dict[str, object]:
+    """A resumed run starts its phases anew; its results at home are no longer the last ones."""
+    return {
+        "phase": Phase.LAUNCHING,
+        "job": plan.spec.as_plain(),
+        "backend": plan.backend,
+        "infra": plan.spec.infra,
+        "gpu": plan.spec.gpu,
+        "exit_code": None,
+        "message": "",
+        "finished_at": None,
+        "home_complete": False,
+        "past_phases": (*run.past_phases, *run.phases),
+        "phases": (),
+    }

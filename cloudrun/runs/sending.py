@@ -1,0 +1,54 @@
+"""A data set on its way to the machine, beside whatever else is going on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from cloudrun.errors import CloudrunError, StoreError
+from cloudrun.stores import OnBytes, Store
+
+_BEAT_S = 15.0
+
+
+class _Cancelled(Exception):
+    """Raised inside a transfer to end it."""
+
+
+class Sending(threading.Thread):
+    """One push of the data set, with a heartbeat that the worker watches."""
+
+    def __init__(self, store: Store, folder: Path, on_bytes: OnBytes) -> None:
+        super().__init__(name="sending", daemon=True)
+        self.error: CloudrunError | None = None
+        self._store = store
+        self._folder = folder
+        self._on_bytes = on_bytes
+        self._cancel = threading.Event()
+        self._done = threading.Event()
+        self._beat_at = 0.0
+
+    def run(self) -> None:
+        try:
+            self._store.push(self._folder, "data", self._progress)
+        except _Cancelled:
+            pass
+        except StoreError as err:
+            self.error = err
+        finally:
+            self._done.set()
+
+    def has_ended(self) -> bool:
+        return self._done.is_set()
+
+    def cancel(self) -> None:
+        self._cancel.set()
+
+    def _progress(self, sent: int, total: int) -> None:
+        if self._cancel.is_set() and sent < total:
+            raise _Cancelled
+        self._on_bytes(sent, total)
+        if time.monotonic() - self._beat_at > _BEAT_S:
+            self._store.put("data.beat", b"")
+            self._beat_at = time.monotonic()
