@@ -62,7 +62,7 @@ class SlurmCluster:
             "PATH": f"{Path(sys.executable).parent}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
             "TMPDIR": str(self.base / "tmp"),
-            "PYTHONPATH": str(HERE / "net_probe"),
+            "PYTHONPATH": str(HERE / "patches"),
             "SSL_CERT_FILE": os.environ.get("SSL_CERT_FILE", CERTIFICATES),
             "SLURM_CONF": str(self.base / "etc/slurm.conf"),
             "SKYPILOT_API_SERVER_LOCAL_PORT": str(self.ports["api"]),
@@ -264,7 +264,9 @@ def _write_machine(cluster: SlurmCluster) -> None:
     )
     # SkyPilot would fetch uv from astral.sh and Python 3.10 from GitHub; it takes what it finds in their places.
     # It looks below a home and a runtime folder of its own for each rented machine, and Slurm runs this script
-    # before each step there, as the machine's user.
+    # before each step there, as the machine's user. The port: our machines share one network, and two that SkyPilot
+    # starts within five seconds would choose the same port for its daemon, of which one then never comes up.
+    shutil.copy(HERE / "patches/after_import.py", base / "etc")
     prolog = base / "etc/task_prolog.sh"
     prolog.write_text(
         textwrap.dedent(f"""\
@@ -274,11 +276,17 @@ def _write_machine(cluster: SlurmCluster) -> None:
         for home in {cluster.node_home}/.sky_clusters/*/; do
           mkdir -p "$home.local/bin" && ln -sfn {base}/uv/bin/uv "$home.local/bin/uv"
         done
+        make_runtime() {{
+          export UV_CACHE_DIR=/tmp/uv_cache_$(id -u)
+          {base}/uv/bin/uv venv --quiet --seed --python /usr/bin/python3 "$1" || return
+          cd "$1"/lib/python3*/site-packages && cp {base}/etc/after_import.py . &&
+          echo "import after_import; after_import.set_constant('sky.skylet.constants', 'SKYLET_GRPC_PORT'," \
+            "$((10000 + RANDOM % 20000)))" >after_import.pth
+        }}
         for runtime in {base}/runtime/*/; do
           [ -d "$runtime.sky" ] && [ ! -d "$runtime/skypilot-runtime" ] || continue
-          ( flock 9
-            [ -d "$runtime/skypilot-runtime" ] || UV_CACHE_DIR=/tmp/uv_cache_$(id -u) {base}/uv/bin/uv venv \\
-              --quiet --seed --python /usr/bin/python3 "$runtime/skypilot-runtime" ) 9>"$runtime.sky/venv.lock"
+          ( flock 9; [ -d "$runtime/skypilot-runtime" ] || make_runtime "$runtime/skypilot-runtime" ) \
+            9>"$runtime.sky/venv.lock"
         done
         exit 0
         """)
