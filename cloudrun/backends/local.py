@@ -34,6 +34,12 @@ class LocalBackend:
         self._machines = home / "local"
 
     def quote(self, plan: Plan) -> Quote:
+        """Raises NoMachine where this Python cannot train."""
+        if plan.spec.run is None and not _can_train():
+            raise NoMachine(
+                "torch or timm is not installed in this Python, so nothing can train here",
+                hint="`pip install 'cloudrun[trainer]'`, or rent a machine: `--infra aws`",
+            )
         return Quote(
             machine=f"this computer ({os.cpu_count()} cores)",
             infra="local",
@@ -46,11 +52,6 @@ class LocalBackend:
         )
 
     def rent(self, plan: Plan, say: Say) -> Quote:
-        if plan.spec.run is None and not _can_train():
-            raise NoMachine(
-                "torch or timm is not installed in this Python, so nothing can train here",
-                hint="`pip install 'cloudrun[trainer]'`, or rent a machine: `--infra aws`",
-            )
         return self.quote(plan)
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:

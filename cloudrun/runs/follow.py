@@ -116,4 +116,3 @@ def _quietly(reader: LogReader, *, last: bool = False) -> Iterator[str]:
         yield from reader.lines(last=last)
     except StoreError:
         return
-

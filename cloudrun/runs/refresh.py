@@ -75,4 +75,3 @@ def record(
     if job is JobState.ABSENT and run.may_bill:
         changes["released_at"] = now_utc()
     return ledger.change(run.run_id, **changes)
-

@@ -25,9 +25,7 @@ class StillRunning(CloudrunError):
 def resume(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
     """Raises StillRunning where there is nothing to resume, RunNotFinished where there is nothing to go on from."""
     if not run.phase.is_final:
-        raise StillRunning(
-            f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it"
-        )
+        raise StillRunning(f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it")
     with ledger.launching(run.run_id), signals_as_interrupt():
         if _machine_answers(run):
             console.say("its machine is up: going on there")
@@ -74,7 +72,13 @@ def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, con
         assert closed.released_at is not None
         earlier = (*earlier, Interval(quote=run.quote, billed_from=run.billed_from, released_at=closed.released_at))
     ledger.change(
-        run.run_id, **_reopened(run, plan), earlier=earlier, billed_from=None, released_at=None, quote=None, run_uri=None
+        run.run_id,
+        **_reopened(run, plan),
+        earlier=earlier,
+        billed_from=None,
+        released_at=None,
+        quote=None,
+        run_uri=None,
     )
     rent(plan, ledger, backend, console)
     log = home / "log.txt"
