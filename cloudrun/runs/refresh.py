@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from cloudrun.backends import Backend
 from cloudrun.errors import StoreError
 from cloudrun.ledger import Ledger
-from cloudrun.run import JobState, Phase, Progress, Result, Run, derive_phase, now_utc
+from cloudrun.run import JobState, Progress, Result, Run, derive_phase, now_utc
 from cloudrun.stores import Store, open_store
 
 
