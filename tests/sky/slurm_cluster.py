@@ -233,7 +233,8 @@ def _make_folders(cluster: SlurmCluster) -> None:
 def _write_machine(cluster: SlurmCluster) -> None:
     """What a cloud's machine image would hold: uv, Python, and an sshd that lets SkyPilot in."""
     base, client = cluster.base, cluster.base / "client"
-    _call("uv", "pip", "install", "--quiet", "--python", sys.executable, "--target", str(base / "uv"), "uv")
+    uv = shutil.which("uv") or str(HERE.parents[1] / ".uv/bin/uv")  # where the Makefile puts it
+    _call(uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", str(base / "uv"), "uv")
     for key in (base / "etc/host_key", client / "id_ed25519"):
         _call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
     ssh = cluster.node_home / ".ssh"
@@ -481,7 +482,10 @@ def _tail(base: Path, program: str) -> str:
 
 
 def _call(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as err:
+        raise ClusterUnavailable(f"`{command[0]}` is missing") from err
     if done.returncode != 0:
         raise ClusterUnavailable(f"`{shlex.join(command)}` failed: {done.stderr.strip()[-2000:]}")
 
