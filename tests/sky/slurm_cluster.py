@@ -498,7 +498,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     base = options.base.absolute()
     if options.action == "up":
-        print(f"source {start(base).base}/env.sh")
+        try:
+            print(f"source {start(base).base}/env.sh")
+        except ClusterUnavailable as err:
+            sys.exit(f"error: {err}")
     elif options.action == "status":
         print(load(base).run("sinfo") + load(base).run("squeue"), end="")
     else:
