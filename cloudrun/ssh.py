@@ -6,6 +6,7 @@ milliseconds and not a handshake.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -83,7 +84,8 @@ def _ssh(machine: str) -> list[str]:
         "ServerAliveInterval": "10",
         "ServerAliveCountMax": "3",
         "ControlMaster": "auto",
-        "ControlPath": f"{sockets}/%C",
+        # By the machine's name, not ssh's %C: machines behind one login node share host, port and user.
+        "ControlPath": f"{sockets}/{hashlib.sha256(machine.encode()).hexdigest()[:16]}",
         "ControlPersist": "60",
     }
     return [

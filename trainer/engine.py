@@ -58,6 +58,7 @@ class Run:
     trained_s: float
     trained_images: int
     saved_at: float
+    has_stepped: bool = False  # in this process
 
     @property
     def best_path(self) -> Path:
@@ -192,8 +193,9 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
         run.tally.add(result, images=len(batch.labels))
         position.step += 1
         now = time.monotonic()
-        if run.trained_images == 0:
+        if not run.has_stepped:
             progress.say(f"first step after {now - started_at:.1f} s")
+            run.has_stepped = True
         run.tally.seconds += now - step_started_at
         run.trained_s += now - step_started_at
         run.trained_images += len(batch.labels)

@@ -45,8 +45,8 @@ class SkyBackend:
             from sky.optimizer import Optimizer
 
             try:
-                with sky.Dag() as dag:
-                    dag.add(sky.Task.from_yaml_config(machine_config(plan)))
+                with sky.Dag() as dag:  # a task made in here adds itself
+                    sky.Task.from_yaml_config(machine_config(plan))
                 Optimizer.optimize(dag, quiet=True)
             except Exception as err:
                 raise _no_machine(err, plan) from err
@@ -140,9 +140,16 @@ class SkyBackend:
             return  # a machine that does not answer is ended all the same
 
     def _end(self, sky: Any, machine: str) -> None:
-        """`down`, then look: SkyPilot's word that it asked is not the provider's that it is gone."""
+        """Cancel, `down`, then look: SkyPilot's word that it asked is not the provider's that it is gone.
+
+        A launch that was only just submitted knows no cluster yet: `down` alone would find nothing, and
+        the server would go on renting.
+        """
         from sky.exceptions import ClusterDoesNotExist
 
+        launches = [request.request_id for request in sky.api_status(cluster_name=machine) if "launch" in request.name]
+        if launches:
+            sky.get(sky.api_cancel(launches))
         with suppress(ClusterDoesNotExist):
             sky.get(sky.down(machine))
         record = _record(sky, machine)

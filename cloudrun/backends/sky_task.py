@@ -10,10 +10,10 @@ from cloudrun.plan import Plan
 
 # Looks for a Python that can run the worker: the job's own, or the one that SkyPilot brought.
 _START = """\
-for python in python3 "$HOME/skypilot-runtime/bin/python"; do
+for python in python3 "${SKY_RUNTIME_DIR:-$HOME}/skypilot-runtime/bin/python"; do
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break
 done
-cd {run_dir} && PYTHONPATH={run_dir}/code exec "$python" -m cloudrun.worker {run_dir}
+cd RUN_DIR && PYTHONPATH=RUN_DIR/code exec "$python" -m cloudrun.worker RUN_DIR
 """
 
 
@@ -44,7 +44,7 @@ def job_config(
     plan: Plan, run_dir: str, accelerators: Mapping[str, float] | None, secrets: Mapping[str, str]
 ) -> dict[str, Any]:
     """The worker as a job on the machine that is up. It holds the GPU, so that SkyPilot sees it as busy."""
-    config: dict[str, Any] = {"name": plan.run_id, "run": _START.format(run_dir=shlex.quote(run_dir))}
+    config: dict[str, Any] = {"name": plan.run_id, "run": _START.replace("RUN_DIR", shlex.quote(run_dir))}
     if accelerators:
         config["resources"] = {"accelerators": dict(accelerators)}
     if secrets:

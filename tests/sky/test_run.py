@@ -68,10 +68,12 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> float:
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
     assert process.stderr is not None
+    said = []
     for line in process.stderr:
+        said.append(line)
         if text in line:
             return
-    raise AssertionError(f"it ended before it said {text!r}")
+    raise AssertionError(f"it ended before it said {text!r}:\n{''.join(said)}")
 
 
 def test_the_bundled_trainer_on_a_rented_machine_gives_the_files_of_a_local_run(
