@@ -14,6 +14,8 @@ from cloudrun.worker.order import Order, Step
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
+# A job's exit code for "stopped, with a complete checkpoint"; the trainer's, and any other's that keeps to it.
+STOPPED_EARLY = 75
 # Data sync is given up when no byte has come for this long.
 SYNC_SILENCE_S = 900.0
 # A run that never trained has only its log to lose.
@@ -135,8 +137,8 @@ class Shift:
     def _train(self) -> None:
         self._journal.enter("run")
         code = self._run(self._order.command)
-        if code == 75:
-            raise Ended("stopped", 75, "stopped early with a complete checkpoint")
+        if code == STOPPED_EARLY:
+            raise _saved(self._reason_to_end() or Ended("stopped", code, "it was told to stop"))
         if code != 0:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise Ended("failed", code, f"the job ended with {how}: {self._journal.tail()}")
@@ -156,8 +158,8 @@ class Shift:
             why = self._reason_to_end()
             if why is not None:
                 self._journal.say(f"{why.message}; saving what there is")
-                child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
-                raise why
+                code = child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
+                raise _saved(why) if code == STOPPED_EARLY else why
             self._journal.beat()
         code = child.exit_code()
         assert code is not None
@@ -221,6 +223,11 @@ class Shift:
         if self._order.gpu_count:
             env["CLOUDRUN_EXPECT_GPU"] = "1"
         return env
+
+
+def _saved(why: Ended) -> Ended:
+    """The same end, of a job that says that it saved: whether it or the worker heard of it first."""
+    return Ended(why.reason, why.exit_code, f"{why.message}; stopped early with a complete checkpoint")
 
 
 def _brief(err: BaseException) -> str:

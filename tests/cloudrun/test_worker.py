@@ -98,17 +98,21 @@ def test_a_job_that_fails_is_quoted_in_the_result(start: StartWorker, tmp_path: 
     assert result(tmp_path)["message"] == "the job ended with exit code 3: no such class"
 
 
-@pytest.mark.parametrize("how", ["signal", "file"])
+@pytest.mark.parametrize("how", ["signal", "file", "signal to the job alone"])
 def test_a_job_that_is_asked_to_stop_gets_time_to_save(start: StartWorker, tmp_path: Path, how: str) -> None:
-    script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; echo up; while :; do sleep 0.05; done"
-    worker = start(an_order(script))
+    script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; echo $$ > $CLOUDRUN_OUTPUT/pid; echo up; "
+    worker = start(an_order(script + "while :; do sleep 0.05; done"))
     wait_for(lambda: "up" in (tmp_path / "log.txt").read_text() if (tmp_path / "log.txt").exists() else False)
-    if how == "signal":
-        worker.terminate()
-    else:
-        (tmp_path / "stop").touch()
+    match how:
+        case "signal":
+            worker.terminate()
+        case "file":
+            (tmp_path / "stop").touch()
+        case _:  # a machine that is taken away signals everybody: the job may be the first to hear of it
+            os.kill(int((tmp_path / "out" / "pid").read_text()), signal.SIGTERM)
     worker.wait(30)
     assert result(tmp_path)["reason"] == "stopped"
+    assert "stopped early with a complete checkpoint" in result(tmp_path)["message"]
     assert (tmp_path / "out" / "last").read_text() == "saved\n"
 
 
