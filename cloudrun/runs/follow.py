@@ -15,7 +15,7 @@ from cloudrun.stores import Store, open_store
 
 # How often to look; a look at a rented machine is one command over a connection that is kept open.
 _LOCAL_PAUSE_S = 0.2
-_REMOTE_PAUSE_S = 1.0
+_REMOTE_PAUSE_S = 0.5
 # A worker whose heartbeat is older than this may be dead: only then is the backend asked.
 _SILENCE_S = 20.0
 # Looks at the backend in a row that must find the job gone before it is believed.
