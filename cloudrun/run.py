@@ -74,7 +74,7 @@ class Quote(_Record):
 class Result(_Record):
     """The worker's last word (`result.json`)."""
 
-    reason: Literal["finished", "failed", "budget", "stopped", "no_gpu", "setup_failed", "no_data"]
+    reason: Literal["finished", "failed", "budget", "stopped", "no_gpu", "setup_failed", "no_data", "stalled"]
     exit_code: int
     message: str
     started_at: datetime
@@ -90,7 +90,7 @@ class Result(_Record):
                 return Phase.OVER_BUDGET
             case "stopped":
                 return Phase.STOPPED
-            case "failed" | "no_gpu" | "setup_failed" | "no_data":
+            case "failed" | "no_gpu" | "setup_failed" | "no_data" | "stalled":
                 return Phase.FAILED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,7 +121,14 @@ def start(
         stage(plan, staged)
         if home is not None:
             stage_checkpoint(home, staged)
-        order = plan.order(hourly_usd=run.quote.hourly_usd, billed_s=cost_of(run, now_utc()).hours * 3600)
+        so_far = cost_of(run, now_utc())
+        order = plan.order(
+            infra=run.quote.infra,
+            hourly_usd=run.quote.hourly_usd,
+            billed_s=so_far.hours * 3600,
+            spent_usd=float(so_far.usd),
+            written_at=time.time(),
+        )
         uri = backend.start(plan, staged, order)
         run = ledger.change(run.run_id, run_uri=uri, phase=Phase.PREPARING)
         reader = LogReader(open_store(uri), log_shown)

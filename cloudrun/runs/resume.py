@@ -14,7 +14,7 @@ from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_inte
 from cloudrun.stores import open_store
 
 # Left by the worker's last shift; the next one must not take them for its own.
-_LAST_SHIFT = ("result.json", "stop", "home", "data.ready", "data.beat")
+_LAST_SHIFT = ("result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json")
 _SHIFT_ENDS_S = 2.0
 
 
@@ -48,9 +48,8 @@ def _machine_answers(run: Run) -> bool:
 def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    if not run.home_complete:
-        store.put("home", b"")  # the last shift may still be waiting: it ends, and nothing is lost by it
-        time.sleep(_SHIFT_ENDS_S)
+    store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
+    time.sleep(_SHIFT_ENDS_S)
     shown = len(store.read("log.txt") or b"")
     store.remove(_LAST_SHIFT)
     ledger.change(run.run_id, **_reopened(run, plan))
