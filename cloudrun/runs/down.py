@@ -28,7 +28,7 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
         say(f"another command is launching {run.run_id}: it will find it stopped")
         run = ledger.change(run.run_id, phase=Phase.STOPPED, message="stopped while it was launched")
     elif run.released_at is not None or run.billed_from is None:
-        if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
+        if run.billed_from is not None and backend.observe(run) is not JobState.ABSENT:
             say(f"the ledger says that {run.run_id} is gone, but its machine is there: ending it")
             backend.release(run)
         return run if run.phase.is_final else ledger.change(run.run_id, phase=Phase.STOPPED)

@@ -50,6 +50,7 @@ def launch(job: Job, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bo
         ledger.add(run)
         rent(plan, ledger, backend, console)
         started = start(plan, ledger, backend, console)
+        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
@@ -133,7 +134,7 @@ def start(
         run = ledger.change(run.run_id, run_uri=uri, phase=Phase.PREPARING)
         reader = LogReader(open_store(uri), log_shown)
         if plan.data_route is DataRoute.PUSHED:
-            run = _send_data(run, plan, ledger, backend, console, reader)
+            run = send_data(run, plan, ledger, backend, console, reader)
     except KeyboardInterrupt:
         raise _undone(run, ledger, backend, console, "before the job had its data") from None
     except Exception as err:
@@ -169,7 +170,7 @@ def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console:
     return end_billing(run, ledger, backend, say=console.say)
 
 
-def _send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, reader: LogReader) -> Run:
+def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, reader: LogReader) -> Run:
     """Push the images while the machine sets itself up; its log is shown as it comes."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)

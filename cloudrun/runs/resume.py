@@ -9,7 +9,7 @@ from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Interval, Phase, Run, now_utc
+from cloudrun.run import Phase, Run, now_utc
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
 from cloudrun.stores import open_store
 
@@ -32,6 +32,7 @@ def resume(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bo
             started = _go_on_here(run, plan, ledger, backend, console)
         else:
             started = _go_on_elsewhere(run, plan, ledger, backend, console)
+        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
@@ -65,11 +66,7 @@ def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, con
         )
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
         backend.release(run)
-    earlier = run.earlier
-    if run.billed_from is not None:
-        closed = ledger.change(run.run_id, released_at=run.released_at or now_utc())
-        assert closed.released_at is not None
-        earlier = (*earlier, Interval(quote=run.quote, billed_from=run.billed_from, released_at=closed.released_at))
+    earlier = run.closed_intervals(run.released_at or now_utc())
     ledger.change(
         run.run_id,
         **_reopened(run, plan),
@@ -96,6 +93,7 @@ def _reopened(run: Run, plan: Plan) -> dict[str, object]:
         "message": "",
         "finished_at": None,
         "home_complete": False,
+        "handed_over": False,
         "past_phases": (*run.past_phases, *run.phases),
         "phases": (),
     }
