@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +38,8 @@ class Journal:
         self._beat_at = 0.0
         self._phase_from = self.started_at
         self._phase = "start"
+        self.on_beat: Callable[[], None] = lambda: None
+        """Called as often as the heartbeat, by whoever keeps something alive beside the job."""
 
     @property
     def log_fd(self) -> int:
@@ -56,6 +59,7 @@ class Journal:
     def beat(self, *, force: bool = False) -> None:
         """Heartbeat, at most every 2 s, with what the trainer says of its progress."""
         now = time.time()
+        self.on_beat()
         self._index_log(now)
         if not force and now - self._beat_at < 2:
             return
@@ -90,6 +94,9 @@ class Journal:
 
     def results_are_home(self) -> bool:
         return (self.run_dir / "home").exists()
+
+    def results_are_stored(self) -> bool:
+        return (self.run_dir / "stored").exists()
 
     def tail(self, lines: int = 3) -> str:
         """The last lines of the log that are not the worker's own: usually the error."""

@@ -35,6 +35,8 @@ class Order:
     max_hours: float
     billed_s: float  # already on the bill when the order was written
     waits_for_home: bool  # the machine's disk is the only copy: stay until the results are fetched
+    store_uri: str | None = None  # where the uploader keeps a copy of the run's folder
+    endpoint: str | None = None  # the server of that store; None: AWS
 
     def limit_s(self) -> float:
         """Seconds of machine time that the budget allows, counted from the first billed second."""

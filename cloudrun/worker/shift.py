@@ -11,6 +11,7 @@ from pathlib import Path
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import Journal
 from cloudrun.worker.order import Order, Step
+from cloudrun.worker.upload import Upload
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
@@ -46,6 +47,8 @@ class Shift:
         self._python = order.python.replace("$CLOUDRUN_VENV", str(self._venv))
         self._out = run_dir / "out"
         self._out.mkdir(exist_ok=True)
+        self._upload = Upload(run_dir, order, python=self._python)
+        journal.on_beat = self._upload.tend
 
     def work(self) -> int:
         """Do the whole order and write the result. Returns the exit code for the process."""
@@ -65,6 +68,7 @@ class Shift:
         self._journal.finish(reason=end.reason, exit_code=end.exit_code, message=end.message)
         if self._order.waits_for_home:
             self._wait_for_home(trained=end.reason in ("finished", "failed", "budget", "stopped"))
+        self._upload.end(enough=self._is_enough)
         return end.exit_code
 
     def _note_signal(self, *_: object) -> None:
@@ -182,11 +186,19 @@ class Shift:
 
     def _wait_for_home(self, *, trained: bool) -> None:
         """The machine's disk is the only copy: stay until it is fetched, but never past the budget."""
-        self._journal.say("the results are on this machine; waiting until they are fetched")
+        stored = " or in the store" if self._order.store_uri else ""
+        self._journal.say(f"the results are on this machine; waiting until they are fetched{stored}")
         until = self._order.limit_s() if trained else self._billed_s() + SHORT_WAIT_S
-        while not self._journal.results_are_home() and self._billed_s() < until and not self._signalled:
+        while not self._is_safe() and self._billed_s() < until and not self._signalled:
             self._journal.beat()
             time.sleep(0.5)
+
+    def _is_safe(self) -> bool:
+        return self._journal.results_are_home() or self._journal.results_are_stored()
+
+    def _is_enough(self) -> bool:
+        """Whether the last files are not worth waiting for: they are home and the machine ends, or the budget does."""
+        return (self._signalled and self._journal.results_are_home()) or self._billed_s() >= self._order.limit_s()
 
     def _code_dir(self) -> Path:
         code = self._dir / "code"
