@@ -58,7 +58,7 @@ def launch(
     from cloudrun.render import plan_text
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
-    from cloudrun.runs.prepare import plan_for
+    from cloudrun.runs.prepare import check_store, plan_for
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -80,6 +80,7 @@ def launch(
         else:
             answer(plan_text(plan, quote))
         return ExitCode.DONE
+    check_store(job)
     note(plan_text(plan, quote))
     costs = quote is None or quote.hourly_usd > 0
     if costs and not yes and not confirm("Rent it?", default=True):
@@ -107,7 +108,7 @@ def resume(
     from cloudrun.ledger import Ledger, home_folder
     from cloudrun.render import plan_text
     from cloudrun.runs.launch import Console
-    from cloudrun.runs.prepare import plan_for
+    from cloudrun.runs.prepare import check_store, plan_for
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
 
@@ -119,6 +120,7 @@ def resume(
     options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
     job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
     _preflight(job)
+    check_store(job)
     plan = plan_for(job, run.run_id)
     backend = open_backend(plan.backend, home)
     quote = run.quote if run.may_bill else backend.quote(plan)

@@ -150,18 +150,19 @@ class S3Store:
             session = boto3.Session()
             # An endpoint of one's own seldom cares for the region, but a request is signed for one.
             region = session.region_name or ("us-east-1" if self._place.endpoint else None)
-            self._made = session.client(
-                "s3",
-                endpoint_url=self._place.endpoint,
-                region_name=region,
-                config=Config(
-                    connect_timeout=_CONNECT_S,
-                    read_timeout=self._read_timeout_s,
-                    retries={"total_max_attempts": _TRIES, "mode": "standard"},
-                    max_pool_connections=_LOOKS_AT_ONCE + 4,
-                    tcp_keepalive=True,
-                ),
+            config = Config(
+                connect_timeout=_CONNECT_S,
+                read_timeout=self._read_timeout_s,
+                retries={"total_max_attempts": _TRIES, "mode": "standard"},
+                max_pool_connections=_LOOKS_AT_ONCE + 4,
+                tcp_keepalive=True,
             )
+            try:
+                self._made = session.client("s3", endpoint_url=self._place.endpoint, region_name=region, config=config)
+            except ValueError as err:  # boto3's word on a URL that is none
+                raise StoreError(
+                    f"{self._place.endpoint} is not an endpoint", hint="write https://HOST or http://HOST:PORT"
+                ) from err
         return self._made
 
     def _object(self, key: str) -> str:

@@ -13,6 +13,7 @@ from cloudrun.worker.order import Order
 # The uploader's exit code for "this Python has no boto3": the set-up installs it.
 NOT_YET = 78
 _NOT_YET_PAUSE_S = 2.0
+_NO_PYTHON_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 # How long the last files may take once the worker is through.
 LAST_UPLOAD_S = 30.0
@@ -69,7 +70,7 @@ class Upload:
                     log_fd=log.fileno(),
                 )
             except CannotStart:  # the set-up has not made this Python yet
-                self._next_at = time.monotonic() + _NOT_YET_PAUSE_S
+                self._next_at = time.monotonic() + _NO_PYTHON_PAUSE_S
 
     def _pause_after(self, code: int) -> float:
         """Seconds until the next start; what is more than "not yet" is told."""

@@ -63,7 +63,7 @@ def uploader_of(worker: subprocess.Popen[bytes]) -> int:
     found = subprocess.run(
         ["pgrep", "-P", str(worker.pid), "-f", "cloudrun.uploader"], capture_output=True, text=True, check=False
     )
-    return int(found.stdout.split()[0]) if found.stdout else 0
+    return int(found.stdout.split()[0])
 
 
 def test_the_worker_ends_once_everything_is_in_the_bucket(
@@ -99,6 +99,23 @@ def test_what_a_killed_uploader_has_sent_is_not_sent_again_by_the_next(
     assert worker.wait(30) == 0
     assert bucket.read("result.json") == (tmp_path / "result.json").read_bytes()
     assert seaweedfs.chunks(f"{tmp_path.name}/out/best.pt") == before
+    assert (tmp_path / "log.txt").read_text().count("the uploader ended with -9; starting it again") == 1
+
+
+def test_a_signal_to_everybody_on_the_machine_leaves_the_uploader_time_for_what_the_job_saves(
+    order: Callable[..., Order], bucket: S3Store, tmp_path: Path
+) -> None:
+    (tmp_path / "order.json").write_text(order("true").as_json())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "status.json").write_text("{}")
+    uploader = subprocess.Popen([sys.executable, "-m", "cloudrun.uploader", str(tmp_path), "--every", "0.1"])
+    wait_for(lambda: bucket.read("status.json") is not None)
+    uploader.terminate()
+    (tmp_path / "out" / "last.pt").write_bytes(b"saved")
+    wait_for(lambda: bucket.read("out/last.pt") == b"saved")
+    (tmp_path / "result.json").write_text("{}")
+    assert uploader.wait(20) == 0
+    assert (tmp_path / "stored").exists()
 
 
 def test_a_store_that_is_down_for_a_while_gets_everything_in_the_end_and_the_job_does_not_notice(
