@@ -137,6 +137,8 @@ def plan_text(plan: Plan, quote: Quote | None) -> str:
             lines.append(f"price    ${quote.hourly_usd:.4f} an hour ({quote.source}, as of {iso(quote.as_of)})")
             lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
     lines.append(f"data     {spec.data.source} ({plan.data_route.value.replace('_', ' ')})")
+    if plan.store_uri is not None:
+        lines.append(f"store    {plan.store_uri}{f' at {spec.endpoint}' if spec.endpoint else ''}")
     if spec.run is None:
         train = spec.train
         recipe = f"{train.image_size} px, {train.epochs} epochs, batch {train.batch_size}"

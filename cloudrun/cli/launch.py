@@ -60,7 +60,7 @@ def launch(
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
-    from cloudrun.runs.prepare import plan_for
+    from cloudrun.runs.prepare import check_store, plan_for
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -84,6 +84,7 @@ def launch(
         else:
             answer(plan_text(plan, quote))
         return ExitCode.DONE
+    check_store(job)
     note(plan_text(plan, quote))
     if left is not None:
         note(f"left     {left.run_id} was launched before and cut short: this goes on with it")
@@ -119,7 +120,7 @@ def resume(
     from cloudrun.ledger import Ledger, home_folder
     from cloudrun.render import plan_text
     from cloudrun.runs.launch import Console
-    from cloudrun.runs.prepare import plan_for
+    from cloudrun.runs.prepare import check_store, plan_for
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
 
@@ -131,6 +132,7 @@ def resume(
     options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
     job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
     _preflight(job)
+    check_store(job)
     plan = plan_for(job, run.run_id)
     backend = open_backend(plan.backend, home)
     quote = run.quote if run.may_bill else backend.quote(plan)
