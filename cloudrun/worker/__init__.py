@@ -12,4 +12,5 @@ the standard library alone and runs on Python 3.10 or newer: it has to start on 
       status.json    heartbeat
       result.json    written last
       stop, home     asked to stop; results are verified at home
+      question.json, answer   the corrected estimate breaks the budget; `yes` goes on
 """

@@ -35,6 +35,8 @@ class Order:
     max_hours: float
     billed_s: float  # already on the bill when the order was written
     waits_for_home: bool  # the machine's disk is the only copy: stay until the results are fetched
+    after_s: float = 0.0  # expected from the end of training to the end of the bill
+    may_ask: bool = False  # somebody at a terminal follows the run
 
     def limit_s(self) -> float:
         """Seconds of machine time that the budget allows, counted from the first billed second."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import Journal
 from cloudrun.worker.order import Order, Step
+from cloudrun.worker.projection import Overseer
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
@@ -41,6 +42,7 @@ class Shift:
         self._journal = journal
         self._billing_began = time.monotonic() - order.billed_s
         self._signalled = False
+        self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.projected.update)
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
         self._venv = run_dir.parent / "venv"  # shared by the runs on one machine
         self._python = order.python.replace("$CLOUDRUN_VENV", str(self._venv))
@@ -178,7 +180,8 @@ class Shift:
         if billed >= self._order.limit_s() - self._order.reserve_s():
             spent = billed / 3600 * self._order.hourly_usd
             return Ended("budget", 75, f"the budget is used: {billed / 3600:.2f} h, ${spent:.2f}")
-        return None
+        too_much = self._overseer.reason_to_stop(billed)
+        return None if too_much is None else Ended("budget", 75, too_much)
 
     def _wait_for_home(self, *, trained: bool) -> None:
         """The machine's disk is the only copy: stay until it is fetched, but never past the budget."""
