@@ -200,7 +200,6 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
         if not run.has_stepped:
             progress.say(f"first step after {now - started_at:.1f} s")
             run.has_stepped = True
-            run.timing.start_s = now - started_at
         run.tally.seconds += now - step_started_at
         run.trained_s += now - step_started_at
         run.trained_images += len(batch.labels)

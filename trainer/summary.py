@@ -70,7 +70,6 @@ def finish_run(
         },
         "images_per_s": round(images_per_s, 2),
         "train_seconds": round(train_seconds, 2),
-        "start_seconds": None if timing.start_s is None else round(timing.start_s, 2),
         "evaluation_seconds": round(timing.evaluation_s, 2),
         "evaluated_images": timing.evaluated_images,
         "device": str(session.device.torch_device),

@@ -15,7 +15,6 @@ class Timing:
     """Seconds of this process alone; a resumed run is timed anew, perhaps on another machine."""
 
     steps_per_epoch: int
-    start_s: float | None = None  # to the end of the first step
     timed_steps: int = 0
     timed_s: float = 0.0
     evaluation_s: float = 0.0

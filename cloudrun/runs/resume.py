@@ -9,12 +9,12 @@ from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Interval, Phase, Run, now_utc
+from cloudrun.run import Estimate, Interval, Phase, Run, now_utc
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
 from cloudrun.stores import open_store
 
 # Left by the worker's last shift; the next one must not take them for its own.
-_LAST_SHIFT = ("result.json", "stop", "home", "data.ready", "data.beat")
+_LAST_SHIFT = ("result.json", "stop", "home", "data.ready", "data.beat", "question.json", "answer")
 _SHIFT_ENDS_S = 2.0
 
 
@@ -22,11 +22,21 @@ class StillRunning(CloudrunError):
     pass
 
 
-def resume(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
+def resume(
+    run: Run,
+    plan: Plan,
+    ledger: Ledger,
+    backend: Backend,
+    *,
+    detach: bool,
+    console: Console,
+    estimate: Estimate | None = None,
+) -> Run:
     """Raises StillRunning where there is nothing to resume, RunNotFinished where there is nothing to go on from."""
     if not run.phase.is_final:
         raise StillRunning(f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it")
     with ledger.launching(run.run_id), signals_as_interrupt():
+        run = ledger.change(run.run_id, estimate=estimate)
         if _machine_answers(run):
             console.say("its machine is up: going on there")
             started = _go_on_here(run, plan, ledger, backend, console)
@@ -97,6 +107,9 @@ def _reopened(run: Run, plan: Plan) -> dict[str, object]:
         "message": "",
         "finished_at": None,
         "home_complete": False,
+        "projected_s": None,
+        "projected_usd": None,
+        "projection_rests_on": None,
         "past_phases": (*run.past_phases, *run.phases),
         "phases": (),
     }

@@ -79,7 +79,7 @@ class Overseer:
         """`say` takes lines for the log, `publish` what the heartbeat tells of the corrected estimate."""
         self._progress = run_dir / "out" / "progress.json"
         self._question, self._answer = run_dir / "question.json", run_dir / "answer"
-        self._since = time.time()
+        self._since = time.time() - 1.0  # file times are coarser than the clock
         self._order = order
         self._say = say
         self._publish = publish
