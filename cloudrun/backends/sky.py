@@ -55,7 +55,7 @@ class SkyBackend:
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
-        with self._sdk(plan.run_id) as sky:
+        with self._sdk("offers") as sky:
             from sky import catalog, check
             from sky.clouds.cloud import CloudCapability
             from sky.server.common import is_api_server_local

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Shell
+from tests.terminal import OpenTerminal, terminals
 
 TINY = """\
 name: tiny
@@ -79,68 +75,16 @@ def test_a_corrected_estimate_over_the_budget_stops_the_run_at_once_with_4(shell
     assert (shell.folder / "runs" / done.out.strip() / "checkpoints" / "last.pt").exists()
 
 
-class Terminal:
-    """A command typed at a terminal."""
-
-    def __init__(self, shell: Shell, *words: str) -> None:
-        self._master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, *words], cwd=shell.folder, env=shell.env, stdin=slave, stdout=slave, stderr=slave,
-            start_new_session=True, preexec_fn=_take_terminal,
-        )  # fmt: skip
-        os.close(slave)
-        self.said = ""
-
-    def read_until(self, text: str, seconds: float = 40) -> None:
-        until = time.monotonic() + seconds
-        while text not in self.said:
-            assert time.monotonic() < until, self.said
-            if select.select([self._master], [], [], 0.2)[0]:
-                self.said += os.read(self._master, 4096).decode()
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def end(self) -> int:
-        while True:
-            try:
-                self.said += os.read(self._master, 4096).decode()
-            except OSError:  # the last holder of the terminal has gone
-                break
-        return self.process.wait(60)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._master)
-
-
-def _take_terminal() -> None:
-    """So that Ctrl-C, typed, is a signal."""
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 @pytest.fixture
-def at_terminal(shell: Shell) -> Iterator[type[Terminal]]:
-    opened: list[Terminal] = []
-
-    def open_terminal(*words: str) -> Terminal:
-        opened.append(Terminal(shell, *words))
-        return opened[-1]
-
-    yield open_terminal  # type: ignore[misc]
-    for one in opened:
-        one.close()
+def at_terminal(shell: Shell) -> Iterator[OpenTerminal]:
+    with terminals(shell) as open_terminal:
+        yield open_terminal
 
 
 QUESTION = "is over the cap of 1 h; go on until the budget ends it? [y/N, 60 s] "
 
 
-def test_a_person_at_the_terminal_is_asked_and_may_go_on(shell: Shell, at_terminal: type[Terminal]) -> None:
+def test_a_person_at_the_terminal_is_asked_and_may_go_on(shell: Shell, at_terminal: OpenTerminal) -> None:
     terminal = at_terminal("-m", "cloudrun", "launch", shell.job(SLOW))
     terminal.read_until(QUESTION)
     terminal.type("y\n")
@@ -149,7 +93,7 @@ def test_a_person_at_the_terminal_is_asked_and_may_go_on(shell: Shell, at_termin
     assert "went on to the end" in terminal.said
 
 
-def test_enter_is_a_no_and_the_run_saves_and_stops(shell: Shell, at_terminal: type[Terminal]) -> None:
+def test_enter_is_a_no_and_the_run_saves_and_stops(shell: Shell, at_terminal: OpenTerminal) -> None:
     terminal = at_terminal("-m", "cloudrun", "launch", shell.job(SLOW))
     terminal.read_until(QUESTION)
     terminal.type("\n")
@@ -158,7 +102,7 @@ def test_enter_is_a_no_and_the_run_saves_and_stops(shell: Shell, at_terminal: ty
     assert [path.read_text() for path in (shell.folder / "runs").glob("*/last.txt")] == ["saved\n"]
 
 
-def test_ctrl_c_at_the_question_leaves_the_job_to_its_default(shell: Shell, at_terminal: type[Terminal]) -> None:
+def test_ctrl_c_at_the_question_leaves_the_job_to_its_default(shell: Shell, at_terminal: OpenTerminal) -> None:
     terminal = at_terminal("-m", "cloudrun", "launch", shell.job(SLOW))
     terminal.read_until(QUESTION)
     terminal.type("\x03")
@@ -167,7 +111,7 @@ def test_ctrl_c_at_the_question_leaves_the_job_to_its_default(shell: Shell, at_t
     assert "goes on" in terminal.said
 
 
-def test_yes_in_advance_means_that_nobody_is_asked(shell: Shell, at_terminal: type[Terminal]) -> None:
+def test_yes_in_advance_means_that_nobody_is_asked(shell: Shell, at_terminal: OpenTerminal) -> None:
     terminal = at_terminal("-m", "cloudrun", "launch", "--yes", shell.job(SLOW))
     assert terminal.end() == 4
     assert "go on until the budget ends it?" not in terminal.said
@@ -178,7 +122,7 @@ def test_yes_in_advance_means_that_nobody_is_asked(shell: Shell, at_terminal: ty
     [(False, "\n", "False"), (False, "y\n", "True"), (True, "\n", "True"), (True, "n\n", "False")],
 )
 def test_enter_takes_the_default_answer(
-    shell: Shell, at_terminal: type[Terminal], default: bool, typed: str, answer: str
+    shell: Shell, at_terminal: OpenTerminal, default: bool, typed: str, answer: str
 ) -> None:
     shell.env["PYTHONPATH"] = str(Path(__file__).parents[2])
     code = f"from cloudrun.cli.console import confirm; print('said', confirm('Rent it?', default={default}))"

@@ -3,61 +3,22 @@
 from __future__ import annotations
 
 import json
-import threading
-import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
 from cloudrun.backends.live_price import live_price
 from cloudrun.run import Quote
-
-
-@dataclass
-class Provider:
-    """Answers every request with `status` and `body`, and keeps what it was asked."""
-
-    url: str = ""
-    status: int = 200
-    body: bytes = b"{}"
-    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
+from tests.live_provider import Provider, runpod, serving
 
 
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    known = Provider()
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = urllib.parse.urlsplit(self.path)
-            self._answer(parts.path, json.loads(urllib.parse.parse_qs(parts.query)["q"][0]))
-
-        def do_POST(self) -> None:
-            self._answer(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _answer(self, path: str, asked: dict[str, Any]) -> None:
-            known.asked.append((path, asked))
-            known.headers.append(dict(self.headers))
-            self.send_response(known.status)
-            self.end_headers()
-            self.wfile.write(known.body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    known.url = f"http://127.0.0.1:{server.server_port}"
-    for name in ("CLOUDRUN_RUNPOD_URL", "CLOUDRUN_VAST_URL"):
-        monkeypatch.setenv(name, known.url)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield known
-    server.shutdown()
-    server.server_close()
+    with serving() as known:
+        for name in ("CLOUDRUN_RUNPOD_URL", "CLOUDRUN_VAST_URL"):
+            monkeypatch.setenv(name, known.url)
+        yield known
 
 
 def quote(
@@ -67,14 +28,6 @@ def quote(
     return Quote(
         machine="m", infra=infra, region=None, gpu=gpu, spot=spot, hourly_usd=hourly_usd, source="s", as_of=now
     )
-
-
-def runpod(*rows: tuple[str, float | None, float | None]) -> bytes:
-    types = [
-        {"displayName": name, "lowestPrice": {"uninterruptablePrice": price, "minimumBidPrice": bid}}
-        for name, price, bid in rows
-    ]
-    return json.dumps({"data": {"gpuTypes": types}}).encode()
 
 
 RUNPOD = runpod(("RTX 4090", 0.34, 0.2), ("A100 PCIe", 1.19, 0.6), ("A100 SXM", 1.39, 0.7), ("RTX 3090", None, None))
