@@ -42,9 +42,9 @@ def launch(job: Path, options: list[str], folder: Path) -> dict[str, Any]:
     run_id = done.stdout.strip()
     record: dict[str, Any] = json.loads((folder / "home" / "ledger" / f"{run_id}.json").read_text())
     cost = json.loads((folder / "runs" / run_id / "cost.json").read_text())
-    said = re.search(r"corrected estimate: .*?([\d.]+) min in all", done.stderr)
+    said = re.search(r"corrected estimate: (\d+) s in all", done.stderr)
     assert said is not None, done.stderr
-    return {**record, "actual_s": cost["hours"] * 3600, "first_correction_s": float(said[1]) * 60}
+    return {**record, "actual_s": cost["hours"] * 3600, "first_correction_s": float(said[1])}
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class Overseer:
             return None
         self._said = stage
         cost = f"${projection.total_usd:.2f}, " if self._order.hourly_usd else ""
-        took = f"{projection.total_s / 60:.1f} min"
+        took = f"{projection.total_s:.0f} s" if projection.total_s < 600 else f"{projection.total_s / 3600:.2f} h"
         self._say(f"corrected estimate: {cost}{took} in all, from {projection.rests_on}")
         self._too_much = breaks_budget(projection, self._order) or ""
         if self._too_much and self._order.may_ask:

@@ -110,7 +110,7 @@ class TestOverseer:
     def test_a_run_that_nobody_follows_stops_at_once(self, oversee: Callable[..., Overseer], said: list[str]) -> None:
         overseer = oversee(max_cost_usd=0.05)
         assert overseer.reason_to_stop(30.0) == "corrected estimate $0.11 is over the cap of $0.05"
-        assert said == ["corrected estimate: $0.11, 1.8 min in all, from 20 timed steps on this machine"]
+        assert said == ["corrected estimate: $0.11, 110 s in all, from 20 timed steps on this machine"]
 
     def test_a_run_that_fits_says_so_once_and_keeps_the_heartbeat_informed(
         self, oversee: Callable[..., Overseer], said: list[str], told: dict[str, Any]
