@@ -45,16 +45,21 @@ class Plan:
         return f"{MACHINE_PREFIX}{self.run_id}"
 
     @property
-    def waits_for_home(self) -> bool:
-        """Whether the machine's own disk will be the only copy of the results."""
-        return self.backend == "sky"
-
-    @property
     def train_yaml(self) -> str:
         """The trainer's config file."""
         return yaml.safe_dump(self.spec.train.model_dump(mode="json"), sort_keys=False)
 
-    def order(self, *, hourly_usd: float, billed_s: float, after_s: float = 0.0, may_ask: bool = False) -> Order:
+    def order(
+        self,
+        *,
+        infra: str,
+        hourly_usd: float,
+        billed_s: float,
+        spent_usd: float,
+        written_at: float,
+        after_s: float = 0.0,
+        may_ask: bool = False,
+    ) -> Order:
         """The worker's instructions, once the machine and its price are known.
 
         `after_s`: expected from the end of training to the end of the bill. `may_ask`: somebody follows who can answer.
@@ -74,8 +79,13 @@ class Plan:
             hourly_usd=hourly_usd,
             max_cost_usd=spec.budget.max_cost,
             max_hours=spec.budget.max_hours,
+            written_at=written_at,
             billed_s=billed_s,
-            waits_for_home=self.waits_for_home,
+            spent_usd=spent_usd,
+            idle_s=spec.lifecycle.idle_minutes * 60,
+            stall_s=spec.budget.stall_minutes * 60,
+            ending="nobody" if self.backend == "local" else "slurm" if infra == "slurm" else "skypilot",
+            on_finish=spec.lifecycle.on_finish,
             after_s=after_s,
             may_ask=may_ask,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cloudrun.cost import cost_of, worst_case
+from cloudrun.machines import Machine, Scan
 from cloudrun.run import Estimate, Quote, Run
 from cloudrun.units import duration, iso
 
@@ -75,24 +76,45 @@ def ps_table(runs: Sequence[Run], now: datetime) -> str:
     return table(headers, rows)
 
 
-def receipt_text(cost: Mapping[str, Any]) -> str:
-    """The receipt for one run."""
-    rate = cost["hourly_usd"]
-    if rate is None:
-        return f"{cost['run_id']}  no machine was rented  $0.00"
-    place = "/".join(str(cost[key]) for key in ("infra", "region") if cost[key])
-    lines = [
-        f"{cost['run_id']}  {cost['machine']}  {place}{'  spot' if cost['spot'] else ''}",
-        f"  price     ${rate:.4f} an hour ({cost['price_source']}, as of {cost['price_as_of']})",
-        f"  billed    {cost['billed_from']} .. {cost['billed_to']}{'' if cost['is_final'] else '  (still billing)'}",
-    ]
-    lines += [
-        f"  {phase['name']:<9} {duration(phase['duration_s']):>10}  ${phase['cost_usd']:.4f}"
-        for phase in cost["phases"]
-    ]
-    total = duration(float(cost["hours"]) * 3600)
-    lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}")
-    return "\n".join(lines)
+def stray_row(machine: Machine, now: datetime) -> dict[str, Any]:
+    """The object of `ps --json` for a machine that the ledger does not account for."""
+    return {
+        "run_id": machine.run_id,
+        "name": machine.name,
+        "phase": "unknown",
+        "billing": True,
+        "infra": machine.infra,
+        "gpu": machine.gpu,
+        "hourly_usd": machine.hourly_usd,
+        "cost_usd": machine.cost_usd(now),
+        "estimate_usd": None,
+        "started_at": iso(machine.up_since),
+        "epoch": None,
+        "epochs": None,
+        "eta_s": None,
+        "stop_command": machine.stop_command,
+    }
+
+
+def strays_text(machines: Sequence[Machine], now: datetime) -> list[str]:
+    """A line for each machine that the ledger does not account for."""
+    lines = []
+    for machine in machines:
+        cost = machine.cost_usd(now)
+        since = duration((now - machine.up_since).total_seconds()) if machine.up_since else "an unknown time"
+        money = f"${cost:.2f} so far" if cost is not None else "at an unknown price"
+        lines.append(
+            f"NOT IN THE LEDGER: {machine.name} on {machine.infra}, up for {since}, {money}: `{machine.stop_command}`"
+        )
+    return lines
+
+
+def scan_text(known: Scan | None, now: datetime) -> str:
+    """How old the news about machines is, and whom nobody asked."""
+    if known is None:
+        return "the providers were never asked for machines of ours; `cloudrun ps --refresh` asks them"
+    unasked = f"; not asked: {'; '.join(known.unasked)}" if known.unasked else ""
+    return f"providers asked {duration((now - known.at).total_seconds())} ago (`--refresh` asks them){unasked}"
 
 
 def plan_text(

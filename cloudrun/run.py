@@ -59,7 +59,7 @@ class _Record(BaseModel):
 
 
 class Quote(_Record):
-    """A machine and its price. `source` and `as_of` say what the price rests on."""
+    """A machine and its price in USD an hour. `source` and `as_of` say what the price rests on."""
 
     machine: str
     infra: str
@@ -67,15 +67,20 @@ class Quote(_Record):
     gpu: str | None
     spot: bool
     hourly_usd: float
+    disk_hourly_usd: float = 0.0  # of what the provider bills beside the machine
     source: str
     as_of: datetime
     cpus: float | None = None
+
+    @property
+    def total_hourly_usd(self) -> float:
+        return self.hourly_usd + self.disk_hourly_usd
 
 
 class Result(_Record):
     """The worker's last word (`result.json`)."""
 
-    reason: Literal["finished", "failed", "budget", "stopped", "no_gpu", "setup_failed", "no_data"]
+    reason: Literal["finished", "failed", "budget", "stopped", "no_gpu", "setup_failed", "no_data", "stalled"]
     exit_code: int
     message: str
     started_at: datetime
@@ -91,7 +96,7 @@ class Result(_Record):
                 return Phase.OVER_BUDGET
             case "stopped":
                 return Phase.STOPPED
-            case "failed" | "no_gpu" | "setup_failed" | "no_data":
+            case "failed" | "no_gpu" | "setup_failed" | "no_data" | "stalled":
                 return Phase.FAILED
 
 
@@ -107,6 +112,15 @@ class Progress(_Record):
     projected_usd: float | None = None
     rests_on: str | None = None
     detail: str = ""
+
+
+class SkyAccount(_Record):
+    """SkyPilot's own count of a machine (`sky cost-report`)."""
+
+    seconds: float
+    usd: float
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 class Interval(_Record):
@@ -179,6 +193,10 @@ class Run(_Record):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     released_at: datetime | None = None
+    end_is_proven: bool = False  # else `released_at` is the latest moment that it can have been
+    fetch_began_at: datetime | None = None  # of the fetch that brought the final results
+    home_at: datetime | None = None
+    sky_account: SkyAccount | None = None
     exit_code: int | None = None
     message: str = ""
     epoch: int | None = None
@@ -187,6 +205,7 @@ class Run(_Record):
     refreshed_at: datetime | None = None
     folder: str | None = None
     home_complete: bool = False
+    handed_over: bool = False  # the launch has done its part: the job goes on by itself
     earlier: tuple[Interval, ...] = ()
     phases: tuple[dict[str, Any], ...] = ()
     past_phases: tuple[dict[str, Any], ...] = ()  # of the shifts before the run was resumed
@@ -204,6 +223,12 @@ class Run(_Record):
     @property
     def may_bill(self) -> bool:
         return self.billed_from is not None and self.released_at is None
+
+    def closed_intervals(self, released_at: datetime) -> tuple[Interval, ...]:
+        """All its machines so far, the present one's bill closed at `released_at`."""
+        if self.billed_from is None:
+            return self.earlier
+        return (*self.earlier, Interval(quote=self.quote, billed_from=self.billed_from, released_at=released_at))
 
 
 def new_run_id(name: str) -> str:

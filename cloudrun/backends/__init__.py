@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cloudrun.run import JobState, Quote, Run
+from cloudrun.machines import Machine, Scan
+from cloudrun.run import JobState, Quote, Run, SkyAccount
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.plan import Plan
@@ -70,6 +71,18 @@ class Backend(Protocol):
 
     def release(self, run: Run) -> None:
         """End the billing. Idempotent; returns when the machine is gone, else raises StillBilling."""
+        ...
+
+    def account(self, run: Run) -> SkyAccount | None:
+        """Somebody else's count of the run's machine, to check ours by; None where nobody counted."""
+        ...
+
+    def scan(self) -> Scan:
+        """Every machine of ours that there is, asked of the providers now, whoever rented it."""
+        ...
+
+    def end_machine(self, machine: Machine) -> None:
+        """As `release`, for a machine that the ledger does not know."""
         ...
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudrun.backends.live_price import LivePrice, live_price
-from cloudrun.cli.console import warn
+from cloudrun.cli.console import confirm, note, warn
 from cloudrun.dataset_check import Survey
 from cloudrun.estimate import NoEstimate
 from cloudrun.ledger import Ledger
@@ -39,8 +39,18 @@ class Forecast:
         """Decides the default answer; a run that cannot be estimated is asked about as before."""
         return not exceeds(self.made, self.plan.spec.budget)
 
-    def refuse_hopeless(self) -> None:
-        refuse_hopeless(self.made, self.plan.spec.budget, self.quote.hourly_usd if self.quote else None)
+    def show(self) -> None:
+        """On stderr, with what to beware of. Raises StartOverBudget where nothing would be left to train."""
+        refuse_hopeless(self.made, self.plan.spec.budget, self.quote.total_hourly_usd if self.quote else None)
+        note(self.text())
+        self._warn()
+
+    def is_agreed(self, question: str, *, yes: bool) -> bool:
+        """Ask, where it costs; the default answer is No where the estimate exceeds the budget."""
+        agreed = not self.costs or yes or confirm(question, default=self.fits_budget)
+        if not agreed:
+            note("nothing was started")
+        return agreed
 
     def text(self) -> str:
         why = self.made.why if isinstance(self.made, NoEstimate) else ""
@@ -56,7 +66,7 @@ class Forecast:
             "fits_budget": self.fits_budget,
         }
 
-    def warn(self) -> None:
+    def _warn(self) -> None:
         if self.live is not None and self.quote is not None and self.live.is_called_out(self.quote):
             warn(f"the price is not the provider's: {self.live.text(self.quote)}")
         if self.estimate is not None and not self.fits_budget:

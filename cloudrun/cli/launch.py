@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import Transfer, answer, answer_json, ask_for, confirm, may_ask, note, warn
+from cloudrun.cli.console import Transfer, answer, answer_json, ask_for, may_ask, note, warn
+from cloudrun.cli.machines import warn_of_strays
 from cloudrun.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def launch(
     from cloudrun.ledger import Ledger, home_folder
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
+    from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
     from cloudrun.runs.prepare import plan_for
 
     options: dict[str, Any] = {
@@ -73,9 +75,10 @@ def launch(
     survey = _preflight(job)
     home = home_folder()
     ledger = Ledger(home)
-    plan = plan_for(job)
+    left = adoptable(job, ledger)
+    plan = plan_for(job, left.run_id if left else None)
     backend = open_backend(plan.backend, home)
-    quote = backend.quote(plan)
+    quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
     forecast = look_ahead(plan, quote, survey, ledger)
     if dry_run:
         if as_json:
@@ -83,15 +86,21 @@ def launch(
         else:
             answer(forecast.text())
         return ExitCode.DONE
-    forecast.refuse_hopeless()
-    note(forecast.text())
-    forecast.warn()
-    if forecast.costs and not yes and not confirm("Rent it?", default=forecast.fits_budget):
-        note("nothing was started")
+    forecast.show()
+    if left is not None:
+        note(f"left     {left.run_id} was launched before and cut short: this goes on with it")
+    if plan.backend == "sky":
+        warn_of_strays(ledger, backend)
+    if not forecast.is_agreed("Rent it?", yes=yes):
         return ExitCode.FAILED
     with Transfer("data sent") as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
-        run = execute(job, plan, ledger, backend, detach=detach, console=console, estimate=forecast.estimate)
+        end_leftovers(ledger, _say, but=left)
+        if left is not None:
+            ledger.change(left.run_id, estimate=forecast.estimate)
+            run = adopt(left, plan, ledger, backend, detach=detach, console=console)
+        else:
+            run = execute(job, plan, ledger, backend, detach=detach, console=console, estimate=forecast.estimate)
     return _conclude(run, as_json=as_json)
 
 
@@ -127,11 +136,8 @@ def resume(
     backend = open_backend(plan.backend, home)
     quote = run.quote if run.may_bill else backend.quote(plan)
     forecast = look_ahead(plan, quote, survey, ledger, goes_on=run)
-    forecast.refuse_hopeless()
-    note(forecast.text())
-    forecast.warn()
-    if forecast.costs and not yes and not confirm("Go on?", default=forecast.fits_budget):
-        note("nothing was started")
+    forecast.show()
+    if not forecast.is_agreed("Go on?", yes=yes):
         return ExitCode.FAILED
     with Transfer("data sent") as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)

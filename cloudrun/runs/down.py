@@ -29,7 +29,7 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
         say(f"another command is launching {run.run_id}: it will find it stopped")
         run = ledger.change(run.run_id, phase=Phase.STOPPED, message="stopped while it was launched")
     elif run.released_at is not None or run.billed_from is None:
-        if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
+        if run.billed_from is not None and backend.observe(run) is not JobState.ABSENT:
             say(f"the ledger says that {run.run_id} is gone, but its machine is there: ending it")
             backend.release(run)
         return run if run.phase.is_final else ledger.change(run.run_id, phase=Phase.STOPPED)
@@ -52,9 +52,18 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
     took_s = time.monotonic() - began
     phase = run.phase if run.phase.is_final else Phase.STOPPED
     run = ledger.change(
-        run.run_id, phase=phase, released_at=now_utc(), finished_at=run.finished_at or now_utc(), eta_s=None
+        run.run_id,
+        phase=phase,
+        released_at=now_utc(),
+        end_is_proven=True,
+        finished_at=run.finished_at or now_utc(),
+        eta_s=None,
     )
-    run = ledger.change(run.run_id, measured=measured_of(note(run, ledger, release_s=took_s)))
+    run = ledger.change(
+        run.run_id,
+        sky_account=backend.account(run),
+        measured=measured_of(note(run, ledger, release_s=took_s)),
+    )
     if run.folder is not None and Path(run.folder).is_dir():
         write_accounts(run, Path(run.folder))
     return run

@@ -66,7 +66,7 @@ def machine_of(plan: Plan, quote: Quote | None) -> Machine:
         infra=quote.infra if quote is not None else (spec.infra or "the cheapest cloud").split("/")[0],
         gpu=None if spec.train.device == "cpu" else gpu,
         cpus=quote.cpus if quote is not None and quote.cpus else _at_least(spec.resources.cpus),
-        hourly_usd=quote.hourly_usd if quote is not None else None,
+        hourly_usd=quote.total_hourly_usd if quote is not None else None,
     )
 
 

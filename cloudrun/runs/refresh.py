@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from cloudrun.backends import Backend
+from cloudrun.cost import latest_end
 from cloudrun.errors import StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.run import JobState, Progress, Result, Run, derive_phase, now_utc
@@ -79,5 +80,5 @@ def record(
         why = backend.diagnose(run) if job is JobState.IDLE else "the machine is gone"
         changes.update(finished_at=now_utc(), exit_code=1, message=f"it left no result: {why or 'it was killed'}")
     if job is JobState.ABSENT and run.may_bill:
-        changes["released_at"] = now_utc()
+        changes["released_at"] = latest_end(run, now_utc())
     return ledger.change(run.run_id, **changes)

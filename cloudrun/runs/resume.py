@@ -9,12 +9,15 @@ from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Estimate, Interval, Phase, Run, now_utc
+from cloudrun.run import Estimate, Phase, Run, now_utc
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
 from cloudrun.stores import open_store
 
 # Left by the worker's last shift; the next one must not take them for its own.
-_LAST_SHIFT = ("result.json", "stop", "home", "data.ready", "data.beat", "question.json", "answer")
+_LAST_SHIFT = (
+    "result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json",
+    "question.json", "answer",
+)  # fmt: skip
 _SHIFT_ENDS_S = 2.0
 
 
@@ -42,6 +45,7 @@ def resume(
             started = _go_on_here(run, plan, ledger, backend, console)
         else:
             started = _go_on_elsewhere(run, plan, ledger, backend, console)
+        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
@@ -58,9 +62,8 @@ def _machine_answers(run: Run) -> bool:
 def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    if not run.home_complete:
-        store.put("home", b"")  # the last shift may still be waiting: it ends, and nothing is lost by it
-        time.sleep(_SHIFT_ENDS_S)
+    store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
+    time.sleep(_SHIFT_ENDS_S)
     shown = len(store.read("log.txt") or b"")
     store.remove(_LAST_SHIFT)
     ledger.change(run.run_id, **_reopened(run, plan))
@@ -76,11 +79,7 @@ def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, con
         )
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
         backend.release(run)
-    earlier = run.earlier
-    if run.billed_from is not None:
-        closed = ledger.change(run.run_id, released_at=run.released_at or now_utc())
-        assert closed.released_at is not None
-        earlier = (*earlier, Interval(quote=run.quote, billed_from=run.billed_from, released_at=closed.released_at))
+    earlier = run.closed_intervals(run.released_at or now_utc())
     ledger.change(
         run.run_id,
         **_reopened(run, plan),
@@ -110,6 +109,11 @@ def _reopened(run: Run, plan: Plan) -> dict[str, object]:
         "projected_s": None,
         "projected_usd": None,
         "projection_rests_on": None,
+        "handed_over": False,
+        "fetch_began_at": None,
+        "home_at": None,
+        "sky_account": None,
+        "end_is_proven": False,
         "past_phases": (*run.past_phases, *run.phases),
         "phases": (),
     }

@@ -52,7 +52,7 @@ def project(timing: dict[str, Any], order: Order, billed_s: float) -> Projection
     total_s = billed_s + left * seconds / steps + evaluation_s + order.after_s
     return Projection(
         total_s=total_s,
-        total_usd=total_s / 3600 * order.hourly_usd,
+        total_usd=order.spent_by(total_s),
         timed_steps=steps,
         is_enough=steps >= ENOUGH_STEPS or is_whole or steps >= per_epoch,
         is_whole=is_whole,

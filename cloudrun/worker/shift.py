@@ -1,4 +1,4 @@
-"""The order of things beside the job: GPU, set-up and data side by side, the command, the wait for home."""
+"""The order of things beside the job: GPU, set-up and data side by side, then the command."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ from cloudrun.worker.projection import Overseer
 GRACE_S = 30.0
 # A job's exit code for "stopped, with a complete checkpoint"; the trainer's, and any other's that keeps to it.
 STOPPED_EARLY = 75
-# Data sync is given up when no byte has come for this long.
-SYNC_SILENCE_S = 900.0
-# A run that never trained has only its log to lose.
-SHORT_WAIT_S = 60.0
 
 
 class Ended(Exception):
@@ -40,7 +36,8 @@ class Shift:
         self._dir = run_dir
         self._order = order
         self._journal = journal
-        self._billing_began = time.monotonic() - order.billed_s
+        billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the switch has counted on
+        self._billing_began = time.monotonic() - billed_s
         self._signalled = False
         self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.projected.update)
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
@@ -65,8 +62,8 @@ class Shift:
             raise
         self._journal.say(end.message if end.reason == "finished" else f"{end.reason}: {end.message}")
         self._journal.finish(reason=end.reason, exit_code=end.exit_code, message=end.message)
-        if self._order.waits_for_home:
-            self._wait_for_home(trained=end.reason in ("finished", "failed", "budget", "stopped"))
+        if self._order.ends_machine:
+            self._journal.say("the results are on this machine; it waits until they are fetched")
         return end.exit_code
 
     def _note_signal(self, *_: object) -> None:
@@ -127,12 +124,7 @@ class Shift:
         self._journal.enter("sync")
         if not (self._dir / "data.ready").exists():
             self._journal.say("set up; waiting for the rest of the data ...")
-        ready, beat = self._dir / "data.ready", self._dir / "data.beat"
-        began = time.time()
-        while not ready.exists():
-            last = max(began, beat.stat().st_mtime if beat.exists() else 0.0)
-            if time.time() - last > SYNC_SILENCE_S:
-                raise Ended("no_data", 1, f"no data have come for {SYNC_SILENCE_S / 60:.0f} minutes")
+        while not (self._dir / "data.ready").exists():
             self._check_end()
             time.sleep(0.2)
 
@@ -156,12 +148,13 @@ class Shift:
             )
         except CannotStart as err:
             raise Ended("failed", 1, f"`{step.name}` cannot start: {err}") from err
+        (self._dir / "job.pid").write_text(str(child.pid))
         while child.wait(0.2) is None:
             why = self._reason_to_end()
             if why is not None:
                 self._journal.say(f"{why.message}; saving what there is")
-                code = child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
-                raise _saved(why) if code == STOPPED_EARLY else why
+                stopped_with = child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
+                raise _saved(why) if stopped_with == STOPPED_EARLY else why
             self._journal.beat()
         code = child.exit_code()
         assert code is not None
@@ -174,22 +167,16 @@ class Shift:
             raise why
 
     def _reason_to_end(self) -> Ended | None:
-        if self._signalled or self._journal.asked_to_stop():
+        """The switch and `cloudrun down` ask by a file, a machine that is taken away by a signal."""
+        asked = self._journal.asked_to_stop()
+        if asked is not None:
+            reason = asked.get("reason", "stopped")
+            code = 75 if reason in ("stopped", "budget") else 1
+            return Ended(reason, code, asked.get("message", "asked to stop"))
+        if self._signalled:
             return Ended("stopped", 75, "asked to stop")
-        billed = self._billed_s()
-        if billed >= self._order.limit_s() - self._order.reserve_s():
-            spent = billed / 3600 * self._order.hourly_usd
-            return Ended("budget", 75, f"the budget is used: {billed / 3600:.2f} h, ${spent:.2f}")
-        too_much = self._overseer.reason_to_stop(billed)
+        too_much = self._overseer.reason_to_stop(time.monotonic() - self._billing_began)
         return None if too_much is None else Ended("budget", 75, too_much)
-
-    def _wait_for_home(self, *, trained: bool) -> None:
-        """The machine's disk is the only copy: stay until it is fetched, but never past the budget."""
-        self._journal.say("the results are on this machine; waiting until they are fetched")
-        until = self._order.limit_s() if trained else self._billed_s() + SHORT_WAIT_S
-        while not self._journal.results_are_home() and self._billed_s() < until and not self._signalled:
-            self._journal.beat()
-            time.sleep(0.5)
 
     def _code_dir(self) -> Path:
         code = self._dir / "code"

@@ -17,7 +17,15 @@ from cloudrun.worker.projection import Overseer, breaks_budget, project
 
 def an_order(**changes: Any) -> Order:
     fields: dict[str, Any] = dict.fromkeys(Order.__dataclass_fields__)
-    budget = {"hourly_usd": 3.6, "max_cost_usd": 1.0, "max_hours": 4.0, "after_s": 20.0, "may_ask": False}
+    budget = {
+        "hourly_usd": 3.6,
+        "max_cost_usd": 1.0,
+        "max_hours": 4.0,
+        "after_s": 20.0,
+        "may_ask": False,
+        "billed_s": 0.0,
+        "spent_usd": 0.0,
+    }
     return Order(**{**fields, **budget, **changes})
 
 
