@@ -59,6 +59,67 @@ MEMORY_GB = {
     "V100-32GB": 32,
 }
 
+
+@dataclass(frozen=True, slots=True)
+class ListedSpeed:
+    """One card, by its vendor's data sheet."""
+
+    tflops: float  # dense 16-bit matrix products that add up in fp32, without sparsity
+    gb_per_s: float  # to and from its own memory
+
+
+# From the data sheets and architecture white papers of NVIDIA (Pascal to Blackwell) and AMD (CDNA 2 and 3), rounded.
+# Cards of the consumer line run half as fast with fp32 sums: that half is listed. Pascal has no matrix units.
+# Sheets that give 8-bit figures with sparsity (RTX Ada, RTX PRO) are divided by 4, those with 4 bits by 8.
+LISTED_SPEED = {
+    "A10": ListedSpeed(125, 600),
+    "A100": ListedSpeed(312, 1555),
+    "A100-80GB": ListedSpeed(312, 1935),
+    "A10G": ListedSpeed(70, 600),
+    "A16": ListedSpeed(18, 200),
+    "A30": ListedSpeed(165, 933),
+    "A40": ListedSpeed(150, 696),
+    "B200": ListedSpeed(2250, 8000),
+    "B300": ListedSpeed(2250, 8000),
+    "GH200": ListedSpeed(990, 4000),
+    "GTX1080Ti": ListedSpeed(11, 484),
+    "H100": ListedSpeed(756, 2000),
+    "H100-SXM": ListedSpeed(989, 3350),
+    "H100-NVL": ListedSpeed(835, 3900),
+    "H200": ListedSpeed(989, 4800),
+    "H200-SXM": ListedSpeed(989, 4800),
+    "L4": ListedSpeed(121, 300),
+    "L40": ListedSpeed(181, 864),
+    "L40S": ListedSpeed(362, 864),
+    "MI210": ListedSpeed(181, 1638),
+    "MI250": ListedSpeed(362, 3277),
+    "MI300X": ListedSpeed(1307, 5300),
+    "P100": ListedSpeed(19, 732),
+    "P4": ListedSpeed(5.5, 192),
+    "RTX2080Ti": ListedSpeed(54, 616),
+    "RTX3060": ListedSpeed(26, 360),
+    "RTX3070": ListedSpeed(41, 448),
+    "RTX3080": ListedSpeed(60, 760),
+    "RTX3090": ListedSpeed(71, 936),
+    "RTX4000-Ada": ListedSpeed(82, 360),
+    "RTX4070": ListedSpeed(58, 504),
+    "RTX4080": ListedSpeed(97, 717),
+    "RTX4090": ListedSpeed(165, 1008),
+    "RTX5000-Ada": ListedSpeed(261, 576),
+    "RTX5080": ListedSpeed(113, 960),
+    "RTX5090": ListedSpeed(210, 1792),
+    "RTX6000": ListedSpeed(130, 672),
+    "RTX6000-Ada": ListedSpeed(364, 960),
+    "RTXA4000": ListedSpeed(77, 448),
+    "RTXA4500": ListedSpeed(95, 640),
+    "RTXA5000": ListedSpeed(111, 768),
+    "RTXA6000": ListedSpeed(155, 768),
+    "RTXPRO6000": ListedSpeed(500, 1792),
+    "T4": ListedSpeed(65, 320),
+    "V100": ListedSpeed(125, 900),
+    "V100-32GB": ListedSpeed(125, 900),
+}
+
 _REQUEST = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?::(?P<count>\d+))?")
 
 

@@ -54,8 +54,21 @@ class Plan:
         """The trainer's config file."""
         return yaml.safe_dump(self.spec.train.model_dump(mode="json"), sort_keys=False)
 
-    def order(self, *, infra: str, hourly_usd: float, billed_s: float, spent_usd: float, written_at: float) -> Order:
-        """The worker's instructions, once the machine and its price are known."""
+    def order(
+        self,
+        *,
+        infra: str,
+        hourly_usd: float,
+        billed_s: float,
+        spent_usd: float,
+        written_at: float,
+        after_s: float = 0.0,
+        may_ask: bool = False,
+    ) -> Order:
+        """The worker's instructions, once the machine and its price are known.
+
+        `after_s`: expected from the end of training to the end of the bill. `may_ask`: somebody follows who can answer.
+        """
         spec = self.spec
         return Order(
             run_id=self.run_id,
@@ -80,6 +93,8 @@ class Plan:
             on_finish=spec.lifecycle.on_finish,
             store_uri=self.store_uri,
             endpoint=spec.endpoint,
+            after_s=after_s,
+            may_ask=may_ask,
         )
 
     def as_plain(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun.cost import cost_of, worst_case
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import Quote, Run
+from cloudrun.run import Estimate, Quote, Run
 from cloudrun.units import duration, iso
 
 if TYPE_CHECKING:  # `ps` starts without it
@@ -27,7 +27,7 @@ def run_row(run: Run, now: datetime) -> dict[str, Any]:
         "gpu": run.quote.gpu if run.quote else (run.gpu[0] if run.gpu else None),
         "hourly_usd": run.quote.hourly_usd if run.quote else None,
         "cost_usd": float(cost.usd),
-        "estimate_usd": None,
+        "estimate_usd": run.estimate.middle_usd if run.estimate else None,
         "started_at": iso(run.created_at),
         "epoch": run.epoch,
         "epochs": run.epochs,
@@ -117,8 +117,10 @@ def scan_text(known: Scan | None, now: datetime) -> str:
     return f"providers asked {duration((now - known.at).total_seconds())} ago (`--refresh` asks them){unasked}"
 
 
-def plan_text(plan: Plan, quote: Quote | None) -> str:
-    """What `launch` is about to do, in a few lines."""
+def plan_text(
+    plan: Plan, quote: Quote | None, *, estimate: Estimate | None = None, no_estimate: str = "", live: str = ""
+) -> str:
+    """What `launch` is about to do, in a few lines. `no_estimate`: why there is none; `live`: the provider's price."""
     spec = plan.spec
     wanted = " or ".join(spec.gpu) if spec.gpu else "no GPU"
     lines = [f"run      {plan.run_id}"]
@@ -135,7 +137,13 @@ def plan_text(plan: Plan, quote: Quote | None) -> str:
             worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=quote.hourly_usd)
             hours = worst.time.total_seconds() / 3600
             lines.append(f"price    ${quote.hourly_usd:.4f} an hour ({quote.source}, as of {iso(quote.as_of)})")
+            if live:
+                lines.append(f"live     {live}")
             lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
+    if estimate is not None:
+        lines += _estimate_lines(estimate)
+    elif no_estimate:
+        lines.append(f"estimate none: {no_estimate}")
     lines.append(f"data     {spec.data.source} ({plan.data_route.value.replace('_', ' ')})")
     if plan.store_uri is not None:
         lines.append(f"store    {plan.store_uri}{f' at {spec.endpoint}' if spec.endpoint else ''}")
@@ -150,6 +158,31 @@ def plan_text(plan: Plan, quote: Quote | None) -> str:
             f"ends     {spec.lifecycle.on_finish} when done; by itself after {spec.lifecycle.idle_minutes} idle minutes"
         )
     return "\n".join(lines)
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """`$0.07 to $0.46, 3 min 10 s to 21 min 14 s`; no dollars where nothing is billed."""
+    hours = f"{duration(estimate.low_s)} to {duration(estimate.high_s)}"
+    if not estimate.high_usd:
+        return hours
+    return f"{usd_range(estimate)}, {hours}"
+
+
+def usd_range(estimate: Estimate) -> str:
+    return "-" if estimate.low_usd is None else f"${estimate.low_usd:.2f} to ${estimate.high_usd:.2f}"
+
+
+def _estimate_lines(estimate: Estimate) -> list[str]:
+    parts = [
+        f"{part.name} {duration(part.low_s)} to {duration(part.high_s)}"
+        for part in estimate.parts
+        if part.high_s >= 0.1
+    ]
+    return [
+        f"estimate {estimate_text(estimate)} in all",
+        f"         {', '.join(parts)}",
+        f"         from {estimate.rests_on}",
+    ]
 
 
 def _billing(run: Run) -> str:

@@ -70,6 +70,7 @@ class Quote(_Record):
     disk_hourly_usd: float = 0.0  # of what the provider bills beside the machine
     source: str
     as_of: datetime
+    cpus: float | None = None
 
     @property
     def total_hourly_usd(self) -> float:
@@ -107,6 +108,9 @@ class Progress(_Record):
     epoch: int | None = None
     epochs: int | None = None
     eta_s: float | None = None
+    projected_s: float | None = None
+    projected_usd: float | None = None
+    rests_on: str | None = None
     detail: str = ""
 
 
@@ -125,6 +129,50 @@ class Interval(_Record):
     quote: Quote | None
     billed_from: datetime
     released_at: datetime
+
+
+class Part(_Record):
+    """A stretch of a run, in seconds."""
+
+    name: str
+    low_s: float
+    high_s: float
+
+
+class Estimate(_Record):
+    """What a run will take, from the first billed second to the last, as a range.
+
+    USD are None where the price is only known once the machine is rented. `rests_on` is for people.
+    """
+
+    parts: tuple[Part, ...]
+    low_s: float
+    high_s: float
+    low_usd: float | None
+    high_usd: float | None
+    rests_on: str
+
+    @property
+    def middle_usd(self) -> float | None:
+        return None if self.low_usd is None or self.high_usd is None else round((self.low_usd + self.high_usd) / 2, 4)
+
+
+class Measured(_Record):
+    """What a run took: the memory that later estimates rest on. None where it did not come to that, or was not seen."""
+
+    kind: str  # what was trained: runs of one kind on one machine take the same time an image
+    machine: str  # the GPUs, or the computer's name where a CPU trains
+    infra: str
+    images_per_s: float | None = None  # training alone
+    evaluated_per_s: float | None = None
+    start_s: float | None = None  # of the training command, beside its steps and its evaluations
+    command_s: float | None = None  # of the whole command
+    provision_s: float | None = None
+    setup_s: float | None = None
+    sync_bytes: int | None = None
+    sync_s: float | None = None
+    upload_s: float | None = None
+    release_s: float | None = None
 
 
 class Run(_Record):
@@ -163,6 +211,11 @@ class Run(_Record):
     earlier: tuple[Interval, ...] = ()
     phases: tuple[dict[str, Any], ...] = ()
     past_phases: tuple[dict[str, Any], ...] = ()  # of the shifts before the run was resumed
+    estimate: Estimate | None = None  # made before the machine was asked for
+    projected_s: float | None = None  # the worker's corrected estimate, from timed steps
+    projected_usd: float | None = None
+    projection_rests_on: str | None = None
+    measured: Measured | None = None
 
     @property
     def machine_name(self) -> str:

@@ -22,6 +22,7 @@ from trainer.session import Session, Tally, open_session
 from trainer.step import FirstBadStep, train_step
 from trainer.stop import StopFlag
 from trainer.summary import finish_run
+from trainer.timing import Timing
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Run:
     trained_s: float
     trained_images: int
     saved_at: float
+    timing: Timing
     has_stepped: bool = False  # in this process
 
     @property
@@ -112,7 +114,8 @@ def _open_run(config: TrainConfig, *, data: Path, out: Path, progress: Progress)
     now = time.monotonic()
     if saved is None:
         metrics = MetricsLog(out / "metrics.jsonl")
-        return Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now)
+        timing = Timing(steps_per_epoch=session.steps_per_epoch)
+        return Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now, timing)
     run = _restore(saved, session, out, bad)
     progress.say(f"resumed from {last_path}: epoch {run.position.epoch}, step {run.position.step} done")
     if saved["config"]["epochs"] != config.epochs:
@@ -143,6 +146,7 @@ def _restore(saved: State, session: Session, out: Path, bad: FirstBadStep) -> Ru
         trained_s=saved["trained_s"],
         trained_images=saved["trained_images"],
         saved_at=time.monotonic(),
+        timing=Timing(steps_per_epoch=session.steps_per_epoch),
     )
     if run.best.epoch and not run.best_path.exists():
         raise TrainerError(
@@ -199,6 +203,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
         run.tally.seconds += now - step_started_at
         run.trained_s += now - step_started_at
         run.trained_images += len(batch.labels)
+        run.timing.add_step(now - step_started_at)
         if progress.is_due():
             _show(run, progress)
         if position.step < session.steps_per_epoch:
@@ -215,6 +220,7 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     session, position, tally = run.session, run.position, run.tally
     began = time.monotonic()
     scores = evaluate(session.model, session.val_loader(), session.device, stop=stop)
+    run.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
     step = position.epoch * session.steps_per_epoch
     lr = lr_at(step - 1, session.schedule)
@@ -244,6 +250,7 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
         loss=train_loss,
         images_per_s=tally.images_per_s(),
         eta_s=eta_s,
+        timing=_timing(run, epochs_done=position.epoch, step=0),
     )
     run.position, run.tally = Position(position.epoch + 1, 0), session.new_tally()
 
@@ -272,6 +279,18 @@ def _show(run: Run, progress: Progress) -> None:
         loss=run.tally.loss(),
         images_per_s=run.tally.images_per_s(),
         eta_s=_seconds_left(run),
+        timing=_timing(run, epochs_done=run.position.epoch - 1, step=run.position.step),
+    )
+
+
+def _timing(run: Run, *, epochs_done: int, step: int) -> dict[str, float | bool]:
+    session = run.session
+    return run.timing.left(
+        epochs=session.config.epochs - epochs_done,
+        step=step,
+        batch_size=session.batch_size,
+        val_images=len(session.val_files),
+        test_images=len(session.dataset.splits.get("test", ())),
     )
 
 
@@ -295,5 +314,6 @@ def _finish(run: Run, *, stop: StopFlag | None) -> dict[str, Any]:
         best_accuracy=run.best.accuracy,
         train_seconds=run.trained_s,
         images_per_s=run.trained_images / run.trained_s if run.trained_s else 0.0,
+        timing=run.timing,
         stop=stop,
     )

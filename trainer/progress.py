@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -42,41 +43,60 @@ class Progress:
         return now - self._file_at >= _FILE_EVERY_S or now - self._shown_at >= self._show_every_s
 
     def show(
-        self, *, epoch: int, epochs: int, step: int, steps: int, loss: float, images_per_s: float, eta_s: float
+        self,
+        *,
+        epoch: int,
+        epochs: int,
+        step: int,
+        steps: int,
+        loss: float,
+        images_per_s: float,
+        eta_s: float,
+        timing: Mapping[str, float | bool],
     ) -> None:
         """Within an epoch: `step` of `steps` are done. `eta_s`: to the end of the last epoch."""
         now = time.monotonic()
         if now - self._file_at >= _FILE_EVERY_S:
             self._file_at = now
-            self._write_file(
-                epoch=epoch, epochs=epochs, step=step, steps=steps, loss=loss, images_per_s=images_per_s, eta_s=eta_s
-            )
+            numbers = {"loss": loss, "images_per_s": images_per_s, "eta_s": eta_s}
+            self._write_file(timing, epoch=epoch, epochs=epochs, step=step, steps=steps, **numbers)
         if now - self._shown_at < self._show_every_s:
             return
-        numbers = f"loss {loss:.4f}, {images_per_s:.0f} images/s, {duration(eta_s)} left"
+        shown = f"loss {loss:.4f}, {images_per_s:.0f} images/s, {duration(eta_s)} left"
         if self._has_bar:
             full = round(_BAR_WIDTH * step / steps)
             bar = "█" * full + "░" * (_BAR_WIDTH - full)
-            self._stream.write(f"{_WIPE}epoch {epoch}/{epochs} {bar} {step}/{steps}  {numbers}")
+            self._stream.write(f"{_WIPE}epoch {epoch}/{epochs} {bar} {step}/{steps}  {shown}")
             self._stream.flush()
             self._bar_shown, self._shown_at = True, now
         else:
-            self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {numbers}")
+            self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {shown}")
 
-    def end_epoch(self, *, epoch: int, epochs: int, steps: int, loss: float, images_per_s: float, eta_s: float) -> None:
+    def end_epoch(
+        self,
+        *,
+        epoch: int,
+        epochs: int,
+        steps: int,
+        loss: float,
+        images_per_s: float,
+        eta_s: float,
+        timing: Mapping[str, float | bool],
+    ) -> None:
         """progress.json says that `epoch` is done, however little time has passed."""
-        self._write_file(
-            epoch=epoch, epochs=epochs, step=steps, steps=steps, loss=loss, images_per_s=images_per_s, eta_s=eta_s
-        )
+        numbers = {"loss": loss, "images_per_s": images_per_s, "eta_s": eta_s}
+        self._write_file(timing, epoch=epoch, epochs=epochs, step=steps, steps=steps, **numbers)
 
     @property
     def _show_every_s(self) -> float:
         return _BAR_EVERY_S if self._has_bar else _LINE_EVERY_S
 
-    def _write_file(self, **numbers: float) -> None:
+    def _write_file(self, timing: Mapping[str, float | bool], **numbers: float) -> None:
         if self._out is not None:
             rounded = {key: value if isinstance(value, int) else round(value, 4) for key, value in numbers.items()}
-            write_json(self._out / "progress.json", {**rounded, "time": now_utc()}, durable=False)
+            write_json(
+                self._out / "progress.json", {**rounded, "timing": dict(timing), "time": now_utc()}, durable=False
+            )
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import platform
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainer.atomic import replacing, write_json
 from trainer.scores import Scores, evaluate
 from trainer.session import Session
 from trainer.stop import StopFlag
+from trainer.timing import Timing
 
 
 def finish_run(
@@ -29,6 +31,7 @@ def finish_run(
     best_accuracy: float,
     train_seconds: float,
     images_per_s: float,
+    timing: Timing,
     stop: StopFlag | None,
 ) -> dict[str, Any]:
     """Write summary.json, and predictions.csv where there is a test folder; the summary.
@@ -41,7 +44,9 @@ def finish_run(
     test_files = list(session.dataset.splits.get("test", ()))
     if stop is not None and test_files:
         session.model.load_state_dict(checkpoint.load(best_path)["model"])
+        began = time.monotonic()
         scores = evaluate(session.model, session.evaluation_loader(test_files), session.device, stop=stop)
+        timing.add_evaluation(time.monotonic() - began, images=len(test_files))
         names = [path.relative_to(session.dataset.folder).as_posix() for path, _ in test_files]
         write_predictions(out / "predictions.csv", names, scores, classes)
         if scores.is_labelled():
@@ -65,6 +70,8 @@ def finish_run(
         },
         "images_per_s": round(images_per_s, 2),
         "train_seconds": round(train_seconds, 2),
+        "evaluation_seconds": round(timing.evaluation_s, 2),
+        "evaluated_images": timing.evaluated_images,
         "device": str(session.device.torch_device),
         "gpu": session.device.gpu_name,
         "precision": session.device.precision,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +19,23 @@ Say = Callable[[str], None]
 """Takes one line about what is happening now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A machine that could be rented, at its price in USD an hour; `source` and `as_of` as in a Quote."""
+
+    infra: str
+    region: str | None
+    machine: str
+    gpu: str | None  # `A100:1`
+    memory_gb: float | None  # of one card
+    cpus: float | None
+    host_memory_gb: float | None
+    hourly_usd: float
+    spot_usd: float | None
+    source: str
+    as_of: datetime
+
+
 class Backend(Protocol):
     """Starting and stopping; the files of a run are reached through its store."""
 
@@ -25,6 +44,10 @@ class Backend(Protocol):
 
         Raises NoMachine where it is known already that there is none.
         """
+        ...
+
+    def offers(self, plan: Plan, say: Say) -> list[Offer]:
+        """What could be rented for `plan`, in any order. Raises NoMachine where no infra is ready."""
         ...
 
     def rent(self, plan: Plan, say: Say) -> Quote:

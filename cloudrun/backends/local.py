@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudrun.backends import Say
+from cloudrun.backends import Offer, Say
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
@@ -50,7 +50,26 @@ class LocalBackend:
             hourly_usd=0.0,
             source="this computer costs nothing",
             as_of=now_utc(),
+            cpus=os.cpu_count(),
         )
+
+    def offers(self, plan: Plan, say: Say) -> list[Offer]:
+        quote = self.quote(plan)
+        return [
+            Offer(
+                infra=quote.infra,
+                region=None,
+                machine=quote.machine,
+                gpu=None,
+                memory_gb=None,
+                cpus=quote.cpus,
+                host_memory_gb=None,
+                hourly_usd=0.0,
+                spot_usd=None,
+                source=quote.source,
+                as_of=quote.as_of,
+            )
+        ]
 
     def rent(self, plan: Plan, say: Say) -> Quote:
         return self.quote(plan)

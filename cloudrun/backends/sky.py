@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cloudrun.backends import Say
+from cloudrun.backends import Offer, Say
 from cloudrun.backends.listing import CannotList, list_machines, listed_for
 from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.sky_narrator import Narrator
+from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_task import job_config, machine_config
 from cloudrun.disk_price import disk_hourly_usd
 from cloudrun.endings import has_autodown, how_it_ends
@@ -60,6 +61,36 @@ class SkyBackend:
             except Exception as err:
                 raise _no_machine(err, plan) from err
             return _quote_of(dag.tasks[0].best_resources)
+
+    def offers(self, plan: Plan, say: Say) -> list[Offer]:
+        """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
+        with self._sdk("offers") as sky:
+            from sky import catalog, check
+            from sky.clouds.cloud import CloudCapability
+            from sky.server.common import is_api_server_local
+
+            if not is_api_server_local():
+                raise NoMachine(
+                    "SkyPilot's API server is on another machine, which alone knows the enabled clouds",
+                    hint="`sky gpus list` asks it",
+                )
+            try:
+                clouds = check.get_cached_enabled_clouds_or_refresh(
+                    CloudCapability.COMPUTE, raise_if_no_cloud_access=True
+                )
+            except sky.exceptions.NoCloudAccessError as err:
+                raise _no_machine(err, plan) from err
+            offers = []
+            for cloud in sorted(str(one).lower() for one in clouds):
+                try:
+                    listed = catalog.list_accelerators(gpus_only=True, clouds=cloud)
+                except Exception as err:  # noqa: BLE001 - one cloud's catalog must not hide the others'
+                    say(f"{cloud} cannot be listed: {_brief(err)}")
+                    continue
+                source, as_of = _price_source(cloud)
+                infos = [info for infos in listed.values() for info in infos]
+                offers += [offer_of(info, source, as_of) for info in infos if is_a_gpu(info)]
+        return offers
 
     def rent(self, plan: Plan, say: Say) -> Quote:
         """Rent the bare machine with autodown. Nothing is left where it fails."""
@@ -288,7 +319,13 @@ def _quote_of(resources: Any) -> Quote:
         disk_hourly_usd=disk_hourly_usd(str(resources.cloud).lower(), resources.disk_size or 0),
         source=source,
         as_of=as_of,
+        cpus=_cpus(resources),
     )
+
+
+def _cpus(resources: Any) -> float | None:
+    cpus, _ = resources.cloud.get_vcpus_mem_from_instance_type(resources.instance_type)
+    return None if cpus is None else float(cpus)
 
 
 def _price_source(cloud: str) -> tuple[str, datetime]:

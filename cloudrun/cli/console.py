@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
@@ -52,7 +53,7 @@ def paint(text: str, code: str, stream: Any) -> str:
 
 def confirm(question: str, *, default: bool) -> bool:
     """Ask on the terminal. Raises UsageError where nobody can answer."""
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+    if not may_ask():
         raise UsageError(f"{question} cannot be asked: there is no terminal", hint="add `--yes` to agree in advance")
     sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
     sys.stderr.flush()
@@ -66,6 +67,27 @@ def confirm(question: str, *, default: bool) -> bool:
         return False
     typed = line.strip().lower()
     return typed in ("y", "yes") if typed else default
+
+
+def may_ask() -> bool:
+    """Whether a person is there to answer."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def ask_for(question: str, wait_s: float) -> bool:
+    """Ask on the terminal and wait so many seconds; anything but a yes is a no. Ctrl-C goes to the caller."""
+    try:
+        sys.stderr.write(f"{question} [y/N, {wait_s:.0f} s] ")
+        sys.stderr.flush()
+        answers, _, _ = select.select([sys.stdin], [], [], wait_s)
+        line = sys.stdin.readline() if answers else ""
+    except KeyboardInterrupt:
+        note("")
+        note("without an answer the run saves and stops by itself")
+        raise
+    if not line:
+        note("")
+    return line.strip().lower() in ("y", "yes")
 
 
 class Transfer:

@@ -9,7 +9,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note, warn
-from cloudrun.errors import ExitCode, UsageError
+from cloudrun.errors import ExitCode, NoMachine, UsageError
 
 
 @app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
@@ -80,17 +80,52 @@ def init(
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun gpus\n")
+@app.command(epilog="Example:\n\n  cloudrun gpus\n  cloudrun gpus jobs/plants.yaml\n")
 def gpus(
+    job_file: Annotated[
+        Path | None, typer.Argument(metavar="[JOB.yaml]", help="Rank what the enabled clouds offer for this job.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
-    """List the GPUs that can be asked for, with their memory."""
+    """List the GPUs that can be asked for; with a job file, every offer by what the whole job costs on it."""
     from cloudrun.gpus import MEMORY_GB, tier
     from cloudrun.render import table
 
+    if job_file is not None:
+        return _offers(job_file, overrides or [], as_json=as_json)
     rows = sorted(MEMORY_GB.items(), key=lambda item: (item[1], item[0]))
     if as_json:
         answer_json([{"gpu": name, "memory_gb": memory, "tier": tier(memory)} for name, memory in rows])
     else:
         answer(table(["GPU", "MEMORY", "GOOD FOR"], [[name, f"{memory} GB", tier(memory)] for name, memory in rows]))
+    return ExitCode.DONE
+
+
+def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
+    from cloudrun.backends import open_backend
+    from cloudrun.cli.offers import offer_row, offers_table
+    from cloudrun.job_file import load_job
+    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.run import now_utc
+    from cloudrun.runs.foresee import rank, workload_for
+    from cloudrun.runs.measure import history
+    from cloudrun.runs.prepare import check_job, plan_for
+
+    job = load_job(job_file, overrides=overrides)
+    for warning in job.warnings:
+        warn(warning)
+    survey = check_job(job)
+    home = home_folder()
+    plan = plan_for(job)
+    offers = open_backend(plan.backend, home).offers(plan, warn)
+    ranked = rank(offers, plan, workload_for(plan, survey), history(Ledger(home).all()))
+    if not ranked:
+        raise NoMachine(
+            "the enabled clouds list no GPU", hint="`sky check` shows which clouds are enabled, and what others lack"
+        )
+    if as_json:
+        answer_json([offer_row(one) for one in ranked])
+    else:
+        answer(offers_table(ranked, now_utc()))
     return ExitCode.DONE

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import Transfer, answer, answer_json, confirm, note, warn
+from cloudrun.cli.console import Transfer, answer, answer_json, ask_for, may_ask, note, warn
 from cloudrun.cli.machines import warn_of_strays
 from cloudrun.errors import ExitCode
 
 if TYPE_CHECKING:
+    from cloudrun.dataset_check import Survey
     from cloudrun.job_file import Job
     from cloudrun.run import Run
 
@@ -54,9 +55,9 @@ def launch(
 ) -> int:
     """Rent a machine, train, bring the results home, end the bill."""
     from cloudrun.backends import open_backend
+    from cloudrun.cli.forecast import look_ahead
     from cloudrun.job_file import load_job
     from cloudrun.ledger import Ledger, home_folder
-    from cloudrun.render import plan_text
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
@@ -71,36 +72,36 @@ def launch(
         "name": name,
     }
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
-    _preflight(job)
+    survey = _preflight(job)
     home = home_folder()
     ledger = Ledger(home)
     left = adoptable(job, ledger)
     plan = plan_for(job, left.run_id if left else None)
     backend = open_backend(plan.backend, home)
     quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
+    forecast = look_ahead(plan, quote, survey, ledger)
     if dry_run:
         if as_json:
-            answer_json({**plan.as_plain(), "quote": quote.model_dump(mode="json") if quote else None})
+            answer_json({**plan.as_plain(), **forecast.as_plain()})
         else:
-            answer(plan_text(plan, quote))
+            answer(forecast.text())
         return ExitCode.DONE
     check_store(job)
-    note(plan_text(plan, quote))
+    forecast.show()
     if left is not None:
         note(f"left     {left.run_id} was launched before and cut short: this goes on with it")
     if plan.backend == "sky":
         warn_of_strays(ledger, backend)
-    costs = quote is None or quote.hourly_usd > 0
-    if costs and not yes and not confirm("Rent it?", default=True):
-        note("nothing was started")
+    if not forecast.is_agreed("Rent it?", yes=yes):
         return ExitCode.FAILED
     with Transfer("data sent") as on_bytes:
-        console = Console(say=_say, on_line=note, on_bytes=on_bytes)
+        console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
         end_leftovers(ledger, _say, but=left)
         if left is not None:
+            ledger.change(left.run_id, estimate=forecast.estimate)
             run = adopt(left, plan, ledger, backend, detach=detach, console=console)
         else:
-            run = execute(job, plan, ledger, backend, detach=detach, console=console)
+            run = execute(job, plan, ledger, backend, detach=detach, console=console, estimate=forecast.estimate)
     return _conclude(run, as_json=as_json)
 
 
@@ -116,9 +117,9 @@ def resume(
 ) -> int:
     """Go on from the last complete checkpoint, on the same machine or another one."""
     from cloudrun.backends import open_backend
+    from cloudrun.cli.forecast import look_ahead
     from cloudrun.job_file import reload_job
     from cloudrun.ledger import Ledger, home_folder
-    from cloudrun.render import plan_text
     from cloudrun.runs.launch import Console
     from cloudrun.runs.prepare import check_store, plan_for
     from cloudrun.runs.refresh import refresh
@@ -131,27 +132,27 @@ def resume(
         run = refresh(run, ledger, open_backend(run.backend, home))
     options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
     job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
-    _preflight(job)
+    survey = _preflight(job)
     check_store(job)
     plan = plan_for(job, run.run_id)
     backend = open_backend(plan.backend, home)
     quote = run.quote if run.may_bill else backend.quote(plan)
-    note(plan_text(plan, quote))
-    if (quote is None or quote.hourly_usd > 0) and not yes and not confirm("Go on?", default=True):
-        note("nothing was started")
+    forecast = look_ahead(plan, quote, survey, ledger, goes_on=run)
+    forecast.show()
+    if not forecast.is_agreed("Go on?", yes=yes):
         return ExitCode.FAILED
     with Transfer("data sent") as on_bytes:
-        console = Console(say=_say, on_line=note, on_bytes=on_bytes)
-        run = execute(run, plan, ledger, backend, detach=detach, console=console)
+        console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
+        run = execute(run, plan, ledger, backend, detach=detach, console=console, estimate=forecast.estimate)
     return _conclude(run, as_json=as_json)
 
 
-def _preflight(job: Job) -> None:
+def _preflight(job: Job) -> Survey | None:
     from cloudrun.runs.prepare import check_job
 
     for warning in job.warnings:
         warn(warning)
-    check_job(job)
+    return check_job(job)
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.run import JobState, Phase, Run, now_utc
 from cloudrun.runs.fetch import fetch, write_accounts
+from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import read_result, refresh
 from cloudrun.runs.source import answers, is_stored
 from cloudrun.stores import open_store
@@ -53,7 +54,9 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
     if run.released_at is not None:
         return run
     say(f"ending the machine of {run.run_id} ...")
+    began = time.monotonic()
     backend.release(run)
+    took_s = time.monotonic() - began
     phase = run.phase if run.phase.is_final else Phase.STOPPED
     run = ledger.change(
         run.run_id,
@@ -63,7 +66,11 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
         finished_at=run.finished_at or now_utc(),
         eta_s=None,
     )
-    run = ledger.change(run.run_id, sky_account=backend.account(run))
+    run = ledger.change(
+        run.run_id,
+        sky_account=backend.account(run),
+        measured=measured_of(note(run, ledger, release_s=took_s)),
+    )
     if run.folder is not None and Path(run.folder).is_dir():
         write_accounts(run, Path(run.folder))
     return run
@@ -91,6 +98,7 @@ def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
     """Fetch what is not home yet. Raises ResultsNotHome where that fails: the machine must then stay."""
     if run.home_complete:
         return run
+    began = time.monotonic()
     try:
         folder = fetch(run, ledger, to=None, on_file=lambda entry: say(f"fetched {entry.key.removeprefix('out/')}"))
     except RunNotFinished:
@@ -106,7 +114,7 @@ def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
             hint=f"try `cloudrun fetch {run.run_id}` again, or leave them behind: `cloudrun down {run.run_id} --force`",
         ) from err
     say(f"results in {folder}")
-    run = ledger.get(run.run_id)
+    run = note(ledger.get(run.run_id), ledger, upload_s=time.monotonic() - began)
     if run.store_uri is not None and run.home_complete and answers(run):
         _await_the_bucket(run, say)
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -21,6 +22,10 @@ _REMOTE_PAUSE_S = 0.5
 _SILENCE_S = 20.0
 # Looks at the backend in a row that must find the job gone before it is believed.
 _LOOKS = 2
+
+
+Ask = Callable[[str, float], bool]
+"""Takes a question and how many seconds to wait for its answer; True: yes."""
 
 
 class LogReader:
@@ -55,8 +60,12 @@ def follow(
     on_line: Callable[[str], None],
     reader: LogReader,
     until: Callable[[], bool] = lambda: False,
+    ask: Ask | None = None,
 ) -> Run:
-    """Pass each new line of the log to `on_line` until the job has ended (or `until` says so)."""
+    """Pass each new line of the log to `on_line` until the job has ended (or `until` says so).
+
+    What the worker asks is put to `ask`; without it the worker answers itself after a minute: no.
+    """
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     pause = _LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S
@@ -64,6 +73,8 @@ def follow(
     while not watch.ended() and not until():
         for line in _quietly(reader):
             on_line(line)
+        if ask is not None:
+            _answer_question(store, ask)
         time.sleep(pause)
     bucket = bucket_of(watch.run)
     if bucket is not None and watch.run.phase.is_final and not answers(watch.run):
@@ -71,6 +82,19 @@ def follow(
     for line in _quietly(reader, last=watch.run.phase.is_final):
         on_line(line)
     return watch.run
+
+
+def _answer_question(store: Store, ask: Ask) -> None:
+    """`question.json` is there while the worker waits."""
+    try:
+        content = store.read("question.json")
+        if content is None or store.read("answer") is not None:
+            return
+        asked = json.loads(content)
+        said = ask(str(asked["question"]), float(asked["wait_s"]))
+        store.put("answer", b"yes" if said else b"no")
+    except StoreError:
+        return  # the next look asks again, or the worker answers itself
 
 
 class _Watch:

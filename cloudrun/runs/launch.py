@@ -13,12 +13,14 @@ from pathlib import Path
 from cloudrun.backends import Backend, Say
 from cloudrun.cost import cost_of
 from cloudrun.errors import Interrupted, NoMachine
+from cloudrun.estimate import after_s
 from cloudrun.job_file import Job
 from cloudrun.ledger import Ledger
 from cloudrun.plan import DataRoute, Plan
-from cloudrun.run import Phase, Run, now_utc
+from cloudrun.run import Estimate, Phase, Run, now_utc
 from cloudrun.runs.down import bring_home, end_billing
-from cloudrun.runs.follow import LogReader, follow
+from cloudrun.runs.follow import Ask, LogReader, follow
+from cloudrun.runs.measure import note
 from cloudrun.runs.sending import Sending
 from cloudrun.snapshot import stage, stage_checkpoint
 from cloudrun.stores import OnBytes, open_store
@@ -31,9 +33,19 @@ class Console:
     say: Say
     on_line: Callable[[str], None]
     on_bytes: OnBytes
+    ask: Ask | None = None  # None: nobody is there to answer
 
 
-def launch(job: Job, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
+def launch(
+    job: Job,
+    plan: Plan,
+    ledger: Ledger,
+    backend: Backend,
+    *,
+    detach: bool,
+    console: Console,
+    estimate: Estimate | None = None,
+) -> Run:
     """Execute `plan`. Returns when the job has ended and the bill with it, or, detached, when it trains by itself."""
     run = Run(
         run_id=plan.run_id,
@@ -47,6 +59,7 @@ def launch(job: Job, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bo
         endpoint=plan.spec.endpoint,
         created_at=now_utc(),
         folder=str(Path("runs").absolute() / plan.run_id),
+        estimate=estimate,
     )
     with ledger.launching(run.run_id), signals_as_interrupt():
         ledger.add(run)
@@ -131,6 +144,8 @@ def start(
             billed_s=so_far.hours * 3600,
             spent_usd=float(so_far.usd),
             written_at=time.time(),
+            after_s=after_s(run.estimate) if run.estimate is not None else 0.0,
+            may_ask=console.ask is not None,
         )
         uri = backend.start(plan, staged, order)
         run = ledger.change(run.run_id, run_uri=uri, phase=Phase.PREPARING)
@@ -153,7 +168,7 @@ def attend(started: Started, plan: Plan, ledger: Ledger, backend: Backend, conso
     if detach and not run.phase.is_final:
         return run
     try:
-        run = follow(run, ledger, backend, on_line=console.on_line, reader=started.reader)
+        run = follow(run, ledger, backend, on_line=console.on_line, reader=started.reader, ask=console.ask)
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted; `{run.run_id}` goes on" + (" and bills" if run.quote and run.quote.hourly_usd else ""),
@@ -188,7 +203,9 @@ def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: C
     if sending.error is not None:
         raise sending.error
     store.put("data.ready", b"")
-    return run
+    if run.past_phases:  # most of it was there already
+        return run
+    return note(run, ledger, sync_bytes=sending.sent_bytes, sync_s=sending.took_s)
 
 
 def _fail(run: Run, ledger: Ledger, backend: Backend, console: Console, err: Exception) -> None:

@@ -75,6 +75,12 @@ def record(
     changes: dict[str, object] = {"phase": phase, "refreshed_at": now_utc()}
     if progress is not None:
         changes.update(epoch=progress.epoch, epochs=progress.epochs, eta_s=progress.eta_s)
+        if progress.projected_s is not None:
+            changes.update(
+                projected_s=progress.projected_s,
+                projected_usd=progress.projected_usd,
+                projection_rests_on=progress.rests_on,
+            )
     if result is not None:
         changes.update(
             started_at=result.started_at,

@@ -9,14 +9,17 @@ from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Phase, Run, now_utc
+from cloudrun.run import Estimate, Phase, Run, now_utc
 from cloudrun.runs.fetch import fetch
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
 # Left by the worker's last shift; the next one must not take them for its own.
-_LAST_SHIFT = ("result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json")
+_LAST_SHIFT = (
+    "result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json",
+    "question.json", "answer",
+)  # fmt: skip
 _SHIFT_ENDS_S = 2.0
 
 
@@ -24,11 +27,21 @@ class StillRunning(CloudrunError):
     pass
 
 
-def resume(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
+def resume(
+    run: Run,
+    plan: Plan,
+    ledger: Ledger,
+    backend: Backend,
+    *,
+    detach: bool,
+    console: Console,
+    estimate: Estimate | None = None,
+) -> Run:
     """Raises StillRunning where there is nothing to resume, RunNotFinished where there is nothing to go on from."""
     if not run.phase.is_final:
         raise StillRunning(f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it")
     with ledger.launching(run.run_id), signals_as_interrupt():
+        run = ledger.change(run.run_id, estimate=estimate)
         if answers(run):
             console.say("its machine is up: going on there")
             started = _go_on_here(run, plan, ledger, backend, console)
@@ -106,6 +119,9 @@ def _reopened(run: Run, plan: Plan) -> dict[str, object]:
         "message": "",
         "finished_at": None,
         "home_complete": False,
+        "projected_s": None,
+        "projected_usd": None,
+        "projection_rests_on": None,
         "handed_over": False,
         "fetch_began_at": None,
         "home_at": None,

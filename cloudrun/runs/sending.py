@@ -22,6 +22,8 @@ class Sending(threading.Thread):
     def __init__(self, store: Store, folder: Path, on_bytes: OnBytes) -> None:
         super().__init__(name="sending", daemon=True)
         self.error: CloudrunError | None = None
+        self.sent_bytes = 0
+        self.took_s = 0.0
         self._store = store
         self._folder = folder
         self._on_bytes = on_bytes
@@ -30,8 +32,10 @@ class Sending(threading.Thread):
         self._beat_at = 0.0
 
     def run(self) -> None:
+        began = time.monotonic()
         try:
             self._store.push(self._folder, "data", self._progress)
+            self.took_s = time.monotonic() - began
         except _Cancelled:
             pass
         except StoreError as err:
@@ -48,6 +52,7 @@ class Sending(threading.Thread):
     def _progress(self, sent: int, total: int) -> None:
         if self._cancel.is_set() and sent < total:
             raise _Cancelled
+        self.sent_bytes = sent
         self._on_bytes(sent, total)
         if time.monotonic() - self._beat_at > _BEAT_S:
             self._store.put("data.beat", b"")

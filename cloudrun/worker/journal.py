@@ -31,6 +31,7 @@ class Journal:
         self.run_dir = run_dir
         self.started_at = time.time()
         self.phases: list[dict[str, Any]] = []
+        self.projected: dict[str, Any] = {}  # the corrected estimate, for the heartbeat
         self._log: BinaryIO = (run_dir / "log.txt").open("ab", buffering=0)
         self._index: BinaryIO = (run_dir / "log.index").open("ab", buffering=0)
         self._indexed_to = 0
@@ -69,6 +70,7 @@ class Journal:
             "phases": self.phases,
         }
         status.update(self._progress())
+        status.update(self.projected)
         replace_text(self.run_dir / "status.json", json.dumps(status))
 
     def finish(self, *, reason: str, exit_code: int, message: str) -> None:

@@ -45,6 +45,8 @@ class Order:
     on_finish: str  # down | keep
     store_uri: str | None = None  # where the uploader keeps a copy of the run's folder
     endpoint: str | None = None  # the server of that store; None: AWS
+    after_s: float = 0.0  # expected from the end of training to the end of the bill
+    may_ask: bool = False  # somebody at a terminal follows the run
 
     @property
     def ends_machine(self) -> bool:

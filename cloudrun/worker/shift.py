@@ -11,6 +11,7 @@ from pathlib import Path
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import Journal
 from cloudrun.worker.order import Order, Step, venv_of
+from cloudrun.worker.projection import Overseer
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
@@ -38,6 +39,7 @@ class Shift:
         billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the switch has counted on
         self._billing_began = time.monotonic() - billed_s
         self._signalled = False
+        self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.projected.update)
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
         self._venv = venv_of(run_dir)
         self._python = order.python_in(run_dir)
@@ -174,7 +176,8 @@ class Shift:
             return Ended(reason, code, asked.get("message", "asked to stop"))
         if self._signalled:
             return Ended("stopped", 75, "asked to stop")
-        return None
+        too_much = self._overseer.reason_to_stop(time.monotonic() - self._billing_began)
+        return None if too_much is None else Ended("budget", 75, too_much)
 
     def _code_dir(self) -> Path:
         code = self._dir / "code"

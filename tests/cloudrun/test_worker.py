@@ -150,6 +150,23 @@ def test_seconds_billed_before_the_worker_started_count(start: StartWorker, tmp_
     assert result(tmp_path)["reason"] == "budget"
 
 
+def test_a_run_whose_timed_steps_break_its_budget_saves_and_stops_at_once(start: StartWorker, tmp_path: Path) -> None:
+    timing = {"timed_steps": 20, "timed_s": 20.0, "steps_per_epoch": 50, "steps_left": 7200}
+    progress = json.dumps({"timing": {**timing, "evaluation_left_s": 0, "evaluation_is_measured": False}})
+    script = f"echo '{progress}' > $CLOUDRUN_OUTPUT/progress.json; "
+    script += "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; while :; do sleep 0.05; done"
+    began = time.monotonic()
+    start(an_order(script, max_hours=1.0)).wait(30)
+    assert time.monotonic() - began < 10
+    assert result(tmp_path)["reason"] == "budget"
+    message = "is over the cap of 1 h; stopped early with a complete checkpoint"
+    assert result(tmp_path)["message"].endswith(message)
+    assert (tmp_path / "out" / "last").exists()
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["projected_s"] == pytest.approx(7200, abs=10)
+    assert status["rests_on"] == "20 timed steps on this machine"
+
+
 def test_a_gpu_that_was_asked_for_and_does_not_answer_ends_the_run_at_once(start: StartWorker, tmp_path: Path) -> None:
     if any((Path(folder) / "nvidia-smi").exists() for folder in os.environ["PATH"].split(os.pathsep)):
         pytest.skip("this machine has a GPU driver")

@@ -82,9 +82,19 @@ def test_a_run_writes_metrics_summary_predictions_and_checkpoints(finished: Path
     assert summary["classes"] == ["healthy", "multiple", "rust", "scab"]
     assert summary["stopped_early"] is False
     progress = json.loads((finished / "progress.json").read_text())
-    assert {"epoch", "epochs", "step", "steps", "images_per_s", "eta_s", "loss", "time"} == set(progress)
+    assert {"epoch", "epochs", "step", "steps", "images_per_s", "eta_s", "loss", "timing", "time"} == set(progress)
     assert (progress["epoch"], progress["step"], progress["eta_s"]) == (3, progress["steps"], 0)
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_a_run_says_how_long_its_parts_took_so_that_the_next_one_can_be_foretold(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["evaluated_images"] == 3 * 12 + 12  # each epoch's validation, and test
+    assert summary["evaluation_seconds"] > 0
+    timing = json.loads((finished / "progress.json").read_text())["timing"]
+    assert timing["timed_steps"] == 3 * 4 - 3  # the first ones warm up
+    assert (timing["steps_left"], timing["evaluation_is_measured"]) == (0, True)
+    assert timing["evaluation_left_s"] > 0  # test is still to come
 
 
 def test_predictions_name_each_test_image_with_its_probabilities(finished: Path, leaves: Path) -> None:
