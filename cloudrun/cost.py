@@ -93,7 +93,8 @@ def _estimate(run: Run, quote: Quote | None) -> dict[str, Any] | None:
     """So far only the bound that the budget sets is known before a run."""
     if quote is None or "budget" not in run.job:
         return None
-    worst = worst_case(**run.job["budget"], hourly_usd=quote.hourly_usd)
+    budget = run.job["budget"]
+    worst = worst_case(max_cost=budget["max_cost"], max_hours=budget["max_hours"], hourly_usd=quote.hourly_usd)
     return {
         "worst_case_usd": float(worst.usd),
         "worst_case_hours": round(worst.time.total_seconds() / 3600, 4),

@@ -45,11 +45,6 @@ class Plan:
         return f"{MACHINE_PREFIX}{self.run_id}"
 
     @property
-    def waits_for_home(self) -> bool:
-        """Whether the machine's own disk is at first the only copy of the results, or of those for the store."""
-        return self.backend == "sky" or self.store_uri is not None
-
-    @property
     def store_uri(self) -> str | None:
         """The run's own folder in the job's bucket."""
         return None if self.spec.store is None else f"{self.spec.store.rstrip('/')}/{self.run_id}"
@@ -59,7 +54,7 @@ class Plan:
         """The trainer's config file."""
         return yaml.safe_dump(self.spec.train.model_dump(mode="json"), sort_keys=False)
 
-    def order(self, *, hourly_usd: float, billed_s: float) -> Order:
+    def order(self, *, infra: str, hourly_usd: float, billed_s: float, spent_usd: float, written_at: float) -> Order:
         """The worker's instructions, once the machine and its price are known."""
         spec = self.spec
         return Order(
@@ -76,8 +71,13 @@ class Plan:
             hourly_usd=hourly_usd,
             max_cost_usd=spec.budget.max_cost,
             max_hours=spec.budget.max_hours,
+            written_at=written_at,
             billed_s=billed_s,
-            waits_for_home=self.waits_for_home,
+            spent_usd=spent_usd,
+            idle_s=spec.lifecycle.idle_minutes * 60,
+            stall_s=spec.budget.stall_minutes * 60,
+            ending="nobody" if self.backend == "local" else "slurm" if infra == "slurm" else "skypilot",
+            on_finish=spec.lifecycle.on_finish,
             store_uri=self.store_uri,
             endpoint=spec.endpoint,
         )

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cloudrun.cost import cost_of, worst_case
+from cloudrun.machines import Machine, Scan
 from cloudrun.run import Quote, Run
 from cloudrun.units import duration, iso
 
@@ -73,6 +74,47 @@ def ps_table(runs: Sequence[Run], now: datetime) -> str:
         )
     headers = ["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN"]
     return table(headers, rows)
+
+
+def stray_row(machine: Machine, now: datetime) -> dict[str, Any]:
+    """The object of `ps --json` for a machine that the ledger does not account for."""
+    return {
+        "run_id": machine.run_id,
+        "name": machine.name,
+        "phase": "unknown",
+        "billing": True,
+        "infra": machine.infra,
+        "gpu": machine.gpu,
+        "hourly_usd": machine.hourly_usd,
+        "cost_usd": machine.cost_usd(now),
+        "estimate_usd": None,
+        "started_at": iso(machine.up_since),
+        "epoch": None,
+        "epochs": None,
+        "eta_s": None,
+        "stop_command": machine.stop_command,
+    }
+
+
+def strays_text(machines: Sequence[Machine], now: datetime) -> list[str]:
+    """A line for each machine that the ledger does not account for."""
+    lines = []
+    for machine in machines:
+        cost = machine.cost_usd(now)
+        since = duration((now - machine.up_since).total_seconds()) if machine.up_since else "an unknown time"
+        money = f"${cost:.2f} so far" if cost is not None else "at an unknown price"
+        lines.append(
+            f"NOT IN THE LEDGER: {machine.name} on {machine.infra}, up for {since}, {money}: `{machine.stop_command}`"
+        )
+    return lines
+
+
+def scan_text(known: Scan | None, now: datetime) -> str:
+    """How old the news about machines is, and whom nobody asked."""
+    if known is None:
+        return "the providers were never asked for machines of ours; `cloudrun ps --refresh` asks them"
+    unasked = f"; not asked: {'; '.join(known.unasked)}" if known.unasked else ""
+    return f"providers asked {duration((now - known.at).total_seconds())} ago (`--refresh` asks them){unasked}"
 
 
 def receipt_text(cost: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ class Quote(_Record):
 class Result(_Record):
     """The worker's last word (`result.json`)."""
 
-    reason: Literal["finished", "failed", "budget", "stopped", "no_gpu", "setup_failed", "no_data"]
+    reason: Literal["finished", "failed", "budget", "stopped", "no_gpu", "setup_failed", "no_data", "stalled"]
     exit_code: int
     message: str
     started_at: datetime
@@ -90,7 +90,7 @@ class Result(_Record):
                 return Phase.OVER_BUDGET
             case "stopped":
                 return Phase.STOPPED
-            case "failed" | "no_gpu" | "setup_failed" | "no_data":
+            case "failed" | "no_gpu" | "setup_failed" | "no_data" | "stalled":
                 return Phase.FAILED
 
 
@@ -141,6 +141,7 @@ class Run(_Record):
     refreshed_at: datetime | None = None
     folder: str | None = None
     home_complete: bool = False
+    handed_over: bool = False  # the launch has done its part: the job goes on by itself
     earlier: tuple[Interval, ...] = ()
     phases: tuple[dict[str, Any], ...] = ()
     past_phases: tuple[dict[str, Any], ...] = ()  # of the shifts before the run was resumed
@@ -153,6 +154,12 @@ class Run(_Record):
     @property
     def may_bill(self) -> bool:
         return self.billed_from is not None and self.released_at is None
+
+    def closed_intervals(self, released_at: datetime) -> tuple[Interval, ...]:
+        """All its machines so far, the present one's bill closed at `released_at`."""
+        if self.billed_from is None:
+            return self.earlier
+        return (*self.earlier, Interval(quote=self.quote, billed_from=self.billed_from, released_at=released_at))
 
 
 def new_run_id(name: str) -> str:

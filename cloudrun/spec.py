@@ -87,10 +87,11 @@ class Data(_Section):
 
 
 class Budget(_Section):
-    """Enforced beside the job, with the laptop off. USD and hours."""
+    """Enforced beside the job, with the laptop off. USD and hours; minutes without a training step."""
 
     max_cost: Annotated[float, Field(gt=0, le=100_000)] = 5.0
     max_hours: Annotated[float, Field(gt=0, le=24 * 30)] = 4.0
+    stall_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 15.0
 
 
 class Lifecycle(_Section):

@@ -35,7 +35,8 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "home"
-        self.env = {**os.environ, "CLOUDRUN_HOME": str(self.home), "NO_COLOR": "1"}
+        # HOME: a person who never used SkyPilot, so that nothing asks a cloud.
+        self.env = {**os.environ, "HOME": str(folder), "CLOUDRUN_HOME": str(self.home), "NO_COLOR": "1"}
         for name in ("CLOUDRUN_INFRA", "CLOUDRUN_YES", "CLOUDRUN_MAX_COST", "CLOUDRUN_MAX_HOURS"):
             self.env.pop(name, None)
 

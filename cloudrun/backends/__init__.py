@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run
 
 if TYPE_CHECKING:  # `ps` starts without it
@@ -47,6 +48,14 @@ class Backend(Protocol):
 
     def release(self, run: Run) -> None:
         """End the billing. Idempotent; returns when the machine is gone, else raises StillBilling."""
+        ...
+
+    def scan(self) -> Scan:
+        """Every machine of ours that there is, asked of the providers now, whoever rented it."""
+        ...
+
+    def end_machine(self, machine: Machine) -> None:
+        """As `release`, for a machine that the ledger does not know."""
         ...
 
 

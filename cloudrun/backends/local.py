@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from cloudrun.backends import Say
 from cloudrun.errors import NoMachine, StillBilling
+from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run, now_utc
 
 if TYPE_CHECKING:
@@ -98,6 +99,13 @@ class LocalBackend:
                 hint=f"end them by hand: `fuser -k {run_dir / 'lock'}`",
             )
         shutil.rmtree(run_dir)
+
+    def scan(self) -> Scan:
+        """This computer costs nothing, so that nothing on it is worth a warning."""
+        return Scan(at=now_utc())
+
+    def end_machine(self, machine: Machine) -> None:
+        raise ValueError(f"{machine.name} is not a machine of this computer")
 
 
 def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:

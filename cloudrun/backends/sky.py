@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -15,13 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.backends import Say
+from cloudrun.backends.listing import CannotList, list_machines, listed_for
+from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_task import job_config, machine_config
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling, StoreError
+from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
-from cloudrun.run import JobState, Quote, Run, now_utc
+from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, now_utc
 from cloudrun.ssh import Connection
 from cloudrun.worker.order import Order
+
+# A provider may list a machine for some time after it was ended.
+_GONE_WAIT_S = 60.0
 
 
 class SkyError(CloudrunError):
@@ -101,8 +108,8 @@ class SkyBackend:
         with self._sdk(run.run_id) as sky:
             try:
                 record = _record(sky, run.machine_name)
-                if record is None:
-                    return JobState.ABSENT
+                if record is None:  # SkyPilot may have lost its memory of a machine that is there
+                    return JobState.UNKNOWN if listed_for(run) else JobState.ABSENT
                 if record.status is not sky.ClusterStatus.UP:
                     return JobState.UNKNOWN if record.status is sky.ClusterStatus.INIT else JobState.IDLE
                 rows = sky.get(sky.queue(run.machine_name, skip_finished=True))
@@ -129,6 +136,46 @@ class SkyBackend:
                 self._end(sky, run.machine_name)
             except Exception as err:
                 raise _still_billing(run.machine_name, _brief(err)) from err
+        for machine in listed_for(run):
+            self.end_machine(machine)
+
+    def scan(self) -> Scan:
+        """What SkyPilot knows, made fresh, and what the enabled clouds list themselves, found by name."""
+        if not (Path.home() / ".sky").is_dir():  # looking would set it up, and start its server
+            return Scan(at=now_utc(), unasked=("SkyPilot was never used on this computer",))
+        unasked = []
+        with self._sdk("scan") as sky:
+            try:
+                fresh = _fresh_records(sky)
+                clouds = sorted(str(name).lower() for name in sky.get(sky.client.sdk.enabled_clouds()))
+            except Exception as err:
+                raise _translated(err) from err
+            machines = [_known_machine(row) for row in fresh]
+            on_cloud = {row.handle.cluster_name_on_cloud for row in fresh if row.handle is not None}
+            for cloud in clouds:
+                try:
+                    listed = list_machines(cloud)
+                except CannotList as err:
+                    unasked.append(f"{cloud}: {err}")
+                    continue
+                machines += [machine for machine in listed if machine.name not in on_cloud]
+        return Scan(at=now_utc(), machines=tuple(machines), unasked=tuple(unasked))
+
+    def end_machine(self, machine: Machine) -> None:
+        """Through SkyPilot where it knows the machine, else through its provider; then look again."""
+        try:
+            if machine.known_to_sky:
+                with self._sdk(machine.run_id) as sky:
+                    self._end(sky, machine.handle)
+                return
+            end_listed(machine)
+            until = time.monotonic() + _GONE_WAIT_S
+            while any(one.handle == machine.handle for one in list_machines(machine.infra)):
+                if time.monotonic() > until:
+                    raise _still_billing(machine.name, f"{machine.infra} still lists it")
+                time.sleep(1.0)
+        except CannotList as err:
+            raise _still_billing(machine.name, str(err)) from err
 
     def _wipe(self, run: Run) -> None:
         """Remove the run's folder: on a cluster with a shared home it would outlive the machine."""
@@ -184,15 +231,36 @@ def _record(sky: Any, machine: str) -> Any:
     return records[0] if records else None
 
 
+def _known_machine(row: Any) -> Machine:
+    resources = row.handle.launched_resources if row.handle is not None else None
+    return Machine(
+        name=row.name,
+        infra=(row.cloud or str(resources.cloud) if resources else "?").lower(),
+        handle=row.name,
+        known_to_sky=True,
+        gpu=_gpu_of(resources) if resources else None,
+        hourly_usd=float(resources.get_cost(3600)) if resources else None,
+        up_since=datetime.fromtimestamp(row.launched_at, UTC),
+    )
+
+
+def _gpu_of(resources: Any) -> str | None:
+    return ", ".join(f"{name}:{count:g}" for name, count in (resources.accelerators or {}).items()) or None
+
+
+def _fresh_records(sky: Any) -> list[Any]:
+    """SkyPilot's records of machines of ours, each asked of its provider."""
+    names = [row.name for row in sky.get(sky.status(all_users=True)) if row.name.startswith(MACHINE_PREFIX)]
+    return list(sky.get(sky.status(names, refresh=sky.StatusRefreshMode.FORCE))) if names else []
+
+
 def _quote_of(resources: Any) -> Quote:
-    accelerators = resources.accelerators or {}
-    gpu = ", ".join(f"{name}:{count:g}" for name, count in accelerators.items()) or None
     source, as_of = _price_source(str(resources.cloud).lower())
     return Quote(
         machine=str(resources.instance_type),
         infra=str(resources.cloud).lower(),
         region=resources.region,
-        gpu=gpu,
+        gpu=_gpu_of(resources),
         spot=bool(resources.use_spot),
         hourly_usd=float(resources.get_cost(3600)),
         source=source,

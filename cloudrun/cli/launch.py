@@ -9,6 +9,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, confirm, note, warn
+from cloudrun.cli.machines import warn_of_strays
 from cloudrun.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def launch(
     from cloudrun.render import plan_text
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
+    from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
     from cloudrun.runs.prepare import check_store, plan_for
 
     options: dict[str, Any] = {
@@ -71,9 +73,11 @@ def launch(
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
     _preflight(job)
     home = home_folder()
-    plan = plan_for(job)
+    ledger = Ledger(home)
+    left = adoptable(job, ledger)
+    plan = plan_for(job, left.run_id if left else None)
     backend = open_backend(plan.backend, home)
-    quote = backend.quote(plan)
+    quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
     if dry_run:
         if as_json:
             answer_json({**plan.as_plain(), "quote": quote.model_dump(mode="json") if quote else None})
@@ -82,13 +86,21 @@ def launch(
         return ExitCode.DONE
     check_store(job)
     note(plan_text(plan, quote))
+    if left is not None:
+        note(f"left     {left.run_id} was launched before and cut short: this goes on with it")
+    if plan.backend == "sky":
+        warn_of_strays(ledger, backend)
     costs = quote is None or quote.hourly_usd > 0
     if costs and not yes and not confirm("Rent it?", default=True):
         note("nothing was started")
         return ExitCode.FAILED
     with Transfer("data sent") as on_bytes:
         console = Console(say=_say, on_line=note, on_bytes=on_bytes)
-        run = execute(job, plan, Ledger(home), backend, detach=detach, console=console)
+        end_leftovers(ledger, _say, but=left)
+        if left is not None:
+            run = adopt(left, plan, ledger, backend, detach=detach, console=console)
+        else:
+            run = execute(job, plan, ledger, backend, detach=detach, console=console)
     return _conclude(run, as_json=as_json)
 
 

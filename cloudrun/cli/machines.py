@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import answer, answer_json, confirm, note, paint, show_error, warn
+from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, show_error, warn
 from cloudrun.cli.results import JsonOption, RunArgument
-from cloudrun.errors import CloudrunError, ExitCode, UsageError
+from cloudrun.errors import CloudrunError, ExitCode, NoSuchRun, UsageError
 
 if TYPE_CHECKING:
+    from cloudrun.backends import Backend
     from cloudrun.ledger import Ledger
+    from cloudrun.machines import Machine
     from cloudrun.run import Run
 
 
@@ -25,28 +27,38 @@ def ps(
     as_json: JsonOption = False,
 ) -> int:
     """Every run that may cost money, and what it has cost so far."""
+    from cloudrun.backends import open_backend
     from cloudrun.ledger import Ledger, home_folder
-    from cloudrun.render import ps_table, run_row
+    from cloudrun.render import ps_table, run_row, scan_text, stray_row, strays_text
     from cloudrun.run import now_utc
+    from cloudrun.runs.scan import scan, strays_known
 
     ledger = Ledger(home_folder())
+    if ask:
+        scan(ledger, open_backend("sky", ledger.home))
     runs = [run for run in ledger.all() if every or run.may_bill or not run.phase.is_final]
     # Local runs are asked each time: it is a look at a lock and two files.
     runs = [_refreshed(run, ledger) if ask or run.backend == "local" else run for run in runs]
     if not every:
         runs = [run for run in runs if run.may_bill or not run.phase.is_final]
+    runs.sort(key=lambda run: not run.may_bill)  # what costs money comes first
     now = now_utc()
+    known, unaccounted = strays_known(ledger)
+    for damaged in ledger.damaged():
+        warn(f"{damaged.message}; {damaged.hint}")
     if as_json:
-        answer_json([run_row(run, now) for run in runs])
-    elif runs:
+        answer_json([stray_row(machine, now) for machine in unaccounted] + [run_row(run, now) for run in runs])
+        return ExitCode.DONE
+    for line in strays_text(unaccounted, now):
+        answer(paint(line, "31", sys.stdout))
+    if runs:
         head, *rows = ps_table(runs, now).splitlines()
         answer(head)
         for run, row in zip(runs, rows, strict=True):
             answer(paint(row, "31", sys.stdout) if run.may_bill and run.quote and run.quote.hourly_usd else row)
-    else:
+    elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
-    for damaged in ledger.damaged():
-        warn(f"{damaged.message}; {damaged.hint}")
+    note(scan_text(known, now))
     return ExitCode.DONE
 
 
@@ -65,12 +77,13 @@ def down(
     from cloudrun.render import receipt_text
     from cloudrun.run import now_utc
     from cloudrun.runs.down import down as execute
+    from cloudrun.runs.scan import end_stray
 
     if every and run_ids:
         raise UsageError("`--all` and run ids together make no sense", hint="use one of them")
     home = home_folder()
     ledger = Ledger(home)
-    runs = [run for run in ledger.all() if run.may_bill] if every else ledger.find_all(run_ids)
+    runs, machines = _targets(ledger, run_ids or [], every=every)
     if force and runs and not yes:
         names = ", ".join(run.run_id for run in runs)
         if not confirm(f"Leave what is not home of {names} behind?", default=False):
@@ -93,11 +106,72 @@ def down(
         receipts.append(receipt(ended, now_utc()))
         if not as_json:
             answer(receipt_text(receipts[-1]))
+    if every and machines and not _may_end(machines, yes=yes):
+        for machine in machines:
+            warn(f"{machine.name} is still up on {machine.infra}; `{machine.stop_command}` ends it")
+        machines, worst = [], ExitCode.FAILED
+    for machine in machines:
+        try:
+            end_stray(machine, ledger, open_backend("sky", home), say=lambda text: note(f"cloudrun: {text}"))
+            note(f"{machine.name} is gone")
+        except CloudrunError as err:
+            show_error(err)
+            worst = err.exit_code
     if as_json:
         answer_json(receipts)
     if every and worst is ExitCode.DONE:
         note("nothing is billing")
     return worst
+
+
+def _may_end(machines: list[Machine], *, yes: bool) -> bool:
+    """Whether machines that may be another computer's are to be ended; nobody there to ask means no."""
+    if yes:
+        return True
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        return False
+    listed = ", ".join(machine.name for machine in machines)
+    return confirm(f"{listed}: not in this ledger, perhaps another computer's. End them, too?", default=False)
+
+
+def _targets(ledger: Ledger, names: list[str], *, every: bool) -> tuple[list[Run], list[Machine]]:
+    """What `down` is to end: runs of the ledger, and machines that it does not know."""
+    from cloudrun.backends import open_backend
+    from cloudrun.machines import find_machine, strays
+    from cloudrun.run import MACHINE_PREFIX
+    from cloudrun.runs.scan import scan
+
+    if every:
+        runs = ledger.all()
+        unknown = strays(scan(ledger, open_backend("sky", ledger.home)), runs)
+        return [run for run in runs if run.may_bill], unknown
+    runs, unknown = [], []
+    for name in names:
+        try:
+            runs.append(ledger.find(name.removeprefix(MACHINE_PREFIX)))
+        except NoSuchRun:
+            machine = find_machine(scan(ledger, open_backend("sky", ledger.home)).machines, name)
+            if machine is None:
+                raise NoSuchRun(
+                    f"there is no run `{name}`, and no provider lists a machine of that name",
+                    hint="`cloudrun ps --all --refresh` shows everything",
+                ) from None
+            unknown.append(machine)
+    return runs or ([] if unknown else ledger.find_all(None)), unknown
+
+
+def warn_of_strays(ledger: Ledger, backend: Backend) -> None:
+    """Before money is spent: what of ours may be costing money already, and is not in the ledger."""
+    from cloudrun.machines import strays
+    from cloudrun.runs.scan import scan
+
+    try:
+        found = scan(ledger, backend)
+    except CloudrunError as err:
+        warn(f"nobody could be asked for machines that the ledger does not know: {err.message}")
+        return
+    for machine in strays(found, ledger.all()):
+        warn(f"{machine.name} is up on {machine.infra} and not in this ledger; `{machine.stop_command}` ends it")
 
 
 @app.command(epilog="Example:\n\n  cloudrun ssh\n")

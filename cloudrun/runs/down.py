@@ -31,7 +31,7 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
         say(f"another command is launching {run.run_id}: it will find it stopped")
         run = ledger.change(run.run_id, phase=Phase.STOPPED, message="stopped while it was launched")
     elif run.released_at is not None or run.billed_from is None:
-        if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
+        if run.billed_from is not None and backend.observe(run) is not JobState.ABSENT:
             say(f"the ledger says that {run.run_id} is gone, but its machine is there: ending it")
             backend.release(run)
         if run.store_uri is not None:
@@ -41,7 +41,8 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
     job = backend.observe(run)
     if job is not JobState.ABSENT and run.run_uri is not None:
         _stop_job(run, backend, say)
-    if (job is not JobState.ABSENT and run.run_uri is not None) or run.store_uri is not None:
+    there = job is not JobState.ABSENT and run.run_uri is not None
+    if there or (run.store_uri is not None and not is_launching):
         run = refresh(run, ledger, backend)
         if not force:
             run = bring_home(run, ledger, say)

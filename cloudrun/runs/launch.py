@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ def launch(job: Job, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bo
         ledger.add(run)
         rent(plan, ledger, backend, console)
         started = start(plan, ledger, backend, console)
+        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
@@ -122,12 +124,19 @@ def start(
         stage(plan, staged)
         if home is not None:
             stage_checkpoint(home, staged)
-        order = plan.order(hourly_usd=run.quote.hourly_usd, billed_s=cost_of(run, now_utc()).hours * 3600)
+        so_far = cost_of(run, now_utc())
+        order = plan.order(
+            infra=run.quote.infra,
+            hourly_usd=run.quote.hourly_usd,
+            billed_s=so_far.hours * 3600,
+            spent_usd=float(so_far.usd),
+            written_at=time.time(),
+        )
         uri = backend.start(plan, staged, order)
         run = ledger.change(run.run_id, run_uri=uri, phase=Phase.PREPARING)
         reader = LogReader(open_store(uri), log_shown)
         if plan.data_route is DataRoute.PUSHED:
-            run = _send_data(run, plan, ledger, backend, console, reader)
+            run = send_data(run, plan, ledger, backend, console, reader)
     except KeyboardInterrupt:
         raise _undone(run, ledger, backend, console, "before the job had its data") from None
     except Exception as err:
@@ -163,7 +172,7 @@ def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console:
     return end_billing(run, ledger, backend, say=console.say)
 
 
-def _send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, reader: LogReader) -> Run:
+def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, reader: LogReader) -> Run:
     """Push the images while the machine sets itself up; its log is shown as it comes."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)

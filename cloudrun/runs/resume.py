@@ -9,17 +9,17 @@ from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Interval, JobState, Phase, Run, now_utc
+from cloudrun.run import JobState, Phase, Run, now_utc
 from cloudrun.runs.fetch import fetch
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
 # Left by the worker's last shift; the next one must not take them for its own.
-_LAST_SHIFT = ("result.json", "stop", "home", "stored", "data.ready", "data.beat")
+_LAST_SHIFT = ("result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json")
 _SHIFT_ENDS_S = 2.0
-# As long as the worker gives its uploader at the end, and some.
-_UPLOAD_ENDS_S = 40.0
+# The uploader is given some seconds to let go of a file.
+_UPLOADER_ENDS_S = 10.0
 
 
 class StillRunning(CloudrunError):
@@ -36,16 +36,16 @@ def resume(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bo
             started = _go_on_here(run, plan, ledger, backend, console)
         else:
             started = _go_on_elsewhere(run, plan, ledger, backend, console)
+        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
 def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    if not run.home_complete:
-        store.put("home", b"")  # the last shift may still be waiting: it ends, and nothing is lost by it
-        time.sleep(_SHIFT_ENDS_S)
-    until = time.monotonic() + (_UPLOAD_ENDS_S if run.store_uri is not None else 0.0)
+    store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
+    time.sleep(_SHIFT_ENDS_S)
+    until = time.monotonic() + (_UPLOADER_ENDS_S if run.store_uri is not None else 0.0)
     while time.monotonic() < until and backend.observe(run) is JobState.ACTIVE:
         time.sleep(0.5)
     shown = len(store.read("log.txt") or b"")
@@ -68,11 +68,7 @@ def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, con
     _forget_last_result(plan)
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
         backend.release(run)
-    earlier = run.earlier
-    if run.billed_from is not None:
-        closed = ledger.change(run.run_id, released_at=run.released_at or now_utc())
-        assert closed.released_at is not None
-        earlier = (*earlier, Interval(quote=run.quote, billed_from=run.billed_from, released_at=closed.released_at))
+    earlier = run.closed_intervals(run.released_at or now_utc())
     ledger.change(
         run.run_id,
         **_reopened(run, plan),
@@ -115,6 +111,7 @@ def _reopened(run: Run, plan: Plan) -> dict[str, object]:
         "message": "",
         "finished_at": None,
         "home_complete": False,
+        "handed_over": False,
         "past_phases": (*run.past_phases, *run.phases),
         "phases": (),
     }

@@ -31,10 +31,15 @@ class Child:
                 stdout=log_fd,
                 stderr=log_fd,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
         except OSError as err:
             raise CannotStart(f"{argv[0]}: {err.strerror}") from err
+
+    @property
+    def pid(self) -> int:
+        """Of the command, and of its process group."""
+        return self._process.pid
 
     def exit_code(self) -> int | None:
         """None while it runs; negative for a signal."""
@@ -62,6 +67,6 @@ class Child:
             return  # all of the group has ended
 
 
-def _end_with_parent() -> None:
-    """If the worker is killed outright, the command gets SIGTERM: nothing runs on unwatched."""
+def end_with_parent() -> None:
+    """If its parent is killed outright, a command gets SIGTERM: nothing runs on unwatched."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

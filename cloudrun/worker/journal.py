@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,8 +37,6 @@ class Journal:
         self._beat_at = 0.0
         self._phase_from = self.started_at
         self._phase = "start"
-        self.on_beat: Callable[[], None] = lambda: None
-        """Called as often as the heartbeat, by whoever keeps something alive beside the job."""
 
     @property
     def log_fd(self) -> int:
@@ -59,7 +56,6 @@ class Journal:
     def beat(self, *, force: bool = False) -> None:
         """Heartbeat, at most every 2 s, with what the trainer says of its progress."""
         now = time.time()
-        self.on_beat()
         self._index_log(now)
         if not force and now - self._beat_at < 2:
             return
@@ -68,6 +64,8 @@ class Journal:
             "phase": self._phase,
             "heartbeat_at": utc(now),
             "started_at": utc(self.started_at),
+            "phase_began": round(self._phase_from, 3),
+            "phases": self.phases,
         }
         status.update(self._progress())
         replace_text(self.run_dir / "status.json", json.dumps(status))
@@ -78,25 +76,22 @@ class Journal:
         self._close_phase(now)
         self._phase, self._phase_from = "ended", now
         self._index_log(now)
-        result = {
-            "reason": reason,
-            "exit_code": exit_code,
-            "message": message,
-            "started_at": utc(self.started_at),
-            "finished_at": utc(now),
-            "phases": self.phases,
-        }
-        replace_text(self.run_dir / "result.json", json.dumps(result, indent=1))
+        _write_result(
+            self.run_dir,
+            reason=reason,
+            exit_code=exit_code,
+            message=message,
+            started_at=utc(self.started_at),
+            finished_at=utc(now),
+            phases=self.phases,
+        )
         self.beat(force=True)
 
-    def asked_to_stop(self) -> bool:
-        return (self.run_dir / "stop").exists()
-
-    def results_are_home(self) -> bool:
-        return (self.run_dir / "home").exists()
-
-    def results_are_stored(self) -> bool:
-        return (self.run_dir / "stored").exists()
+    def asked_to_stop(self) -> dict[str, Any] | None:
+        """Why, where somebody wrote it down; `{}` where a person asked; None where nobody did."""
+        if not (self.run_dir / "stop").exists():
+            return None
+        return read_json(self.run_dir / "stop") or {}
 
     def tail(self, lines: int = 3) -> str:
         """The last lines of the log that are not the worker's own: usually the error."""
@@ -133,6 +128,40 @@ class Journal:
         if progress is None:
             return {}
         return {key: progress.get(key) for key in ("epoch", "epochs", "eta_s")}
+
+
+def append_to_log(run_dir: Path, text: str) -> None:
+    """A line of the worker's own, whole, whoever else writes."""
+    with (run_dir / "log.txt").open("ab", buffering=0) as log:
+        log.write(f"cloudrun: {text}\n".encode())
+
+
+def bury(run_dir: Path, message: str, *, reason: str = "failed", exit_code: int = 1) -> None:
+    """Write the last word of a shift that died without one, from its last heartbeat."""
+    status = read_json(run_dir / "status.json") or {}
+    now = utc(time.time())
+    asked = read_json(run_dir / "stop") or {}
+    append_to_log(run_dir, f"{reason}: {message}")
+    _write_result(
+        run_dir,
+        reason=str(asked.get("reason", reason)),
+        exit_code=exit_code,
+        message="; ".join(filter(None, [asked.get("message"), message])),
+        started_at=status.get("started_at", now),
+        finished_at=now,
+        phases=[*status.get("phases", []), *_open_phase(status)],
+    )
+
+
+def _open_phase(status: dict[str, Any]) -> list[dict[str, Any]]:
+    began, now = status.get("phase_began"), time.time()
+    if began is None:
+        return []
+    return [{"name": status["phase"], "from": utc(began), "to": utc(now), "seconds": round(now - began, 3)}]
+
+
+def _write_result(run_dir: Path, **fields: Any) -> None:
+    replace_text(run_dir / "result.json", json.dumps(fields, indent=1))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

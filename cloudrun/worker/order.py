@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+# Between writing the order and reading it lie seconds to minutes; a larger gap is a clock that is wrong.
+_TRUSTED_GAP_S = 600.0
+
 
 @dataclass(frozen=True)
 class Step:
@@ -30,24 +33,48 @@ class Order:
     make_data: Step | None
     command: Step
     env: dict[str, str]
-    hourly_usd: float
+    hourly_usd: float  # of the machine and its disk
     max_cost_usd: float
     max_hours: float
-    billed_s: float  # already on the bill when the order was written
-    waits_for_home: bool  # the machine's disk is the only copy: stay until the results are fetched
+    written_at: float  # Unix time, by the clock of whoever wrote the order
+    billed_s: float  # already on the bill then, on all machines of the run
+    spent_usd: float  # already spent then
+    idle_s: float  # without data for this long, the run is given up
+    stall_s: float  # without a training step for this long, too
+    ending: str  # who ends the machine: slurm | skypilot | nobody
+    on_finish: str  # down | keep
     store_uri: str | None = None  # where the uploader keeps a copy of the run's folder
     endpoint: str | None = None  # the server of that store; None: AWS
 
+    @property
+    def ends_machine(self) -> bool:
+        """A rented machine, whose disk holds the only copy of what is not home or in the store."""
+        return self.ending != "nobody"
+
+    def python_beside(self, run_dir: Path) -> str:
+        """The job's Python; the one that the set-up makes is shared by the runs on one machine."""
+        return self.python.replace("$CLOUDRUN_VENV", str(run_dir.parent / "venv"))
+
     def limit_s(self) -> float:
-        """Seconds of machine time that the budget allows, counted from the first billed second."""
+        """Seconds of machine time that the budget allows, counted from the first billed second of the run."""
         by_hours = self.max_hours * 3600
         if self.hourly_usd <= 0:
             return by_hours
-        return min(by_hours, self.max_cost_usd / self.hourly_usd * 3600)
+        left_usd = max(self.max_cost_usd - self.spent_usd, 0.0)
+        return min(by_hours, self.billed_s + left_usd / self.hourly_usd * 3600)
 
     def reserve_s(self) -> float:
         """Seconds kept back at the end to save, and to bring the results home."""
-        return min(120.0, 0.1 * self.limit_s())
+        return min(120.0, 0.25 * self.limit_s())
+
+    def spent_by(self, billed_s: float) -> float:
+        """USD once `billed_s` seconds are on the bill."""
+        return self.spent_usd + max(billed_s - self.billed_s, 0.0) / 3600 * self.hourly_usd
+
+    def billed_at_start(self, now: float) -> float:
+        """Seconds on the bill at `now`, the worker's start; its clock is believed where the two agree roughly."""
+        gap = now - self.written_at
+        return self.billed_s + (gap if 0 <= gap <= _TRUSTED_GAP_S else 0.0)
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

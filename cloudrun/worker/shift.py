@@ -1,4 +1,4 @@
-"""The order of things beside the job: GPU, set-up and data side by side, the command, the wait for home."""
+"""The order of things beside the job: GPU, set-up and data side by side, then the command."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ from pathlib import Path
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import Journal
 from cloudrun.worker.order import Order, Step
-from cloudrun.worker.upload import Upload
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
 # A job's exit code for "stopped, with a complete checkpoint"; the trainer's, and any other's that keeps to it.
 STOPPED_EARLY = 75
-# Data sync is given up when no byte has come for this long.
-SYNC_SILENCE_S = 900.0
-# A run that never trained has only its log to lose.
-SHORT_WAIT_S = 60.0
 
 
 class Ended(Exception):
@@ -40,15 +35,14 @@ class Shift:
         self._dir = run_dir
         self._order = order
         self._journal = journal
-        self._billing_began = time.monotonic() - order.billed_s
+        billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the switch has counted on
+        self._billing_began = time.monotonic() - billed_s
         self._signalled = False
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
         self._venv = run_dir.parent / "venv"  # shared by the runs on one machine
-        self._python = order.python.replace("$CLOUDRUN_VENV", str(self._venv))
+        self._python = order.python_beside(run_dir)
         self._out = run_dir / "out"
         self._out.mkdir(exist_ok=True)
-        self._upload = Upload(run_dir, order, python=self._python)
-        journal.on_beat = self._upload.tend
 
     def work(self) -> int:
         """Do the whole order and write the result. Returns the exit code for the process."""
@@ -66,9 +60,9 @@ class Shift:
             raise
         self._journal.say(end.message if end.reason == "finished" else f"{end.reason}: {end.message}")
         self._journal.finish(reason=end.reason, exit_code=end.exit_code, message=end.message)
-        if self._order.waits_for_home:
-            self._wait_for_home(trained=end.reason in ("finished", "failed", "budget", "stopped"))
-        self._upload.end(enough=self._is_enough)
+        if self._order.ends_machine:
+            stored = " or in the store" if self._order.store_uri else ""
+            self._journal.say(f"the results are on this machine; it waits until they are fetched{stored}")
         return end.exit_code
 
     def _note_signal(self, *_: object) -> None:
@@ -129,12 +123,7 @@ class Shift:
         self._journal.enter("sync")
         if not (self._dir / "data.ready").exists():
             self._journal.say("set up; waiting for the rest of the data ...")
-        ready, beat = self._dir / "data.ready", self._dir / "data.beat"
-        began = time.time()
-        while not ready.exists():
-            last = max(began, beat.stat().st_mtime if beat.exists() else 0.0)
-            if time.time() - last > SYNC_SILENCE_S:
-                raise Ended("no_data", 1, f"no data have come for {SYNC_SILENCE_S / 60:.0f} minutes")
+        while not (self._dir / "data.ready").exists():
             self._check_end()
             time.sleep(0.2)
 
@@ -158,12 +147,13 @@ class Shift:
             )
         except CannotStart as err:
             raise Ended("failed", 1, f"`{step.name}` cannot start: {err}") from err
+        (self._dir / "job.pid").write_text(str(child.pid))
         while child.wait(0.2) is None:
             why = self._reason_to_end()
             if why is not None:
                 self._journal.say(f"{why.message}; saving what there is")
-                code = child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
-                raise _saved(why) if code == STOPPED_EARLY else why
+                stopped_with = child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
+                raise _saved(why) if stopped_with == STOPPED_EARLY else why
             self._journal.beat()
         code = child.exit_code()
         assert code is not None
@@ -176,29 +166,15 @@ class Shift:
             raise why
 
     def _reason_to_end(self) -> Ended | None:
-        if self._signalled or self._journal.asked_to_stop():
+        """The switch and `cloudrun down` ask by a file, a machine that is taken away by a signal."""
+        asked = self._journal.asked_to_stop()
+        if asked is not None:
+            reason = asked.get("reason", "stopped")
+            code = 75 if reason in ("stopped", "budget") else 1
+            return Ended(reason, code, asked.get("message", "asked to stop"))
+        if self._signalled:
             return Ended("stopped", 75, "asked to stop")
-        billed = self._billed_s()
-        if billed >= self._order.limit_s() - self._order.reserve_s():
-            spent = billed / 3600 * self._order.hourly_usd
-            return Ended("budget", 75, f"the budget is used: {billed / 3600:.2f} h, ${spent:.2f}")
         return None
-
-    def _wait_for_home(self, *, trained: bool) -> None:
-        """The machine's disk is the only copy: stay until it is fetched, but never past the budget."""
-        stored = " or in the store" if self._order.store_uri else ""
-        self._journal.say(f"the results are on this machine; waiting until they are fetched{stored}")
-        until = self._order.limit_s() if trained else self._billed_s() + SHORT_WAIT_S
-        while not self._is_safe() and self._billed_s() < until and not self._signalled:
-            self._journal.beat()
-            time.sleep(0.5)
-
-    def _is_safe(self) -> bool:
-        return self._journal.results_are_home() or self._journal.results_are_stored()
-
-    def _is_enough(self) -> bool:
-        """Whether the last files are not worth waiting for: they are home and the machine ends, or the budget does."""
-        return (self._signalled and self._journal.results_are_home()) or self._billed_s() >= self._order.limit_s()
 
     def _code_dir(self) -> Path:
         code = self._dir / "code"

@@ -94,12 +94,21 @@ def test_the_receipt_accounts_for_every_second() -> None:
 
 def order(**changes: Any) -> Order:
     fields: dict[str, Any] = dict.fromkeys(Order.__dataclass_fields__)
-    return Order(**{**fields, "hourly_usd": 1.2, "max_cost_usd": 5.0, "max_hours": 4.0, **changes})
+    budget = {"hourly_usd": 1.2, "max_cost_usd": 5.0, "max_hours": 4.0, "billed_s": 0.0, "spent_usd": 0.0}
+    return Order(**{**fields, **budget, **changes})
 
 
 @pytest.mark.parametrize(
     ("changes", "limit_s"),
-    [({}, 4 * 3600), ({"max_cost_usd": 1.2}, 3600), ({"hourly_usd": 0.0}, 4 * 3600), ({"max_hours": 0.01}, 36)],
+    [
+        ({}, 4 * 3600),
+        ({"max_cost_usd": 1.2}, 3600),
+        ({"hourly_usd": 0.0}, 4 * 3600),
+        ({"max_hours": 0.01}, 36),
+        # An earlier machine took 600 s at twice the price: what is left buys 2400 s on this one.
+        ({"max_cost_usd": 1.2, "billed_s": 600.0, "spent_usd": 0.4}, 3000),
+        ({"max_cost_usd": 1.2, "billed_s": 600.0, "spent_usd": 2.0}, 600),
+    ],
 )
 def test_the_worker_counts_the_budget_in_seconds_of_the_machine(changes: dict[str, float], limit_s: float) -> None:
     assert order(**changes).limit_s() == pytest.approx(limit_s)
@@ -107,4 +116,11 @@ def test_the_worker_counts_the_budget_in_seconds_of_the_machine(changes: dict[st
 
 def test_the_end_of_the_budget_is_kept_for_saving() -> None:
     assert order().reserve_s() == 120
-    assert order(max_hours=0.01).reserve_s() == pytest.approx(3.6)
+    assert order(max_hours=0.01).reserve_s() == pytest.approx(9)
+
+
+@pytest.mark.parametrize(("gap_s", "billed_s"), [(30, 130), (-5, 100), (7200, 100)])
+def test_seconds_between_the_order_and_the_worker_are_billed_unless_a_clock_is_wrong(
+    gap_s: float, billed_s: float
+) -> None:
+    assert order(billed_s=100.0, written_at=1000.0).billed_at_start(1000.0 + gap_s) == billed_s

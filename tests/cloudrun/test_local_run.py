@@ -125,11 +125,11 @@ def test_the_job_outlives_a_launch_that_is_killed(shell: Shell) -> None:
 def test_a_worker_that_is_killed_leaves_a_failed_run_whose_files_can_be_fetched(shell: Shell) -> None:
     run_id = shell("launch", "-d", shell.job(ENDLESS)).out.strip()
     wait_until_log_has(shell, "up")
-    os.kill(int((shell.home / "local" / run_id / "worker.pid").read_text()), signal.SIGKILL)
+    os.kill(int((shell.home / "local" / run_id / "shift.pid").read_text()), signal.SIGKILL)
     done = shell("logs")  # follows, notices, and ends
     assert done.code == 1
     row = shell("ps", "--all", "--json").json[0]
-    assert (row["phase"], "left no result" in row["message"]) == ("failed", True)
+    assert (row["phase"], "its worker was killed" in row["message"]) == ("failed", True)
     assert shell("fetch").code == 0
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from cloudrun.backends.sky_task import job_config, machine_config
 from cloudrun.plan import DataRoute, Plan, make_plan
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
+from cloudrun.worker.order import Order
 
 
 def a_plan(**job: Any) -> Plan:
@@ -45,21 +48,34 @@ def test_the_worker_holds_the_gpu_and_secrets_go_beside_the_command() -> None:
     assert "s3cret" not in config["run"]
 
 
-def test_a_rented_machine_gets_its_data_after_the_worker_and_waits_for_home() -> None:
+def an_order(plan: Plan, infra: str = "slurm") -> Order:
+    return plan.order(infra=infra, hourly_usd=1.29, billed_s=40.0, spent_usd=0.01, written_at=0.0)
+
+
+def test_a_rented_machine_gets_its_data_after_the_worker() -> None:
     plan = a_plan(gpu="A100:1")
-    order = plan.order(hourly_usd=1.29, billed_s=40.0)
+    order = an_order(plan)
     assert plan.data_route is DataRoute.PUSHED
-    assert (order.data_arrives, order.waits_for_home, order.gpu_count) == (True, True, 1)
+    assert (order.data_arrives, order.gpu_count) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("infra", "ending", "ends_machine"),
+    [("slurm", "slurm", True), ("aws", "skypilot", True), ("local", "nobody", False)],
+)
+def test_the_worker_is_told_how_its_machine_is_ended(infra: str, ending: str, ends_machine: bool) -> None:
+    order = an_order(a_plan(infra=infra), infra)
+    assert (order.ending, order.ends_machine) == (ending, ends_machine)
 
 
 def test_a_gpu_is_not_insisted_on_when_the_job_trains_on_the_cpu() -> None:
-    assert a_plan(gpu="A100:1", train={"device": "cpu"}).order(hourly_usd=1, billed_s=0).gpu_count == 0
+    assert an_order(a_plan(gpu="A100:1", train={"device": "cpu"})).gpu_count == 0
 
 
 def test_a_local_run_reads_its_images_where_they_lie() -> None:
     plan = a_plan(infra="local")
     assert plan.data_route is DataRoute.IN_PLACE
-    assert plan.order(hourly_usd=0, billed_s=0).data_path == "/data/plants"
+    assert an_order(plan, "local").data_path == "/data/plants"
 
 
 def test_what_sends_to_a_store_is_installed_before_the_long_set_up() -> None:

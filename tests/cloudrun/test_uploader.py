@@ -36,7 +36,7 @@ def uri_of(folder: Path) -> str:
 @pytest.fixture
 def order(seaweedfs: SeaweedFS, tmp_path: Path) -> Callable[..., Order]:
     def stored_order(script: str, **changes: Any) -> Order:
-        store = {"store_uri": uri_of(tmp_path), "endpoint": seaweedfs.endpoint, "waits_for_home": True}
+        store = {"store_uri": uri_of(tmp_path), "endpoint": seaweedfs.endpoint}
         return an_order(script, **{**store, **changes})
 
     return stored_order

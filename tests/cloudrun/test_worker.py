@@ -32,22 +32,42 @@ def an_order(script: str, **changes: Any) -> Order:
         "hourly_usd": 0.0,
         "max_cost_usd": 1.0,
         "max_hours": 1.0,
+        "written_at": time.time(),
         "billed_s": 0.0,
-        "waits_for_home": False,
+        "spent_usd": 0.0,
+        "idle_s": 60.0,
+        "stall_s": 60.0,
+        "ending": "nobody",
+        "on_finish": "down",
     }
     return Order(**{**fields, **changes})
 
 
 StartWorker = Callable[[Order], "subprocess.Popen[bytes]"]
 
+SCANCEL = """\
+#!/bin/sh
+echo "$@" >> {folder}/scancel
+kill -KILL $(cat {folder}/switch.pid)
+"""
+
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartWorker]:
+    """The worker as on an allocation: `scancel` says what it was called with and ends the switch."""
     started = []
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "scancel").write_text(SCANCEL.format(folder=tmp_path))
+    (tmp_path / "bin" / "scancel").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
 
     def start_worker(order: Order) -> subprocess.Popen[bytes]:
         (tmp_path / "order.json").write_text(order.as_json())
-        process = subprocess.Popen([sys.executable, "-m", "cloudrun.worker", str(tmp_path)])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cloudrun.worker", str(tmp_path)],
+            env={**os.environ, "PATH": path, "SLURM_JOB_ID": "7"},
+        )
+        (tmp_path / "switch.pid").write_text(str(process.pid))
         started.append(process)
         return process
 
@@ -157,23 +177,76 @@ def test_training_starts_once_the_data_are_whole(start: StartWorker, tmp_path: P
     assert "leaf.jpg" in (tmp_path / "log.txt").read_text()
 
 
-def test_results_that_lie_only_on_the_machine_are_waited_for(start: StartWorker, tmp_path: Path) -> None:
-    worker = start(an_order("true", waits_for_home=True))
+def test_results_that_lie_only_on_the_machine_keep_it_up_until_they_are_fetched(
+    start: StartWorker, tmp_path: Path
+) -> None:
+    switch = start(an_order("true", ending="slurm", on_finish="keep"))
     wait_for((tmp_path / "result.json").exists)
-    assert worker.poll() is None
+    time.sleep(1.5)  # several looks of the switch
+    assert switch.poll() is None
     (tmp_path / "home").touch()
-    assert worker.wait(30) == 0
+    assert switch.wait(30) == 0
+    assert not (tmp_path / "scancel").exists()
 
 
-def test_waiting_for_home_ends_with_the_budget(start: StartWorker, tmp_path: Path) -> None:
-    assert start(an_order("true", waits_for_home=True, max_hours=2 / 3600)).wait(30) == 0
+def test_the_budget_ends_the_machine_with_the_results_still_on_it(start: StartWorker, tmp_path: Path) -> None:
+    start(an_order("true", ending="slurm", max_hours=14 / 3600)).wait(30)
+    assert (tmp_path / "scancel").read_text() == "--full --signal=TERM 7\n"
+    assert "ending this machine: its budget is used" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_machine_whose_results_are_safe_is_ended_when_nobody_else_does(start: StartWorker, tmp_path: Path) -> None:
+    switch = start(an_order("true", ending="slurm"))
+    wait_for((tmp_path / "result.json").exists)
+    (tmp_path / "stored").touch()
+    fetched_long_ago = time.time() - 100
+    os.utime(tmp_path / "stored", (fetched_long_ago, fetched_long_ago))
+    switch.wait(30)
+    assert (tmp_path / "scancel").exists()
+
+
+def test_a_job_that_makes_no_step_any_more_is_stopped(start: StartWorker, tmp_path: Path) -> None:
+    script = "trap 'exit 75' TERM; echo {} > $CLOUDRUN_OUTPUT/progress.json; echo up; while :; do sleep 0.05; done"
+    start(an_order(script, stall_s=2.0)).wait(30)
+    assert result(tmp_path)["reason"] == "stalled"
+    assert "no training step for" in result(tmp_path)["message"]
+
+
+def test_data_that_stop_coming_end_the_run(start: StartWorker, tmp_path: Path) -> None:
+    start(an_order("touch $CLOUDRUN_OUTPUT/ran", data_arrives=True, idle_s=2.0)).wait(30)
+    assert result(tmp_path)["reason"] == "no_data"
+    assert not (tmp_path / "out" / "ran").exists()
+
+
+def test_a_job_that_will_not_stop_is_killed(start: StartWorker, tmp_path: Path) -> None:
+    switch = start(an_order("trap '' TERM; echo up; while :; do sleep 0.05; done"))
+    wait_for(lambda: (tmp_path / "out").is_dir() and "up" in (tmp_path / "log.txt").read_text())
+    (tmp_path / "stop").touch()
+    asked_long_ago = time.time() - 100
+    os.utime(tmp_path / "stop", (asked_long_ago, asked_long_ago))
+    switch.wait(60)
+    assert result(tmp_path)["reason"] in ("stopped", "failed")
+    assert has_ended(int((tmp_path / "shift.pid").read_text()))
+
+
+def test_a_shift_that_is_killed_is_buried_by_the_switch_and_its_job_may_save(
+    start: StartWorker, tmp_path: Path
+) -> None:
+    script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; echo up; while :; do sleep 0.05; done"
+    switch = start(an_order(script))
+    wait_for(lambda: (tmp_path / "log.txt").exists() and "up" in (tmp_path / "log.txt").read_text())
+    os.kill(int((tmp_path / "shift.pid").read_text()), signal.SIGKILL)
+    assert switch.wait(60) == 1
+    assert "its worker was killed" in result(tmp_path)["message"]
+    assert (tmp_path / "out" / "last").read_text() == "saved\n"
+    assert [phase["name"] for phase in result(tmp_path)["phases"]] == ["prepare", "run"]
 
 
 def test_a_killed_worker_takes_its_job_with_it(start: StartWorker, tmp_path: Path) -> None:
     script = "echo $$ > $CLOUDRUN_OUTPUT/pid; exec sleep 60"
     worker = start(an_order(script))
     wait_for(lambda: (tmp_path / "out" / "pid").exists() and (tmp_path / "out" / "pid").read_text().strip() != "")
-    worker.send_signal(signal.SIGKILL)
+    worker.send_signal(signal.SIGKILL)  # the switch; the shift and the job hear of it
     pid = int((tmp_path / "out" / "pid").read_text())
     wait_for(lambda: has_ended(pid))
 

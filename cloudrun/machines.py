@@ -1,0 +1,67 @@
+"""Machines of ours as their providers list them, whether the ledger knows them or not. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from cloudrun.run import MACHINE_PREFIX, Run
+
+# SkyPilot adds a hash of its user to the name that a machine is given: eight hexadecimal digits.
+_OWNER = re.compile(r"-[0-9a-f]{8}$")
+
+
+class Machine(BaseModel):
+    """One machine that may be costing money. `name` is the provider's; prices in USD, None where unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    infra: str
+    handle: str  # by which it can be ended: SkyPilot's name of it, or the provider's id
+    known_to_sky: bool  # to the SkyPilot on this computer
+    gpu: str | None = None
+    hourly_usd: float | None = None
+    up_since: datetime | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run that it was rented for, as far as its name tells."""
+        return _OWNER.sub("", self.name).removeprefix(MACHINE_PREFIX)
+
+    @property
+    def stop_command(self) -> str:
+        return f"cloudrun down {self.name}"
+
+    def cost_usd(self, now: datetime) -> float | None:
+        """What it has cost since it came up."""
+        if self.hourly_usd is None or self.up_since is None:
+            return None
+        return round(max((now - self.up_since).total_seconds(), 0.0) / 3600 * self.hourly_usd, 4)
+
+
+class Scan(BaseModel):
+    """What the providers listed, when; `unasked` says which could not be asked, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    at: datetime
+    machines: tuple[Machine, ...] = ()
+    unasked: tuple[str, ...] = ()
+
+
+def strays(scan: Scan, runs: Iterable[Run]) -> list[Machine]:
+    """Machines that no run of the ledger is billed for: another computer's, a lost ledger's, a launch's cut short."""
+    billed = {run.run_id for run in runs if run.may_bill}
+    return [machine for machine in scan.machines if machine.run_id not in billed]
+
+
+def find_machine(machines: Sequence[Machine], text: str) -> Machine | None:
+    """The machine that a person means by its name, or by the run's id."""
+    for machine in machines:
+        if text in (machine.name, machine.handle, machine.run_id, f"{MACHINE_PREFIX}{machine.run_id}"):
+            return machine
+    return None

@@ -1,0 +1,86 @@
+"""What a launch that was cut short left behind: adopted by the same job, ended by any other."""
+
+from __future__ import annotations
+
+import json
+
+from cloudrun.backends import Backend, Say, open_backend
+from cloudrun.errors import StoreError
+from cloudrun.job_file import Job
+from cloudrun.ledger import Ledger
+from cloudrun.plan import DataRoute, Plan
+from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.runs.down import end_billing
+from cloudrun.runs.follow import LogReader
+from cloudrun.runs.launch import Console, Started, attend, rent, send_data, signals_as_interrupt, start
+from cloudrun.stores import open_store
+
+
+def cut_short(ledger: Ledger) -> list[Run]:
+    """Runs on a machine whose launch did not come to its end, and which nobody is launching now."""
+    return [run for run in ledger.all() if run.may_bill and not run.handed_over and not ledger.is_launching(run.run_id)]
+
+
+def adoptable(job: Job, ledger: Ledger) -> Run | None:
+    """The left-over run that `job` would go on with: the same file, saying the same."""
+    for run in reversed(cut_short(ledger)):
+        if run.job_path == str(job.path.absolute()) and run.job == job.spec.as_plain():
+            return run
+    return None
+
+
+def end_leftovers(ledger: Ledger, say: Say, *, but: Run | None) -> None:
+    """End the machines that launches left behind; nothing on them is a result. Raises StillBilling."""
+    for run in cut_short(ledger):
+        if but is not None and run.run_id == but.run_id:
+            continue
+        if _has_all_it_needs(run):
+            ledger.change(run.run_id, handed_over=True)  # it goes on by itself
+            continue
+        say(f"the launch of {run.run_id} was cut short, and its machine may be billing")
+        if not run.phase.is_final:
+            run = ledger.change(run.run_id, phase=Phase.STOPPED, message="its launch was cut short")
+        end_billing(run, ledger, open_backend(run.backend, ledger.home), say=say)
+
+
+def adopt(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
+    """Go on with a launch that was cut short: on the machine that it left, else on a new one once that is gone."""
+    with ledger.launching(run.run_id), signals_as_interrupt():
+        ledger.change(run.run_id, phase=Phase.LAUNCHING, message="", exit_code=None, finished_at=None)
+        started = _go_on(run, plan, ledger, backend, console)
+        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
+    return attend(started, plan, ledger, backend, console, detach=detach)
+
+
+def _go_on(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
+    job = backend.observe(run) if run.quote is not None else JobState.UNKNOWN
+    if job is JobState.IDLE and run.run_uri is None:
+        console.say(f"going on with {run.run_id} on the machine that its launch left")
+        return start(plan, ledger, backend, console)
+    if job is JobState.ACTIVE and run.run_uri is not None:
+        reader = LogReader(open_store(run.run_uri))
+        if plan.data_route is not DataRoute.PUSHED or _has_all_it_needs(run):
+            console.say(f"going on with {run.run_id}, which runs")
+            return Started(ledger.change(run.run_id, phase=Phase.PREPARING), reader)
+        console.say(f"going on with {run.run_id}: its machine waits for the data")
+        ledger.change(run.run_id, phase=Phase.PREPARING)
+        return Started(send_data(run, plan, ledger, backend, console, reader), reader)
+    console.say(f"the machine that the launch of {run.run_id} left is of no use: ending it before another is rented")
+    backend.release(run)
+    ledger.change(run.run_id, earlier=run.closed_intervals(now_utc()), run_uri=None, billed_from=None, quote=None)
+    rent(plan, ledger, backend, console)
+    return start(plan, ledger, backend, console)
+
+
+def _has_all_it_needs(run: Run) -> bool:
+    """Whether its worker is there and has its data: such a job goes on without this computer."""
+    if run.run_uri is None:
+        return False
+    store = open_store(run.run_uri)
+    try:
+        order = store.read("order.json")
+        if order is None or store.read("status.json") is None:
+            return False
+        return store.read("data.ready") is not None or not json.loads(order)["data_arrives"]
+    except StoreError:
+        return False

@@ -1,0 +1,190 @@
+"""The dead-man's switch: starts the shift, watches it and the budget, and ends the machine.
+
+It is the parent of everything that runs for the job on the machine, started before set-up and before
+the first byte of data. It needs neither the laptop nor the network. If it is itself killed, its job
+ends with it, and SkyPilot's idle timer, armed when the machine was rented, does the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cloudrun.worker.child import end_with_parent
+from cloudrun.worker.ending import try_to_end, ways_to_end
+from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
+from cloudrun.worker.order import Order
+from cloudrun.worker.upload import Upload
+from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
+
+_LOOK_EVERY_S = 0.5
+# The job's command that tells of each step; a command of the user's own may be silent for hours.
+_TELLS_STEPS = "train"
+_SHIFT_GRACE_S = 60.0
+_SAVE_PATIENCE_S = 20.0
+_ENDING_PATIENCE_S = 25.0
+
+
+class Switch:
+    """One run's switch."""
+
+    def __init__(self, run_dir: Path, order: Order) -> None:
+        self._dir = run_dir
+        self._order = order
+        self._billing_began = time.monotonic() - order.billed_at_start(time.time())
+        self._signalled = False
+        self._shift: subprocess.Popen[bytes] | None = None
+        self._upload = Upload(run_dir, order)
+
+    def work(self) -> int:
+        """Until the machine is ended, or may be left; returns the job's exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._pass_on)
+        environment = {**os.environ, "CLOUDRUN_BILLED_S": f"{self._billed_s():.1f}"}
+        self._shift = subprocess.Popen(
+            [sys.executable, "-m", "cloudrun.worker", str(self._dir), "shift"],
+            env=environment,
+            close_fds=False,  # the lock by which a local run is known to live is held by both
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
+        )
+        (self._dir / "shift.pid").write_text(str(self._shift.pid))
+        while self._act(verdict(self._order, self._look())):
+            self._upload.tend()
+            time.sleep(_LOOK_EVERY_S)
+        self._finish_shift()
+        self._upload.end(enough=self._is_enough)
+        result = read_json(self._dir / "result.json") or {}
+        return int(result.get("exit_code", 1))
+
+    def _pass_on(self, *_: object) -> None:
+        self._signalled = True
+        if self._shift is not None and self._shift.poll() is None:
+            self._shift.send_signal(signal.SIGTERM)
+
+    def _billed_s(self) -> float:
+        return time.monotonic() - self._billing_began
+
+    def _is_enough(self) -> bool:
+        """Whether the last files are not worth waiting for: a new shift begins, or all is home and the machine ends."""
+        home, left = (self._dir / "home").exists(), (self._dir / "leave").exists()
+        return left or (self._signalled and home) or self._billed_s() >= self._order.limit_s()
+
+    def _look(self) -> Facts:
+        result = read_json(self._dir / "result.json")
+        status = read_json(self._dir / "status.json") or {}
+        phase = status.get("phase") if result is None else None
+        assert self._shift is not None
+        return Facts(
+            billed_s=self._billed_s(),
+            shift_lives=self._shift.poll() is None,
+            is_left=_age(self._dir / "leave") is not None,
+            is_signalled=self._signalled,
+            stop_age_s=_age(self._dir / "stop"),
+            result_age_s=_age(self._dir / "result.json"),
+            has_trained=result is not None and result.get("reason") not in ("no_gpu", "setup_failed", "no_data"),
+            safe_age_s=_first(_age(self._dir / "home"), _age(self._dir / "stored")),
+            data_silence_s=self._silence(status, "data.beat") if phase == "sync" else None,
+            step_silence_s=self._step_silence(status) if phase == "run" else None,
+        )
+
+    def _silence(self, status: dict[str, object], *names: str) -> float:
+        """Seconds since the phase began, or since one of the files last changed."""
+        ages = [_age(self._dir / name) for name in names]
+        began = status.get("phase_began")
+        since_began = time.time() - float(str(began)) if began is not None else 0.0
+        return min([since_began, *(age for age in ages if age is not None)])
+
+    def _step_silence(self, status: dict[str, object]) -> float | None:
+        told = (self._dir / "out" / "progress.json").exists()
+        if not told and self._order.command.name != _TELLS_STEPS:
+            return None
+        return self._silence(status, "out/progress.json", "out/metrics.jsonl")
+
+    def _act(self, what: Verdict) -> bool:
+        """Carry it out; whether to go on."""
+        match what:
+            case Wait():
+                return True
+            case Stop(reason, message):
+                replace_text(self._dir / "stop", json.dumps({"reason": reason, "message": message}))
+                return True
+            case Kill():
+                self._say("the job does not stop: ending its processes")
+                self._kill_job(patience_s=0)
+                return True
+            case Bury():
+                self._kill_job(patience_s=_SAVE_PATIENCE_S)
+                assert self._shift is not None
+                bury(self._dir, f"its worker was killed (exit code {self._shift.returncode})")
+                return True
+            case End(why):
+                if read_json(self._dir / "result.json") is None:
+                    self._kill_job(patience_s=0)
+                    bury(self._dir, "it did not save in time", reason="budget", exit_code=75)
+                self._upload.end(enough=lambda: True)
+                self._end_machine(why)
+                return False
+            case Leave():
+                return False
+
+    def _end_machine(self, why: str) -> None:
+        self._say(f"ending this machine: {why}")
+        for text, command in ways_to_end(self._order.ending):
+            failed = try_to_end(command)
+            if not failed:
+                time.sleep(_ENDING_PATIENCE_S)  # it ends with the machine; what follows is for one that goes on
+                failed = "it is still up"
+            self._say(f"tried to {text}: {failed}")
+
+    def _kill_job(self, *, patience_s: float) -> None:
+        """The shift and, since it leads a group of its own, the job, which may have `patience_s` to save."""
+        assert self._shift is not None
+        self._shift.kill()
+        self._shift.wait()
+        try:
+            group = int((self._dir / "job.pid").read_text())
+        except (FileNotFoundError, ValueError):
+            return
+        for number, seconds in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
+            try:
+                os.killpg(group, number)
+            except ProcessLookupError:
+                break
+            _wait_until_gone(group, seconds)
+        (self._dir / "job.pid").unlink(missing_ok=True)
+
+    def _finish_shift(self) -> None:
+        assert self._shift is not None
+        try:
+            self._shift.wait(_SHIFT_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._kill_job(patience_s=0)
+
+    def _say(self, text: str) -> None:
+        append_to_log(self._dir, text)
+
+
+def _age(path: Path) -> float | None:
+    try:
+        return max(time.time() - path.stat().st_mtime, 0.0)
+    except FileNotFoundError:
+        return None
+
+
+def _first(*ages: float | None) -> float | None:
+    return max((age for age in ages if age is not None), default=None)
+
+
+def _wait_until_gone(group: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)

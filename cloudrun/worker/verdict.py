@@ -1,0 +1,114 @@
+"""What the dead-man's switch does next, from what it sees. Pure, so that every odd case is a row in a table.
+
+It never acts on a check that failed: what could not be seen is None, and None is never a reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloudrun.worker.order import Order
+
+# A job that was asked to stop has this long before everything is killed; it is asked with SIGTERM first.
+STOP_PATIENCE_S = 75.0
+# Ending a machine takes some seconds, which are billed, too.
+END_LEAD_S = 10.0
+# Whoever brought the results home ends the machine himself; the switch does it when he has gone.
+HOME_PATIENCE_S = 45.0
+# A run that never trained has only its log to lose.
+NOTHING_TO_LOSE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the switch sees now; ages in seconds, None where there is nothing to be seen."""
+
+    billed_s: float
+    shift_lives: bool
+    is_left: bool = False  # told to go away and leave the machine as it is
+    is_signalled: bool = False  # the machine is being taken away
+    stop_age_s: float | None = None  # since the job was asked to stop
+    result_age_s: float | None = None  # since the job's last word
+    has_trained: bool = True
+    safe_age_s: float | None = None  # since the results are at home, or all in the store
+    data_silence_s: float | None = None  # while the job waits for its data
+    step_silence_s: float | None = None  # while it trains
+
+
+@dataclass(frozen=True)
+class Wait:
+    pass
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ask the job to save and stop."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """It was asked and does not: end its processes."""
+
+
+@dataclass(frozen=True)
+class Bury:
+    """The job's worker died without a last word: write it."""
+
+
+@dataclass(frozen=True)
+class End:
+    """End the machine: nothing more is to be had from it, or the budget is used."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Leave:
+    """Go; the machine stays, under its provider's own idle timer."""
+
+
+Verdict = Wait | Stop | Kill | Bury | End | Leave
+
+
+def verdict(order: Order, facts: Facts) -> Verdict:
+    if facts.is_left:
+        return Leave()
+    if order.ends_machine and facts.billed_s >= order.limit_s() - END_LEAD_S:
+        return End("its budget is used")
+    if facts.result_age_s is None:
+        return _while_it_runs(order, facts)
+    return _after_it_ended(order, facts)
+
+
+def _while_it_runs(order: Order, facts: Facts) -> Verdict:
+    if not facts.shift_lives:
+        return Bury()
+    if facts.stop_age_s is not None:
+        return Kill() if facts.stop_age_s > STOP_PATIENCE_S else Wait()
+    if facts.billed_s >= order.limit_s() - order.reserve_s():
+        spent = order.spent_by(facts.billed_s)
+        return Stop("budget", f"the budget is used: {facts.billed_s / 3600:.2f} h, ${spent:.2f}")
+    if facts.data_silence_s is not None and facts.data_silence_s > order.idle_s:
+        return Stop("no_data", f"no data have come for {order.idle_s / 60:g} minutes")
+    if facts.step_silence_s is not None and facts.step_silence_s > order.stall_s:
+        return Stop("stalled", f"no training step for {order.stall_s / 60:g} minutes")
+    return Wait()
+
+
+def _after_it_ended(order: Order, facts: Facts) -> Verdict:
+    assert facts.result_age_s is not None
+    if facts.is_signalled:
+        return Leave()
+    if not order.ends_machine:  # what is for the store is waited for here, too, though nothing bills
+        to_store = order.store_uri is not None and facts.safe_age_s is None and facts.billed_s < order.limit_s()
+        return Wait() if to_store else Leave()
+    if facts.safe_age_s is None and (facts.has_trained or facts.result_age_s < NOTHING_TO_LOSE_S):
+        return Wait()  # the machine's disk is the only copy: it stays until they are fetched, within the budget
+    if order.on_finish == "keep":
+        return Leave()
+    if facts.safe_age_s is not None and facts.safe_age_s < HOME_PATIENCE_S:
+        return Wait()
+    return End("the results are safe" if facts.safe_age_s is not None else "there are no results to wait for")

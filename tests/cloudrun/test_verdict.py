@@ -1,0 +1,96 @@
+"""The dead-man's switch decides: each odd case is a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cloudrun.worker.order import Order
+from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
+
+LIMIT_S = 4 * 3600.0
+ENDED: dict[str, Any] = {"shift_lives": False, "result_age_s": 5.0}
+
+
+def decide(facts: dict[str, Any], **order: Any) -> Verdict:
+    fields: dict[str, Any] = dict.fromkeys(Order.__dataclass_fields__)
+    rented = {
+        "hourly_usd": 1.0, "max_cost_usd": 99.0, "max_hours": 4.0, "billed_s": 0.0, "spent_usd": 0.0,
+        "idle_s": 600.0, "stall_s": 900.0, "ending": "slurm", "on_finish": "down",
+    }  # fmt: skip
+    return verdict(Order(**{**fields, **rented, **order}), Facts(**{"billed_s": 60.0, "shift_lives": True, **facts}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({}, Wait()),
+        ({"step_silence_s": 899.0}, Wait()),
+        ({"data_silence_s": 599.0}, Wait()),
+        ({"stop_age_s": 30.0, "step_silence_s": 901.0}, Wait()),  # it is saving: not asked twice
+        ({"stop_age_s": 80.0}, Kill()),
+        ({"shift_lives": False}, Bury()),
+        ({"is_left": True}, Leave()),
+    ],
+)
+def test_while_the_job_runs(facts: dict[str, Any], what: Verdict) -> None:
+    assert decide(facts) == what
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"billed_s": LIMIT_S - 119}, "budget"),
+        ({"data_silence_s": 601.0}, "no_data"),
+        ({"step_silence_s": 901.0}, "stalled"),
+    ],
+)
+def test_a_job_is_asked_to_save_before_anything_is_ended(facts: dict[str, Any], reason: str) -> None:
+    what = decide(facts)
+    assert isinstance(what, Stop)
+    assert what.reason == reason
+
+
+@pytest.mark.parametrize("facts", [{}, {"stop_age_s": 5.0}, ENDED, {**ENDED, "safe_age_s": 1.0}])
+def test_when_the_budget_is_used_the_machine_goes_whatever_is_going_on(facts: dict[str, Any]) -> None:
+    assert isinstance(decide({**facts, "billed_s": LIMIT_S - 9}), End)
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({}, Wait()),  # the machine's disk is the only copy
+        ({"result_age_s": 9999.0}, Wait()),
+        ({"safe_age_s": 10.0}, Wait()),  # whoever fetched them is about to end the machine
+        ({"safe_age_s": 46.0}, End("the results are safe")),
+        ({"has_trained": False}, Wait()),
+        ({"has_trained": False, "result_age_s": 61.0}, End("there are no results to wait for")),
+        ({"is_signalled": True}, Leave()),  # the machine is being taken away
+    ],
+)
+def test_after_the_job(facts: dict[str, Any], what: Verdict) -> None:
+    assert decide({**ENDED, **facts}) == what
+
+
+def test_a_machine_to_keep_is_left_to_its_idle_timer_once_the_results_are_safe() -> None:
+    assert decide(ENDED, on_finish="keep") == Wait()
+    assert decide({**ENDED, "safe_age_s": 1.0}, on_finish="keep") == Leave()
+
+
+def test_this_computer_is_never_ended() -> None:
+    assert decide({**ENDED, "billed_s": LIMIT_S * 2}, ending="nobody") == Leave()
+    assert isinstance(decide({"billed_s": LIMIT_S * 2}, ending="nobody"), Stop)
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({}, Wait()),
+        ({"safe_age_s": 0.0}, Leave()),
+        ({"is_signalled": True}, Leave()),
+        ({"billed_s": LIMIT_S}, Leave()),  # a store that never answers keeps no process for ever
+    ],
+)
+def test_a_run_on_this_computer_waits_for_its_store(facts: dict[str, Any], what: Verdict) -> None:
+    assert decide({**ENDED, **facts}, ending="nobody", store_uri="s3://bucket/leaves") == what
