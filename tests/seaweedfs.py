@@ -16,6 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from cloudrun.worker.child import end_with_parent
+
 KEY_ID = "test-key"
 SECRET = "test-secret"
 BUCKET = "results"
@@ -94,7 +96,13 @@ class SeaweedFS:
             f"-s3.config={self._folder / 's3.json'}",
         ]
         with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen([self._program, *words], stdout=log, stderr=log, cwd=self._folder)
+            self._process = subprocess.Popen(
+                [self._program, *words],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            )
         until = time.monotonic() + _READY_S
         while not self._is_ready():
             assert self._process.poll() is None, (self._folder / "server.log").read_text()[-2000:]
