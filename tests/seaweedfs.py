@@ -71,6 +71,8 @@ class SeaweedFS:
     def start(self) -> None:
         """Returns once a bucket can be made."""
         master, volume, filer, *grpc = self._others
+        # Its parts look for a leader every 5 s: these let it be elected before they first look, anew and again.
+        election = "1s" if any((self._folder / "data").iterdir()) else "2s"
         words = [
             "server",
             f"-dir={self._folder / 'data'}",
@@ -79,7 +81,7 @@ class SeaweedFS:
             f"-master.port={master}",
             f"-master.port.grpc={grpc[0]}",
             "-master.telemetry=false",
-            "-master.electionTimeout=1s",  # it elects itself again when it comes back
+            f"-master.electionTimeout={election}",
             "-master.volumeSizeLimitMB=64",
             f"-volume.port={volume}",
             f"-volume.port.grpc={grpc[1]}",

@@ -33,6 +33,7 @@ class Watch:
         """Returns True once the job has ended and all of it is in the bucket, False where `go_on` says no before."""
         _say(f"the results go to {self._uri}")
         patient_until: float | None = None
+        was_changing = False
         while go_on():
             ended = (self._dir / "result.json").exists()  # asked first: files listed after it are final
             if ended and patient_until is None:
@@ -48,7 +49,9 @@ class Watch:
                     (self._dir / "stored").touch()
                     return True
                 self._succeeded()
-                pause_s = _LOOK_S if ended else self._every_s
+                just_written = bool(changing) and not was_changing  # most likely whole by the next look
+                pause_s = _LOOK_S if ended or just_written else self._every_s
+                was_changing = bool(changing)
             except StoreError as err:
                 pause_s = self._failed(err)
             self._sleep(pause_s, go_on, until_result=not ended)
