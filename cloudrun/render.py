@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -115,26 +115,6 @@ def scan_text(known: Scan | None, now: datetime) -> str:
         return "the providers were never asked for machines of ours; `cloudrun ps --refresh` asks them"
     unasked = f"; not asked: {'; '.join(known.unasked)}" if known.unasked else ""
     return f"providers asked {duration((now - known.at).total_seconds())} ago (`--refresh` asks them){unasked}"
-
-
-def receipt_text(cost: Mapping[str, Any]) -> str:
-    """The receipt for one run."""
-    rate = cost["hourly_usd"]
-    if rate is None:
-        return f"{cost['run_id']}  no machine was rented  $0.00"
-    place = "/".join(str(cost[key]) for key in ("infra", "region") if cost[key])
-    lines = [
-        f"{cost['run_id']}  {cost['machine']}  {place}{'  spot' if cost['spot'] else ''}",
-        f"  price     ${rate:.4f} an hour ({cost['price_source']}, as of {cost['price_as_of']})",
-        f"  billed    {cost['billed_from']} .. {cost['billed_to']}{'' if cost['is_final'] else '  (still billing)'}",
-    ]
-    lines += [
-        f"  {phase['name']:<9} {duration(phase['duration_s']):>10}  ${phase['cost_usd']:.4f}"
-        for phase in cost["phases"]
-    ]
-    total = duration(float(cost["hours"]) * 3600)
-    lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}")
-    return "\n".join(lines)
 
 
 def plan_text(plan: Plan, quote: Quote | None) -> str:

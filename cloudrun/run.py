@@ -59,7 +59,7 @@ class _Record(BaseModel):
 
 
 class Quote(_Record):
-    """A machine and its price. `source` and `as_of` say what the price rests on."""
+    """A machine and its price in USD an hour. `source` and `as_of` say what the price rests on."""
 
     machine: str
     infra: str
@@ -67,8 +67,13 @@ class Quote(_Record):
     gpu: str | None
     spot: bool
     hourly_usd: float
+    disk_hourly_usd: float = 0.0  # of what the provider bills beside the machine
     source: str
     as_of: datetime
+
+    @property
+    def total_hourly_usd(self) -> float:
+        return self.hourly_usd + self.disk_hourly_usd
 
 
 class Result(_Record):
@@ -105,6 +110,15 @@ class Progress(_Record):
     detail: str = ""
 
 
+class SkyAccount(_Record):
+    """SkyPilot's own count of a machine (`sky cost-report`)."""
+
+    seconds: float
+    usd: float
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
 class Interval(_Record):
     """A machine that a run has had before the present one, with its bill closed."""
 
@@ -133,6 +147,10 @@ class Run(_Record):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     released_at: datetime | None = None
+    end_is_proven: bool = False  # else `released_at` is the latest moment that it can have been
+    fetch_began_at: datetime | None = None  # of the fetch that brought the final results
+    home_at: datetime | None = None
+    sky_account: SkyAccount | None = None
     exit_code: int | None = None
     message: str = ""
     epoch: int | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import JobState, Quote, Run
+from cloudrun.run import JobState, Quote, Run, SkyAccount
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.plan import Plan
@@ -48,6 +48,10 @@ class Backend(Protocol):
 
     def release(self, run: Run) -> None:
         """End the billing. Idempotent; returns when the machine is gone, else raises StillBilling."""
+        ...
+
+    def account(self, run: Run) -> SkyAccount | None:
+        """Somebody else's count of the run's machine, to check ours by; None where nobody counted."""
         ...
 
     def scan(self) -> Scan:

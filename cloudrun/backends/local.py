@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from cloudrun.backends import Say
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import JobState, Quote, Run, now_utc
+from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
 
 if TYPE_CHECKING:
     from cloudrun.plan import Plan
@@ -99,6 +99,9 @@ class LocalBackend:
                 hint=f"end them by hand: `fuser -k {run_dir / 'lock'}`",
             )
         shutil.rmtree(run_dir)
+
+    def account(self, run: Run) -> SkyAccount | None:
+        return None
 
     def scan(self) -> Scan:
         """This computer costs nothing, so that nothing on it is worth a warning."""

@@ -20,10 +20,11 @@ from cloudrun.backends.listing import CannotList, list_machines, listed_for
 from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_task import job_config, machine_config
+from cloudrun.disk_price import disk_hourly_usd
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling, StoreError
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
-from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, now_utc
+from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
 from cloudrun.worker.order import Order
 
@@ -138,6 +139,25 @@ class SkyBackend:
                 raise _still_billing(run.machine_name, _brief(err)) from err
         for machine in listed_for(run):
             self.end_machine(machine)
+
+    def account(self, run: Run) -> SkyAccount | None:
+        """`sky cost-report` for the run's machine, of the launch that was last."""
+        with self._sdk(run.run_id) as sky:
+            try:
+                rows = [row for row in sky.get(sky.cost_report(days=None)) if row["name"] == run.machine_name]
+            except Exception:  # noqa: BLE001 - a report that cannot be had is not a bill that goes on
+                return None
+        if not rows:
+            return None
+        row = max(rows, key=lambda one: one["launched_at"] or 0)
+        began = [start for start, _ in row["usage_intervals"] or ()]
+        ended = [end for _, end in row["usage_intervals"] or () if end is not None]
+        return SkyAccount(
+            seconds=float(row["duration"]),
+            usd=float(row["total_cost"]),
+            began_at=datetime.fromtimestamp(min(began), UTC) if began else None,
+            ended_at=datetime.fromtimestamp(max(ended), UTC) if ended else None,
+        )
 
     def scan(self) -> Scan:
         """What SkyPilot knows, made fresh, and what the enabled clouds list themselves, found by name."""
@@ -263,6 +283,7 @@ def _quote_of(resources: Any) -> Quote:
         gpu=_gpu_of(resources),
         spot=bool(resources.use_spot),
         hourly_usd=float(resources.get_cost(3600)),
+        disk_hourly_usd=disk_hourly_usd(str(resources.cloud).lower(), resources.disk_size or 0),
         source=source,
         as_of=as_of,
     )

@@ -72,11 +72,12 @@ def down(
 ) -> int:
     """Stop the job, fetch what is not home, end the billing, and prove it."""
     from cloudrun.backends import open_backend
-    from cloudrun.cost import receipt
     from cloudrun.ledger import Ledger, home_folder
-    from cloudrun.render import receipt_text
+    from cloudrun.receipt import receipt
+    from cloudrun.receipt_text import receipt_text
     from cloudrun.run import now_utc
     from cloudrun.runs.down import down as execute
+    from cloudrun.runs.fetch import metrics_at_home
     from cloudrun.runs.scan import end_stray
 
     if every and run_ids:
@@ -103,7 +104,7 @@ def down(
             show_error(err)
             worst = err.exit_code
             continue
-        receipts.append(receipt(ended, now_utc()))
+        receipts.append(receipt(ended, now_utc(), metrics_at_home(ended)))
         if not as_json:
             answer(receipt_text(receipts[-1]))
     if every and machines and not _may_end(machines, yes=yes):

@@ -92,23 +92,31 @@ def fetch(
 @app.command(epilog="Example:\n\n  cloudrun cost --all --json\n")
 def cost(
     run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="[default: the newest]")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every run.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every run, added up by month.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A line a run on stdout, for a spreadsheet.")] = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Show the receipt."""
-    from cloudrun.cost import receipt
+    """Show the receipt: what was billed, for what, and what it bought."""
     from cloudrun.ledger import Ledger, home_folder
-    from cloudrun.render import receipt_text
+    from cloudrun.receipt import receipt
+    from cloudrun.receipt_text import months_text, receipt_text, receipts_csv
     from cloudrun.run import now_utc
+    from cloudrun.runs.fetch import metrics_at_home
 
+    if as_csv and as_json:
+        raise UsageError("`--csv` and `--json` together make no sense", hint="use one of them")
     ledger = Ledger(home_folder())
     runs = ledger.all() if every else ledger.find_all(run_ids)
-    receipts = [receipt(run, now_utc()) for run in runs]
+    receipts = [receipt(run, now_utc(), metrics_at_home(run)) for run in runs]
     if as_json:
         answer_json(receipts)
+    elif as_csv:
+        answer(receipts_csv(receipts))
     else:
         for one in receipts:
             answer(receipt_text(one))
+        if every:
+            answer(f"\n{months_text(receipts)}")
         if len(receipts) > 1:
             answer(f"{len(receipts)} runs  ${sum(one['cost_usd'] for one in receipts):.4f}")
     return ExitCode.DONE

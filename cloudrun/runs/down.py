@@ -57,8 +57,14 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
     backend.release(run)
     phase = run.phase if run.phase.is_final else Phase.STOPPED
     run = ledger.change(
-        run.run_id, phase=phase, released_at=now_utc(), finished_at=run.finished_at or now_utc(), eta_s=None
+        run.run_id,
+        phase=phase,
+        released_at=now_utc(),
+        end_is_proven=True,
+        finished_at=run.finished_at or now_utc(),
+        eta_s=None,
     )
+    run = ledger.change(run.run_id, sky_account=backend.account(run))
     if run.folder is not None and Path(run.folder).is_dir():
         write_accounts(run, Path(run.folder))
     return run

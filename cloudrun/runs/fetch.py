@@ -6,13 +6,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from cloudrun.cost import receipt
 from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.mirror import pull
+from cloudrun.receipt import receipt
 from cloudrun.report import report_html
 from cloudrun.run import Phase, Run, now_utc
 from cloudrun.runs.source import answers, source_of
@@ -50,7 +51,7 @@ def fetch(
 def write_accounts(run: Run, folder: Path) -> None:
     """The files that are made at home: the resolved job, the receipt and the report."""
     job = yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True)
-    cost = receipt(run, now_utc())
+    cost = receipt(run, now_utc(), read_metrics(folder))
     _replace(folder / "job.yaml", job)
     _replace(folder / "cost.json", json.dumps(cost, indent=2) + "\n")
     _replace(folder / "report.html", report_html(run, folder, cost))
@@ -67,6 +68,7 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, on_file: 
         if not entries:
             raise _nothing_yet(run, "no best checkpoint")
     folder.mkdir(parents=True, exist_ok=True)
+    began = now_utc()
     pull(store, entries, lambda key: key.removeprefix("out/"), folder, on_file)
     if best_only:
         return folder
@@ -75,8 +77,24 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, on_file: 
     if ended and answers(run):
         assert run.run_uri is not None
         open_store(run.run_uri).put("home", b"")
+    if ended and run.home_at is None:
+        run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
     write_accounts(run, folder)
     return folder
+
+
+def metrics_at_home(run: Run) -> list[dict[str, Any]]:
+    """As `read_metrics`, for what was fetched of a run."""
+    return read_metrics(Path(run.folder)) if run.folder else []
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The whole rows of `metrics.jsonl`; none where there is no such file."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 def _from_home(run: Run, folder: Path, *, best_only: bool) -> Path:

@@ -127,7 +127,7 @@ def start(
         so_far = cost_of(run, now_utc())
         order = plan.order(
             infra=run.quote.infra,
-            hourly_usd=run.quote.hourly_usd,
+            hourly_usd=run.quote.total_hourly_usd,
             billed_s=so_far.hours * 3600,
             spent_usd=float(so_far.usd),
             written_at=time.time(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from cloudrun.backends import Backend
+from cloudrun.cost import latest_end
 from cloudrun.errors import StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.run import JobState, Progress, Result, Run, derive_phase, now_utc
@@ -62,7 +63,7 @@ def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
 def _only_the_machine(run: Run, ledger: Ledger, job: JobState) -> Run:
     """The bucket could not be asked, so whether the run is lost is not known; that its bill has ended is."""
     if job is JobState.ABSENT and run.may_bill:
-        return ledger.change(run.run_id, released_at=now_utc())
+        return ledger.change(run.run_id, released_at=latest_end(run, now_utc()))
     return run
 
 
@@ -87,5 +88,5 @@ def record(
         why = backend.diagnose(run) if job is JobState.IDLE else "the machine is gone"
         changes.update(finished_at=now_utc(), exit_code=1, message=f"it left no result: {why or 'it was killed'}")
     if job is JobState.ABSENT and run.may_bill:
-        changes["released_at"] = now_utc()
+        changes["released_at"] = latest_end(run, now_utc())
     return ledger.change(run.run_id, **changes)

@@ -112,6 +112,10 @@ def _reopened(run: Run, plan: Plan) -> dict[str, object]:
         "finished_at": None,
         "home_complete": False,
         "handed_over": False,
+        "fetch_began_at": None,
+        "home_at": None,
+        "sky_account": None,
+        "end_is_proven": False,
         "past_phases": (*run.past_phases, *run.phases),
         "phases": (),
     }

@@ -51,9 +51,14 @@ class Order:
         """A rented machine, whose disk holds the only copy of what is not home or in the store."""
         return self.ending != "nobody"
 
-    def python_beside(self, run_dir: Path) -> str:
-        """The job's Python; the one that the set-up makes is shared by the runs on one machine."""
-        return self.python.replace("$CLOUDRUN_VENV", str(run_dir.parent / "venv"))
+    @property
+    def waits_for_results(self) -> bool:
+        """Whether somebody has still to take the results from here, once the job has ended."""
+        return self.ends_machine or self.store_uri is not None
+
+    def python_in(self, run_dir: Path) -> str:
+        """The job's Python, which the set-up makes where it is not there yet."""
+        return self.python.replace("$CLOUDRUN_VENV", str(venv_of(run_dir)))
 
     def limit_s(self) -> float:
         """Seconds of machine time that the budget allows, counted from the first billed second of the run."""
@@ -86,3 +91,8 @@ def read_order(path: Path) -> Order:
         plain[key] = None if plain[key] is None else Step(**plain[key])
     plain["setup"] = [Step(**step) for step in plain["setup"]]
     return Order(**plain)
+
+
+def venv_of(run_dir: Path) -> Path:
+    """Shared by the runs on one machine."""
+    return run_dir.parent / "venv"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import Journal
-from cloudrun.worker.order import Order, Step
+from cloudrun.worker.order import Order, Step, venv_of
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
@@ -39,8 +39,8 @@ class Shift:
         self._billing_began = time.monotonic() - billed_s
         self._signalled = False
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
-        self._venv = run_dir.parent / "venv"  # shared by the runs on one machine
-        self._python = order.python_beside(run_dir)
+        self._venv = venv_of(run_dir)
+        self._python = order.python_in(run_dir)
         self._out = run_dir / "out"
         self._out.mkdir(exist_ok=True)
 

@@ -39,7 +39,7 @@ class Switch:
         self._billing_began = time.monotonic() - order.billed_at_start(time.time())
         self._signalled = False
         self._shift: subprocess.Popen[bytes] | None = None
-        self._upload = Upload(run_dir, order)
+        self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
         """Until the machine is ended, or may be left; returns the job's exit code."""
@@ -68,11 +68,6 @@ class Switch:
 
     def _billed_s(self) -> float:
         return time.monotonic() - self._billing_began
-
-    def _is_enough(self) -> bool:
-        """Whether the last files are not worth waiting for: a new shift begins, or all is home and the machine ends."""
-        home, left = (self._dir / "home").exists(), (self._dir / "leave").exists()
-        return left or (self._signalled and home) or self._billed_s() >= self._order.limit_s()
 
     def _look(self) -> Facts:
         result = read_json(self._dir / "result.json")
@@ -126,11 +121,16 @@ class Switch:
                 if read_json(self._dir / "result.json") is None:
                     self._kill_job(patience_s=0)
                     bury(self._dir, "it did not save in time", reason="budget", exit_code=75)
-                self._upload.end(enough=lambda: True)
                 self._end_machine(why)
                 return False
             case Leave():
                 return False
+
+    def _is_enough(self) -> bool:
+        """Whether the bucket is not waited for: a new shift, all home and the machine ends, or no budget left."""
+        is_home = _age(self._dir / "home") is not None
+        is_used = self._billed_s() >= self._order.limit_s()
+        return _age(self._dir / "leave") is not None or (self._signalled and is_home) or is_used
 
     def _end_machine(self, why: str) -> None:
         self._say(f"ending this machine: {why}")

@@ -24,10 +24,10 @@ _STOP_GRACE_S = 5.0
 class Upload:
     """Keeps `python -m cloudrun.uploader RUN_DIR` alive, where the order names a store."""
 
-    def __init__(self, run_dir: Path, order: Order) -> None:
+    def __init__(self, run_dir: Path, order: Order, *, python: str) -> None:
         self._dir = run_dir
         self._order = order
-        self._python = order.python_beside(run_dir)
+        self._python = python
         self._child: Child | None = None
         self._next_at = 0.0
         self._pause_s = 1.0

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cloudrun.cost import cost_of, receipt, usd_for, worst_case
+from cloudrun.cost import cost_of, latest_end, usd_for, worst_case
+from cloudrun.disk_price import disk_hourly_usd
 from cloudrun.run import Interval, Phase, Quote, Run
 from cloudrun.worker.order import Order
 
@@ -74,22 +75,10 @@ def test_the_worst_case_is_the_limit_that_is_met_first(
     assert (worst.usd, worst.limit) == (Decimal(usd), limit)
 
 
-def test_the_receipt_accounts_for_every_second() -> None:
-    def phase(name: str, start_s: int, end_s: int) -> dict[str, Any]:
-        since, until = START + timedelta(seconds=start_s), START + timedelta(seconds=end_s)
-        return {"name": name, "from": since.isoformat(), "to": until.isoformat(), "seconds": end_s - start_s}
-
-    run = a_run(
-        billed_from=START,
-        released_at=START + timedelta(seconds=200),
-        past_phases=(phase("run", 40, 100),),
-        phases=(phase("prepare", 110, 120), phase("run", 120, 190)),
-    )
-    phases = receipt(run, START)["phases"]
-    assert [(one["name"], one["duration_s"]) for one in phases] == [
-        ("provision", 40.0), ("run", 60.0), ("idle", 10.0), ("prepare", 10.0), ("run", 70.0), ("release", 10.0),
-    ]  # fmt: skip
-    assert sum(one["duration_s"] for one in phases) == 200
+def test_a_machine_that_is_found_gone_ended_with_its_budget_at_the_latest() -> None:
+    run = a_run(billed_from=START)  # $5 and 4 h at $1.29 an hour: 3.876 h
+    assert latest_end(run, START + timedelta(days=3)) == START + timedelta(hours=5 / 1.29)
+    assert latest_end(run, START + timedelta(hours=1)) == START + timedelta(hours=1)
 
 
 def order(**changes: Any) -> Order:
@@ -124,3 +113,8 @@ def test_seconds_between_the_order_and_the_worker_are_billed_unless_a_clock_is_w
     gap_s: float, billed_s: float
 ) -> None:
     assert order(billed_s=100.0, written_at=1000.0).billed_at_start(1000.0 + gap_s) == billed_s
+
+
+@pytest.mark.parametrize(("infra", "size_gb", "usd"), [("aws", 730, 0.08), ("slurm", 730, 0.0), ("lambda", 100, 0.0)])
+def test_a_disk_is_priced_where_its_provider_bills_it_apart(infra: str, size_gb: float, usd: float) -> None:
+    assert disk_hourly_usd(infra, size_gb) == pytest.approx(usd)

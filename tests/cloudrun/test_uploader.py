@@ -147,7 +147,9 @@ def test_the_uploader_comes_when_the_set_up_has_made_its_python(
     start: StartWorker, order: Callable[..., Order], bucket: S3Store, tmp_path: Path
 ) -> None:
     python = tmp_path / "python"
-    makes = Step("store", ["ln", "-s", sys.executable, str(python)])
+    (tmp_path / "made").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "made").chmod(0o755)
+    makes = Step("store", ["mv", str(tmp_path / "made"), str(python)])
     assert start(order("true", setup=[makes], python=str(python))).wait(30) == 0
     assert bucket.read("result.json") == (tmp_path / "result.json").read_bytes()
 

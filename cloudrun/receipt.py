@@ -1,0 +1,185 @@
+"""`cost.json`: what was billed, for what, against what was foretold and what others counted. Pure; USD, seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from cloudrun.cost import cost_of, usd_for, worst_case
+from cloudrun.run import Quote, Run, SkyAccount
+from cloudrun.units import iso
+
+# The worker's names for its phases -> the receipt's.
+_PHASES = {"prepare": "setup", "run": "train"}
+_CENT = Decimal("0.01")
+
+Metrics = Sequence[Mapping[str, Any]]
+"""Rows of `metrics.jsonl`, where they are at home."""
+
+
+def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
+    """The contents of `cost.json`."""
+    cost = cost_of(run, now)
+    quote = run.quote
+    phases = _phases(run)
+    epochs = _epochs(run, metrics)
+    return {
+        "run_id": run.run_id,
+        "machine": quote.machine if quote else None,
+        "infra": quote.infra if quote else run.infra,
+        "region": quote.region if quote else None,
+        "gpu": quote.gpu if quote else None,
+        "spot": quote.spot if quote else False,
+        "hourly_usd": quote.hourly_usd if quote else None,
+        "disk_hourly_usd": quote.disk_hourly_usd if quote else None,
+        "price_source": quote.source if quote else None,
+        "price_as_of": iso(quote.as_of) if quote else None,
+        "billed_from": iso(cost.billed_from),
+        "billed_to": iso(cost.billed_to),
+        "is_final": cost.is_final,
+        "end_is": _end(run),
+        "machines": len(run.earlier) + (run.billed_from is not None),
+        "hours": cost.hours,
+        "cost_usd": float(cost.usd),
+        "estimate": _estimate(run, quote),
+        "phases": [_priced(name, seconds, quote) for name, seconds in phases],
+        "epochs": epochs,
+        "accuracy": _worth(epochs),
+        "skypilot": _compared(run),
+        "alternatives": [],
+    }
+
+
+def _end(run: Run) -> str | None:
+    """How it is known when the bill ended."""
+    if run.billed_from is None or run.released_at is None:
+        return None
+    return "proven" if run.end_is_proven else "at the latest"
+
+
+def _estimate(run: Run, quote: Quote | None) -> dict[str, Any] | None:
+    """The bound that the budget sets."""
+    if quote is None or "budget" not in run.job:
+        return None
+    budget = run.job["budget"]
+    worst = worst_case(max_cost=budget["max_cost"], max_hours=budget["max_hours"], hourly_usd=quote.total_hourly_usd)
+    return {
+        "worst_case_usd": float(worst.usd),
+        "worst_case_hours": round(worst.time.total_seconds() / 3600, 4),
+        "rests_on": f"budget.{worst.limit}",
+    }
+
+
+def _phases(run: Run) -> list[tuple[str, float]]:
+    """(name, seconds) of all billed time: the worker's phases of every shift, and what lies between them."""
+    spans: list[tuple[str, float]] = []
+    billed_from = run.earlier[0].billed_from if run.earlier else run.billed_from
+    if billed_from is None:
+        return spans
+    known_to = billed_from
+    for phase in (*run.past_phases, *run.phases):
+        started = datetime.fromisoformat(phase["from"])
+        if started > known_to:
+            spans.append(("idle" if spans else "provision", (started - known_to).total_seconds()))
+        spans.append((_PHASES.get(phase["name"], phase["name"]), float(phase["seconds"])))
+        known_to = max(known_to, datetime.fromisoformat(phase["to"]))
+    return spans + _after_the_job(run, known_to, is_first=not spans)
+
+
+def _after_the_job(run: Run, known_to: datetime, *, is_first: bool) -> list[tuple[str, float]]:
+    """From the job's last word to the proven end: results on their way home, waiting, giving the machine back."""
+    if run.released_at is None or run.released_at <= known_to:
+        return []
+    if is_first:
+        return [("provision", (run.released_at - known_to).total_seconds())]
+    spans = []
+    for name, moment in (("idle", run.fetch_began_at), ("upload", run.home_at), ("release", run.released_at)):
+        if moment is not None and known_to < moment <= run.released_at:
+            spans.append((name, (moment - known_to).total_seconds()))
+            known_to = moment
+    return spans
+
+
+def _priced(name: str, seconds: float, quote: Quote | None) -> dict[str, Any]:
+    rate = quote.total_hourly_usd if quote else 0.0
+    return {"name": name, "duration_s": round(seconds, 1), "cost_usd": float(usd_for(round(seconds, 1), rate))}
+
+
+def _epochs(run: Run, metrics: Metrics) -> list[dict[str, Any]]:
+    """What each epoch took and cost, from the end of the one before it; resumed runs count the gap to no epoch."""
+    rate = run.quote.total_hourly_usd if run.quote else 0.0
+    starts = [datetime.fromisoformat(p["from"]) for p in (*run.past_phases, *run.phases) if p["name"] == "run"]
+    rows, before = [], None
+    for row in metrics:
+        if row.get("kind") != "val":
+            continue
+        ended = datetime.fromisoformat(str(row["time"]))
+        begun = [start for start in starts if start <= ended]
+        since = max([moment for moment in (before, *begun[-1:]) if moment is not None], default=ended)
+        seconds = (ended - since).total_seconds()
+        rows.append(
+            {
+                "epoch": int(row["epoch"]),
+                "duration_s": round(seconds, 1),
+                "cost_usd": float(usd_for(seconds, rate)),
+                "val_accuracy": row.get("accuracy"),
+            }
+        )
+        before = ended
+    return rows
+
+
+def _worth(epochs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What the money bought: points (percent) of validation accuracy, and the epoch after which it bought none."""
+    scored = [row for row in epochs if row["val_accuracy"] is not None]
+    if not scored:
+        return None
+    best = max(scored, key=lambda row: (row["val_accuracy"], -row["epoch"]))
+    spent = sum(row["cost_usd"] for row in scored if row["epoch"] <= best["epoch"])
+    after = sum(row["cost_usd"] for row in scored if row["epoch"] > best["epoch"])
+    gained = (best["val_accuracy"] - scored[0]["val_accuracy"]) * 100
+    later = spent - scored[0]["cost_usd"]
+    return {
+        "first": scored[0]["val_accuracy"],
+        "best": best["val_accuracy"],
+        "best_epoch": best["epoch"],
+        "usd_per_point": round(later / gained, 4) if gained > 0 else None,
+        "usd_after_best": round(after, 4),
+    }
+
+
+def _compared(run: Run) -> dict[str, Any] | None:
+    """SkyPilot's own count of this machine beside ours, and why the two differ."""
+    account = run.sky_account
+    if account is None or run.billed_from is None or run.released_at is None or run.quote is None:
+        return None
+    ours_s = (run.released_at - run.billed_from).total_seconds()
+    ours_over_theirs = usd_for(account.seconds, run.quote.hourly_usd)
+    agrees = abs(ours_over_theirs - Decimal(str(account.usd))) < _CENT
+    return {
+        "duration_s": account.seconds,
+        "cost_usd": round(account.usd, 4),
+        "cloudrun_over_same_time_usd": float(ours_over_theirs),
+        "agrees_to_the_cent": agrees,
+        "difference_s": round(ours_s - account.seconds, 1),
+        "why": _why_they_differ(run, account),
+    }
+
+
+def _why_they_differ(run: Run, account: SkyAccount) -> str:
+    assert run.billed_from is not None
+    assert run.released_at is not None
+    reasons = []
+    if account.began_at is not None:
+        early = (account.began_at - run.billed_from).total_seconds()
+        if abs(early) >= 1:
+            reasons.append(f"SkyPilot counts from its launch request, cloudrun from {early:.0f} s before it")
+    if account.ended_at is not None:
+        late = (run.released_at - account.ended_at).total_seconds()
+        if abs(late) >= 1:
+            reasons.append(f"SkyPilot closes when it asks for the end, cloudrun {late:.0f} s later, when it is proven")
+    if run.quote is not None and run.quote.disk_hourly_usd:
+        reasons.append("SkyPilot counts no disk")
+    return "; ".join(reasons)

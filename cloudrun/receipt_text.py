@@ -1,0 +1,100 @@
+"""Receipts as a person reads them, as CSV, and added up by month. Pure; returns strings."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cloudrun.render import table
+from cloudrun.units import duration
+
+Receipt = Mapping[str, Any]
+_COLUMNS = (
+    "run_id", "infra", "region", "gpu", "spot", "hourly_usd", "billed_from", "billed_to", "is_final", "hours",
+    "cost_usd",
+)  # fmt: skip
+
+
+def receipt_text(cost: Receipt) -> str:
+    """The receipt for one run."""
+    rate = cost["hourly_usd"]
+    if rate is None:
+        return f"{cost['run_id']}  no machine was rented  $0.00"
+    place = "/".join(str(cost[key]) for key in ("infra", "region") if cost[key])
+    disk = f" and ${cost['disk_hourly_usd']:.4f} for its disk" if cost["disk_hourly_usd"] else ""
+    lines = [
+        f"{cost['run_id']}  {cost['machine']}  {place}{'  spot' if cost['spot'] else ''}",
+        f"  price     ${rate:.4f} an hour{disk} ({cost['price_source']}, as of {cost['price_as_of']})",
+        f"  billed    {cost['billed_from']} .. {cost['billed_to']}{_end(cost)}",
+    ]
+    lines += [
+        f"  {phase['name']:<9} {duration(phase['duration_s']):>10}  ${phase['cost_usd']:.4f}"
+        for phase in cost["phases"]
+    ]
+    total = duration(float(cost["hours"]) * 3600)
+    lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}")
+    return "\n".join([*lines, *_worth(cost), *_compared(cost)])
+
+
+def _end(cost: Receipt) -> str:
+    if not cost["is_final"]:
+        return "  (still billing)"
+    return "" if cost["end_is"] == "proven" else "  (the machine was found gone: it ended then at the latest)"
+
+
+def _worth(cost: Receipt) -> list[str]:
+    accuracy = cost["accuracy"]
+    if accuracy is None:
+        return []
+    best = f"{accuracy['best']:.1%} on validation at epoch {accuracy['best_epoch']}"
+    lines = [f"  accuracy  {best}"]
+    if accuracy["usd_per_point"] is not None:
+        lines.append(f"            ${accuracy['usd_per_point']:.4f} a point gained over the first epoch")
+    if accuracy["usd_after_best"] > 0:
+        lines.append(
+            f"            after epoch {accuracy['best_epoch']} ${accuracy['usd_after_best']:.4f} bought nothing"
+        )
+    return lines
+
+
+def _compared(cost: Receipt) -> list[str]:
+    theirs = cost["skypilot"]
+    if theirs is None:
+        return []
+    verdict = "the same rate" if theirs["agrees_to_the_cent"] else "ANOTHER RATE"
+    lines = [f"  SkyPilot  {duration(theirs['duration_s']):>10}  ${theirs['cost_usd']:.4f}  ({verdict})"]
+    return lines + ([f"            {theirs['why']}"] if theirs["why"] else [])
+
+
+def receipts_csv(costs: Sequence[Receipt]) -> str:
+    """A line a run, with a head; `cost_usd` and `hours` add up."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(costs)
+    return text.getvalue().rstrip("\n")
+
+
+def months(costs: Sequence[Receipt]) -> list[dict[str, Any]]:
+    """Runs, hours and USD of each month in which a bill began (UTC), oldest first."""
+    by_month: dict[str, list[Receipt]] = defaultdict(list)
+    for cost in costs:
+        if cost["billed_from"] is not None:
+            by_month[str(cost["billed_from"])[:7]].append(cost)
+    return [
+        {
+            "month": month,
+            "runs": len(several),
+            "hours": round(sum(cost["hours"] for cost in several), 4),
+            "cost_usd": round(sum(cost["cost_usd"] for cost in several), 4),
+        }
+        for month, several in sorted(by_month.items())
+    ]
+
+
+def months_text(costs: Sequence[Receipt]) -> str:
+    rows = [[row["month"], str(row["runs"]), f"{row['hours']:.2f}", f"${row['cost_usd']:.4f}"] for row in months(costs)]
+    return table(["MONTH", "RUNS", "HOURS", "COST"], rows)
