@@ -91,7 +91,7 @@ def _build(
             hint=(f"did you mean {' or '.join(f'`{one}`' for one in meant)}? " if meant else "")
             + "`cloudrun gpus` lists them; a cluster's own names need `infra: slurm` or `infra: kubernetes`",
         )
-    return Job(_with_absolute_paths(spec, path.parent), path, tuple(knob_warnings(spec.train)))
+    return Job(_with_endpoint(_with_absolute_paths(spec, path.parent)), path, tuple(knob_warnings(spec.train)))
 
 
 def missing_secrets(spec: JobSpec, environment: Mapping[str, str] | None = None) -> list[str]:
@@ -215,3 +215,11 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
     if spec.workdir is not None:
         changes["workdir"] = str((base / Path(spec.workdir).expanduser()).resolve())
     return spec.model_copy(update=changes)
+
+
+def _with_endpoint(spec: JobSpec) -> JobSpec:
+    """The server that the shell names, by the variables that AWS's own tools read: a later shell may not have them."""
+    if spec.store is None or spec.endpoint is not None:
+        return spec
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    return spec.model_copy(update={"endpoint": endpoint})

@@ -130,7 +130,7 @@ def _check_name(name: str) -> str:
 
 
 def _check_store(store: str | None) -> str | None:
-    if store is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", store):
+    if store is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\s]*)?", store):
         raise ValueError(f'"{store}" is not a store; write s3://BUCKET/PREFIX')
     return store
 

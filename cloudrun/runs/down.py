@@ -42,7 +42,8 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
     job = backend.observe(run)
     if job is not JobState.ABSENT and run.run_uri is not None:
         _stop_job(run, backend, say)
-    if (job is not JobState.ABSENT and run.run_uri is not None) or run.store_uri is not None:
+    there = job is not JobState.ABSENT and run.run_uri is not None
+    if there or (run.store_uri is not None and not is_launching):
         run = refresh(run, ledger, backend)
         if not force:
             run = bring_home(run, ledger, say)

@@ -99,9 +99,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def _from_home(run: Run, folder: Path, *, best_only: bool) -> Path:
     """The machine is gone: what is at home is what there is."""
-    if run.folder is None:
+    home = None if run.folder is None else Path(run.folder)
+    if home is None or not (home.is_dir() or run.home_complete):
         raise _nothing_yet(run, "nothing to fetch")
-    home = Path(run.folder)
     if not home.is_dir():
         raise StoreError(
             f"the results of `{run.run_id}` were fetched to {home}, which is not there any more",

@@ -29,8 +29,7 @@ def check_job(job: Job) -> Survey | None:
 
 def plan_for(job: Job, run_id: str | None = None) -> Plan:
     """The plan for `job`, as a new run or as the one that goes on."""
-    spec = job.spec.model_copy(update={"endpoint": _endpoint(job)})  # a later shell may not have it
-    return make_plan(spec, run_id or new_run_id(spec.name), python=sys.executable, base=base_task())
+    return make_plan(job.spec, run_id or new_run_id(job.spec.name), python=sys.executable, base=base_task())
 
 
 def check_store(job: Job) -> None:
@@ -38,7 +37,7 @@ def check_store(job: Job) -> None:
     spec = job.spec
     if spec.store is None:
         return
-    store = open_store(spec.store, endpoint=_endpoint(job))
+    store = open_store(spec.store, endpoint=spec.endpoint)
     key, content = f".cloudrun-probe-{secrets.token_hex(4)}", secrets.token_bytes(16)
     store.put(key, content)
     found = store.read(key)
@@ -47,13 +46,6 @@ def check_store(job: Job) -> None:
         raise StoreError(
             f"`{spec.store}` does not give back what was written to it", hint="use a bucket that reads its own writes"
         )
-
-
-def _endpoint(job: Job) -> str | None:
-    """The server of the job's store: the file's word, then the shell's, by the names that AWS's own tools read."""
-    if job.spec.store is None or job.spec.endpoint is not None:
-        return job.spec.endpoint
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def _refuse_unready(job: Job) -> None:

@@ -9,7 +9,7 @@ from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Estimate, Phase, Run, now_utc
+from cloudrun.run import Estimate, JobState, Phase, Run, now_utc
 from cloudrun.runs.fetch import fetch
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
 from cloudrun.runs.source import answers
@@ -21,6 +21,8 @@ _LAST_SHIFT = (
     "question.json", "answer",
 )  # fmt: skip
 _SHIFT_ENDS_S = 2.0
+# The uploader is given some seconds to let go of a file.
+_UPLOADER_ENDS_S = 10.0
 
 
 class StillRunning(CloudrunError):
@@ -56,6 +58,9 @@ def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console:
     store = open_store(run.run_uri)
     store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
     time.sleep(_SHIFT_ENDS_S)
+    until = time.monotonic() + (_UPLOADER_ENDS_S if run.store_uri is not None else 0.0)
+    while time.monotonic() < until and backend.observe(run) is JobState.ACTIVE:
+        time.sleep(0.5)
     shown = len(store.read("log.txt") or b"")
     store.remove(_LAST_SHIFT)
     _forget_last_result(plan)

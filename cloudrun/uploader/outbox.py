@@ -32,8 +32,8 @@ class Outbox:
         self._there: dict[str, Entry] | None = None
         self._unreadable: set[str] = set()
 
-    def send_changed(self) -> int:
-        """Send what is new. Returns how many files changed while they were read: they are for the next time.
+    def send_changed(self) -> list[str]:
+        """Send what is new. Returns the files that are being written to: they are for the next time.
 
         Raises StoreError at the first file that the bucket does not take.
         """
@@ -43,7 +43,7 @@ class Outbox:
             self._there = {entry.key: entry for entry in self._store.entries("out")}
         for name in _WORKERS_OWN:
             self._send_as_it_stands(name)
-        return sum(not self._send_whole(path) for path in self._outputs())
+        return [path.name for path in self._outputs() if not self._send_whole(path)]
 
     def send_result(self) -> None:
         """The last word. Raises StoreError where the bucket does not have all that it speaks of."""
@@ -92,7 +92,7 @@ class Outbox:
             stat = path.stat()
             if self._sent.get(key, (None,))[0] == _mark(stat):
                 return True
-            if time.time() - stat.st_mtime < _QUIET_S:
+            if 0 <= time.time() - stat.st_mtime < _QUIET_S:  # a date in the future says nothing
                 return False
             entry = self._already_there(path, key) or self._store.upload(path, key)
             self._sent[key] = (_mark(stat), entry)

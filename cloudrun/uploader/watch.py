@@ -13,6 +13,8 @@ from cloudrun.uploader.outbox import Outbox
 
 _LOOK_S = 0.3
 _LONGEST_PAUSE_S = 60.0
+# A file that something goes on writing to after the job has ended is not waited for longer: the machine bills.
+_QUIET_WAIT_S = 30.0
 
 
 class Watch:
@@ -30,17 +32,26 @@ class Watch:
     def until_stored(self, *, go_on: Callable[[], bool]) -> bool:
         """Returns True once the job has ended and all of it is in the bucket, False where `go_on` says no before."""
         _say(f"the results go to {self._uri}")
+        patient_until: float | None = None
+        was_changing = False
         while go_on():
             ended = (self._dir / "result.json").exists()  # asked first: files listed after it are final
+            if ended and patient_until is None:
+                patient_until = time.monotonic() + _QUIET_WAIT_S
             try:
                 changing = self._outbox.send_changed()
+                if changing and patient_until is not None and time.monotonic() > patient_until:
+                    _say(f"{', '.join(changing)}: still being written to after the end, so left out")
+                    changing = []
                 if ended and not changing:
                     self._announce()
                     self._outbox.send_result()
                     (self._dir / "stored").touch()
                     return True
                 self._succeeded()
-                pause_s = _LOOK_S if ended else self._every_s
+                just_written = bool(changing) and not was_changing  # most likely whole by the next look
+                pause_s = _LOOK_S if ended or just_written else self._every_s
+                was_changing = bool(changing)
             except StoreError as err:
                 pause_s = self._failed(err)
             self._sleep(pause_s, go_on, until_result=not ended)

@@ -127,9 +127,10 @@ class Switch:
                 return False
 
     def _is_enough(self) -> bool:
-        """Whether the bucket need not wait: somebody goes on here, or all is home and the machine ends."""
+        """Whether the bucket is not waited for: a new shift, all home and the machine ends, or no budget left."""
         is_home = _age(self._dir / "home") is not None
-        return _age(self._dir / "leave") is not None or (self._signalled and is_home)
+        is_used = self._billed_s() >= self._order.limit_s()
+        return _age(self._dir / "leave") is not None or (self._signalled and is_home) or is_used
 
     def _end_machine(self, why: str) -> None:
         self._say(f"ending this machine: {why}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloudrun.worker.child import CannotStart, Child
+from cloudrun.worker.journal import append_to_log
 from cloudrun.worker.order import Order
 
 # The uploader's exit code for "this Python has no boto3": the set-up installs it.
@@ -15,7 +16,7 @@ NOT_YET = 78
 _NOT_YET_PAUSE_S = 2.0
 _NO_PYTHON_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
-# How long the last files may take once the worker is through.
+# How long the last files may take once there is nothing else to wait for.
 LAST_UPLOAD_S = 30.0
 _STOP_GRACE_S = 5.0
 
@@ -76,7 +77,6 @@ class Upload:
         """Seconds until the next start; what is more than "not yet" is told."""
         if code == NOT_YET:
             return _NOT_YET_PAUSE_S
-        with (self._dir / "log.txt").open("ab", buffering=0) as log:
-            log.write(f"cloudrun: the uploader ended with {code}; starting it again\n".encode())
+        append_to_log(self._dir, f"the uploader ended with {code}; starting it again")
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
         return pause_s

@@ -61,7 +61,9 @@ def finished_run_whose_machine_is_gone(shell: Shell) -> str:
     return run_id
 
 
-def test_an_attached_launch_leaves_its_results_at_home_and_in_the_bucket(stored: Shell, seaweedfs: SeaweedFS) -> None:
+def test_an_attached_launch_leaves_its_results_at_home_and_in_the_bucket_from_where_they_come_again(
+    stored: Shell, seaweedfs: SeaweedFS
+) -> None:
     done = stored("launch", stored.job(JOB))
     assert done.code == 0
     run_id = done.out.strip()
@@ -69,6 +71,9 @@ def test_an_attached_launch_leaves_its_results_at_home_and_in_the_bucket(stored:
     assert (stored.folder / "runs" / run_id / "checkpoints" / "last.pt").read_bytes() == b"x\n"
     assert bucket.read("out/checkpoints/last.pt") == b"x\n"
     assert json.loads(bucket.read("result.json") or b"")["reason"] == "finished"
+    shutil.rmtree(stored.folder / "runs" / run_id)
+    assert stored("fetch").code == 0
+    assert (stored.folder / "runs" / run_id / "checkpoints" / "last.pt").read_bytes() == b"x\n"
 
 
 def test_a_run_that_ended_with_nobody_watching_is_found_in_the_bucket(stored: Shell) -> None:
@@ -85,13 +90,6 @@ def test_a_run_that_ended_with_nobody_watching_is_found_in_the_bucket(stored: Sh
     assert (folder / "checkpoints" / "last.pt").read_bytes() == b"x\n"
     assert {"log.txt", "cost.json", "job.yaml", "report.html"} < {path.name for path in folder.iterdir()}
     assert stored("report").code == 0
-
-
-def test_results_that_were_lost_at_home_come_from_the_bucket_again(stored: Shell) -> None:
-    run_id = stored("launch", stored.job(JOB)).out.strip()
-    shutil.rmtree(stored.folder / "runs" / run_id)
-    assert stored("fetch").code == 0
-    assert (stored.folder / "runs" / run_id / "checkpoints" / "last.pt").exists()
 
 
 def test_a_damaged_result_in_the_bucket_is_not_brought_home(stored: Shell, seaweedfs: SeaweedFS) -> None:

@@ -81,3 +81,16 @@ def test_a_machine_to_keep_is_left_to_its_idle_timer_once_the_results_are_safe()
 def test_this_computer_is_never_ended() -> None:
     assert decide({**ENDED, "billed_s": LIMIT_S * 2}, ending="nobody") == Leave()
     assert isinstance(decide({"billed_s": LIMIT_S * 2}, ending="nobody"), Stop)
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({}, Wait()),
+        ({"safe_age_s": 0.0}, Leave()),
+        ({"is_signalled": True}, Leave()),
+        ({"billed_s": LIMIT_S}, Leave()),  # a store that never answers keeps no process for ever
+    ],
+)
+def test_a_run_on_this_computer_waits_for_its_store(facts: dict[str, Any], what: Verdict) -> None:
+    assert decide({**ENDED, **facts}, ending="nobody", store_uri="s3://bucket/leaves") == what
