@@ -37,7 +37,7 @@ bench: .venv/ready
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready
 	@$(UV) export --quiet --frozen --only-group machine --no-hashes --no-emit-project --no-header --no-annotate \
-	  | grep -E '^(numpy|pillow|pydantic|pyyaml|timm|torch|torchvision)==' > trainer/requirements.txt
+	  | grep -E '^(boto3|numpy|pillow|pydantic|pyyaml|timm|torch|torchvision)==' > trainer/requirements.txt
 
 .venv/ready: pyproject.toml uv.lock
 	@command -v uv >/dev/null || test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }

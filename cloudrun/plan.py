@@ -45,6 +45,11 @@ class Plan:
         return f"{MACHINE_PREFIX}{self.run_id}"
 
     @property
+    def store_uri(self) -> str | None:
+        """The run's own folder in the job's bucket."""
+        return None if self.spec.store is None else f"{self.spec.store.rstrip('/')}/{self.run_id}"
+
+    @property
     def train_yaml(self) -> str:
         """The trainer's config file."""
         return yaml.safe_dump(self.spec.train.model_dump(mode="json"), sort_keys=False)
@@ -88,6 +93,8 @@ class Plan:
             on_finish=spec.lifecycle.on_finish,
             after_s=after_s,
             may_ask=may_ask,
+            store_uri=self.store_uri,
+            endpoint=spec.endpoint,
         )
 
     def as_plain(self) -> dict[str, Any]:
@@ -103,6 +110,7 @@ class Plan:
             "autodown_minutes": self.spec.lifecycle.idle_minutes if self.backend == "sky" else None,
             "data": {"source": self.spec.data.source, "route": self.data_route.value},
             "setup": [step.name for step in self.setup],
+            "store": self.store_uri,
             "command": shlex.join(self.command.argv),
             "budget": self.spec.budget.model_dump(),
             "on_finish": self.spec.lifecycle.on_finish,
@@ -112,7 +120,10 @@ class Plan:
 def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any]) -> Plan:
     """`python` runs local jobs; `base` is `sky.yaml`: a rented machine's resources and set-up."""
     local = spec.is_local
-    setup = [] if local else [Step("machine", ["bash", "-c", str(base["setup"])])]
+    machine = ["bash", "-c", str(base["setup"])]
+    setup = [] if local else [Step("machine", machine)]
+    if spec.store is not None and not local:  # first, so that the log of a long set-up reaches the store
+        setup.insert(0, Step("store", ["env", "CLOUDRUN_INSTALL=boto3", *machine]))
     if spec.setup is not None:
         setup.append(Step("setup", ["bash", "-e", "-c", spec.setup]))
     made = spec.data.kind is SourceKind.DEMO

@@ -145,6 +145,8 @@ def plan_text(
     elif no_estimate:
         lines.append(f"estimate none: {no_estimate}")
     lines.append(f"data     {spec.data.source} ({plan.data_route.value.replace('_', ' ')})")
+    if plan.store_uri is not None:
+        lines.append(f"store    {plan.store_uri}{f' at {spec.endpoint}' if spec.endpoint else ''}")
     if spec.run is None:
         train = spec.train
         recipe = f"{train.image_size} px, {train.epochs} epochs, batch {train.batch_size}"

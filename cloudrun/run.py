@@ -186,6 +186,8 @@ class Run(_Record):
     job: dict[str, Any]
     job_path: str
     run_uri: str | None = None
+    store_uri: str | None = None
+    endpoint: str | None = None  # of the store; None: AWS
     phase: Phase = Phase.LAUNCHING
     created_at: datetime
     quote: Quote | None = None

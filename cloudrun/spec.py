@@ -135,6 +135,14 @@ def _check_store(store: str | None) -> str | None:
     return store
 
 
+def _check_endpoint(endpoint: str | None) -> str | None:
+    if endpoint is not None and not re.fullmatch(r"https?://[^\s?#@]+", endpoint):
+        raise ValueError(
+            f'"{endpoint}" is not an endpoint; write https://HOST or http://HOST:PORT, without credentials'
+        )
+    return None if endpoint is None else endpoint.rstrip("/")
+
+
 def _text_values(value: object) -> object:
     if not isinstance(value, dict):
         return value
@@ -157,6 +165,7 @@ class JobSpec(_Section):
     budget: Budget = Budget()
     lifecycle: Lifecycle = Lifecycle()
     store: Annotated[str | None, AfterValidator(_check_store)] = None
+    endpoint: Annotated[str | None, AfterValidator(_check_endpoint)] = None
     setup: str | None = None
     run: str | None = None
     workdir: str | None = None
@@ -183,6 +192,10 @@ class JobSpec(_Section):
             raise ValueError("`train.device` is cuda, but no `gpu` is asked for; add `gpu: [A100:1]`")
         if self.workdir is not None and self.run is None:
             raise ValueError("`workdir` is only used by a `run` command of your own; add `run` or remove it")
+        if self.endpoint is not None and self.store is None:
+            raise ValueError(
+                "`endpoint` is the server of a `store`, and there is none; add `store: s3://BUCKET/PREFIX`"
+            )
         shared = set(self.env) & set(self.secrets)
         if shared:
             raise ValueError(f"{', '.join(sorted(shared))}: in `env` and in `secrets`; keep it in `secrets` only")

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.seaweedfs import SeaweedFS
+
 
 @dataclass(frozen=True)
 class Typed:
@@ -76,6 +78,15 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     yield shell
     if (shell.home / "ledger").is_dir():
         shell("down", "--all", "--force", "--yes")
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """One S3 server for all tests; each keeps to a prefix of its own."""
+    server = SeaweedFS(tmp_path_factory.mktemp("seaweedfs"))
+    server.start()
+    yield server
+    server.stop()
 
 
 def images(folder: Path, classes: Sequence[str] = ("healthy", "rust"), count: int = 3) -> Path:

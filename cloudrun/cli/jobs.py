@@ -21,7 +21,7 @@ def check(
     """Find everything that can be found wrong before money is spent."""
     from cloudrun.job_file import JobFileProblems, load_job
     from cloudrun.render import table
-    from cloudrun.runs.prepare import check_job
+    from cloudrun.runs.prepare import check_job, check_store
 
     try:
         job = load_job(job_file, overrides=overrides or [])
@@ -32,6 +32,7 @@ def check(
     for warning in job.warnings:
         warn(warning)
     survey = check_job(job)
+    check_store(job)
     if as_json:
         answer_json(
             {

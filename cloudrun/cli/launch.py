@@ -61,7 +61,7 @@ def launch(
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
-    from cloudrun.runs.prepare import plan_for
+    from cloudrun.runs.prepare import check_store, plan_for
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -86,6 +86,7 @@ def launch(
         else:
             answer(forecast.text())
         return ExitCode.DONE
+    check_store(job)
     forecast.show()
     if left is not None:
         note(f"left     {left.run_id} was launched before and cut short: this goes on with it")
@@ -120,7 +121,7 @@ def resume(
     from cloudrun.job_file import reload_job
     from cloudrun.ledger import Ledger, home_folder
     from cloudrun.runs.launch import Console
-    from cloudrun.runs.prepare import plan_for
+    from cloudrun.runs.prepare import check_store, plan_for
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
 
@@ -132,6 +133,7 @@ def resume(
     options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
     job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
     survey = _preflight(job)
+    check_store(job)
     plan = plan_for(job, run.run_id)
     backend = open_backend(plan.backend, home)
     quote = run.quote if run.may_bill else backend.quote(plan)

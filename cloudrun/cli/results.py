@@ -159,12 +159,13 @@ def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
 
 
 def _log_store(run: Run) -> Store:
-    """Where the log is now: on the machine, or, once that is gone, at home."""
-    from cloudrun.stores import open_store
+    """Where the log is now: on the machine; once that is gone, at home, or in the bucket where it is not all home."""
+    from cloudrun.runs.source import source_of
     from cloudrun.stores.directory import DirectoryStore
 
-    if run.released_at is None and run.run_uri is not None:
-        return open_store(run.run_uri)
+    store = None if run.released_at is not None and run.home_complete else source_of(run)
+    if store is not None and (run.store_uri is None or store.read("status.json") is not None):
+        return store
     if run.folder is not None and (Path(run.folder) / "log.txt").exists():
         return DirectoryStore(Path(run.folder))
     why = f": {run.message}" if run.message else ""

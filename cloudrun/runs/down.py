@@ -12,10 +12,13 @@ from cloudrun.run import JobState, Phase, Run, now_utc
 from cloudrun.runs.fetch import fetch, write_accounts
 from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import read_result, refresh
+from cloudrun.runs.source import answers, is_stored
 from cloudrun.stores import open_store
 
 # The worker gives its job 30 s to save; then it writes the result.
 _STOP_WAIT_S = 45.0
+# The worker gives its uploader 30 s once the results are home.
+_STORED_WAIT_S = 30.0
 
 
 class ResultsNotHome(CloudrunError):
@@ -32,10 +35,14 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
         if run.billed_from is not None and backend.observe(run) is not JobState.ABSENT:
             say(f"the ledger says that {run.run_id} is gone, but its machine is there: ending it")
             backend.release(run)
+        if run.store_uri is not None:
+            run = refresh(run, ledger, backend)
+            run = run if force else bring_home(run, ledger, say)
         return run if run.phase.is_final else ledger.change(run.run_id, phase=Phase.STOPPED)
     job = backend.observe(run)
     if job is not JobState.ABSENT and run.run_uri is not None:
         _stop_job(run, backend, say)
+    if (job is not JobState.ABSENT and run.run_uri is not None) or run.store_uri is not None:
         run = refresh(run, ledger, backend)
         if not force:
             run = bring_home(run, ledger, say)
@@ -97,9 +104,39 @@ def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
     except RunNotFinished:
         return run  # it wrote nothing: there is nothing to lose
     except StoreError as err:
+        if _is_surely_stored(run):
+            say(f"the results could not be fetched ({err.message}); all of them are in {run.store_uri}")
+            return run
+        if not run.may_bill:
+            raise
         raise ResultsNotHome(
             f"the results of `{run.run_id}` are not home: {err.message}; its machine is still up and billing",
             hint=f"try `cloudrun fetch {run.run_id}` again, or leave them behind: `cloudrun down {run.run_id} --force`",
         ) from err
     say(f"results in {folder}")
-    return note(ledger.get(run.run_id), ledger, upload_s=time.monotonic() - began)
+    run = note(ledger.get(run.run_id), ledger, upload_s=time.monotonic() - began)
+    if run.store_uri is not None and run.home_complete and answers(run):
+        _await_the_bucket(run, say)
+    return run
+
+
+def _await_the_bucket(run: Run, say: Say) -> None:
+    """The results are home, so this is for the bucket's sake alone, and not for long: the machine bills."""
+    assert run.run_uri is not None
+    store = open_store(run.run_uri)
+    until = time.monotonic() + _STORED_WAIT_S
+    try:
+        while store.read("stored") is None:
+            if time.monotonic() > until:
+                say(f"{run.store_uri} does not have all of it; the results at home are complete")
+                return
+            time.sleep(0.3)
+    except StoreError:
+        return  # the machine went, and nothing is lost by it
+
+
+def _is_surely_stored(run: Run) -> bool:
+    try:
+        return is_stored(run)
+    except StoreError:
+        return False

@@ -16,6 +16,7 @@ from cloudrun.mirror import pull
 from cloudrun.receipt import receipt
 from cloudrun.report import report_html
 from cloudrun.run import Phase, Run, now_utc
+from cloudrun.runs.source import answers, source_of
 from cloudrun.stores import Entry, Store, open_store
 
 _OWN_USE = ("progress.json",)  # heartbeat files: of no use at home
@@ -38,9 +39,28 @@ def fetch(
     Raises RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
     """
     folder = to.absolute() if to is not None else default_folder(run)
-    if run.run_uri is None or run.released_at is not None:
+    try:
+        return _bring(run, ledger, folder, best_only=best_only, on_file=on_file)
+    except OSError as err:
+        raise StoreError(
+            f"cannot write the results to {folder}: {err.strerror}",
+            hint=f"free some space, or name another folder: `cloudrun fetch {run.run_id} --to DIR`",
+        ) from err
+
+
+def write_accounts(run: Run, folder: Path) -> None:
+    """The files that are made at home: the resolved job, the receipt and the report."""
+    job = yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True)
+    cost = receipt(run, now_utc(), read_metrics(folder))
+    _replace(folder / "job.yaml", job)
+    _replace(folder / "cost.json", json.dumps(cost, indent=2) + "\n")
+    _replace(folder / "report.html", report_html(run, folder, cost))
+
+
+def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, on_file: Callable[[Entry], None]) -> Path:
+    store = None if _is_home(run) else source_of(run)
+    if store is None or (run.store_uri is not None and not _holds(store)):
         return _from_home(run, folder, best_only=best_only)
-    store = open_store(run.run_uri)
     ended = store.read("result.json") is not None  # asked first: files listed after it are final
     entries = [entry for entry in store.entries("out") if entry.key.removeprefix("out/") not in _OWN_USE]
     if best_only:
@@ -54,21 +74,13 @@ def fetch(
         return folder
     _copy_log(store, folder)
     run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
-    if ended:
-        store.put("home", b"")
-        if run.home_at is None:
-            run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
+    if ended and answers(run):
+        assert run.run_uri is not None
+        open_store(run.run_uri).put("home", b"")
+    if ended and run.home_at is None:
+        run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
     write_accounts(run, folder)
     return folder
-
-
-def write_accounts(run: Run, folder: Path) -> None:
-    """The files that are made at home: the resolved job, the receipt and the report."""
-    job = yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True)
-    cost = receipt(run, now_utc(), read_metrics(folder))
-    _replace(folder / "job.yaml", job)
-    _replace(folder / "cost.json", json.dumps(cost, indent=2) + "\n")
-    _replace(folder / "report.html", report_html(run, folder, cost))
 
 
 def metrics_at_home(run: Run) -> list[dict[str, Any]]:
@@ -80,7 +92,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The whole rows of `metrics.jsonl`; none where there is no such file."""
     try:
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
@@ -107,6 +119,17 @@ def _from_home(run: Run, folder: Path, *, best_only: bool) -> Path:
     if not best_only:
         write_accounts(run, folder)
     return folder
+
+
+def _is_home(run: Run) -> bool:
+    """All of it, with no machine that may have more; a folder that was moved away can come from the bucket again."""
+    gone = run.released_at is not None or run.run_uri is None
+    return gone and run.home_complete and run.folder is not None and Path(run.folder).is_dir()
+
+
+def _holds(store: Store) -> bool:
+    """A run whose machine never came up has left nothing in its bucket."""
+    return store.read("status.json") is not None
 
 
 def _copy_log(store: Store, folder: Path) -> None:

@@ -12,6 +12,7 @@ from cloudrun.errors import StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.run import JobState, Run
 from cloudrun.runs.refresh import look, read_progress, read_result, record
+from cloudrun.runs.source import answers, bucket_of
 from cloudrun.stores import Store, open_store
 
 # How often to look; a look at a rented machine is one command over a connection that is kept open.
@@ -34,6 +35,10 @@ class LogReader:
         self._store = store
         self._offset = offset
         self._rest = b""
+
+    def go_on_in(self, store: Store) -> None:
+        """From the same byte of another copy."""
+        self._store = store
 
     def lines(self, *, last: bool = False) -> Iterator[str]:
         """What is new. With `last`, also a final line that has no line end."""
@@ -71,6 +76,9 @@ def follow(
         if ask is not None:
             _answer_question(store, ask)
         time.sleep(pause)
+    bucket = bucket_of(watch.run)
+    if bucket is not None and watch.run.phase.is_final and not answers(watch.run):
+        reader.go_on_in(bucket)  # the machine went away before all of its log was read
     for line in _quietly(reader, last=watch.run.phase.is_final):
         on_line(line)
     return watch.run
@@ -126,7 +134,9 @@ class _Watch:
         job = self._backend.observe(self.run)
         if job in (JobState.ACTIVE, JobState.UNKNOWN):
             self._heard_at = now
-            return False
+            if job is JobState.UNKNOWN and self.run.store_uri is not None:  # the bucket may know more
+                self.run = look(self.run, self._ledger, self._backend)
+            return self.run.phase.is_final
         self._gone += 1
         if self._gone < _LOOKS:
             return False

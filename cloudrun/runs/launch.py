@@ -55,6 +55,8 @@ def launch(
         gpu=plan.spec.gpu,
         job=plan.spec.as_plain(),
         job_path=str(job.path.absolute()),
+        store_uri=plan.store_uri,
+        endpoint=plan.spec.endpoint,
         created_at=now_utc(),
         folder=str(Path("runs").absolute() / plan.run_id),
         estimate=estimate,
@@ -177,7 +179,7 @@ def attend(started: Started, plan: Plan, ledger: Ledger, backend: Backend, conso
 
 def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console: Console) -> Run:
     """The job has ended: results home, then the machine as the job's lifecycle says."""
-    if run.released_at is None:
+    if run.released_at is None or run.store_uri is not None:
         run = bring_home(run, ledger, console.say)
     if on_finish == "keep":
         console.say(f"the machine stays up; `cloudrun down {run.run_id}` ends its bill")

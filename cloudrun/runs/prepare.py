@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
 from pathlib import Path
 
 from cloudrun.dataset_check import Survey, survey_folder
-from cloudrun.errors import JobFileError
+from cloudrun.errors import JobFileError, StoreError
 from cloudrun.job_file import Job, missing_secrets
 from cloudrun.plan import Plan, make_plan
 from cloudrun.run import new_run_id
 from cloudrun.snapshot import base_task
 from cloudrun.spec import SourceKind
+from cloudrun.stores import open_store
+
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def check_job(job: Job) -> Survey | None:
@@ -24,7 +29,31 @@ def check_job(job: Job) -> Survey | None:
 
 def plan_for(job: Job, run_id: str | None = None) -> Plan:
     """The plan for `job`, as a new run or as the one that goes on."""
-    return make_plan(job.spec, run_id or new_run_id(job.spec.name), python=sys.executable, base=base_task())
+    spec = job.spec.model_copy(update={"endpoint": _endpoint(job)})  # a later shell may not have it
+    return make_plan(spec, run_id or new_run_id(spec.name), python=sys.executable, base=base_task())
+
+
+def check_store(job: Job) -> None:
+    """Write, read back and remove a small object, where the job has a store. Raises StoreError."""
+    spec = job.spec
+    if spec.store is None:
+        return
+    store = open_store(spec.store, endpoint=_endpoint(job))
+    key, content = f".cloudrun-probe-{secrets.token_hex(4)}", secrets.token_bytes(16)
+    store.put(key, content)
+    found = store.read(key)
+    store.remove([key])
+    if found != content:
+        raise StoreError(
+            f"`{spec.store}` does not give back what was written to it", hint="use a bucket that reads its own writes"
+        )
+
+
+def _endpoint(job: Job) -> str | None:
+    """The server of the job's store: the file's word, then the shell's, by the names that AWS's own tools read."""
+    if job.spec.store is None or job.spec.endpoint is not None:
+        return job.spec.endpoint
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 def _refuse_unready(job: Job) -> None:
@@ -45,14 +74,25 @@ def _refuse_unready(job: Job) -> None:
             f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
             hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",
         )
-    if spec.store is not None:
-        raise JobFileError(
-            f"{job.path}: `store: {spec.store}`: buckets are not supported yet",
-            hint="leave `store` out: the results then come straight from the machine",
-        )
+    if spec.store is not None and not spec.is_local:
+        _refuse_missing_keys(job)
     missing = missing_secrets(spec)
     if missing:
         raise JobFileError(
             f"{job.path}: `secrets` names {', '.join(missing)}, which this shell does not have",
             hint=f"`export {missing[0]}=...` first",
+        )
+
+
+def _refuse_missing_keys(job: Job) -> None:
+    """No credential goes to a rented machine unless the job file says so; without one it cannot use the store."""
+    spec = job.spec
+    wanted = [*_KEYS, "AWS_SESSION_TOKEN"] if os.environ.get("AWS_SESSION_TOKEN") else list(_KEYS)
+    unnamed = [name for name in wanted if name not in spec.secrets]
+    if unnamed:
+        named = ", ".join(dict.fromkeys([*spec.secrets, *wanted]))
+        raise JobFileError(
+            f"{job.path}: `store: {spec.store}` needs credentials on the machine, and `secrets` does not name"
+            f" {', '.join(unnamed)}",
+            hint=f"add `secrets: [{named}]`; best a key that opens this bucket alone",
         )

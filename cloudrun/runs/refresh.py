@@ -9,6 +9,7 @@ from cloudrun.cost import latest_end
 from cloudrun.errors import StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.run import JobState, Progress, Result, Run, derive_phase, now_utc
+from cloudrun.runs.source import bucket_of
 from cloudrun.stores import Store, open_store
 
 
@@ -48,9 +49,22 @@ def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
             progress = read_progress(store)
         except StoreError:
             job = JobState.UNKNOWN
-    if job is JobState.UNKNOWN:
+    bucket = bucket_of(run)
+    if bucket is not None and job in (JobState.ABSENT, JobState.UNKNOWN):
+        try:
+            result, progress = read_result(bucket), read_progress(bucket)
+        except StoreError:
+            return _only_the_machine(run, ledger, job)
+    if job is JobState.UNKNOWN and result is None and progress is None:
         return run
     return record(run, ledger, backend, job, progress, result)
+
+
+def _only_the_machine(run: Run, ledger: Ledger, job: JobState) -> Run:
+    """The bucket could not be asked, so whether the run is lost is not known; that its bill has ended is."""
+    if job is JobState.ABSENT and run.may_bill:
+        return ledger.change(run.run_id, released_at=latest_end(run, now_utc()))
+    return run
 
 
 def record(

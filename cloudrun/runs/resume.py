@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 
 from cloudrun.backends import Backend
-from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
+from cloudrun.errors import CloudrunError, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
 from cloudrun.run import Estimate, Phase, Run, now_utc
+from cloudrun.runs.fetch import fetch
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
+from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
 # Left by the worker's last shift; the next one must not take them for its own.
@@ -40,23 +42,13 @@ def resume(
         raise StillRunning(f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it")
     with ledger.launching(run.run_id), signals_as_interrupt():
         run = ledger.change(run.run_id, estimate=estimate)
-        if _machine_answers(run):
+        if answers(run):
             console.say("its machine is up: going on there")
             started = _go_on_here(run, plan, ledger, backend, console)
         else:
             started = _go_on_elsewhere(run, plan, ledger, backend, console)
         started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
-
-
-def _machine_answers(run: Run) -> bool:
-    """Whether the run's files can be read where it ran: quicker than asking the provider, and as telling."""
-    if run.released_at is not None or run.run_uri is None:
-        return False
-    try:
-        return open_store(run.run_uri).read("order.json") is not None
-    except StoreError:
-        return False
 
 
 def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
@@ -66,17 +58,22 @@ def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console:
     time.sleep(_SHIFT_ENDS_S)
     shown = len(store.read("log.txt") or b"")
     store.remove(_LAST_SHIFT)
+    _forget_last_result(plan)
     ledger.change(run.run_id, **_reopened(run, plan))
     return start(plan, ledger, backend, console, log_shown=shown)
 
 
 def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
+    if run.store_uri is not None and not run.home_complete:
+        console.say(f"fetching what {run.store_uri} has ...")
+        run = _fetched(run, ledger)
     home = Path(run.folder) if run.folder else None
     if home is None or not (home / "checkpoints" / "last.pt").is_file():
         raise RunNotFinished(
             f"`{run.run_id}` has no checkpoint at home to go on from",
             hint=f"start anew: `cloudrun launch {run.job_path}`",
         )
+    _forget_last_result(plan)
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
         backend.release(run)
     earlier = run.closed_intervals(run.released_at or now_utc())
@@ -94,6 +91,20 @@ def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, con
     return start(plan, ledger, backend, console, home=home, log_shown=log.stat().st_size if log.exists() else 0)
 
 
+def _fetched(run: Run, ledger: Ledger) -> Run:
+    try:
+        fetch(run, ledger, to=None)
+    except RunNotFinished:
+        return run  # the bucket has nothing: what is at home will have to do
+    return ledger.get(run.run_id)
+
+
+def _forget_last_result(plan: Plan) -> None:
+    """Else the bucket would say of the shift to come how the last one ended."""
+    if plan.store_uri is not None:
+        open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove(["result.json"])
+
+
 def _reopened(run: Run, plan: Plan) -> dict[str, object]:
     """A resumed run starts its phases anew; its results at home are no longer the last ones."""
     return {
@@ -102,6 +113,8 @@ def _reopened(run: Run, plan: Plan) -> dict[str, object]:
         "backend": plan.backend,
         "infra": plan.spec.infra,
         "gpu": plan.spec.gpu,
+        "store_uri": plan.store_uri,
+        "endpoint": plan.spec.endpoint,
         "exit_code": None,
         "message": "",
         "finished_at": None,

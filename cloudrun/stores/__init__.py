@@ -3,6 +3,7 @@
 RUN URI             held by
 file:///folder      a directory (local runs)
 node://machine/dir  the rented machine's own disk, over SkyPilot's SSH
+s3://bucket/prefix  a bucket, of S3 or of whatever speaks its protocol at an `endpoint`
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Store(Protocol):
         ...
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str, *, endpoint: str | None = None) -> Store:
+    """The store behind `uri`; `endpoint` is the server of an `s3://` one, where it is not AWS."""
     parts = urlsplit(uri)
     match parts.scheme:
         case "file":
@@ -65,5 +67,9 @@ def open_store(uri: str) -> Store:
             from cloudrun.stores.node import NodeStore
 
             return NodeStore(parts.netloc, unquote(parts.path).lstrip("/"))
+        case "s3":
+            from cloudrun.stores.s3 import S3Store
+
+            return S3Store(uri, endpoint)
         case _:
             raise ValueError(f"no store for {uri}")

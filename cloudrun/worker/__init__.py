@@ -14,6 +14,7 @@ the standard library alone and run on Python 3.10 or newer: they have to start o
       result.json    written last
       shift.pid, job.pid
       stop, home     asked to stop (with the reason, where it was the switch); results are verified at home
+      stored         results are verified in the store (written by the uploader)
       leave          the switch is to go and to leave the machine as it is
       question.json, answer   the corrected estimate breaks the budget; `yes` goes on
 """

@@ -38,6 +38,7 @@ class Journal:
         self._beat_at = 0.0
         self._phase_from = self.started_at
         self._phase = "start"
+        """Called as often as the heartbeat, by whoever keeps something alive beside the job."""
 
     @property
     def log_fd(self) -> int:

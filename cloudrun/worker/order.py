@@ -45,11 +45,22 @@ class Order:
     on_finish: str  # down | keep
     after_s: float = 0.0  # expected from the end of training to the end of the bill
     may_ask: bool = False  # somebody at a terminal follows the run
+    store_uri: str | None = None  # where the uploader keeps a copy of the run's folder
+    endpoint: str | None = None  # the server of that store; None: AWS
 
     @property
     def ends_machine(self) -> bool:
         """A rented machine, whose disk holds the only copy of what is not home or in the store."""
         return self.ending != "nobody"
+
+    @property
+    def waits_for_results(self) -> bool:
+        """Whether somebody has still to take the results from here, once the job has ended."""
+        return self.ends_machine or self.store_uri is not None
+
+    def python_in(self, run_dir: Path) -> str:
+        """The job's Python, which the set-up makes where it is not there yet."""
+        return self.python.replace("$CLOUDRUN_VENV", str(venv_of(run_dir)))
 
     def limit_s(self) -> float:
         """Seconds of machine time that the budget allows, counted from the first billed second of the run."""
@@ -82,3 +93,8 @@ def read_order(path: Path) -> Order:
         plain[key] = None if plain[key] is None else Step(**plain[key])
     plain["setup"] = [Step(**step) for step in plain["setup"]]
     return Order(**plain)
+
+
+def venv_of(run_dir: Path) -> Path:
+    """Shared by the runs on one machine."""
+    return run_dir.parent / "venv"

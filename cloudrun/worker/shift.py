@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import Journal
-from cloudrun.worker.order import Order, Step
+from cloudrun.worker.order import Order, Step, venv_of
 from cloudrun.worker.projection import Overseer
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
@@ -41,8 +41,8 @@ class Shift:
         self._signalled = False
         self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.projected.update)
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
-        self._venv = run_dir.parent / "venv"  # shared by the runs on one machine
-        self._python = order.python.replace("$CLOUDRUN_VENV", str(self._venv))
+        self._venv = venv_of(run_dir)
+        self._python = order.python_in(run_dir)
         self._out = run_dir / "out"
         self._out.mkdir(exist_ok=True)
 
@@ -63,7 +63,8 @@ class Shift:
         self._journal.say(end.message if end.reason == "finished" else f"{end.reason}: {end.message}")
         self._journal.finish(reason=end.reason, exit_code=end.exit_code, message=end.message)
         if self._order.ends_machine:
-            self._journal.say("the results are on this machine; it waits until they are fetched")
+            stored = " or in the store" if self._order.store_uri else ""
+            self._journal.say(f"the results are on this machine; it waits until they are fetched{stored}")
         return end.exit_code
 
     def _note_signal(self, *_: object) -> None:

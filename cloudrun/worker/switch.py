@@ -19,6 +19,7 @@ from cloudrun.worker.child import end_with_parent
 from cloudrun.worker.ending import try_to_end, ways_to_end
 from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
 from cloudrun.worker.order import Order
+from cloudrun.worker.upload import Upload
 from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
 
 _LOOK_EVERY_S = 0.5
@@ -38,6 +39,7 @@ class Switch:
         self._billing_began = time.monotonic() - order.billed_at_start(time.time())
         self._signalled = False
         self._shift: subprocess.Popen[bytes] | None = None
+        self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
         """Until the machine is ended, or may be left; returns the job's exit code."""
@@ -52,8 +54,10 @@ class Switch:
         )
         (self._dir / "shift.pid").write_text(str(self._shift.pid))
         while self._act(verdict(self._order, self._look())):
+            self._upload.tend()
             time.sleep(_LOOK_EVERY_S)
         self._finish_shift()
+        self._upload.end(enough=self._is_enough)
         result = read_json(self._dir / "result.json") or {}
         return int(result.get("exit_code", 1))
 
@@ -121,6 +125,11 @@ class Switch:
                 return False
             case Leave():
                 return False
+
+    def _is_enough(self) -> bool:
+        """Whether the bucket need not wait: somebody goes on here, or all is home and the machine ends."""
+        is_home = _age(self._dir / "home") is not None
+        return _age(self._dir / "leave") is not None or (self._signalled and is_home)
 
     def _end_machine(self, why: str) -> None:
         self._say(f"ending this machine: {why}")

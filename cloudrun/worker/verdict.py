@@ -100,11 +100,13 @@ def _while_it_runs(order: Order, facts: Facts) -> Verdict:
 
 def _after_it_ended(order: Order, facts: Facts) -> Verdict:
     assert facts.result_age_s is not None
-    if not order.ends_machine or facts.is_signalled:
+    if not order.waits_for_results or facts.is_signalled:
         return Leave()
+    if not order.ends_machine and facts.billed_s >= order.limit_s():
+        return Leave()  # a store that takes nothing must not hold this computer for ever
     if facts.safe_age_s is None and (facts.has_trained or facts.result_age_s < NOTHING_TO_LOSE_S):
         return Wait()  # the machine's disk is the only copy: it stays until they are fetched, within the budget
-    if order.on_finish == "keep":
+    if order.on_finish == "keep" or not order.ends_machine:
         return Leave()
     if facts.safe_age_s is not None and facts.safe_age_s < HOME_PATIENCE_S:
         return Wait()

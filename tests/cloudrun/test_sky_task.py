@@ -76,3 +76,11 @@ def test_a_local_run_reads_its_images_where_they_lie() -> None:
     plan = a_plan(infra="local")
     assert plan.data_route is DataRoute.IN_PLACE
     assert an_order(plan, "local").data_path == "/data/plants"
+
+
+def test_what_sends_to_a_store_is_installed_before_the_long_set_up() -> None:
+    plan = a_plan(gpu="A100:1", store="s3://bucket/leaves/", endpoint="https://s3.example.org", setup="apt install x")
+    assert [step.name for step in plan.setup] == ["store", "machine", "setup"]
+    assert plan.setup[0].argv == ["env", "CLOUDRUN_INSTALL=boto3", *plan.setup[1].argv]
+    assert plan.store_uri == "s3://bucket/leaves/plants-1124-x7k2m"
+    assert [step.name for step in a_plan(gpu="A100:1").setup] == ["machine"]

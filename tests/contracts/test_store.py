@@ -1,7 +1,8 @@
-"""What every store does, run against each of them: a directory, and a machine reached through a real sshd."""
+"""What every store does, run against each of them: a directory, a machine behind a real sshd, a bucket of SeaweedFS."""
 
 from __future__ import annotations
 
+import base64
 import getpass
 import hashlib
 import os
@@ -9,8 +10,10 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,16 +22,11 @@ from cloudrun.mirror import pull
 from cloudrun.stores import Entry, Store
 from cloudrun.stores.directory import DirectoryStore
 from cloudrun.stores.node import NodeStore
+from cloudrun.stores.s3 import FileChanged, S3Store
 from tests.conftest import images
+from tests.seaweedfs import BUCKET, SeaweedFS, free_ports
 
 MACHINE = "cloudrun-store-test"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,7 @@ def ssh_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("ssh")
     for name in ("host_key", "user_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / name], check=True)
-    port = free_port()
+    (port,) = free_ports(1)
     (home / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {home}/host_key\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {home}/user_key.pub\nPasswordAuthentication no\n"
@@ -65,14 +63,50 @@ def ssh_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     server.wait()
 
 
-@pytest.fixture(params=["directory", "node"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+@dataclass(frozen=True)
+class Place:
+    """A store, and what lies behind it."""
+
+    store: Store
+    write: Callable[[str, bytes], object]
+    versions: Callable[[], dict[str, object]]
+    """A mark of each file below `data`, which changes when the file is sent again."""
+
+
+@pytest.fixture(params=["directory", "node", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    if request.param == "s3":
+        server: SeaweedFS = request.getfixturevalue("seaweedfs")
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value)
+        bucket = S3Store(f"s3://{BUCKET}/{tmp_path.name}", server.endpoint)
+        return Place(bucket, bucket.put, lambda: server.chunks(f"{tmp_path.name}/data"))
     folder = tmp_path / "run"
     folder.mkdir()
+
+    def write(key: str, content: bytes) -> None:
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).write_bytes(content)
+
+    def versions() -> dict[str, object]:
+        return {str(path): path.stat().st_ino for path in (folder / "data").rglob("*.jpg")}
+
     if request.param == "directory":
-        return DirectoryStore(folder)
+        return Place(DirectoryStore(folder), write, versions)
     monkeypatch.setenv("HOME", str(request.getfixturevalue("ssh_home")))
-    return NodeStore(MACHINE, str(folder))
+    return Place(NodeStore(MACHINE, str(folder)), write, versions)
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
+    return place.store
+
+
+@pytest.fixture
+def bucket(seaweedfs: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    for name, value in seaweedfs.env.items():
+        monkeypatch.setenv(name, value)
+    return S3Store(f"s3://{BUCKET}/{tmp_path.name}", seaweedfs.endpoint)
 
 
 def nothing(*_: object) -> None:
@@ -94,13 +128,13 @@ def test_reading_goes_on_from_an_offset(store: Store) -> None:
     assert store.read("log.txt", offset=8) == b""
 
 
-def test_entries_carry_size_and_hash_and_leave_temporary_files_out(store: Store, tmp_path: Path) -> None:
-    out = tmp_path / "run" / "out" / "checkpoints"
-    out.mkdir(parents=True)
-    (out / "best model.pt").write_bytes(b"weights")
-    (out / "last.pt.tmp").write_bytes(b"half")
-    assert store.entries("out") == [Entry("out/checkpoints/best model.pt", 7, hashlib.sha256(b"weights").hexdigest())]
-    assert store.entries("nothing") == []
+def test_entries_carry_size_and_hash_and_leave_temporary_files_out(place: Place) -> None:
+    place.write("out/checkpoints/best model.pt", b"weights")
+    place.write("out/checkpoints/last.pt.tmp", b"half")
+    place.write("output.txt", b"beside it")
+    expected = [Entry("out/checkpoints/best model.pt", 7, hashlib.sha256(b"weights").hexdigest())]
+    assert place.store.entries("out") == expected
+    assert place.store.entries("nothing") == []
 
 
 def test_removing_what_is_not_there_does_not_matter(store: Store) -> None:
@@ -109,17 +143,17 @@ def test_removing_what_is_not_there_does_not_matter(store: Store) -> None:
     assert store.read("stop") is None
 
 
-def test_a_data_set_arrives_whole_and_is_not_sent_twice(store: Store, tmp_path: Path) -> None:
+def test_a_data_set_arrives_whole_and_is_not_sent_twice(place: Place, tmp_path: Path) -> None:
     source = images(tmp_path / "leaves", count=5)
     seen: list[tuple[int, int]] = []
-    store.push(source, "data", lambda sent, total: seen.append((sent, total)))
+    place.store.push(source, "data", lambda sent, total: seen.append((sent, total)))
     size = sum(path.stat().st_size for path in source.rglob("*.jpg"))
     assert seen[0] == (0, size)
     assert seen[-1] == (size, size)
-    before = {path: path.stat().st_ino for path in (tmp_path / "run" / "data").rglob("*.jpg")}
+    before = place.versions()
     assert len(before) == 10
-    store.push(source, "data", nothing)
-    assert {path: path.stat().st_ino for path in (tmp_path / "run" / "data").rglob("*.jpg")} == before
+    place.store.push(source, "data", nothing)
+    assert place.versions() == before
 
 
 def test_a_fetched_file_is_verified_and_an_equal_one_left_alone(store: Store, tmp_path: Path) -> None:
@@ -174,7 +208,108 @@ def test_a_machine_that_does_not_answer_is_an_error_with_a_hint(
 ) -> None:
     monkeypatch.setenv("HOME", str(ssh_home))
     entry = ssh_home / ".sky" / "generated" / "ssh" / "cloudrun-gone"
-    entry.write_text(f"Host cloudrun-gone\n  HostName 127.0.0.1\n  Port {free_port()}\n  IdentityFile ~/user_key\n")
+    entry.write_text(
+        f"Host cloudrun-gone\n  HostName 127.0.0.1\n  Port {free_ports(1)[0]}\n  IdentityFile ~/user_key\n"
+    )
     with pytest.raises(StoreError, match="does not answer over SSH") as caught:
         NodeStore("cloudrun-gone", str(tmp_path)).read("log.txt")
     assert "ps --refresh" in caught.value.hint
+
+
+def test_a_file_in_parts_arrives_whole(bucket: S3Store, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "last.pt"
+    checkpoint.write_bytes(os.urandom(20_000_000))  # three parts
+    entry = bucket.upload(checkpoint, "out/last.pt")
+    assert bucket.entries("out") == [entry]
+    assert pull(bucket, [entry], lambda key: key, tmp_path / "home", nothing) == 1
+    assert (tmp_path / "home" / "out" / "last.pt").read_bytes() == checkpoint.read_bytes()
+
+
+def test_a_file_that_is_written_to_while_it_is_sent_leaves_the_old_one_in_place(
+    bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "last.pt"
+    checkpoint.write_bytes(b"1" * 20_000_000)
+    old = bucket.upload(checkpoint, "out/last.pt")
+    checkpoint.write_bytes(b"2" * 20_000_000)
+    hash_of = hashlib.file_digest
+
+    def written_to_after_it_was_hashed(*args: Any) -> Any:
+        digest = hash_of(*args)
+        with checkpoint.open("r+b") as file:
+            file.seek(10_000_000)
+            file.write(b"3")
+        return digest
+
+    monkeypatch.setattr(hashlib, "file_digest", written_to_after_it_was_hashed)
+    with pytest.raises(FileChanged):
+        bucket.upload(checkpoint, "out/last.pt")
+    assert bucket.entries("out") == [old]
+
+
+def test_a_flipped_byte_in_the_bucket_is_noticed(bucket: S3Store, seaweedfs: SeaweedFS, tmp_path: Path) -> None:
+    bucket.put("out/best.pt", b"weights")
+    entries = bucket.entries("out")
+    seaweedfs.client().put_object(
+        Bucket=BUCKET, Key=f"{tmp_path.name}/out/best.pt", Body=b"wEights", Metadata={"sha256": entries[0].sha256}
+    )
+    with pytest.raises(StoreError, match="damaged"):
+        bucket.read("out/best.pt")
+    with pytest.raises(StoreError, match=r"best.pt arrived damaged"):
+        pull(bucket, entries, lambda key: key, tmp_path / "home", nothing)
+
+
+def test_a_body_that_was_damaged_on_its_way_is_refused_by_the_server(seaweedfs: SeaweedFS, tmp_path: Path) -> None:
+    from botocore.exceptions import ClientError
+
+    checksum = base64.b64encode(hashlib.sha256(b"weights").digest()).decode()
+    with pytest.raises(ClientError, match="BadDigest"):
+        seaweedfs.client().put_object(Bucket=BUCKET, Key=tmp_path.name, Body=b"wEights", ChecksumSHA256=checksum)
+
+
+@pytest.mark.parametrize(
+    ("change", "bucket_name", "said"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, BUCKET, "does not accept these credentials"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, BUCKET, "does not accept these credentials"),
+        ({"AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "reader-secret"}, BUCKET, "does not allow"),
+        ({}, "no-such-bucket", "there is no bucket `no-such-bucket`"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used_is_named_with_the_reason(
+    seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch, change: dict[str, str], bucket_name: str, said: str
+) -> None:
+    for name, value in {**seaweedfs.env, **change}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match=said) as caught:
+        S3Store(f"s3://{bucket_name}/x", seaweedfs.endpoint).put("log.txt", b"one\n")
+    assert caught.value.hint
+
+
+def test_a_shell_without_credentials_is_told_which(
+    seaweedfs: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StoreError, match="no credentials for bucket") as caught:
+        S3Store(f"s3://{BUCKET}/x", seaweedfs.endpoint).read("log.txt")
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_an_endpoint_that_does_not_answer_is_an_error_within_seconds(
+    seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch, listens: bool
+) -> None:
+    for name, value in seaweedfs.env.items():
+        monkeypatch.setenv(name, value)
+    began = time.monotonic()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()  # takes the connection and never says a word
+        store = S3Store(f"s3://{BUCKET}/x", f"http://127.0.0.1:{silent.getsockname()[1]}", read_timeout_s=0.5)
+        with pytest.raises(StoreError, match="does not answer"):
+            store.read("log.txt")
+    assert time.monotonic() - began < 10

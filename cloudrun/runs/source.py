@@ -1,0 +1,37 @@
+"""Where a run's files can be read now: on its machine while that answers, else in its bucket."""
+
+from __future__ import annotations
+
+from cloudrun.errors import StoreError
+from cloudrun.run import Run
+from cloudrun.stores import Store, open_store
+
+
+def answers(run: Run) -> bool:
+    """Whether the run's files can be read where it runs: quicker than asking the provider, and as telling."""
+    if run.released_at is not None or run.run_uri is None:
+        return False
+    try:
+        return open_store(run.run_uri).read("order.json") is not None
+    except StoreError:
+        return False
+
+
+def bucket_of(run: Run) -> Store | None:
+    return None if run.store_uri is None else open_store(run.store_uri, endpoint=run.endpoint)
+
+
+def source_of(run: Run) -> Store | None:
+    """None where the machine is gone and there is no bucket. A machine without one is not asked first."""
+    if run.store_uri is None:
+        return open_store(run.run_uri) if run.run_uri is not None and run.released_at is None else None
+    if answers(run):
+        assert run.run_uri is not None
+        return open_store(run.run_uri)
+    return bucket_of(run)
+
+
+def is_stored(run: Run) -> bool:
+    """Whether the bucket has all of a run that has ended: its result is written there last. Raises StoreError."""
+    bucket = bucket_of(run)
+    return bucket is not None and bucket.read("result.json") is not None

@@ -1,0 +1,120 @@
+"""What of a run's folder the bucket does not have yet, and sending it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cloudrun.errors import StoreError
+from cloudrun.stores import Entry
+from cloudrun.stores.s3 import FileChanged, S3Store
+
+# Appended to, or replaced whole, by the worker: as they stand, they are right at any instant.
+_WORKERS_OWN = ("status.json", "log.index", "log.txt")
+_TEMPORARY = (".tmp", ".partial")
+# Longer than a tick of the clock by which files are dated: a file as young as this may change without a trace.
+_QUIET_S = 0.2
+
+_Mark = tuple[int, int, int]
+
+
+class Outbox:
+    """Remembers what it has sent; a new one asks the bucket, so that a restart sends nothing twice."""
+
+    def __init__(self, run_dir: Path, store: S3Store, say: Callable[[str], None]) -> None:
+        self._dir = run_dir
+        self._store = store
+        self._say = say
+        self._sent: dict[str, tuple[_Mark, Entry | None]] = {}
+        self._there: dict[str, Entry] | None = None
+        self._unreadable: set[str] = set()
+
+    def send_changed(self) -> int:
+        """Send what is new. Returns how many files changed while they were read: they are for the next time.
+
+        Raises StoreError at the first file that the bucket does not take.
+        """
+        if self._there is None:
+            if not (self._dir / "result.json").exists():
+                self._store.remove(["result.json"])  # of a shift before this one
+            self._there = {entry.key: entry for entry in self._store.entries("out")}
+        for name in _WORKERS_OWN:
+            self._send_as_it_stands(name)
+        return sum(not self._send_whole(path) for path in self._outputs())
+
+    def send_result(self) -> None:
+        """The last word. Raises StoreError where the bucket does not have all that it speaks of."""
+        there = {entry.key: entry for entry in self._store.entries("out")}
+        missing = [key for key, (_, entry) in self._sent.items() if entry is not None and there.get(key) != entry]
+        if missing:
+            for key in missing:
+                del self._sent[key]
+            raise StoreError(f"the bucket has lost {', '.join(sorted(missing))}", hint="it is sent again")
+        for name in _WORKERS_OWN:
+            self._send_as_it_stands(name)
+        content = (self._dir / "result.json").read_bytes()
+        self._store.put("result.json", content)
+        if self._store.read("result.json") != content:
+            raise StoreError("the bucket gives back another result.json", hint="it is sent again")
+
+    def _outputs(self) -> Iterator[Path]:
+        """Small ones first: a checkpoint of gigabytes keeps nobody waiting."""
+        sized = []
+        for path in (self._dir / "out").rglob("*"):
+            if path.name.endswith(_TEMPORARY):
+                continue
+            try:
+                if path.is_file():
+                    sized.append((path.stat().st_size, path))
+            except FileNotFoundError:
+                continue  # replaced between the listing and the look
+        return (path for _, path in sorted(sized))
+
+    def _send_as_it_stands(self, name: str) -> None:
+        try:
+            with (self._dir / name).open("rb") as file:
+                mark = _mark(os.fstat(file.fileno()))
+                if self._sent.get(name, (None,))[0] == mark:
+                    return
+                content = file.read()
+        except FileNotFoundError:
+            return
+        self._store.put(name, content)
+        self._sent[name] = (mark, None)
+
+    def _send_whole(self, path: Path) -> bool:
+        """False where the file is being written to."""
+        key = path.relative_to(self._dir).as_posix()
+        try:
+            stat = path.stat()
+            if self._sent.get(key, (None,))[0] == _mark(stat):
+                return True
+            if time.time() - stat.st_mtime < _QUIET_S:
+                return False
+            entry = self._already_there(path, key) or self._store.upload(path, key)
+            self._sent[key] = (_mark(stat), entry)
+        except FileChanged:
+            return False
+        except FileNotFoundError:
+            return True  # the job removed it: nothing to send
+        except OSError as err:
+            if key not in self._unreadable:
+                self._unreadable.add(key)
+                self._say(f"{key} cannot be read, so it is left out: {err.strerror}")
+        return True
+
+    def _already_there(self, path: Path, key: str) -> Entry | None:
+        assert self._there is not None
+        there = self._there.pop(key, None)
+        if there is None or there.size_bytes != path.stat().st_size:
+            return None
+        with path.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == there.sha256
+        return there if same else None
+
+
+def _mark(stat: os.stat_result) -> _Mark:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,79 @@
+"""When to send: every few seconds while the job runs, to the last byte once it has ended, and again when it fails."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cloudrun.errors import StoreError
+from cloudrun.stores.s3 import S3Store
+from cloudrun.uploader.outbox import Outbox
+
+_LOOK_S = 0.3
+_LONGEST_PAUSE_S = 60.0
+
+
+class Watch:
+    """One run's way into the bucket."""
+
+    def __init__(self, run_dir: Path, store: S3Store, uri: str, *, every_s: float) -> None:
+        self._dir = run_dir
+        self._uri = uri
+        self._outbox = Outbox(run_dir, store, _say)
+        self._every_s = every_s
+        self._failure = ""
+        self._pause_s = 1.0
+        self._announced = False
+
+    def until_stored(self, *, go_on: Callable[[], bool]) -> bool:
+        """Returns True once the job has ended and all of it is in the bucket, False where `go_on` says no before."""
+        _say(f"the results go to {self._uri}")
+        while go_on():
+            ended = (self._dir / "result.json").exists()  # asked first: files listed after it are final
+            try:
+                changing = self._outbox.send_changed()
+                if ended and not changing:
+                    self._announce()
+                    self._outbox.send_result()
+                    (self._dir / "stored").touch()
+                    return True
+                self._succeeded()
+                pause_s = _LOOK_S if ended else self._every_s
+            except StoreError as err:
+                pause_s = self._failed(err)
+            self._sleep(pause_s, go_on, until_result=not ended)
+        return False
+
+    def _announce(self) -> None:
+        """Before it is quite true, so that the bucket's log has the line, too."""
+        if not self._announced:
+            self._announced = True
+            _say(f"all results are in {self._uri}")
+
+    def _failed(self, err: StoreError) -> float:
+        """Each reason is told once. Returns the seconds until the next try."""
+        if err.message != self._failure:
+            self._failure = err.message
+            _say(f"{err.message}; trying again until it works")
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        return pause_s
+
+    def _succeeded(self) -> None:
+        if self._failure:
+            _say("it works again")
+        self._failure, self._pause_s = "", 1.0
+
+    def _sleep(self, seconds: float, go_on: Callable[[], bool], *, until_result: bool) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and go_on():
+            if until_result and (self._dir / "result.json").exists():
+                return
+            time.sleep(min(_LOOK_S, max(until - time.monotonic(), 0.0)))
+
+
+def _say(text: str) -> None:
+    """A line of the run's log, which the worker has made this process's output."""
+    sys.stdout.write(f"cloudrun: store: {text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,82 @@
+"""The uploader beside the job: started as soon as its Python has what it needs, and again whenever it dies."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cloudrun.worker.child import CannotStart, Child
+from cloudrun.worker.order import Order
+
+# The uploader's exit code for "this Python has no boto3": the set-up installs it.
+NOT_YET = 78
+_NOT_YET_PAUSE_S = 2.0
+_NO_PYTHON_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 60.0
+# How long the last files may take once the worker is through.
+LAST_UPLOAD_S = 30.0
+_STOP_GRACE_S = 5.0
+
+
+class Upload:
+    """Keeps `python -m cloudrun.uploader RUN_DIR` alive, where the order names a store."""
+
+    def __init__(self, run_dir: Path, order: Order, *, python: str) -> None:
+        self._dir = run_dir
+        self._order = order
+        self._python = python
+        self._child: Child | None = None
+        self._next_at = 0.0
+        self._pause_s = 1.0
+
+    @property
+    def is_stored(self) -> bool:
+        return (self._dir / "stored").exists()
+
+    def tend(self) -> None:
+        """To be called all the time; starts it where it does not run."""
+        if self._order.store_uri is None or self.is_stored:
+            return
+        if self._child is not None:
+            code = self._child.exit_code()
+            if code is None:
+                return
+            self._child = None
+            self._next_at = time.monotonic() + self._pause_after(code)
+        if time.monotonic() >= self._next_at:
+            self._start()
+
+    def end(self, *, enough: Callable[[], bool]) -> None:
+        """Let it send the last files, unless `enough`; then end it."""
+        until = time.monotonic() + LAST_UPLOAD_S
+        while self._child is not None and not self.is_stored and not enough() and time.monotonic() < until:
+            self.tend()
+            time.sleep(0.2)
+        if self._child is not None:
+            self._child.stop(grace_s=_STOP_GRACE_S, meanwhile=lambda: None)
+            self._child = None
+
+    def _start(self) -> None:
+        paths = [str(self._dir / "code"), os.environ.get("PYTHONPATH", "")]
+        env = {**os.environ, **self._order.env, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        with (self._dir / "log.txt").open("ab") as log:
+            try:
+                self._child = Child(
+                    [self._python, "-m", "cloudrun.uploader", str(self._dir)],
+                    cwd=self._dir,
+                    env=env,
+                    log_fd=log.fileno(),
+                )
+            except CannotStart:  # the set-up has not made this Python yet
+                self._next_at = time.monotonic() + _NO_PYTHON_PAUSE_S
+
+    def _pause_after(self, code: int) -> float:
+        """Seconds until the next start; what is more than "not yet" is told."""
+        if code == NOT_YET:
+            return _NOT_YET_PAUSE_S
+        with (self._dir / "log.txt").open("ab", buffering=0) as log:
+            log.write(f"cloudrun: the uploader ended with {code}; starting it again\n".encode())
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        return pause_s
