@@ -22,6 +22,7 @@ from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_task import job_config, machine_config
 from cloudrun.disk_price import disk_hourly_usd
+from cloudrun.endings import has_autodown, how_it_ends
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling, StoreError
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
@@ -94,7 +95,8 @@ class SkyBackend:
     def rent(self, plan: Plan, say: Say) -> Quote:
         """Rent the bare machine with autodown. Nothing is left where it fails."""
         minutes = plan.spec.lifecycle.idle_minutes
-        say(f"renting {plan.machine_name} (it ends itself after {minutes} idle minutes) ...")
+        autodown = has_autodown(plan.spec.infra)
+        say(f"renting {plan.machine_name} ({how_it_ends(plan.spec.infra, idle_minutes=minutes)}) ...")
         request = None
         with self._sdk(plan.run_id) as sky:
             from sky.skylet.autostop_lib import AutostopWaitFor
@@ -103,9 +105,9 @@ class SkyBackend:
                 request = sky.launch(
                     sky.Task.from_yaml_config(machine_config(plan)),
                     cluster_name=plan.machine_name,
-                    idle_minutes_to_autostop=minutes,
-                    wait_for=AutostopWaitFor.JOBS,  # an open shell must not keep the bill running
-                    down=True,
+                    idle_minutes_to_autostop=minutes if autodown else None,
+                    wait_for=AutostopWaitFor.JOBS if autodown else None,  # not an open shell: it would keep the bill up
+                    down=autodown,
                 )
                 _, handle = sky.stream_and_get(request, output_stream=Narrator(say, sys.stdout))
             except KeyboardInterrupt:

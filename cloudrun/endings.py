@@ -1,0 +1,25 @@
+"""How a machine of each infra comes to its end when nobody is there. Pure; for people to read before they pay."""
+
+from __future__ import annotations
+
+# By SkyPilot 0.14's own table of what its clouds cannot do.
+_WITHOUT_AUTODOWN = ("hyperbolic", "primeintellect", "verda", "yotta")
+
+
+def has_autodown(infra: str | None) -> bool:
+    """Whether SkyPilot's idle timer works there; None stands for whatever SkyPilot chooses."""
+    return infra is None or infra.split("/")[0] not in _WITHOUT_AUTODOWN
+
+
+def how_it_ends(infra: str | None, *, idle_minutes: int) -> str:
+    """What ends the machine with the laptop off, the surest first."""
+    if infra is not None and infra.split("/")[0] == "slurm":
+        own = "the switch on it ends its Slurm allocation"
+    elif has_autodown(infra):
+        own = "the switch on it ends it as SkyPilot would"
+    else:
+        return (
+            f"SkyPilot has no autodown on {infra}: the switch on it powers it off, which may not end the bill;"
+            " `cloudrun down` does"
+        )
+    return f"{own}; beneath that, SkyPilot's timer after {idle_minutes} idle minutes"
