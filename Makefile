@@ -33,6 +33,7 @@ bench: .venv/ready
 	$(RUN) benchmarks.cli_start
 	$(RUN) benchmarks.sky_overhead
 	$(RUN) benchmarks.potato
+	$(RUN) benchmarks.estimate
 
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready

@@ -97,6 +97,8 @@ def _train(workload: Workload, machine: Machine, past: Sequence[Measured]) -> tu
         if whole is None:
             return NoEstimate(f"it is a command of your own, and none like it has ended on {machine.key} yet")
         return whole, remembered
+    if not workload.train_images:
+        return NoEstimate("its images are not on this computer, so nobody has counted them")
     train_s = _measured(past, lambda one: 1 / one.images_per_s if one.images_per_s else None)
     evaluate_s = _measured(past, lambda one: 1 / one.evaluated_per_s if one.evaluated_per_s else None)
     begin = _measured(past, lambda one: one.start_s)

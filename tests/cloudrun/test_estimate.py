@@ -137,6 +137,12 @@ def test_a_command_of_ones_own_is_only_known_once_it_has_run() -> None:
     assert part(value, "train") == pytest.approx((85, 115))
 
 
+def test_images_that_are_not_here_cannot_be_counted() -> None:
+    nothing = estimate(workload_of(a_spec(), {}, 0), A100, [])
+    assert isinstance(nothing, NoEstimate)
+    assert nothing.why == "its images are not on this computer, so nobody has counted them"
+
+
 def test_a_backbone_that_nobody_counted_is_named_until_it_has_run_once() -> None:
     workload = a_workload(train={"backbones": "pit_b_224"})
     nothing = estimate(workload, A100, [])
