@@ -7,8 +7,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from cloudrun.cost import cost_of, usd_for, worst_case
-from cloudrun.run import Quote, Run, SkyAccount
+from cloudrun.cost import Cost, cost_of, usd_for, worst_case
+from cloudrun.run import Alternative, Quote, Run, SkyAccount
 from cloudrun.units import iso
 
 # The worker's names for its phases -> the receipt's.
@@ -43,12 +43,25 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
         "machines": len(run.earlier) + (run.billed_from is not None),
         "hours": cost.hours,
         "cost_usd": float(cost.usd),
-        "estimate": _estimate(run, quote),
+        "estimate": _estimate(run, quote, cost),
         "phases": [_priced(name, seconds, quote) for name, seconds in phases],
         "epochs": epochs,
         "accuracy": _worth(epochs),
         "skypilot": _compared(run),
-        "alternatives": [],
+        "alternatives": [_alternative(one) for one in run.alternatives],
+    }
+
+
+def _alternative(one: Alternative) -> dict[str, Any]:
+    return {
+        "infra": one.infra,
+        "region": one.region,
+        "gpu": one.gpu,
+        "spot": one.spot,
+        "hourly_usd": one.hourly_usd,
+        "duration_s": one.seconds,
+        "cost_usd": one.usd,
+        "rests_on": "the time it took here, and the cards' listed speeds",
     }
 
 
@@ -59,17 +72,37 @@ def _end(run: Run) -> str | None:
     return "proven" if run.end_is_proven else "at the latest"
 
 
-def _estimate(run: Run, quote: Quote | None) -> dict[str, Any] | None:
-    """The bound that the budget sets."""
+def _estimate(run: Run, quote: Quote | None, cost: Cost) -> dict[str, Any] | None:
+    """The budget's bound, and what was foretold, before the launch and from timed steps, beside what it took."""
     if quote is None or "budget" not in run.job:
         return None
     budget = run.job["budget"]
     worst = worst_case(max_cost=budget["max_cost"], max_hours=budget["max_hours"], hourly_usd=quote.total_hourly_usd)
+    made = run.estimate
+    actual_s = cost.hours * 3600
     return {
         "worst_case_usd": float(worst.usd),
         "worst_case_hours": round(worst.time.total_seconds() / 3600, 4),
-        "rests_on": f"budget.{worst.limit}",
+        "worst_case_limit": f"budget.{worst.limit}",
+        "low_usd": made.low_usd if made else None,
+        "high_usd": made.high_usd if made else None,
+        "low_s": made.low_s if made else None,
+        "high_s": made.high_s if made else None,
+        "rests_on": made.rests_on if made else None,
+        "corrected_usd": run.projected_usd,
+        "corrected_s": run.projected_s,
+        "actual_usd": float(cost.usd),
+        "actual_s": round(actual_s, 1),
+        "off": _off((made.low_s + made.high_s) / 2 if made else None, actual_s, cost),
+        "corrected_off": _off(run.projected_s, actual_s, cost),
     }
+
+
+def _off(foretold_s: float | None, actual_s: float, cost: Cost) -> float | None:
+    """How far it was off, as a part of the actual time: 0.1 means 10 % too much. None while it is not over."""
+    if foretold_s is None or not cost.is_final or actual_s <= 0:
+        return None
+    return round(foretold_s / actual_s - 1, 3)
 
 
 def _phases(run: Run) -> list[tuple[str, float]]:

@@ -36,13 +36,44 @@ def receipt_text(cost: Receipt) -> str:
     ]
     total = duration(float(cost["hours"]) * 3600)
     lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}")
-    return "\n".join([*lines, *_worth(cost), *_compared(cost)])
+    return "\n".join([*lines, *_foretold(cost), *_worth(cost), *_compared(cost), *_elsewhere(cost)])
 
 
 def _end(cost: Receipt) -> str:
     if not cost["is_final"]:
         return "  (still billing)"
     return "" if cost["end_is"] == "proven" else "  (the machine was found gone: it ended then at the latest)"
+
+
+def _foretold(cost: Receipt) -> list[str]:
+    made = cost["estimate"]
+    if made is None:
+        return []
+    lines = []
+    if made["low_s"] is not None:
+        money = "" if not made["high_usd"] else f"${made['low_usd']:.4f} to ${made['high_usd']:.4f}, "
+        hours = f"{duration(made['low_s'])} to {duration(made['high_s'])}"
+        lines.append(f"  estimate  {money}{hours}{_off(made['off'])}")
+        lines.append(f"            from {made['rests_on']}")
+    if made["corrected_s"] is not None:
+        money = f"${made['corrected_usd']:.4f}, " if made["corrected_usd"] else ""
+        lines.append(
+            f"  corrected {money}{duration(made['corrected_s'])} from timed steps{_off(made['corrected_off'])}"
+        )
+    return lines
+
+
+def _off(part: float | None) -> str:
+    return "" if part is None else f" ({part:+.0%} of what it took)"
+
+
+def _elsewhere(cost: Receipt) -> list[str]:
+    offers = cost["alternatives"][:3]
+    return [
+        f"  {'elsewhere' if place == 0 else '':<9} {duration(one['duration_s']):>10}  ${one['cost_usd']:.4f}"
+        f"  on {one['gpu']} of {one['infra']}{', spot' if one['spot'] else ''} (by listed speeds)"
+        for place, one in enumerate(offers)
+    ]
 
 
 def _worth(cost: Receipt) -> list[str]:

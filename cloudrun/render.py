@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cloudrun.cost import cost_of, worst_case
+from cloudrun.endings import how_it_ends
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import Estimate, Quote, Run
 from cloudrun.units import duration, iso
@@ -118,7 +119,13 @@ def scan_text(known: Scan | None, now: datetime) -> str:
 
 
 def plan_text(
-    plan: Plan, quote: Quote | None, *, estimate: Estimate | None = None, no_estimate: str = "", live: str = ""
+    plan: Plan,
+    quote: Quote | None,
+    now: datetime,
+    *,
+    estimate: Estimate | None = None,
+    no_estimate: str = "",
+    live: str = "",
 ) -> str:
     """What `launch` is about to do, in a few lines. `no_estimate`: why there is none; `live`: the provider's price."""
     spec = plan.spec
@@ -134,9 +141,12 @@ def plan_text(
         lines.append(f"machine  {', '.join(part for part in (quote.machine, what, place) if part)}")
         if quote.hourly_usd:
             budget = spec.budget
-            worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=quote.hourly_usd)
+            rate = quote.total_hourly_usd
+            worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=rate)
             hours = worst.time.total_seconds() / 3600
-            lines.append(f"price    ${quote.hourly_usd:.4f} an hour ({quote.source}, as of {iso(quote.as_of)})")
+            disk = f" and ${quote.disk_hourly_usd:.4f} for its disk" if quote.disk_hourly_usd else ""
+            age = duration(max((now - quote.as_of).total_seconds(), 0.0))
+            lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {age} old)")
             if live:
                 lines.append(f"live     {live}")
             lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
@@ -154,9 +164,8 @@ def plan_text(
     else:
         lines.append(f"run      {spec.run.strip().splitlines()[0]}")
     if plan.backend == "sky":
-        lines.append(
-            f"ends     {spec.lifecycle.on_finish} when done; by itself after {spec.lifecycle.idle_minutes} idle minutes"
-        )
+        ends = how_it_ends(quote.infra if quote else spec.infra, idle_minutes=spec.lifecycle.idle_minutes)
+        lines.append(f"ends     {spec.lifecycle.on_finish} when done; with this computer off, {ends}")
     return "\n".join(lines)
 
 

@@ -131,6 +131,18 @@ class Interval(_Record):
     released_at: datetime
 
 
+class Alternative(_Record):
+    """What a run would have taken on another offer, by the cards' listed speeds; seconds and USD."""
+
+    infra: str
+    region: str | None
+    gpu: str
+    spot: bool
+    hourly_usd: float
+    seconds: float
+    usd: float
+
+
 class Part(_Record):
     """A stretch of a run, in seconds."""
 
@@ -216,6 +228,7 @@ class Run(_Record):
     projected_usd: float | None = None
     projection_rests_on: str | None = None
     measured: Measured | None = None
+    alternatives: tuple[Alternative, ...] = ()  # made when the bill had ended
 
     @property
     def machine_name(self) -> str:

@@ -22,7 +22,7 @@ from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_task import job_config, machine_config
 from cloudrun.disk_price import disk_hourly_usd
-from cloudrun.endings import has_autodown, how_it_ends
+from cloudrun.endings import has_autodown
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling, StoreError
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
@@ -96,7 +96,7 @@ class SkyBackend:
         """Rent the bare machine with autodown. Nothing is left where it fails."""
         minutes = plan.spec.lifecycle.idle_minutes
         autodown = has_autodown(plan.spec.infra)
-        say(f"renting {plan.machine_name} ({how_it_ends(plan.spec.infra, idle_minutes=minutes)}) ...")
+        say(f"renting {plan.machine_name} ...")
         request = None
         with self._sdk(plan.run_id) as sky:
             from sky.skylet.autostop_lib import AutostopWaitFor

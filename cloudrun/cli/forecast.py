@@ -12,7 +12,7 @@ from cloudrun.estimate import NoEstimate
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
 from cloudrun.render import plan_text
-from cloudrun.run import Estimate, Quote, Run
+from cloudrun.run import Estimate, Quote, Run, now_utc
 from cloudrun.runs.foresee import exceeds, foresee, refuse_hopeless, workload_for
 from cloudrun.runs.measure import history
 
@@ -55,7 +55,7 @@ class Forecast:
     def text(self) -> str:
         why = self.made.why if isinstance(self.made, NoEstimate) else ""
         live = self.live.text(self.quote) if self.live is not None and self.quote is not None else ""
-        return plan_text(self.plan, self.quote, estimate=self.estimate, no_estimate=why, live=live)
+        return plan_text(self.plan, self.quote, now_utc(), estimate=self.estimate, no_estimate=why, live=live)
 
     def as_plain(self) -> dict[str, Any]:
         """The part of `--dry-run --json` that a plan alone does not know."""

@@ -9,12 +9,13 @@ from typer.exceptions import TyperException
 
 from cloudrun.cli import jobs, launch, machines, results, watch  # noqa: F401 - each adds its commands to `app`
 from cloudrun.cli.app import app
-from cloudrun.cli.console import note, show_error
+from cloudrun.cli.console import note, show_error, warn
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit code. Nothing else in `cloudrun` decides it."""
+    _warn_of_overdue(argv)
     try:
         code = app(list(argv), standalone_mode=False)
     except CloudrunError as err:
@@ -39,6 +40,25 @@ def main(argv: Sequence[str]) -> int:
     if code == ExitCode.INTERRUPTED:
         note("\ninterrupted; `cloudrun ps` shows what bills")
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _warn_of_overdue(argv: Sequence[str]) -> None:
+    """A line for each other run that bills past its estimate, whatever the command; `ps` shows it anyway."""
+    if not argv or argv[0] == "ps" or {"-h", "--help"} & set(argv):
+        return
+    from cloudrun.cost import cost_of
+    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.overdue import overdue
+    from cloudrun.run import now_utc
+
+    now = now_utc()
+    for run, foretold in overdue(Ledger(home_folder()).all(), now):
+        if not any(word and run.run_id.startswith(word) for word in argv[1:]):
+            usd = cost_of(run, now).usd
+            warn(
+                f"{run.run_id} may be billing past its estimate: ${usd:.2f} so far, ${foretold:.2f} foretold; "
+                f"`cloudrun down {run.run_id}` ends it"
+            )
 
 
 def _as_usage(err: TyperException) -> UsageError:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from cloudrun.alternatives import alternatives
 from cloudrun.backends import Backend, Say
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
-from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.plan import make_plan
+from cloudrun.run import Alternative, JobState, Phase, Run, now_utc
 from cloudrun.runs.fetch import fetch, write_accounts
 from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import read_result, refresh
 from cloudrun.runs.source import answers, is_stored
+from cloudrun.snapshot import base_task
+from cloudrun.spec import JobSpec
 from cloudrun.stores import open_store
 
 # The worker gives its job 30 s to save; then it writes the result.
@@ -71,10 +78,21 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
         run.run_id,
         sky_account=backend.account(run),
         measured=measured_of(note(run, ledger, release_s=took_s)),
+        alternatives=_on_other_offers(run, backend),
     )
     if run.folder is not None and Path(run.folder).is_dir():
         write_accounts(run, Path(run.folder))
     return run
+
+
+def _on_other_offers(run: Run, backend: Backend) -> tuple[Alternative, ...]:
+    """Asked once nothing bills any more; a catalog that cannot be read is no reason to fail."""
+    try:
+        spec = JobSpec.model_validate(run.job)
+        plan = make_plan(spec, run.run_id, python=sys.executable, base=base_task())
+        return alternatives(run, backend.offers(plan, lambda _: None))
+    except (CloudrunError, ValidationError):
+        return ()
 
 
 def _stop_job(run: Run, backend: Backend, say: Say) -> None:

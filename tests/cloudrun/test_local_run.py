@@ -249,3 +249,22 @@ def test_the_report_needs_nothing_from_elsewhere(shell: Shell) -> None:
     page = Path(shell("report").out.strip()).read_text()
     assert "<svg" in page or "No epoch is over yet" in page
     assert not re.search(r"(src|href)=['\"]?https?:", page)
+
+
+def test_every_command_warns_of_another_run_that_bills_past_its_estimate(shell: Shell) -> None:
+    run_id = shell("launch", shell.job(JOB)).out.strip()
+    path = shell.home / "ledger" / f"{run_id}.json"
+    record = json.loads(path.read_text())
+    quote = {**record["quote"], "hourly_usd": 1.29}
+    made = {**record["estimate"], "low_usd": 0.01, "high_usd": 0.02} if record["estimate"] else None
+    part = {"name": "train", "low_s": 10.0, "high_s": 60.0}
+    made = made or {"parts": [part], "low_s": 10.0, "high_s": 60.0, "low_usd": 0.01, "high_usd": 0.02, "rests_on": "x"}
+    forgotten = {
+        **record, "run_id": "old-1124-aaaaa", "backend": "sky", "quote": quote, "estimate": made,
+        "billed_from": "2026-11-01T00:00:00Z", "released_at": None, "handed_over": True,
+    }  # fmt: skip
+    (path.parent / "old-1124-aaaaa.json").write_text(json.dumps(forgotten))
+    said = shell("cost", run_id).err
+    assert "old-1124-aaaaa may be billing past its estimate" in said
+    assert "`cloudrun down old-1124-aaaaa` ends it" in said
+    path.with_name("old-1124-aaaaa.json").unlink()

@@ -85,10 +85,10 @@ def test_the_plan_shows_what_will_be_rented_for_how_long_and_how_much(laptop: Sh
     assert done.code == 0, done.err
     shown = dict(line.split(None, 1) for line in done.out.splitlines() if not line.startswith(" "))
     assert shown["machine"] == "1x_RTX4090_SECURE, RTX4090:1, runpod/US"
-    assert shown["price"].startswith("$0.6900 an hour (SkyPilot's catalog, as of ")
+    assert shown["price"].startswith("$0.6900 an hour and $0.0137 for its disk (SkyPilot's catalog, ")
     assert shown["live"] == "$0.7000 an hour, asked of runpod just now: 1% above the quoted $0.6900"
     assert shown["estimate"].startswith("$0.0")
-    assert shown["at"].startswith("most  $2.76 in 4.0 h")
+    assert shown["at"].startswith("most  $2.81 in 4.0 h")
     assert "from the listed speed of RTX4090; typical times to start and set up a machine of runpod;" in done.out
     assert not laptop.home.joinpath("ledger").exists()
 

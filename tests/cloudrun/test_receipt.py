@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from cloudrun.alternatives import alternatives
+from cloudrun.backends import Offer
+from cloudrun.overdue import overdue
 from cloudrun.receipt import receipt
 from cloudrun.receipt_text import months, receipt_text, receipts_csv
-from cloudrun.run import SkyAccount
+from cloudrun.run import Estimate, Part, SkyAccount
 from tests.cloudrun.test_cost import START, a_run, quote
 
 
@@ -91,3 +94,48 @@ def test_runs_add_up_by_month_and_as_a_spreadsheet() -> None:
     head, *lines = receipts_csv(costs).splitlines()
     assert head.split(",")[0] == "run_id"
     assert len(lines) == 3
+
+
+def an_estimate(low_usd: float, high_usd: float, low_s: float, high_s: float) -> Estimate:
+    part = Part(name="train", low_s=low_s, high_s=high_s)
+    return Estimate(
+        parts=(part,), low_s=low_s, high_s=high_s, low_usd=low_usd, high_usd=high_usd, rests_on="the listed speed"
+    )
+
+
+def test_what_was_foretold_stands_beside_what_it_took() -> None:
+    run = a_run(
+        billed_from=START, released_at=at(1000), estimate=an_estimate(0.2, 0.5, 600, 1600), projected_s=950.0,
+        projected_usd=0.34,
+    )  # fmt: skip
+    made = receipt(run, START)["estimate"]
+    assert (made["off"], made["corrected_off"], made["actual_s"]) == (0.1, -0.05, 1000.0)
+    assert "(+10% of what it took)" in receipt_text(receipt(run, START))
+
+
+def test_how_far_off_it_was_is_not_said_before_the_bill_has_ended() -> None:
+    run = a_run(billed_from=START, estimate=an_estimate(0.2, 0.5, 600, 1600))
+    assert receipt(run, at(10))["estimate"]["off"] is None
+
+
+def test_the_same_run_elsewhere_is_priced_by_the_listed_speed_of_each_card() -> None:
+    def offer(infra: str, gpu: str, hourly: float, spot: float | None = None) -> Offer:
+        return Offer(infra, None, "m", gpu, None, 16.0, 64.0, hourly, spot, "catalog", START)
+
+    job = {"name": "r", "data": {"source": "/d"}, "gpu": ["A100:1"], "infra": "aws"}
+    run = a_run(job=job, billed_from=START, released_at=at(3700), phases=(phase("run", 50, 3650),))
+    offers = [offer("runpod", "A100:1", 1.0), offer("vast", "RTX4090:1", 0.3, 0.1), offer("aws", "H200:1", 9.0)]
+    found = alternatives(run, offers)
+    assert [(one.infra, one.spot) for one in found] == [
+        ("vast", True), ("vast", False), ("runpod", False), ("aws", False),
+    ]  # fmt: skip
+    same_card = found[2]
+    assert same_card.seconds == pytest.approx(3700, rel=0.2)  # more cores feed it than a quote without any says
+    assert found[0].seconds > same_card.seconds > found[3].seconds
+
+
+def test_a_run_that_bills_past_its_estimate_is_overdue_and_one_that_costs_nothing_never() -> None:
+    past = a_run(billed_from=START, estimate=an_estimate(0.1, 0.2, 60, 600))
+    free = a_run(quote=quote(0.0), billed_from=START, estimate=an_estimate(0.0, 0.0, 60, 600))
+    assert overdue([past, free], at(300)) == []
+    assert [(run.run_id, usd) for run, usd in overdue([past, free], at(3600))] == [("r", 0.2)]
