@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: demo test check format test-sky bench requirements clean
+.PHONY: demo test check format test-sky reliability bench requirements clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -17,6 +17,10 @@ test: .venv/ready
 # SkyPilot itself, on a Slurm cluster that the tests start on this machine (Debian, root).
 test-sky: .venv/ready
 	$(RUN) pytest -m sky --timeout 900 tests/sky
+
+# Everything that can go wrong around a machine, for real: the table of docs/reliability.md (Debian, root; 20 minutes).
+reliability: .venv/ready
+	$(RUN) benchmarks.reliability
 
 check: .venv/ready
 	$(RUN) ruff format --check .

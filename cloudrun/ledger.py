@@ -86,6 +86,10 @@ class Ledger:
         runs, _ = self._scan()
         return sorted(runs, key=lambda run: (run.created_at, run.run_id))
 
+    def cut_short(self) -> list[Run]:
+        """Runs on a machine whose launch did not come to its end, and which nobody is launching now."""
+        return [run for run in self.all() if run.may_bill and not run.handed_over and not self.is_launching(run.run_id)]
+
     def damaged(self) -> list[LedgerDamaged]:
         """Records that cannot be read: each may stand for a machine that bills."""
         return self._scan()[1]

@@ -79,5 +79,6 @@ def look_ahead(
 ) -> Forecast:
     """`goes_on`: the run that is resumed."""
     made = foresee(plan, quote, workload_for(plan, survey), history(ledger.all()), goes_on=goes_on)
-    live = live_price(quote) if quote is not None and quote.hourly_usd else None
+    asked = quote is not None and quote.hourly_usd and quote.infra not in ("slurm", "kubernetes", "ssh")  # own prices
+    live = live_price(quote) if quote is not None and asked else None
     return Forecast(plan, quote, made, live)

@@ -58,6 +58,11 @@ def ps(
             answer(paint(row, "31", sys.stdout) if run.may_bill and run.quote and run.quote.hourly_usd else row)
     elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
+    for run in ledger.cut_short():
+        warn(
+            f"the launch of {run.run_id} was cut short: `cloudrun launch {run.job_path}` goes on with it, "
+            f"`cloudrun down {run.run_id}` ends it"
+        )
     note(scan_text(known, now))
     return ExitCode.DONE
 

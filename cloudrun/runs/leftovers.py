@@ -16,14 +16,9 @@ from cloudrun.runs.launch import Console, Started, attend, rent, send_data, sign
 from cloudrun.stores import open_store
 
 
-def cut_short(ledger: Ledger) -> list[Run]:
-    """Runs on a machine whose launch did not come to its end, and which nobody is launching now."""
-    return [run for run in ledger.all() if run.may_bill and not run.handed_over and not ledger.is_launching(run.run_id)]
-
-
 def adoptable(job: Job, ledger: Ledger) -> Run | None:
     """The left-over run that `job` would go on with: the same file, saying the same."""
-    for run in reversed(cut_short(ledger)):
+    for run in reversed(ledger.cut_short()):
         if run.job_path == str(job.path.absolute()) and run.job == job.spec.as_plain():
             return run
     return None
@@ -31,7 +26,7 @@ def adoptable(job: Job, ledger: Ledger) -> Run | None:
 
 def end_leftovers(ledger: Ledger, say: Say, *, but: Run | None) -> None:
     """End the machines that launches left behind; nothing on them is a result. Raises StillBilling."""
-    for run in cut_short(ledger):
+    for run in ledger.cut_short():
         if but is not None and run.run_id == but.run_id:
             continue
         if _has_all_it_needs(run):

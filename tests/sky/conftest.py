@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Shell, images
 from tests.sky import slurm_cluster
 from tests.sky.slurm_cluster import ClusterUnavailable, SlurmCluster
 
@@ -40,3 +41,14 @@ def no_machine_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         cluster: SlurmCluster = request.getfixturevalue("slurm")
         cluster.scancel()
         cluster.wait_until_free()
+
+
+@pytest.fixture
+def shell(slurm: SlurmCluster, tmp_path: Path) -> Iterator[Shell]:
+    """A laptop whose SkyPilot knows the cluster."""
+    shell = Shell(tmp_path)
+    shell.env.update(slurm.env)
+    images(tmp_path / "leaves")
+    yield shell
+    if (shell.home / "ledger").is_dir():
+        shell("down", "--all", "--force", "--yes", timeout_s=300)

@@ -8,53 +8,16 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Shell, images
+from tests.sky.jobs import ENDLESS, QUICK, launch, read_until
 from tests.sky.slurm_cluster import SlurmCluster
 
 pytestmark = pytest.mark.sky
-
-QUICK = """\
-name: quick
-gpu: A100:1
-infra: slurm
-data: {source: leaves}
-train: {device: cpu}
-lifecycle: {idle_minutes: 1}
-run: |
-  ls $CLOUDRUN_DATA
-  mkdir -p $CLOUDRUN_OUTPUT/checkpoints
-  echo x >> $CLOUDRUN_OUTPUT/checkpoints/last.pt
-  echo "shift $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
-"""
-ENDLESS = (
-    QUICK
-    + """\
-  trap 'echo saved > $CLOUDRUN_OUTPUT/last.txt; exit 75' TERM
-  echo up
-  while :; do sleep 0.1; done
-"""
-)
-
-
-@pytest.fixture
-def shell(slurm: SlurmCluster, tmp_path: Path) -> Iterator[Shell]:
-    """A laptop whose SkyPilot knows the cluster."""
-    shell = Shell(tmp_path)
-    shell.env.update(slurm.env)
-    images(tmp_path / "leaves")
-    yield shell
-    if (shell.home / "ledger").is_dir():
-        shell("down", "--all", "--force", "--yes", timeout_s=300)
-
-
-def launch(shell: Shell, *words: str) -> tuple[int, str, str]:
-    done = shell("launch", "--yes", *words, timeout_s=600)
-    return done.code, done.out.strip(), done.err
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> float:
@@ -64,16 +27,6 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> float:
         assert time.monotonic() - began < seconds, "it did not happen in time"
         time.sleep(0.5)
     return time.monotonic() - began
-
-
-def read_until(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if text in line:
-            return
-    raise AssertionError(f"it ended before it said {text!r}:\n{''.join(said)}")
 
 
 def test_the_bundled_trainer_on_a_rented_machine_gives_the_files_of_a_local_run(
