@@ -88,14 +88,14 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
     except StoppedEarly as stopped:
         run.bad.raise_if_any()
         _save(run)
-        _finish(run, stop=None)
+        _finish(run, stop=None, progress=progress)
         epoch, step = run.position.epoch, run.position.step
         raise StoppedEarly(
             f"{stopped.message} in epoch {epoch}/{config.epochs} after step {step}/{session.steps_per_epoch}; "
             f"{run.last_path} is complete",
             hint=stopped.hint,
         ) from None
-    summary = _finish(run, stop=stop)
+    summary = _finish(run, stop=stop, progress=progress)
     score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
     progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{score}")
     return summary
@@ -219,7 +219,7 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     """Write the epoch's two rows, keep the best model, and move on to the next epoch."""
     session, position, tally = run.session, run.position, run.tally
     began = time.monotonic()
-    scores = evaluate(session.model, session.val_loader(), session.device, stop=stop)
+    scores = evaluate(session.model, session.val_loader(), session.device, stop=stop, on_batch=progress.beat)
     run.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
     step = position.epoch * session.steps_per_epoch
@@ -304,7 +304,7 @@ def _seconds_left(run: Run) -> float:
     return epochs_left * (train_count + val_count / 3) * run.trained_s / run.trained_images
 
 
-def _finish(run: Run, *, stop: StopFlag | None) -> dict[str, Any]:
+def _finish(run: Run, *, stop: StopFlag | None, progress: Progress) -> dict[str, Any]:
     """Score the best model on test and write the summary; without `stop` the run was stopped, and is not scored."""
     return finish_run(
         run.session,
@@ -316,4 +316,5 @@ def _finish(run: Run, *, stop: StopFlag | None) -> dict[str, Any]:
         images_per_s=run.trained_images / run.trained_s if run.trained_s else 0.0,
         timing=run.timing,
         stop=stop,
+        on_batch=progress.beat,
     )

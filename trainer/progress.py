@@ -5,9 +5,11 @@ The only place of the trainer that writes to stderr and stdout.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -71,6 +73,14 @@ class Progress:
             self._bar_shown, self._shown_at = True, now
         else:
             self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {shown}")
+
+    def beat(self) -> None:
+        """Nothing to say, but alive: an evaluation has no steps, and must not be taken for a stall."""
+        now = time.monotonic()
+        if self._out is not None and now - self._file_at >= _FILE_EVERY_S:
+            self._file_at = now
+            with suppress(FileNotFoundError):
+                os.utime(self._out / "progress.json")
 
     def end_epoch(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +46,14 @@ class Scores:
         return bool((self.labels != UNLABELLED).all().item())
 
 
-def evaluate(model: nn.Module, loader: Loader, device: Device, *, stop: StopFlag | None = None) -> Scores:
+def evaluate(
+    model: nn.Module,
+    loader: Loader,
+    device: Device,
+    *,
+    stop: StopFlag | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Scores:
     """Scores of all images of `loader`. Raises StoppedEarly between two batches once `stop` is set."""
     was_training = model.training
     model.eval()
@@ -57,6 +65,7 @@ def evaluate(model: nn.Module, loader: Loader, device: Device, *, stop: StopFlag
                 with device.autocast():
                     logits.append(model(images).float())
                 labels.append(batch.labels)
+                on_batch()
                 if stop is not None:
                     stop.raise_if_set()
             return Scores(torch.cat(logits).cpu(), torch.cat(labels))

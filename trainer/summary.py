@@ -6,7 +6,7 @@ import csv
 import io
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def finish_run(
     images_per_s: float,
     timing: Timing,
     stop: StopFlag | None,
+    on_batch: Callable[[], None],
 ) -> dict[str, Any]:
     """Write summary.json, and predictions.csv where there is a test folder; the summary.
 
@@ -45,7 +46,9 @@ def finish_run(
     if stop is not None and test_files:
         session.model.load_state_dict(checkpoint.load(best_path)["model"])
         began = time.monotonic()
-        scores = evaluate(session.model, session.evaluation_loader(test_files), session.device, stop=stop)
+        scores = evaluate(
+            session.model, session.evaluation_loader(test_files), session.device, stop=stop, on_batch=on_batch
+        )
         timing.add_evaluation(time.monotonic() - began, images=len(test_files))
         names = [path.relative_to(session.dataset.folder).as_posix() for path, _ in test_files]
         write_predictions(out / "predictions.csv", names, scores, classes)
