@@ -172,7 +172,38 @@ def _money(cost: dict[str, Any]) -> str:
         f" {escape(str(cost['billed_from']))} to {escape(str(cost['billed_to']))}"
         f"{'' if cost['is_final'] else ' (not ended yet)'}: <b>${cost['cost_usd']:.4f}</b></p>"
         f"<table><tr><th>phase</th><th class='n'>time</th><th class='n'>USD</th></tr>{rows}</table>"
+        + _worth(cost)
+        + _elsewhere(cost)
     )
+
+
+def _worth(cost: dict[str, Any]) -> str:
+    """The estimate beside what it took, and what the money bought."""
+    said = []
+    made, accuracy = cost["estimate"], cost["accuracy"]
+    if made and made["low_s"] is not None:
+        money = f"${made['low_usd']:.2f} to ${made['high_usd']:.2f}, " if made["high_usd"] else ""
+        said.append(f"Estimated before: {money}{_duration(made['low_s'])} to {_duration(made['high_s'])}.")
+    if made and made["corrected_s"] is not None:
+        off = "" if made["corrected_off"] is None else f" ({made['corrected_off']:+.0%} of what it took)"
+        said.append(f"From timed steps: {_duration(made['corrected_s'])}{off}.")
+    if accuracy and accuracy["usd_per_point"] is not None:
+        said.append(f"A point of validation accuracy over the first epoch cost ${accuracy['usd_per_point']:.4f}.")
+    if accuracy and accuracy["usd_after_best"] > 0:
+        said.append(f"After epoch {accuracy['best_epoch']}, ${accuracy['usd_after_best']:.4f} bought nothing.")
+    return f"<p>{escape(' '.join(said))}</p>" if said else ""
+
+
+def _elsewhere(cost: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(one['gpu'])}, {escape(one['infra'])}{', spot' if one['spot'] else ''}</td>"
+        f"<td class='n'>{_duration(one['duration_s'])}</td><td class='n'>${one['cost_usd']:.4f}</td></tr>"
+        for one in cost["alternatives"]
+    )
+    if not rows:
+        return ""
+    head = "<tr><th>the same run on (by listed speeds)</th><th class='n'>time</th><th class='n'>USD</th></tr>"
+    return f"<table>{head}{rows}</table>"
 
 
 def _percent(value: object) -> str:
