@@ -1,4 +1,4 @@
-"""Machines rented through SkyPilot. The only module that imports `sky` (4 s), and only when it is used.
+"""Machines rented through SkyPilot, which is imported (seconds) only when it is used, and only in this folder.
 
 Every answer that decides about money is asked of the provider (`refresh=FORCE`), not of a cache.
 """
@@ -6,7 +6,6 @@ Every answer that decides about money is asked of the provider (`refresh=FORCE`)
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -18,12 +17,13 @@ from typing import Any
 from cloudrun.backends import Offer, Say
 from cloudrun.backends.listing import CannotList, list_machines, listed_for
 from cloudrun.backends.listing import end_machine as end_listed
+from cloudrun.backends.sky_errors import brief, no_machine, still_billing, translated
 from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
+from cloudrun.backends.sky_records import known_machine, price_source, quote_of
 from cloudrun.backends.sky_task import job_config, machine_config
-from cloudrun.disk_price import disk_hourly_usd
 from cloudrun.endings import has_autodown
-from cloudrun.errors import CloudrunError, NoMachine, StillBilling, StoreError
+from cloudrun.errors import NoMachine, StoreError
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
@@ -32,10 +32,6 @@ from cloudrun.worker.order import Order
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
-
-
-class SkyError(CloudrunError):
-    """SkyPilot failed in a way that has no name of its own here."""
 
 
 class SkyBackend:
@@ -59,8 +55,8 @@ class SkyBackend:
                     sky.Task.from_yaml_config(machine_config(plan))
                 Optimizer.optimize(dag, quiet=True)
             except Exception as err:
-                raise _no_machine(err, plan) from err
-            return _quote_of(dag.tasks[0].best_resources)
+                raise no_machine(err, plan) from err
+            return quote_of(dag.tasks[0].best_resources)
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
@@ -79,15 +75,15 @@ class SkyBackend:
                     CloudCapability.COMPUTE, raise_if_no_cloud_access=True
                 )
             except sky.exceptions.NoCloudAccessError as err:
-                raise _no_machine(err, plan) from err
+                raise no_machine(err, plan) from err
             offers = []
             for cloud in sorted(str(one).lower() for one in clouds):
                 try:
                     listed = catalog.list_accelerators(gpus_only=True, clouds=cloud)
                 except Exception as err:  # noqa: BLE001 - one cloud's catalog must not hide the others'
-                    say(f"{cloud} cannot be listed: {_brief(err)}")
+                    say(f"{cloud} cannot be listed: {brief(err)}")
                     continue
-                source, as_of = _price_source(cloud)
+                source, as_of = price_source(cloud)
                 infos = [info for infos in listed.values() for info in infos]
                 offers += [offer_of(info, source, as_of) for info in infos if is_a_gpu(info)]
         return offers
@@ -116,8 +112,8 @@ class SkyBackend:
                 raise
             except Exception as err:
                 self._end(sky, plan.machine_name)
-                raise _no_machine(err, plan) from err
-            quote = _quote_of(handle.launched_resources)
+                raise no_machine(err, plan) from err
+            quote = quote_of(handle.launched_resources)
             self._accelerators = dict(handle.launched_resources.accelerators or {})
         gpu = f", {quote.gpu}" if quote.gpu else ""
         say(f"machine is up: {quote.machine}{gpu}, {quote.infra}/{quote.region}, ${quote.hourly_usd:.4f} an hour")
@@ -135,7 +131,7 @@ class SkyBackend:
                 task = sky.Task.from_yaml_config(job_config(plan, run_dir, self._accelerators, secrets))
                 sky.get(sky.exec(task, cluster_name=plan.machine_name))
             except Exception as err:
-                raise _translated(err) from err
+                raise translated(err) from err
         return f"node://{plan.machine_name}{run_dir}"
 
     def observe(self, run: Run) -> JobState:
@@ -169,7 +165,7 @@ class SkyBackend:
             try:
                 self._end(sky, run.machine_name)
             except Exception as err:
-                raise _still_billing(run.machine_name, _brief(err)) from err
+                raise still_billing(run.machine_name, brief(err)) from err
         for machine in listed_for(run):
             self.end_machine(machine)
 
@@ -202,8 +198,8 @@ class SkyBackend:
                 fresh = _fresh_records(sky)
                 clouds = sorted(str(name).lower() for name in sky.get(sky.client.sdk.enabled_clouds()))
             except Exception as err:
-                raise _translated(err) from err
-            machines = [_known_machine(row) for row in fresh]
+                raise translated(err) from err
+            machines = [known_machine(row) for row in fresh]
             on_cloud = {row.handle.cluster_name_on_cloud for row in fresh if row.handle is not None}
             for cloud in clouds:
                 try:
@@ -225,10 +221,10 @@ class SkyBackend:
             until = time.monotonic() + _GONE_WAIT_S
             while any(one.handle == machine.handle for one in list_machines(machine.infra)):
                 if time.monotonic() > until:
-                    raise _still_billing(machine.name, f"{machine.infra} still lists it")
+                    raise still_billing(machine.name, f"{machine.infra} still lists it")
                 time.sleep(1.0)
         except CannotList as err:
-            raise _still_billing(machine.name, str(err)) from err
+            raise still_billing(machine.name, str(err)) from err
 
     def _wipe(self, run: Run) -> None:
         """Remove the run's folder: on a cluster with a shared home it would outlive the machine."""
@@ -254,7 +250,7 @@ class SkyBackend:
             sky.get(sky.down(machine))
         record = _record(sky, machine)
         if record is not None:
-            raise _still_billing(machine, f"it is still listed as {record.status.value}")
+            raise still_billing(machine, f"it is still listed as {record.status.value}")
 
     @contextmanager
     def _sdk(self, run_id: str) -> Iterator[Any]:
@@ -284,100 +280,7 @@ def _record(sky: Any, machine: str) -> Any:
     return records[0] if records else None
 
 
-def _known_machine(row: Any) -> Machine:
-    resources = row.handle.launched_resources if row.handle is not None else None
-    return Machine(
-        name=row.name,
-        infra=(row.cloud or str(resources.cloud) if resources else "?").lower(),
-        handle=row.name,
-        known_to_sky=True,
-        gpu=_gpu_of(resources) if resources else None,
-        hourly_usd=float(resources.get_cost(3600)) if resources else None,
-        up_since=datetime.fromtimestamp(row.launched_at, UTC),
-    )
-
-
-def _gpu_of(resources: Any) -> str | None:
-    return ", ".join(f"{name}:{count:g}" for name, count in (resources.accelerators or {}).items()) or None
-
-
 def _fresh_records(sky: Any) -> list[Any]:
     """SkyPilot's records of machines of ours, each asked of its provider."""
     names = [row.name for row in sky.get(sky.status(all_users=True)) if row.name.startswith(MACHINE_PREFIX)]
     return list(sky.get(sky.status(names, refresh=sky.StatusRefreshMode.FORCE))) if names else []
-
-
-def _quote_of(resources: Any) -> Quote:
-    source, as_of = _price_source(str(resources.cloud).lower())
-    return Quote(
-        machine=str(resources.instance_type),
-        infra=str(resources.cloud).lower(),
-        region=resources.region,
-        gpu=_gpu_of(resources),
-        spot=bool(resources.use_spot),
-        hourly_usd=float(resources.get_cost(3600)),
-        disk_hourly_usd=disk_hourly_usd(str(resources.cloud).lower(), resources.disk_size or 0),
-        source=source,
-        as_of=as_of,
-        cpus=_cpus(resources),
-    )
-
-
-def _cpus(resources: Any) -> float | None:
-    cpus, _ = resources.cloud.get_vcpus_mem_from_instance_type(resources.instance_type)
-    return None if cpus is None else float(cpus)
-
-
-def _price_source(cloud: str) -> tuple[str, datetime]:
-    """What SkyPilot's price rests on, and how old that is."""
-    sky_home = Path.home() / ".sky"
-    if cloud in ("slurm", "kubernetes", "ssh"):
-        source, paths = "your own price in ~/.sky/config.yaml", [sky_home / "config.yaml"]
-    else:
-        source, paths = "SkyPilot's catalog", sorted((sky_home / "catalogs").glob(f"*/{cloud}/vms.csv"))
-    times = [path.stat().st_mtime for path in paths if path.exists()]
-    return source, datetime.fromtimestamp(int(max(times)), UTC) if times else now_utc()
-
-
-def _no_machine(err: Exception, plan: Plan) -> CloudrunError:
-    """SkyPilot's many words, as one line about the machine that was asked for."""
-    from sky import exceptions
-
-    if isinstance(err, CloudrunError):
-        return err
-    wanted = " or ".join(plan.spec.gpu) or "a machine without GPU"
-    where = f" on {plan.spec.infra}" if plan.spec.infra else ""
-    if isinstance(err, exceptions.NoCloudAccessError) or "not enabled" in str(err):
-        return NoMachine(
-            f"no cloud is enabled{' for ' + plan.spec.infra if plan.spec.infra else ''}: {_brief(err)}",
-            hint="`sky check` shows what is missing for each; `--infra local` needs none",
-        )
-    if isinstance(err, exceptions.ResourcesUnavailableError | exceptions.ResourcesMismatchError):
-        return NoMachine(
-            f"there is no {wanted}{where}: {_brief(err)}",
-            hint="`cloudrun gpus` lists GPUs; name a second choice with another `--gpu`, or leave `--infra` out",
-        )
-    return NoMachine(
-        f"renting {wanted}{where} failed: {_brief(err)}",
-        hint="the whole story is in `sky logs --provision`, `sky status`",
-    )
-
-
-def _translated(err: Exception) -> CloudrunError:
-    if isinstance(err, CloudrunError):
-        return err
-    return SkyError(f"SkyPilot: {_brief(err)}", hint="`sky status` and `sky api logs` may say more")
-
-
-def _still_billing(machine: str, why: str) -> StillBilling:
-    return StillBilling(
-        f"the end of machine `{machine}` is not proven: {why}",
-        hint=f"run it again; if that does not help: `sky down {machine}`, then look at the provider's own console",
-    )
-
-
-def _brief(err: Exception) -> str:
-    """The first sentence of an error, without colours and line ends."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip()
-    line = plain.splitlines()[0].strip() if plain else type(err).__name__
-    return line.rstrip(".:")

@@ -1,0 +1,60 @@
+"""What SkyPilot hands back -> our own values. Nothing is asked here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cloudrun.disk_price import disk_hourly_usd
+from cloudrun.machines import Machine
+from cloudrun.run import Quote, now_utc
+
+
+def quote_of(resources: Any) -> Quote:
+    source, as_of = price_source(str(resources.cloud).lower())
+    return Quote(
+        machine=str(resources.instance_type),
+        infra=str(resources.cloud).lower(),
+        region=resources.region,
+        gpu=_gpu_of(resources),
+        spot=bool(resources.use_spot),
+        hourly_usd=float(resources.get_cost(3600)),
+        disk_hourly_usd=disk_hourly_usd(str(resources.cloud).lower(), resources.disk_size or 0),
+        source=source,
+        as_of=as_of,
+        cpus=_cpus(resources),
+    )
+
+
+def _cpus(resources: Any) -> float | None:
+    cpus, _ = resources.cloud.get_vcpus_mem_from_instance_type(resources.instance_type)
+    return None if cpus is None else float(cpus)
+
+
+def price_source(cloud: str) -> tuple[str, datetime]:
+    """What SkyPilot's price rests on, and how old that is."""
+    sky_home = Path.home() / ".sky"
+    if cloud in ("slurm", "kubernetes", "ssh"):
+        source, paths = "your own price in ~/.sky/config.yaml", [sky_home / "config.yaml"]
+    else:
+        source, paths = "SkyPilot's catalog", sorted((sky_home / "catalogs").glob(f"*/{cloud}/vms.csv"))
+    times = [path.stat().st_mtime for path in paths if path.exists()]
+    return source, datetime.fromtimestamp(int(max(times)), UTC) if times else now_utc()
+
+
+def known_machine(row: Any) -> Machine:
+    resources = row.handle.launched_resources if row.handle is not None else None
+    return Machine(
+        name=row.name,
+        infra=(row.cloud or str(resources.cloud) if resources else "?").lower(),
+        handle=row.name,
+        known_to_sky=True,
+        gpu=_gpu_of(resources) if resources else None,
+        hourly_usd=float(resources.get_cost(3600)) if resources else None,
+        up_since=datetime.fromtimestamp(row.launched_at, UTC),
+    )
+
+
+def _gpu_of(resources: Any) -> str | None:
+    return ", ".join(f"{name}:{count:g}" for name, count in (resources.accelerators or {}).items()) or None
