@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.reliability.laptop import IDLE_MINUTES, Laptop, interrupted_at_prompt, wait_for
 
 # A machine on which nothing happens: its idle minutes, SkyPilot's look each minute, the time to end it.
-IDLE_S = IDLE_MINUTES * 60 + 150
+IDLE_S = IDLE_MINUTES * 60 + 180
 # An attached command ends it; the job gets 30 s to save.
 NOW_S = 60
 # Results that are in the bucket, and nobody there to end the machine: the switch's patience, then the same.

@@ -81,7 +81,7 @@ class Switch:
             is_signalled=self._signalled,
             stop_age_s=_age(self._dir / "stop"),
             result_age_s=_age(self._dir / "result.json"),
-            has_trained=result is not None and result.get("reason") not in ("no_gpu", "setup_failed", "no_data"),
+            has_output=result is None or _has_output(self._dir / "out"),
             safe_age_s=_first(_age(self._dir / "home"), _age(self._dir / "stored")),
             data_silence_s=self._silence(status, "data.beat") if phase == "sync" else None,
             step_silence_s=self._step_silence(status) if phase == "run" else None,
@@ -167,6 +167,10 @@ class Switch:
 
     def _say(self, text: str) -> None:
         append_to_log(self._dir, text)
+
+
+def _has_output(out: Path) -> bool:
+    return any(path.name != "progress.json" for path in out.rglob("*") if path.is_file())
 
 
 def _age(path: Path) -> float | None:

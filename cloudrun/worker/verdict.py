@@ -15,8 +15,6 @@ STOP_PATIENCE_S = 75.0
 END_LEAD_S = 10.0
 # Whoever brought the results home ends the machine himself; the switch does it when he has gone.
 HOME_PATIENCE_S = 45.0
-# A run that never trained has only its log to lose.
-NOTHING_TO_LOSE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Facts:
     is_signalled: bool = False  # the machine is being taken away
     stop_age_s: float | None = None  # since the job was asked to stop
     result_age_s: float | None = None  # since the job's last word
-    has_trained: bool = True
+    has_output: bool = True  # files of the job's own; without any, only the log can be lost
     safe_age_s: float | None = None  # since the results are at home, or all in the store
     data_silence_s: float | None = None  # while the job waits for its data
     step_silence_s: float | None = None  # while it trains
@@ -104,7 +102,7 @@ def _after_it_ended(order: Order, facts: Facts) -> Verdict:
         return Leave()
     if not order.ends_machine and facts.billed_s >= order.limit_s():
         return Leave()  # a store that takes nothing must not hold this computer for ever
-    if facts.safe_age_s is None and (facts.has_trained or facts.result_age_s < NOTHING_TO_LOSE_S):
+    if facts.safe_age_s is None and (facts.has_output or facts.result_age_s < order.idle_s):
         return Wait()  # the machine's disk is the only copy: it stays until they are fetched, within the budget
     if order.on_finish == "keep" or not order.ends_machine:
         return Leave()

@@ -64,8 +64,8 @@ def test_when_the_budget_is_used_the_machine_goes_whatever_is_going_on(facts: di
         ({"result_age_s": 9999.0}, Wait()),
         ({"safe_age_s": 10.0}, Wait()),  # whoever fetched them is about to end the machine
         ({"safe_age_s": 46.0}, End("the results are safe")),
-        ({"has_trained": False}, Wait()),
-        ({"has_trained": False, "result_age_s": 61.0}, End("there are no results to wait for")),
+        ({"has_output": False}, Wait()),  # for whoever wants to read the log
+        ({"has_output": False, "result_age_s": 601.0}, End("there are no results to wait for")),
         ({"is_signalled": True}, Leave()),  # the machine is being taken away
     ],
 )

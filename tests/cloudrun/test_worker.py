@@ -194,10 +194,18 @@ def test_training_starts_once_the_data_are_whole(start: StartWorker, tmp_path: P
     assert "leaf.jpg" in (tmp_path / "log.txt").read_text()
 
 
+def test_a_crash_that_left_nothing_but_its_log_does_not_bill_to_the_end_of_the_budget(
+    start: StartWorker, tmp_path: Path
+) -> None:
+    start(an_order("exit 3", ending="slurm", idle_s=2.0)).wait(30)
+    assert (tmp_path / "scancel").exists()
+    assert "there are no results to wait for" in (tmp_path / "log.txt").read_text()
+
+
 def test_results_that_lie_only_on_the_machine_keep_it_up_until_they_are_fetched(
     start: StartWorker, tmp_path: Path
 ) -> None:
-    switch = start(an_order("true", ending="slurm", on_finish="keep"))
+    switch = start(an_order("echo x > $CLOUDRUN_OUTPUT/x", ending="slurm", on_finish="keep"))
     wait_for((tmp_path / "result.json").exists)
     time.sleep(1.5)  # several looks of the switch
     assert switch.poll() is None
