@@ -32,7 +32,7 @@ def cost_of(run: Run, now: datetime) -> Cost:
     """What the run's machines have cost, resumed ones added up; 0 before one was asked for."""
     spans = [(one.quote, one.billed_from, one.released_at) for one in run.earlier]
     if run.billed_from is not None:
-        spans.append((run.quote, run.billed_from, run.released_at or now))
+        spans.append((run.price, run.billed_from, run.released_at or now))
     if not spans:
         return Cost(None, None, is_final=run.phase.is_final, hours=0.0, usd=Decimal(0))
     seconds = [max((until - since).total_seconds(), 0.0) for _, since, until in spans]
@@ -69,10 +69,9 @@ def latest_end(run: Run, now: datetime) -> datetime:
 
     Nobody saw it go; the switch on it ends it when the budget is used.
     """
-    if run.billed_from is None or run.quote is None or "budget" not in run.job:
+    price = run.price
+    if run.billed_from is None or price is None or "budget" not in run.job:
         return now
     budget = run.job["budget"]
-    worst = worst_case(
-        max_cost=budget["max_cost"], max_hours=budget["max_hours"], hourly_usd=run.quote.total_hourly_usd
-    )
+    worst = worst_case(max_cost=budget["max_cost"], max_hours=budget["max_hours"], hourly_usd=price.total_hourly_usd)
     return min(now, run.billed_from + worst.time)

@@ -9,19 +9,26 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
 from cloudrun.errors import CloudrunError, NoSuchRun
 from cloudrun.run import Run
 
+_LOCK_PATIENCE_S = 1.0
+
 
 class LedgerDamaged(CloudrunError):
     """A record that is not one of ours: somebody edited it, or the disk did."""
+
+
+class BeingLaunched(CloudrunError):
+    """Two commands at one run would rent twice, or end what the other has just started."""
 
 
 def home_folder() -> Path:
@@ -64,6 +71,8 @@ class Ledger:
     def find(self, prefix: str | None) -> Run:
         """The run with this id or unique prefix; the newest one for None."""
         runs = self.all()
+        if prefix is not None and (self._records / f"{prefix}.json").exists():
+            return self.get(prefix)  # a damaged record says so
         if not runs:
             raise NoSuchRun("there are no runs yet", hint="start one: `cloudrun launch --infra local jobs/demo.yaml`")
         if prefix is None:
@@ -105,12 +114,19 @@ class Ledger:
 
     @contextmanager
     def launching(self, run_id: str) -> Iterator[None]:
-        """Held by the command that is launching `run_id`; the lock goes with the process, however it ends."""
+        """Held by the command that is launching `run_id`; the lock goes with the process, however it ends.
+
+        Raises BeingLaunched where another command holds it. The file stays: one that is removed could be
+        locked twice.
+        """
         self._records.mkdir(parents=True, exist_ok=True)
         with (self._records / f"{run_id}.launch").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_locked_within(lock, _LOCK_PATIENCE_S):
+                raise BeingLaunched(
+                    f"another command is launching `{run_id}` right now",
+                    hint=f"`cloudrun logs {run_id}` follows it; `cloudrun down {run_id}` stops it",
+                )
             yield
-        (self._records / f"{run_id}.launch").unlink(missing_ok=True)
 
     def is_launching(self, run_id: str) -> bool:
         """Whether a living command is still launching this run."""
@@ -157,3 +173,17 @@ class Ledger:
         with (self._records / f"{run_id}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _is_locked_within(lock: IO[str], seconds: float) -> bool:
+    """Whoever only looks at the lock holds it for an instant."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        else:
+            return True

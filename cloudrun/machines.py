@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from cloudrun.run import MACHINE_PREFIX, Run
 
-# SkyPilot adds a hash of its user to the name that a machine is given: eight hexadecimal digits.
-_OWNER = re.compile(r"-[0-9a-f]{8}$")
+# What SkyPilot adds to a machine's name: a hash of its user, and on some clouds the node's part in the cluster.
+_ADDED = re.compile(r"(-[0-9a-f]{8})?(-head|-worker\d*)?$")
+_OWNED = re.compile(r".*-[0-9a-f]{8}(-head|-worker\d*)?$")
 
 
 class Machine(BaseModel):
@@ -30,7 +31,8 @@ class Machine(BaseModel):
     @property
     def run_id(self) -> str:
         """The run that it was rented for, as far as its name tells."""
-        return _OWNER.sub("", self.name).removeprefix(MACHINE_PREFIX)
+        name = self.name if not _OWNED.match(self.name) else _ADDED.sub("", self.name, count=1)
+        return name.removeprefix(MACHINE_PREFIX)
 
     @property
     def stop_command(self) -> str:
@@ -44,13 +46,14 @@ class Machine(BaseModel):
 
 
 class Scan(BaseModel):
-    """What the providers listed, when; `unasked` says which could not be asked, and why."""
+    """What the providers listed, when; `unasked`: who did not answer, and why; `unlistable`: whom we cannot ask."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     at: datetime
     machines: tuple[Machine, ...] = ()
     unasked: tuple[str, ...] = ()
+    unlistable: tuple[str, ...] = ()
 
 
 def strays(scan: Scan, runs: Iterable[Run]) -> list[Machine]:

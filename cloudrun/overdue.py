@@ -21,7 +21,7 @@ def overdue(runs: Iterable[Run], now: datetime) -> list[tuple[Run, float]]:
 
 def foretold_usd(run: Run) -> float | None:
     """None where nothing costs, or nothing was foretold."""
-    if run.quote is None or not run.quote.total_hourly_usd:
+    if run.price is None or not run.price.total_hourly_usd:
         return None
     if run.projected_usd is not None:
         return run.projected_usd

@@ -22,7 +22,7 @@ Metrics = Sequence[Mapping[str, Any]]
 def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
     """The contents of `cost.json`."""
     cost = cost_of(run, now)
-    quote = run.quote
+    quote = run.price
     phases = _phases(run)
     epochs = _epochs(run, metrics)
     return {
@@ -142,7 +142,7 @@ def _priced(name: str, seconds: float, quote: Quote | None) -> dict[str, Any]:
 
 def _epochs(run: Run, metrics: Metrics) -> list[dict[str, Any]]:
     """What each epoch took and cost, from the end of the one before it; resumed runs count the gap to no epoch."""
-    rate = run.quote.total_hourly_usd if run.quote else 0.0
+    rate = run.price.total_hourly_usd if run.price else 0.0
     starts = [datetime.fromisoformat(p["from"]) for p in (*run.past_phases, *run.phases) if p["name"] == "run"]
     rows, before = [], None
     for row in metrics:

@@ -21,8 +21,11 @@ _COLUMNS = (
 def receipt_text(cost: Receipt) -> str:
     """The receipt for one run."""
     rate = cost["hourly_usd"]
-    if rate is None:
+    if rate is None and cost["billed_from"] is None:
         return f"{cost['run_id']}  no machine was rented  $0.00"
+    if rate is None:
+        billed = f"billed from {cost['billed_from']} to {cost['billed_to'] or 'now'}{_end(cost)}"
+        return f"{cost['run_id']}  a machine may have been rented, at an unknown price; {billed}"
     place = "/".join(str(cost[key]) for key in ("infra", "region") if cost[key])
     disk = f" and ${cost['disk_hourly_usd']:.4f} for its disk" if cost["disk_hourly_usd"] else ""
     lines = [

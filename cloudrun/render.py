@@ -24,9 +24,9 @@ def run_row(run: Run, now: datetime) -> dict[str, Any]:
         "name": run.name,
         "phase": run.phase.value,
         "billing": run.may_bill,
-        "infra": run.quote.infra if run.quote else run.infra,
-        "gpu": run.quote.gpu if run.quote else (run.gpu[0] if run.gpu else None),
-        "hourly_usd": run.quote.hourly_usd if run.quote else None,
+        "infra": run.price.infra if run.price else run.infra,
+        "gpu": run.price.gpu if run.price else (run.gpu[0] if run.gpu else None),
+        "hourly_usd": run.price.hourly_usd if run.price else None,
         "cost_usd": float(cost.usd),
         "estimate_usd": run.estimate.middle_usd if run.estimate else None,
         "started_at": iso(run.created_at),
@@ -67,7 +67,7 @@ def ps_table(runs: Sequence[Run], now: datetime) -> str:
                 _billing(run),
                 str(row["infra"] or "-"),
                 str(row["gpu"] or "-"),
-                f"${row['cost_usd']:.2f}",
+                "unknown" if run.may_bill and run.price is None else f"${row['cost_usd']:.2f}",
                 f"{run.epoch}/{run.epochs}" if run.epoch else "-",
                 duration(run.eta_s) if run.eta_s and not run.phase.is_final else "-",
                 _seen(run, now),
@@ -114,7 +114,8 @@ def scan_text(known: Scan | None, now: datetime) -> str:
     """How old the news about machines is, and whom nobody asked."""
     if known is None:
         return "the providers were never asked for machines of ours; `cloudrun ps --refresh` asks them"
-    unasked = f"; not asked: {'; '.join(known.unasked)}" if known.unasked else ""
+    unasked = f"; no answer: {'; '.join(known.unasked)}" if known.unasked else ""
+    unasked += f"; cannot be searched by name: {', '.join(known.unlistable)}" if known.unlistable else ""
     return f"providers asked {duration((now - known.at).total_seconds())} ago (`--refresh` asks them){unasked}"
 
 
@@ -135,6 +136,7 @@ def plan_text(
         lines.append(
             f"machine  {wanted}, {spec.infra or 'the cheapest enabled cloud'}; the price is known when it is rented"
         )
+        lines.append(f"at most  ${spec.budget.max_cost:g} or {spec.budget.max_hours:g} h, whichever comes first")
     else:
         place = "/".join(part for part in (quote.infra, quote.region) if part)
         what = quote.gpu or ("" if plan.backend == "local" else "no GPU")
@@ -197,7 +199,7 @@ def _estimate_lines(estimate: Estimate) -> list[str]:
 def _billing(run: Run) -> str:
     if not run.may_bill:
         return "no"
-    rate = run.quote.hourly_usd if run.quote else None
+    rate = run.price.hourly_usd if run.price else None
     return "?" if rate is None else f"${rate:.2f}/h" if rate else "free"
 
 

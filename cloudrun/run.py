@@ -203,6 +203,8 @@ class Run(_Record):
     phase: Phase = Phase.LAUNCHING
     created_at: datetime
     quote: Quote | None = None
+    expected: Quote | None = None  # what was foretold before it was rented; `quote` is what was got
+    rented_by: str | None = None  # which SkyPilot knows the machine: another one's silence proves nothing
     billed_from: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -236,6 +238,11 @@ class Run(_Record):
         return f"{MACHINE_PREFIX}{self.run_id}"
 
     @property
+    def price(self) -> Quote | None:
+        """Of the machine that was got, else of the one that was expected."""
+        return self.quote or self.expected
+
+    @property
     def may_bill(self) -> bool:
         return self.billed_from is not None and self.released_at is None
 
@@ -243,7 +250,7 @@ class Run(_Record):
         """All its machines so far, the present one's bill closed at `released_at`."""
         if self.billed_from is None:
             return self.earlier
-        return (*self.earlier, Interval(quote=self.quote, billed_from=self.billed_from, released_at=released_at))
+        return (*self.earlier, Interval(quote=self.price, billed_from=self.billed_from, released_at=released_at))
 
 
 def new_run_id(name: str) -> str:

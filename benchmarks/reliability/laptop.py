@@ -33,7 +33,7 @@ run: |
   while [ $step -lt STEPS ]; do
     step=$((step + 1)); echo "step $step"
     echo "{\\"epoch\\": $step, \\"epochs\\": STEPS}" > $CLOUDRUN_OUTPUT/progress.json
-    sleep 0.5
+    sleep 0.5 || true
   done
   echo "$step steps" > $CLOUDRUN_OUTPUT/checkpoints/last.pt
 """

@@ -247,7 +247,7 @@ SCENARIOS = (
     Scenario("the machine is taken away", taken_away, 60, ("stopped", "lost"), saves=True),
     Scenario("Ctrl-C at launch's question", interrupted_at_launch_prompt, 0, ()),
     Scenario("Ctrl-C at down's question", interrupted_at_down_prompt, STORED_S, ("succeeded",), saves=True),
-    Scenario("Ctrl-C at resume's question", interrupted_at_resume_prompt, 0, ("succeeded",), saves=True),
+    Scenario("Ctrl-C at resume's question", interrupted_at_resume_prompt, 5, ("succeeded",), saves=True),
     Scenario("Ctrl-C while it rents", interrupted("renting"), NOW_S, ("stopped",), quiet_s=90),
     Scenario("Ctrl-C in mid-sync", interrupted("set-up: machine", slowly=True), NOW_S, ("stopped",)),
 )

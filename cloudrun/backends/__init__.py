@@ -50,6 +50,10 @@ class Backend(Protocol):
         """What could be rented for `plan`, in any order. Raises NoMachine where no infra is ready."""
         ...
 
+    def identity(self) -> str | None:
+        """Who will know the machines that `rent` gets; None where that does not matter."""
+        ...
+
     def rent(self, plan: Plan, say: Say) -> Quote:
         """Get the bare machine, set to end itself, before anything is sent to it.
 

@@ -23,11 +23,15 @@ class CannotList(Exception):
     """The provider could not be asked; the message says why."""
 
 
+class NoListing(CannotList):
+    """There is no way to ask it yet."""
+
+
 def list_machines(cloud: str) -> list[Machine]:
     """Machines of ours on `cloud`. Raises CannotList."""
     lister = _LISTERS.get(cloud)
     if lister is None:
-        raise CannotList("cloudrun does not know how to list its machines")
+        raise NoListing(f"cloudrun does not know how to list the machines of {cloud}")
     try:
         return [machine for machine in lister() if machine.name.startswith(MACHINE_PREFIX)]
     except CannotList:
@@ -37,13 +41,14 @@ def list_machines(cloud: str) -> list[Machine]:
         raise CannotList(lines[0] if lines else type(err).__name__) from err
 
 
-def listed_for(run: Run) -> list[Machine]:
-    """The provider's own listing of a run's machines; empty where it can't be asked: then SkyPilot's word stands."""
-    infra = run.quote.infra if run.quote else run.infra.split("/")[0] if run.infra else ""
+def listed_for(run: Run) -> list[Machine] | None:
+    """The provider's own listing of a run's machines; None where it can't be asked, which proves nothing."""
+    quote = run.price
+    infra = quote.infra if quote else run.infra.split("/")[0] if run.infra else ""
     try:
         return [machine for machine in list_machines(infra) if machine.run_id == run.run_id]
     except CannotList:
-        return []
+        return None
 
 
 def end_machine(machine: Machine) -> None:

@@ -71,6 +71,9 @@ class LocalBackend:
             )
         ]
 
+    def identity(self) -> str | None:
+        return None
+
     def rent(self, plan: Plan, say: Say) -> Quote:
         return self.quote(plan)
 

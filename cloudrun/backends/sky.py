@@ -5,6 +5,7 @@ Every answer that decides about money is asked of the provider (`refresh=FORCE`)
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -12,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote as quote_word
 from typing import Any
 
 from cloudrun.backends import Offer, Say
-from cloudrun.backends.listing import CannotList, list_machines, listed_for
+from cloudrun.backends.listing import CannotList, NoListing, list_machines, listed_for
 from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.sky_errors import brief, no_machine, still_billing, translated
 from cloudrun.backends.sky_narrator import Narrator
@@ -28,7 +30,7 @@ from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
-from cloudrun.worker.order import Order
+from cloudrun.worker.order import Order, secrets_path
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
@@ -88,6 +90,14 @@ class SkyBackend:
                 offers += [offer_of(info, source, as_of) for info in infos if is_a_gpu(info)]
         return offers
 
+    def identity(self) -> str | None:
+        """SkyPilot's user and server: what one of them does not know, another may be paying for."""
+        with self._sdk("identity"):
+            from sky.server.common import get_server_url
+            from sky.utils.common_utils import get_user_hash
+
+            return f"{get_user_hash()}@{get_server_url()}"
+
     def rent(self, plan: Plan, say: Say) -> Quote:
         """Rent the bare machine with autodown. Nothing is left where it fails."""
         minutes = plan.spec.lifecycle.idle_minutes
@@ -123,12 +133,16 @@ class SkyBackend:
         connection = Connection(plan.machine_name)
         _, output = connection.run('mkdir -p "$HOME/cloudrun" && cd "$HOME/cloudrun" && pwd -P')
         run_dir = f"{output.decode().strip()}/{plan.run_id}"
-        (staged / "order.json").write_text(order.as_json(), encoding="utf-8")
         connection.rsync(f"{staged}/", f"{plan.machine_name}:{run_dir}/")
         secrets = {name: os.environ[name] for name in plan.spec.secrets}
+        if secrets:  # into the machine's memory: SkyPilot's own way keeps them in its database of requests
+            script = f"umask 077; cat > {quote_word(secrets_path(plan.run_id))}"
+            connection.run(script, content=json.dumps(secrets).encode())
+        late = order.at(time.time())  # what was sent took its time, which is billed
+        connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
         with self._sdk(plan.run_id) as sky:
             try:
-                task = sky.Task.from_yaml_config(job_config(plan, run_dir, self._accelerators, secrets))
+                task = sky.Task.from_yaml_config(job_config(plan, run_dir, self._accelerators))
                 sky.get(sky.exec(task, cluster_name=plan.machine_name))
             except Exception as err:
                 raise translated(err) from err
@@ -138,8 +152,8 @@ class SkyBackend:
         with self._sdk(run.run_id) as sky:
             try:
                 record = _record(sky, run.machine_name)
-                if record is None:  # SkyPilot may have lost its memory of a machine that is there
-                    return JobState.UNKNOWN if listed_for(run) else JobState.ABSENT
+                if record is None:
+                    return JobState.ABSENT if self._is_surely_gone(sky, run) else JobState.UNKNOWN
                 if record.status is not sky.ClusterStatus.UP:
                     return JobState.UNKNOWN if record.status is sky.ClusterStatus.INIT else JobState.IDLE
                 rows = sky.get(sky.queue(run.machine_name, skip_finished=True))
@@ -162,12 +176,30 @@ class SkyBackend:
         if run.run_uri is not None:
             self._wipe(run)
         with self._sdk(run.run_id) as sky:
+            self._end(sky, run.machine_name)
+        for machine in listed_for(run) or []:
+            self.end_machine(machine)
+        with self._sdk(run.run_id) as sky:
             try:
-                self._end(sky, run.machine_name)
+                is_gone = self._is_surely_gone(sky, run)
             except Exception as err:
                 raise still_billing(run.machine_name, brief(err)) from err
-        for machine in listed_for(run):
-            self.end_machine(machine)
+        if not is_gone:
+            raise still_billing(
+                run.machine_name,
+                f"it was rented by the SkyPilot {run.rented_by}, and this one ({self.identity()}) knows nothing of it",
+            )
+
+    def _is_surely_gone(self, sky: Any, run: Run) -> bool:
+        """SkyPilot has no record of it: because it saw it go, or because it never knew it?"""
+        if _launches(sky, run.machine_name):
+            return False  # asked for, and not there yet
+        listed = listed_for(run)
+        if listed is not None:
+            return not listed
+        if run.rented_by != self.identity():
+            return False
+        return run.quote is None or any(row["name"] == run.machine_name for row in sky.get(sky.cost_report(days=None)))
 
     def account(self, run: Run) -> SkyAccount | None:
         """`sky cost-report` for the run's machine, of the launch that was last."""
@@ -191,8 +223,9 @@ class SkyBackend:
     def scan(self) -> Scan:
         """What SkyPilot knows, made fresh, and what the enabled clouds list themselves, found by name."""
         if not (Path.home() / ".sky").is_dir():  # looking would set it up, and start its server
-            return Scan(at=now_utc(), unasked=("SkyPilot was never used on this computer",))
-        unasked = []
+            return Scan(at=now_utc())
+        unasked: list[str] = []
+        unlistable: list[str] = []
         with self._sdk("scan") as sky:
             try:
                 fresh = _fresh_records(sky)
@@ -200,15 +233,19 @@ class SkyBackend:
             except Exception as err:
                 raise translated(err) from err
             machines = [known_machine(row) for row in fresh]
-            on_cloud = {row.handle.cluster_name_on_cloud for row in fresh if row.handle is not None}
+            # Some clouds add `-head` to it.
+            on_cloud = tuple(row.handle.cluster_name_on_cloud for row in fresh if row.handle is not None)
             for cloud in clouds:
                 try:
                     listed = list_machines(cloud)
+                except NoListing:
+                    unlistable.append(cloud)
+                    continue
                 except CannotList as err:
                     unasked.append(f"{cloud}: {err}")
                     continue
-                machines += [machine for machine in listed if machine.name not in on_cloud]
-        return Scan(at=now_utc(), machines=tuple(machines), unasked=tuple(unasked))
+                machines += [machine for machine in listed if not machine.name.startswith(on_cloud)]
+        return Scan(at=now_utc(), machines=tuple(machines), unasked=tuple(unasked), unlistable=tuple(unlistable))
 
     def end_machine(self, machine: Machine) -> None:
         """Through SkyPilot where it knows the machine, else through its provider; then look again."""
@@ -243,12 +280,15 @@ class SkyBackend:
         """
         from sky.exceptions import ClusterDoesNotExist
 
-        launches = [request.request_id for request in sky.api_status(cluster_name=machine) if "launch" in request.name]
-        if launches:
-            sky.get(sky.api_cancel(launches))
-        with suppress(ClusterDoesNotExist):
-            sky.get(sky.down(machine))
-        record = _record(sky, machine)
+        try:
+            launches = _launches(sky, machine)
+            if launches:
+                sky.get(sky.api_cancel(launches))
+            with suppress(ClusterDoesNotExist):
+                sky.get(sky.down(machine))
+            record = _record(sky, machine)
+        except Exception as err:
+            raise still_billing(machine, brief(err)) from err
         if record is not None:
             raise still_billing(machine, f"it is still listed as {record.status.value}")
 
@@ -272,6 +312,11 @@ class SkyBackend:
             sys.stdout.flush()
             os.dup2(kept, 1)
             os.close(kept)
+
+
+def _launches(sky: Any, machine: str) -> list[str]:
+    """Requests to rent it that SkyPilot's server still works on."""
+    return [request.request_id for request in sky.api_status(cluster_name=machine) if "launch" in request.name]
 
 
 def _record(sky: Any, machine: str) -> Any:

@@ -40,13 +40,9 @@ def machine_config(plan: Plan) -> dict[str, Any]:
     return {"name": plan.run_id, "resources": wanted}
 
 
-def job_config(
-    plan: Plan, run_dir: str, accelerators: Mapping[str, float] | None, secrets: Mapping[str, str]
-) -> dict[str, Any]:
+def job_config(plan: Plan, run_dir: str, accelerators: Mapping[str, float] | None) -> dict[str, Any]:
     """The worker as a job on the machine that is up. It holds the GPU, so that SkyPilot sees it as busy."""
     config: dict[str, Any] = {"name": plan.run_id, "run": _START.replace("RUN_DIR", shlex.quote(run_dir))}
     if accelerators:
         config["resources"] = {"accelerators": dict(accelerators)}
-    if secrets:
-        config["secrets"] = dict(secrets)
     return config

@@ -46,8 +46,8 @@ class Forecast:
         self._warn()
 
     def is_agreed(self, question: str, *, yes: bool) -> bool:
-        """Ask, where it costs; the default answer is No where the estimate exceeds the budget."""
-        agreed = not self.costs or yes or confirm(question, default=self.fits_budget)
+        """Ask, where it costs; the default answer is No where the estimate exceeds the budget, or no price is known."""
+        agreed = not self.costs or yes or confirm(question, default=self.fits_budget and self.quote is not None)
         if not agreed:
             note("nothing was started")
         return agreed

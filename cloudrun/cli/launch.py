@@ -101,7 +101,16 @@ def launch(
             ledger.change(left.run_id, estimate=forecast.estimate)
             run = adopt(left, plan, ledger, backend, detach=detach, console=console)
         else:
-            run = execute(job, plan, ledger, backend, detach=detach, console=console, estimate=forecast.estimate)
+            run = execute(
+                job,
+                plan,
+                ledger,
+                backend,
+                detach=detach,
+                console=console,
+                estimate=forecast.estimate,
+                expected=forecast.quote,
+            )
     return _conclude(run, as_json=as_json)
 
 
@@ -143,7 +152,16 @@ def resume(
         return ExitCode.FAILED
     with Transfer("data sent") as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
-        run = execute(run, plan, ledger, backend, detach=detach, console=console, estimate=forecast.estimate)
+        run = execute(
+            run,
+            plan,
+            ledger,
+            backend,
+            detach=detach,
+            console=console,
+            estimate=forecast.estimate,
+            expected=forecast.quote,
+        )
     return _conclude(run, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ import typer
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, show_error, warn
 from cloudrun.cli.results import JsonOption, RunArgument
-from cloudrun.errors import CloudrunError, ExitCode, NoSuchRun, UsageError
+from cloudrun.errors import CloudrunError, ExitCode, Interrupted, NoSuchRun, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.backends import Backend
@@ -35,7 +35,10 @@ def ps(
 
     ledger = Ledger(home_folder())
     if ask:
-        scan(ledger, open_backend("sky", ledger.home))
+        try:
+            scan(ledger, open_backend("sky", ledger.home))
+        except CloudrunError as err:  # what the ledger knows is worth showing all the same
+            warn(f"the providers could not be asked: {err.message}")
     runs = [run for run in ledger.all() if every or run.may_bill or not run.phase.is_final]
     # Local runs are asked each time: it is a look at a lock and two files.
     runs = [_refreshed(run, ledger) if ask or run.backend == "local" else run for run in runs]
@@ -55,7 +58,7 @@ def ps(
         head, *rows = ps_table(runs, now).splitlines()
         answer(head)
         for run, row in zip(runs, rows, strict=True):
-            answer(paint(row, "31", sys.stdout) if run.may_bill and run.quote and run.quote.hourly_usd else row)
+            answer(paint(row, "31", sys.stdout) if run.may_bill and run.backend != "local" else row)
     elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
     for run in ledger.cut_short():
@@ -83,51 +86,85 @@ def down(
     from cloudrun.run import now_utc
     from cloudrun.runs.down import down as execute
     from cloudrun.runs.fetch import metrics_at_home
-    from cloudrun.runs.scan import end_stray
 
     if every and run_ids:
         raise UsageError("`--all` and run ids together make no sense", hint="use one of them")
     home = home_folder()
     ledger = Ledger(home)
-    runs, machines = _targets(ledger, run_ids or [], every=every)
+    runs, machines = ([run for run in ledger.all() if run.may_bill], []) if every else _targets(ledger, run_ids or [])
     if force and runs and not yes:
         names = ", ".join(run.run_id for run in runs)
         if not confirm(f"Leave what is not home of {names} behind?", default=False):
             note("nothing was changed")
             return ExitCode.FAILED
+
+    def end(run: Run) -> Run:
+        return execute(
+            run,
+            ledger,
+            open_backend(run.backend, home),
+            force=force,
+            say=lambda text: note(f"cloudrun: {text}"),
+        )
+
     receipts, worst = [], ExitCode.DONE
     for run in runs:
         try:
-            ended = execute(
-                run,
-                ledger,
-                open_backend(run.backend, home),
-                force=force,
-                say=lambda text: note(f"cloudrun: {text}"),
-            )
+            ended = end(run)
         except CloudrunError as err:  # the others are still to be stopped
             show_error(err)
             worst = err.exit_code
             continue
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; `{run.run_id}` was asked to stop, and its machine may still bill",
+                hint=f"`cloudrun down {run.run_id}` goes on; `cloudrun ps --refresh` shows what bills",
+            ) from None
         receipts.append(receipt(ended, now_utc(), metrics_at_home(ended)))
         if not as_json:
             answer(receipt_text(receipts[-1]))
-    if every and machines and not _may_end(machines, yes=yes):
-        for machine in machines:
-            warn(f"{machine.name} is still up on {machine.infra}; `{machine.stop_command}` ends it")
-        machines, worst = [], ExitCode.FAILED
-    for machine in machines:
-        try:
-            end_stray(machine, ledger, open_backend("sky", home), say=lambda text: note(f"cloudrun: {text}"))
-            note(f"{machine.name} is gone")
-        except CloudrunError as err:
-            show_error(err)
-            worst = err.exit_code
+    left = _end_strays(ledger, machines, every=every, yes=yes)
     if as_json:
         answer_json(receipts)
+    for problem in left:
+        warn(problem)
+    if left:
+        return worst if worst is not ExitCode.DONE else ExitCode.FAILED
     if every and worst is ExitCode.DONE:
         note("nothing is billing")
     return worst
+
+
+def _end_strays(ledger: Ledger, machines: list[Machine], *, every: bool, yes: bool) -> list[str]:
+    """End machines that the ledger does not know; what may still bill, and what nobody could look at."""
+    from cloudrun.backends import open_backend
+    from cloudrun.machines import strays
+    from cloudrun.runs.scan import end_stray, scan
+
+    backend = open_backend("sky", ledger.home)
+    problems = []
+    if every:
+        problems += [f"{damaged.message}; {damaged.hint}" for damaged in ledger.damaged()]
+        try:
+            found = scan(ledger, backend)
+        except CloudrunError as err:
+            return [*problems, f"nobody could be asked for machines that the ledger does not know: {err.message}"]
+        machines = strays(found, ledger.all())
+        problems += [f"no answer about machines of ours: {unasked}" for unasked in found.unasked]
+        for cloud in found.unlistable:
+            note(f"{cloud} cannot be searched for machines that SkyPilot on this computer does not know")
+        if machines and not _may_end(machines, yes=yes):
+            return [
+                *problems,
+                *(f"{one.name} is still up on {one.infra}; `{one.stop_command}` ends it" for one in machines),
+            ]
+    for machine in machines:
+        try:
+            end_stray(machine, ledger, backend, say=lambda text: note(f"cloudrun: {text}"))
+            note(f"{machine.name} is gone")
+        except CloudrunError as err:
+            problems.append(f"{err.message}; {err.hint}")
+    return problems
 
 
 def _may_end(machines: list[Machine], *, yes: bool) -> bool:
@@ -140,18 +177,15 @@ def _may_end(machines: list[Machine], *, yes: bool) -> bool:
     return confirm(f"{listed}: not in this ledger, perhaps another computer's. End them, too?", default=False)
 
 
-def _targets(ledger: Ledger, names: list[str], *, every: bool) -> tuple[list[Run], list[Machine]]:
-    """What `down` is to end: runs of the ledger, and machines that it does not know."""
+def _targets(ledger: Ledger, names: list[str]) -> tuple[list[Run], list[Machine]]:
+    """What `down` is to end by name: runs of the ledger, and machines that it does not know."""
     from cloudrun.backends import open_backend
-    from cloudrun.machines import find_machine, strays
+    from cloudrun.machines import find_machine
     from cloudrun.run import MACHINE_PREFIX
     from cloudrun.runs.scan import scan
 
-    if every:
-        runs = ledger.all()
-        unknown = strays(scan(ledger, open_backend("sky", ledger.home)), runs)
-        return [run for run in runs if run.may_bill], unknown
-    runs, unknown = [], []
+    runs: list[Run] = []
+    unknown: list[Machine] = []
     for name in names:
         try:
             runs.append(ledger.find(name.removeprefix(MACHINE_PREFIX)))

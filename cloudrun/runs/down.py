@@ -39,9 +39,10 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
         say(f"another command is launching {run.run_id}: it will find it stopped")
         run = ledger.change(run.run_id, phase=Phase.STOPPED, message="stopped while it was launched")
     elif run.released_at is not None or run.billed_from is None:
-        if run.billed_from is not None and backend.observe(run) is not JobState.ABSENT:
-            say(f"the ledger says that {run.run_id} is gone, but its machine is there: ending it")
-            backend.release(run)
+        if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
+            say(f"the ledger says that {run.run_id} is gone, but its machine is there")
+            run = ledger.change(run.run_id, released_at=None, end_is_proven=False)  # it has billed all the time
+            return down(run, ledger, backend, force=force, say=say)
         if run.store_uri is not None:
             run = refresh(run, ledger, backend)
             run = run if force else bring_home(run, ledger, say)
@@ -85,6 +86,13 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
     return run
 
 
+def end_safely(run: Run, ledger: Ledger, backend: Backend, say: Say) -> Run:
+    """End a launch that broke. What earlier shifts left on the machine comes home first, or the machine stays up."""
+    if run.past_phases and run.run_uri is not None and run.may_bill:
+        run = bring_home(run, ledger, say)
+    return end_billing(run, ledger, backend, say=say)
+
+
 def _on_other_offers(run: Run, backend: Backend) -> tuple[Alternative, ...]:
     """Asked once nothing bills any more; a catalog that cannot be read is no reason to fail."""
     try:
@@ -121,6 +129,7 @@ def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
     try:
         folder = fetch(run, ledger, to=None, on_file=lambda entry: say(f"fetched {entry.key.removeprefix('out/')}"))
     except RunNotFinished:
+        _refuse_where_the_machine_has_more(run)
         return run  # it wrote nothing: there is nothing to lose
     except StoreError as err:
         if _is_surely_stored(run):
@@ -128,15 +137,28 @@ def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
             return run
         if not run.may_bill:
             raise
-        raise ResultsNotHome(
-            f"the results of `{run.run_id}` are not home: {err.message}; its machine is still up and billing",
-            hint=f"try `cloudrun fetch {run.run_id}` again, or leave them behind: `cloudrun down {run.run_id} --force`",
-        ) from err
+        raise _not_home(run, err.message) from err
     say(f"results in {folder}")
+    _refuse_where_the_machine_has_more(ledger.get(run.run_id))
     run = note(ledger.get(run.run_id), ledger, upload_s=time.monotonic() - began)
     if run.store_uri is not None and run.home_complete and answers(run):
         _await_the_bucket(run, say)
     return run
+
+
+def _refuse_where_the_machine_has_more(run: Run) -> None:
+    """What came home is not all of it, the bucket has not either, and the machine cannot be asked for the rest."""
+    if not run.may_bill or run.run_uri is None or run.home_complete:
+        return
+    if not answers(run) and not _is_surely_stored(run):
+        raise _not_home(run, "its machine does not answer and may hold newer ones")
+
+
+def _not_home(run: Run, why: str) -> ResultsNotHome:
+    return ResultsNotHome(
+        f"the results of `{run.run_id}` are not home: {why}; its machine is still up and billing",
+        hint=f"try `cloudrun fetch {run.run_id}` again, or leave them behind: `cloudrun down {run.run_id} --force`",
+    )
 
 
 def _await_the_bucket(run: Run, say: Say) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from cloudrun.backends import Backend
-from cloudrun.errors import StoreError
+from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.run import JobState, Run
 from cloudrun.runs.refresh import look, read_progress, read_result, record
@@ -66,7 +66,11 @@ def follow(
 
     What the worker asks is put to `ask`; without it the worker answers itself after a minute: no.
     """
-    assert run.run_uri is not None
+    if run.run_uri is None:
+        raise RunNotFinished(
+            f"`{run.run_id}` is {run.phase.value}: its machine has no log yet",
+            hint=f"`cloudrun logs {run.run_id}` again in a minute; `cloudrun ps` shows what it costs",
+        )
     store = open_store(run.run_uri)
     pause = _LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S
     watch = _Watch(run, ledger, backend, store)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from cloudrun.estimate import after_s
 from cloudrun.job_file import Job
 from cloudrun.ledger import Ledger
 from cloudrun.plan import DataRoute, Plan
-from cloudrun.run import Estimate, Phase, Run, now_utc
-from cloudrun.runs.down import bring_home, end_billing
+from cloudrun.run import Estimate, Phase, Quote, Run, now_utc
+from cloudrun.runs.down import bring_home, end_billing, end_safely
 from cloudrun.runs.follow import Ask, LogReader, follow
 from cloudrun.runs.measure import note
 from cloudrun.runs.sending import Sending
@@ -45,6 +45,7 @@ def launch(
     detach: bool,
     console: Console,
     estimate: Estimate | None = None,
+    expected: Quote | None = None,
 ) -> Run:
     """Execute `plan`. Returns when the job has ended and the bill with it, or, detached, when it trains by itself."""
     run = Run(
@@ -60,6 +61,7 @@ def launch(
         created_at=now_utc(),
         folder=str(Path("runs").absolute() / plan.run_id),
         estimate=estimate,
+        expected=expected,
     )
     with ledger.launching(run.run_id), signals_as_interrupt():
         ledger.add(run)
@@ -94,7 +96,7 @@ class Started:
 
 def rent(plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> None:
     """Get the machine. Whatever happens in here, nothing is left billing that the ledger does not know."""
-    run = ledger.change(plan.run_id, billed_from=now_utc())  # before the cloud is called
+    run = ledger.change(plan.run_id, billed_from=now_utc(), rented_by=backend.identity())  # before the cloud is called
     if run.phase.is_final:
         ledger.change(run.run_id, billed_from=None)
         raise _stopped_meanwhile(run)
@@ -202,6 +204,7 @@ def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: C
         return run
     if sending.error is not None:
         raise sending.error
+    assert sending.has_succeeded
     store.put("data.ready", b"")
     if run.past_phases:  # most of it was there already
         return run
@@ -211,8 +214,9 @@ def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: C
 def _fail(run: Run, ledger: Ledger, backend: Backend, console: Console, err: Exception) -> None:
     """The launch broke: end what was rented before the error is shown."""
     console.say(f"the launch failed: {err}")
-    ledger.change(run.run_id, phase=Phase.FAILED, exit_code=1, message=str(err))
-    end_billing(ledger.get(run.run_id), ledger, backend, say=console.say)
+    with suppress(OSError):  # a disk that is full must not keep the machine up
+        ledger.change(run.run_id, phase=Phase.FAILED, exit_code=1, message=str(err))
+    end_safely(ledger.get(run.run_id), ledger, backend, console.say)
 
 
 def _stopped_meanwhile(run: Run) -> Interrupted:
@@ -223,9 +227,9 @@ def _stopped_meanwhile(run: Run) -> Interrupted:
 
 
 def _undone(run: Run, ledger: Ledger, backend: Backend, console: Console, when: str) -> Interrupted:
-    """Ctrl-C before the job could go on by itself: nothing is worth keeping, so the machine goes."""
+    """Ctrl-C before the job could go on by itself: the machine goes, once what earlier shifts made is home."""
     console.say("interrupted: ending the machine; a second Ctrl-C leaves it up")
-    end_billing(ledger.get(run.run_id), ledger, backend, say=console.say)
+    end_safely(ledger.get(run.run_id), ledger, backend, console.say)
     return Interrupted(
         f"interrupted {when}; `{run.run_id}` is ended and nothing is billing", hint="launch it again when you like"
     )

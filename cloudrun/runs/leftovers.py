@@ -7,10 +7,10 @@ import json
 from cloudrun.backends import Backend, Say, open_backend
 from cloudrun.errors import StoreError
 from cloudrun.job_file import Job
-from cloudrun.ledger import Ledger
+from cloudrun.ledger import BeingLaunched, Ledger
 from cloudrun.plan import DataRoute, Plan
 from cloudrun.run import JobState, Phase, Run, now_utc
-from cloudrun.runs.down import end_billing
+from cloudrun.runs.down import end_safely
 from cloudrun.runs.follow import LogReader
 from cloudrun.runs.launch import Console, Started, attend, rent, send_data, signals_as_interrupt, start
 from cloudrun.stores import open_store
@@ -25,7 +25,7 @@ def adoptable(job: Job, ledger: Ledger) -> Run | None:
 
 
 def end_leftovers(ledger: Ledger, say: Say, *, but: Run | None) -> None:
-    """End the machines that launches left behind; nothing on them is a result. Raises StillBilling."""
+    """End the machines that launches left behind. Raises StillBilling, or ResultsNotHome where one holds results."""
     for run in ledger.cut_short():
         if but is not None and run.run_id == but.run_id:
             continue
@@ -35,12 +35,18 @@ def end_leftovers(ledger: Ledger, say: Say, *, but: Run | None) -> None:
         say(f"the launch of {run.run_id} was cut short, and its machine may be billing")
         if not run.phase.is_final:
             run = ledger.change(run.run_id, phase=Phase.STOPPED, message="its launch was cut short")
-        end_billing(run, ledger, open_backend(run.backend, ledger.home), say=say)
+        end_safely(run, ledger, open_backend(run.backend, ledger.home), say)
 
 
 def adopt(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
     """Go on with a launch that was cut short: on the machine that it left, else on a new one once that is gone."""
     with ledger.launching(run.run_id), signals_as_interrupt():
+        run = ledger.get(run.run_id)  # it may have changed while a question waited for its answer
+        if run.handed_over or not run.may_bill:
+            raise BeingLaunched(
+                f"another command has gone on with `{run.run_id}` meanwhile",
+                hint=f"`cloudrun logs {run.run_id}` follows it; the same `cloudrun launch` again starts another run",
+            )
         ledger.change(run.run_id, phase=Phase.LAUNCHING, message="", exit_code=None, finished_at=None)
         started = _go_on(run, plan, ledger, backend, console)
         started = Started(ledger.change(run.run_id, handed_over=True), started.reader)

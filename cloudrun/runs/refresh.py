@@ -95,4 +95,7 @@ def record(
         changes.update(finished_at=now_utc(), exit_code=1, message=f"it left no result: {why or 'it was killed'}")
     if job is JobState.ABSENT and run.may_bill:
         changes["released_at"] = latest_end(run, now_utc())
-    return ledger.change(run.run_id, **changes)
+    try:
+        return ledger.change(run.run_id, **changes)
+    except OSError:  # a full disk: what was seen is still true, and the next look writes it
+        return Run.model_validate({**run.model_dump(), **changes})

@@ -9,7 +9,7 @@ from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Estimate, JobState, Phase, Run, now_utc
+from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
 from cloudrun.runs.fetch import fetch
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
 from cloudrun.runs.source import answers
@@ -38,12 +38,15 @@ def resume(
     detach: bool,
     console: Console,
     estimate: Estimate | None = None,
+    expected: Quote | None = None,
 ) -> Run:
     """Raises StillRunning where there is nothing to resume, RunNotFinished where there is nothing to go on from."""
     if not run.phase.is_final:
         raise StillRunning(f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it")
     with ledger.launching(run.run_id), signals_as_interrupt():
-        run = ledger.change(run.run_id, estimate=estimate)
+        if not ledger.get(run.run_id).phase.is_final:  # another command was quicker
+            raise StillRunning(f"`{run.run_id}` goes on already", hint=f"`cloudrun logs {run.run_id}` follows it")
+        run = ledger.change(run.run_id, estimate=estimate, expected=expected)
         if answers(run):
             console.say("its machine is up: going on there")
             started = _go_on_here(run, plan, ledger, backend, console)
@@ -80,6 +83,7 @@ def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, con
         )
     _forget_last_result(plan)
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
+        _refuse_to_lose(run, backend)
         backend.release(run)
     earlier = run.closed_intervals(run.released_at or now_utc())
     ledger.change(
@@ -102,6 +106,16 @@ def _fetched(run: Run, ledger: Ledger) -> Run:
     except RunNotFinished:
         return run  # the bucket has nothing: what is at home will have to do
     return ledger.get(run.run_id)
+
+
+def _refuse_to_lose(run: Run, backend: Backend) -> None:
+    """A machine that only does not answer may hold more than what is at home."""
+    if run.home_complete or backend.observe(run) is JobState.ABSENT:
+        return
+    raise StillRunning(
+        f"the machine of `{run.run_id}` does not answer, and may hold newer results than those at home",
+        hint=f"try again; or end it first, and lose them: `cloudrun down {run.run_id} --force`",
+    )
 
 
 def _forget_last_result(plan: Plan) -> None:

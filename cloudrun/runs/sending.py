@@ -6,7 +6,6 @@ import threading
 import time
 from pathlib import Path
 
-from cloudrun.errors import CloudrunError, StoreError
 from cloudrun.stores import OnBytes, Store
 
 _BEAT_S = 15.0
@@ -21,7 +20,8 @@ class Sending(threading.Thread):
 
     def __init__(self, store: Store, folder: Path, on_bytes: OnBytes) -> None:
         super().__init__(name="sending", daemon=True)
-        self.error: CloudrunError | None = None
+        self.error: Exception | None = None
+        self.has_succeeded = False
         self.sent_bytes = 0
         self.took_s = 0.0
         self._store = store
@@ -36,9 +36,10 @@ class Sending(threading.Thread):
         try:
             self._store.push(self._folder, "data", self._progress)
             self.took_s = time.monotonic() - began
+            self.has_succeeded = True
         except _Cancelled:
             pass
-        except StoreError as err:
+        except Exception as err:  # noqa: BLE001 - it is raised by whoever waits for the data
             self.error = err
         finally:
             self._done.set()

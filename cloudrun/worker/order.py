@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,16 @@ class Order:
         gap = now - self.written_at
         return self.billed_s + (gap if 0 <= gap <= _TRUSTED_GAP_S else 0.0)
 
+    def at(self, moment: float) -> Order:
+        """The same order, written at `moment` by the same clock: what lies between is billed and spent."""
+        passed_s = max(moment - self.written_at, 0.0)
+        return replace(
+            self,
+            written_at=moment,
+            billed_s=self.billed_s + passed_s,
+            spent_usd=self.spent_usd + passed_s / 3600 * self.hourly_usd,
+        )
+
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
 
@@ -98,3 +108,8 @@ def read_order(path: Path) -> Order:
 def venv_of(run_dir: Path) -> Path:
     """Shared by the runs on one machine."""
     return run_dir.parent / "venv"
+
+
+def secrets_path(run_id: str) -> str:
+    """In the machine's memory, for the seconds until the switch has read and removed it."""
+    return f"/dev/shm/cloudrun-{run_id}.json"

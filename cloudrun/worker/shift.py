@@ -134,6 +134,9 @@ class Shift:
         code = self._run(self._order.command)
         if code == STOPPED_EARLY:
             raise _saved(self._reason_to_end() or Ended("stopped", code, "it was told to stop"))
+        asked = self._reason_to_end()
+        if code != 0 and asked is not None:  # a signal to everybody ended the job before it could save
+            raise asked
         if code != 0:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise Ended("failed", code, f"the job ended with {how}: {self._journal.tail()}")

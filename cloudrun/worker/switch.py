@@ -13,12 +13,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from cloudrun.worker.child import end_with_parent
 from cloudrun.worker.ending import try_to_end, ways_to_end
 from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
-from cloudrun.worker.order import Order
+from cloudrun.worker.order import Order, secrets_path
 from cloudrun.worker.upload import Upload
 from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
 
@@ -28,6 +29,7 @@ _TELLS_STEPS = "train"
 _SHIFT_GRACE_S = 60.0
 _SAVE_PATIENCE_S = 20.0
 _ENDING_PATIENCE_S = 25.0
+_LONGEST_PAUSE_S = 300.0
 
 
 class Switch:
@@ -45,6 +47,7 @@ class Switch:
         """Until the machine is ended, or may be left; returns the job's exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
+        os.environ.update(_secrets(self._order.run_id))
         environment = {**os.environ, "CLOUDRUN_BILLED_S": f"{self._billed_s():.1f}"}
         self._shift = subprocess.Popen(
             [sys.executable, "-m", "cloudrun.worker", str(self._dir), "shift"],
@@ -53,13 +56,22 @@ class Switch:
             preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
         (self._dir / "shift.pid").write_text(str(self._shift.pid))
-        while self._act(verdict(self._order, self._look())):
-            self._upload.tend()
+        while self._goes_on():
             time.sleep(_LOOK_EVERY_S)
         self._finish_shift()
         self._upload.end(enough=self._is_enough)
         result = read_json(self._dir / "result.json") or {}
         return int(result.get("exit_code", 1))
+
+    def _goes_on(self) -> bool:
+        """One look and what follows from it. A full disk must not end the switch: the next look tries again."""
+        try:
+            if not self._act(verdict(self._order, self._look())):
+                return False
+            self._upload.tend()
+        except OSError as err:
+            sys.stderr.write(f"cloudrun: the switch could not write: {err}\n")
+        return True
 
     def _pass_on(self, *_: object) -> None:
         self._signalled = True
@@ -133,13 +145,18 @@ class Switch:
         return _age(self._dir / "leave") is not None or (self._signalled and is_home) or is_used
 
     def _end_machine(self, why: str) -> None:
+        """Returns only by being ended itself, or once a signal has told it that somebody else is at it."""
         self._say(f"ending this machine: {why}")
-        for text, command in ways_to_end(self._order.ending):
-            failed = try_to_end(command)
-            if not failed:
-                time.sleep(_ENDING_PATIENCE_S)  # it ends with the machine; what follows is for one that goes on
-                failed = "it is still up"
-            self._say(f"tried to {text}: {failed}")
+        pause_s = _ENDING_PATIENCE_S
+        while not self._signalled:
+            for text, command in ways_to_end(self._order.ending):
+                failed = try_to_end(command)
+                if not failed:
+                    time.sleep(_ENDING_PATIENCE_S)  # it ends with the machine; what follows is for one that goes on
+                    failed = "it is still up"
+                self._say(f"tried to {text}: {failed}")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     def _kill_job(self, *, patience_s: float) -> None:
         """The shift and, since it leads a group of its own, the job, which may have `patience_s` to save."""
@@ -166,7 +183,16 @@ class Switch:
             self._kill_job(patience_s=0)
 
     def _say(self, text: str) -> None:
-        append_to_log(self._dir, text)
+        with suppress(OSError):  # a full disk
+            append_to_log(self._dir, text)
+
+
+def _secrets(run_id: str) -> dict[str, str]:
+    """What the launch put into this machine's memory for the job; it is read once, and gone."""
+    path = Path(secrets_path(run_id))
+    values = read_json(path) or {}
+    path.unlink(missing_ok=True)
+    return {str(name): str(value) for name, value in values.items()}
 
 
 def _has_output(out: Path) -> bool:

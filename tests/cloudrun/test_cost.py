@@ -108,6 +108,11 @@ def test_the_end_of_the_budget_is_kept_for_saving() -> None:
     assert order(max_hours=0.01).reserve_s() == pytest.approx(9)
 
 
+def test_what_is_sent_before_the_worker_starts_is_billed_and_spent() -> None:
+    late = order(billed_s=100.0, spent_usd=0.5, written_at=1000.0).at(1900.0)
+    assert (late.billed_s, late.spent_usd, late.written_at) == (1000.0, 0.8, 1900.0)
+
+
 @pytest.mark.parametrize(("gap_s", "billed_s"), [(30, 130), (-5, 100), (7200, 100)])
 def test_seconds_between_the_order_and_the_worker_are_billed_unless_a_clock_is_wrong(
     gap_s: float, billed_s: float

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import NoSuchRun
-from cloudrun.ledger import Ledger
+from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
 from cloudrun.run import Phase, Run, now_utc
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_record_hides_no_other_run_and_names_its_machine(ledger: Ledge
 _WRITER = """
 import sys
 from pathlib import Path
-from cloudrun.ledger import Ledger
+from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
 ledger = Ledger(Path(sys.argv[1]))
 print("ready", flush=True)
 for epoch in range(1, int(sys.argv[2])):
@@ -134,3 +134,18 @@ def test_a_launch_is_seen_as_long_as_its_process_lives(ledger: Ledger) -> None:
         assert ledger.is_launching("plants-1")
         process.kill()
     assert not ledger.is_launching("plants-1")
+
+
+def test_two_commands_never_launch_one_run(ledger: Ledger) -> None:
+    with ledger.launching("plants-1"), pytest.raises(BeingLaunched), ledger.launching("plants-1"):
+        pass
+    with ledger.launching("plants-1"):
+        assert ledger.is_launching("plants-1")
+    assert not ledger.is_launching("plants-1")
+
+
+def test_a_record_that_cannot_be_read_says_so_when_its_run_is_named(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1"))
+    (ledger.home / "ledger" / "plants-1.json").write_text("{half")
+    with pytest.raises(LedgerDamaged):
+        ledger.find("plants-1")

@@ -268,3 +268,33 @@ def test_every_command_warns_of_another_run_that_bills_past_its_estimate(shell: 
     assert "old-1124-aaaaa may be billing past its estimate" in said
     assert "`cloudrun down old-1124-aaaaa` ends it" in said
     path.with_name("old-1124-aaaaa.json").unlink()
+
+
+def test_a_resume_that_fails_to_start_loses_nothing_of_the_shifts_before_it(shell: Shell) -> None:
+    (shell.folder / "code").mkdir()
+    job = """\
+name: own
+infra: local
+data: {source: .}
+workdir: code
+run: mkdir -p $CLOUDRUN_OUTPUT/checkpoints; echo precious > $CLOUDRUN_OUTPUT/checkpoints/last.pt
+"""
+    run_id = shell("launch", "-d", shell.job(job)).out.strip()
+    wait_until_log_has(shell, "cloudrun: finished")
+    with (shell.folder / "code" / "huge.bin").open("wb") as huge:
+        huge.truncate(201_000_000)  # more than is sent as code: the start fails, as it may for any reason
+    done = shell("resume", run_id)
+    assert done.code == 1
+    assert "201 MB" in done.err
+    assert (shell.folder / "runs" / run_id / "checkpoints" / "last.pt").read_text() == "precious\n"
+    assert shell("ps", "--json").json == []
+
+
+def test_down_all_does_not_say_that_nothing_bills_where_a_record_cannot_be_read(shell: Shell) -> None:
+    shell("launch", shell.job(JOB))
+    (shell.home / "ledger" / "old-1124-aaaaa.json").write_text("{half")
+    done = shell("down", "--all")
+    assert done.code == 1
+    assert "nothing is billing" not in done.err
+    assert "sky down cloudrun-old-1124-aaaaa" in done.err
+    (shell.home / "ledger" / "old-1124-aaaaa.json").unlink()

@@ -25,7 +25,14 @@ def a_run(run_id: str, **changes: Any) -> Run:
     return Run.model_validate({**fields, **changes})
 
 
-@pytest.mark.parametrize("name", ["cloudrun-plants-1124-x7k2m", "cloudrun-plants-1124-x7k2m-fcd1e5cf"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cloudrun-plants-1124-x7k2m",
+        "cloudrun-plants-1124-x7k2m-fcd1e5cf",  # Slurm, AWS
+        "cloudrun-plants-1124-x7k2m-fcd1e5cf-head",  # RunPod, Vast, Lambda
+    ],
+)
 def test_a_machines_name_tells_its_run_with_and_without_skypilots_owner(name: str) -> None:
     assert a_machine(name).run_id == "plants-1124-x7k2m"
 

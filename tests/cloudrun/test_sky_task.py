@@ -41,11 +41,14 @@ def test_the_bare_machine_has_nothing_that_would_delay_its_autodown() -> None:
     assert config["resources"]["accelerators"] == "A100:1"
 
 
-def test_the_worker_holds_the_gpu_and_secrets_go_beside_the_command() -> None:
-    config = job_config(a_plan(gpu="A100:1"), "/home/u/cloudrun/r", {"A100": 1}, {"KEY": "s3cret"})
+def test_the_worker_holds_the_gpu() -> None:
+    config = job_config(a_plan(gpu="A100:1"), "/home/u/cloudrun/r", {"A100": 1})
     assert config["resources"] == {"accelerators": {"A100": 1}}
-    assert config["secrets"] == {"KEY": "s3cret"}
-    assert "s3cret" not in config["run"]
+
+
+def test_no_secret_is_given_to_skypilot_which_would_keep_it() -> None:
+    config = job_config(a_plan(gpu="A100:1", secrets=["KEY"]), "/home/u/cloudrun/r", {"A100": 1})
+    assert not {"secrets", "envs"} & set(config)
 
 
 def an_order(plan: Plan, infra: str = "slurm") -> Order:
