@@ -86,7 +86,10 @@ def _on_slurm(host: str, *words: str) -> str:
 def _slurm() -> list[Machine]:
     """Allocations, pending ones too: they bill as soon as they start."""
     found = []
-    for host in _slurm_hosts():
+    hosts = _slurm_hosts()
+    if not hosts:
+        raise CannotList(f"no Slurm cluster is named in ~/{_SLURM_CONFIG}")
+    for host in hosts:
         for line in _on_slurm(host, "squeue --me --noheader --format='%i|%j|%M|%b'").splitlines():
             job, name, elapsed, gres = line.split("|")
             _, _, gpu = gres.partition("gpu:")

@@ -177,8 +177,11 @@ class SkyBackend:
             self._wipe(run)
         with self._sdk(run.run_id) as sky:
             self._end(sky, run.machine_name)
-        for machine in listed_for(run) or []:
+        listed = listed_for(run)
+        for machine in listed or []:
             self.end_machine(machine)
+        if listed:
+            return  # the provider had it, and has it no more
         with self._sdk(run.run_id) as sky:
             try:
                 is_gone = self._is_surely_gone(sky, run)
@@ -187,7 +190,7 @@ class SkyBackend:
         if not is_gone:
             raise still_billing(
                 run.machine_name,
-                f"it was rented by the SkyPilot {run.rented_by}, and this one ({self.identity()}) knows nothing of it",
+                f"nobody who knows it could be asked (SkyPilot {run.rented_by} rented it, this is {self.identity()})",
             )
 
     def _is_surely_gone(self, sky: Any, run: Run) -> bool:
@@ -195,11 +198,11 @@ class SkyBackend:
         if _launches(sky, run.machine_name):
             return False  # asked for, and not there yet
         listed = listed_for(run)
-        if listed is not None:
-            return not listed
-        if run.rented_by != self.identity():
-            return False
-        return run.quote is None or any(row["name"] == run.machine_name for row in sky.get(sky.cost_report(days=None)))
+        if listed or run.rented_by != self.identity():
+            return False  # there it is; or it is another SkyPilot's, and perhaps in another account
+        if listed is not None or run.quote is None:
+            return True
+        return any(row["name"] == run.machine_name for row in sky.get(sky.cost_report(days=None)))
 
     def account(self, run: Run) -> SkyAccount | None:
         """`sky cost-report` for the run's machine, of the launch that was last."""

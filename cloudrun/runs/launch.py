@@ -96,7 +96,11 @@ class Started:
 
 def rent(plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> None:
     """Get the machine. Whatever happens in here, nothing is left billing that the ledger does not know."""
-    run = ledger.change(plan.run_id, billed_from=now_utc(), rented_by=backend.identity())  # before the cloud is called
+    known = ledger.get(plan.run_id)
+    billed_from = known.billed_from or now_utc()  # a launch that was cut short has asked for it before
+    run = ledger.change(
+        plan.run_id, billed_from=billed_from, rented_by=backend.identity()
+    )  # before the cloud is called
     if run.phase.is_final:
         ledger.change(run.run_id, billed_from=None)
         raise _stopped_meanwhile(run)

@@ -54,9 +54,11 @@ def adopt(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: boo
 
 
 def _go_on(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
-    job = backend.observe(run) if run.quote is not None else JobState.UNKNOWN
-    if job is JobState.IDLE and run.run_uri is None:
+    job = backend.observe(run)
+    if run.run_uri is None and job in (JobState.IDLE, JobState.UNKNOWN):
+        # Renting by the same name gives the machine that is there, or the one that is just being made.
         console.say(f"going on with {run.run_id} on the machine that its launch left")
+        rent(plan, ledger, backend, console)
         return start(plan, ledger, backend, console)
     if job is JobState.ACTIVE and run.run_uri is not None:
         reader = LogReader(open_store(run.run_uri))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 
 import pytest
 
 from tests.conftest import Shell
+from tests.seaweedfs import free_ports
 from tests.sky.jobs import ENDLESS, QUICK, launch, read_until
 from tests.sky.slurm_cluster import SlurmCluster
 
@@ -64,6 +66,27 @@ def test_a_machine_that_no_ledger_knows_is_shown_first_and_can_be_ended(shell: S
     done = shell("down", name, timeout_s=120)
     assert (done.code, slurm.squeue()) == (0, []), done.err
     assert shell("ps", "--json").json == []
+
+
+def test_another_skypilot_that_knows_nothing_closes_no_bill(shell: Shell, slurm: SlurmCluster) -> None:
+    code, run_id, said = launch(shell, "-d", shell.job(ENDLESS))
+    assert code == 0, said
+    ours = dict(shell.env)
+    (shell.folder / "stranger" / ".sky").mkdir(parents=True)
+    (port,) = free_ports(1)
+    shell.env.update(HOME=str(shell.folder / "stranger"), SKYPILOT_API_SERVER_LOCAL_PORT=str(port))
+    try:
+        assert shell("ps", "--refresh", "--json", timeout_s=200).json[0]["billing"] is True
+        done = shell("down", run_id, "--force", "--yes", timeout_s=200)
+        assert done.code == 1, done.err
+        assert f"the end of machine `cloudrun-{run_id}` is not proven" in done.err
+    finally:
+        subprocess.run(["sky", "api", "stop"], env=shell.env, capture_output=True, timeout=60)
+        shell.env.clear()
+        shell.env.update(ours)
+    assert len(slurm.squeue()) == 1
+    assert shell("down", run_id, timeout_s=300).code == 0
+    assert slurm.squeue() == []
 
 
 def test_our_count_and_skypilots_agree_to_the_cent(shell: Shell, slurm: SlurmCluster) -> None:
