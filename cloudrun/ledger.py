@@ -95,6 +95,17 @@ class Ledger:
         runs, _ = self._scan()
         return sorted(runs, key=lambda run: (run.created_at, run.run_id))
 
+    def keep_log_index(self, run_id: str, index: bytes) -> None:
+        """When each stretch of a fetched log was written: of no use to a person, so not among the results."""
+        (self.home / "log-index").mkdir(parents=True, exist_ok=True)
+        (self.home / "log-index" / run_id).write_bytes(index)
+
+    def log_index(self, run_id: str) -> bytes | None:
+        try:
+            return (self.home / "log-index" / run_id).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def cut_short(self) -> list[Run]:
         """Runs on a machine whose launch did not come to its end, and which nobody is launching now."""
         return [run for run in self.all() if run.may_bill and not run.handed_over and not self.is_launching(run.run_id)]

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -16,6 +17,9 @@ import yaml
 from cloudrun.run import MACHINE_PREFIX
 from cloudrun.spec import JobSpec, SourceKind
 from cloudrun.worker.order import Order, Step
+
+# Under a run's folder on the machine.
+WEIGHTS = "weights"
 
 
 class DataRoute(StrEnum):
@@ -51,8 +55,17 @@ class Plan:
 
     @property
     def train_yaml(self) -> str:
-        """The trainer's config file."""
-        return yaml.safe_dump(self.spec.train.model_dump(mode="json"), sort_keys=False)
+        """The trainer's config file; a folder of weights is named by where it lies beside the code."""
+        train = self.spec.train
+        if self.weights_folder is not None and self.backend == "sky":
+            train = train.model_copy(update={"pretrained": f"../{WEIGHTS}"})
+        return yaml.safe_dump(train.model_dump(mode="json"), sort_keys=False)
+
+    @property
+    def weights_folder(self) -> Path | None:
+        """Of pretrained weights on this computer, where the bundled trainer is to start from one."""
+        source = self.spec.train.pretrained
+        return Path(source) if isinstance(source, str) and self.spec.run is None else None
 
     def order(
         self,

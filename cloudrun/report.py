@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from cloudrun.metrics import parse_metrics
 from cloudrun.run import Run
 from cloudrun.units import duration
 
@@ -37,7 +38,7 @@ pre { overflow-x: auto; padding: .9rem; border: 1px solid var(--line); border-ra
 def report_html(run: Run, folder: Path, cost: dict[str, Any]) -> str:
     """The page for `run` from the files in `folder`; shows what there is, and says what is missing."""
     summary = _read_object(folder / "summary.json")
-    metrics = _read_lines(folder / "metrics.jsonl")
+    metrics = _read_metrics(folder / "metrics.jsonl")
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(run.run_id)}</title>",
         f"<meta name='viewport' content='width=device-width, initial-scale=1'><style>{_STYLE}</style><body>",
@@ -228,16 +229,8 @@ def _read_object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines only: a run that is still going on may have half a line at the end."""
-    if not path.exists():
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    try:
+        return parse_metrics(path.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
         return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows

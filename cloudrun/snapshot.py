@@ -11,7 +11,8 @@ import yaml
 import cloudrun
 import trainer
 from cloudrun.errors import CloudrunError
-from cloudrun.plan import Plan
+from cloudrun.plan import WEIGHTS, Plan
+from trainer.weights import weight_file
 
 _NEVER = shutil.ignore_patterns(
     "__pycache__",
@@ -57,13 +58,24 @@ def stage(plan: Plan, folder: Path) -> None:
         size = sum(path.stat().st_size for path in (code / "workdir").rglob("*") if path.is_file())
         if size > _WORKDIR_LIMIT_BYTES:
             raise WorkdirTooLarge(workdir, size)
+    if plan.weights_folder is not None and plan.backend == "sky":
+        (folder / WEIGHTS).mkdir(exist_ok=True)
+        for name in plan.spec.train.backbones:
+            shutil.copy2(weight_file(name, plan.weights_folder), folder / WEIGHTS)
     (folder / "train.yaml").write_text(plan.train_yaml, encoding="utf-8")
+
+
+# What a run needs to go on, by the names that it was fetched under: nothing else of that folder is ours to send.
+_TO_GO_ON = ("checkpoints", "metrics.jsonl", "summary.json", "predictions.csv")
 
 
 def stage_checkpoint(home: Path, staged: Path) -> None:
     """Add what a run needs to go on from the copy of its results that lies at home."""
-    shutil.copytree(
-        home, staged / "out", ignore=shutil.ignore_patterns("log.txt", "job.yaml", "cost.json", "report.html")
-    )
+    (staged / "out").mkdir(parents=True, exist_ok=True)
+    for name in _TO_GO_ON:
+        if (home / name).is_dir():
+            shutil.copytree(home / name, staged / "out" / name, dirs_exist_ok=True)
+        elif (home / name).exists():
+            shutil.copy2(home / name, staged / "out" / name)
     if (home / "log.txt").exists():
         shutil.copy2(home / "log.txt", staged / "log.txt")  # the log goes on, too

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
-
-_WEIGHT_SUFFIXES = (".pth", ".safetensors")
+from trainer.weights import weight_file
 
 
 class Ensemble(nn.Module):
@@ -67,21 +66,6 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     backbones = {name: _backbone(name, source) for name in config.backbones}
     counts = [_count_features(name, one, config.image_size) for name, one in backbones.items()]
     return Ensemble(backbones, feature_counts=counts, classes=classes, dropout=config.dropout)
-
-
-def weight_file(name: str, folder: Path) -> Path:
-    """`<timm name>.pth` or `.safetensors` in `folder`, with or without the tag of the weights."""
-    stems = dict.fromkeys((name, name.partition(".")[0]))
-    for path in (folder / f"{stem}{suffix}" for stem in stems for suffix in _WEIGHT_SUFFIXES):
-        if path.is_file():
-            return path
-    if not folder.is_dir():
-        raise TrainerError(f"`pretrained`: there is no folder {folder}", hint="name a folder, or true, or false")
-    found = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
-    raise TrainerError(
-        f"{folder} has no weights for `{name}`; it has {', '.join(found) or 'no weights at all'}",
-        hint=f"put {name}.pth or {name}.safetensors there, or choose other `backbones`",
-    )
 
 
 def _backbone(name: str, pretrained: bool | str) -> nn.Module:

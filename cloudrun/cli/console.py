@@ -7,6 +7,7 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun.errors import CloudrunError, Interrupted, UsageError
@@ -27,9 +28,10 @@ def answer_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """News for a person."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """News for a person; nobody listening must not stop a clean-up that ends a bill."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def warn(text: str) -> None:

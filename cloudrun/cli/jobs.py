@@ -26,9 +26,12 @@ def check(
     try:
         job = load_job(job_file, overrides=overrides or [])
     except JobFileProblems as err:
-        for place, message, hint in err.problems[1:]:
+        for place, message, hint in err.problems:
             note(f"error: {place}: {message}\n\nhint: {hint}\n")
-        raise
+        if as_json:
+            found = [{"place": place, "message": message, "hint": hint} for place, message, hint in err.problems]
+            answer_json({"job": str(job_file), "ok": False, "problems": found})
+        return err.exit_code
     for warning in job.warnings:
         warn(warning)
     survey = check_job(job)
@@ -60,12 +63,18 @@ def init(
 ) -> int:
     """Look at a data set and write a job file for it."""
     from cloudrun.dataset_check import survey_folder
+    from cloudrun.gpus import parse_gpu
     from cloudrun.job_file import load_job, name_from
     from cloudrun.job_template import job_text
     from cloudrun.render import table
 
     survey = survey_folder(data.absolute(), custom=False)
     assert survey is not None
+    for one in gpu or []:
+        try:
+            parse_gpu(one)
+        except ValueError as err:
+            raise UsageError(str(err), hint="`cloudrun gpus` lists them") from None
     path = out or Path("jobs") / f"{name_from(data.absolute())}.yaml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
@@ -89,16 +98,24 @@ def gpus(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """List the GPUs that can be asked for; with a job file, every offer by what the whole job costs on it."""
-    from cloudrun.gpus import MEMORY_GB, tier
+    from cloudrun.catalog_prices import catalog_prices, gpu_cells, gpu_row
+    from cloudrun.gpus import MEMORY_GB
     from cloudrun.render import table
 
     if job_file is not None:
         return _offers(job_file, overrides or [], as_json=as_json)
-    rows = sorted(MEMORY_GB.items(), key=lambda item: (item[1], item[0]))
+    prices = catalog_prices()
+    names = sorted(MEMORY_GB, key=lambda name: (MEMORY_GB[name], name))
     if as_json:
-        answer_json([{"gpu": name, "memory_gb": memory, "tier": tier(memory)} for name, memory in rows])
+        answer_json([gpu_row(name, prices.get(name)) for name in names])
     else:
-        answer(table(["GPU", "MEMORY", "GOOD FOR"], [[name, f"{memory} GB", tier(memory)] for name, memory in rows]))
+        answer(
+            table(
+                ["GPU", "MEMORY", "GOOD FOR", "$/H FROM", "ON"], [gpu_cells(name, prices.get(name)) for name in names]
+            )
+        )
+        if not prices:
+            note("no price is known here: SkyPilot has no catalogs in ~/.sky yet; `cloudrun gpus JOB.yaml` asks it")
     return ExitCode.DONE
 
 
@@ -129,3 +146,14 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     else:
         answer(offers_table(ranked, now_utc()))
     return ExitCode.DONE
+
+
+@app.command(epilog="Example:\n\n  cloudrun sweep SWEEP.yaml\n")
+def sweep(
+    sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")],
+) -> int:
+    """Many runs of one job: not supported yet."""
+    raise UsageError(
+        f"`sweep` is not supported yet, so {sweep_file} was not read",
+        hint="loop in the shell: `for s in 0 1 2; do cloudrun launch -d -y --set train.seed=$s JOB.yaml; done`",
+    )

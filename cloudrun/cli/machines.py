@@ -215,8 +215,8 @@ def warn_of_strays(ledger: Ledger, backend: Backend) -> None:
 
 
 @app.command(epilog="Example:\n\n  cloudrun ssh\n")
-def ssh(run_id: RunArgument = None) -> int:
-    """Open a shell on the run's machine."""
+def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
+    """Open a shell on the run's machine; with `--json`, only say by which command."""
     from cloudrun.ledger import Ledger, home_folder
 
     run = Ledger(home_folder()).find(run_id)
@@ -229,7 +229,11 @@ def ssh(run_id: RunArgument = None) -> int:
     from cloudrun.ssh import interactive_command
 
     command = interactive_command(run.machine_name)
-    os.execvp(command[0], command)
+    if as_json:
+        answer_json({"run_id": run.run_id, "machine": run.machine_name, "command": command})
+    else:
+        os.execvp(command[0], command)
+    return ExitCode.DONE
 
 
 def _refreshed(run: Run, ledger: Ledger) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -15,8 +16,8 @@ from cloudrun.errors import CloudrunError, ExitCode, UsageError
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit code. Nothing else in `cloudrun` decides it."""
-    _warn_of_overdue(argv)
     try:
+        _warn_of_overdue(argv)
         code = app(list(argv), standalone_mode=False)
     except CloudrunError as err:
         show_error(err)
@@ -30,16 +31,37 @@ def main(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return ExitCode.DONE
+    except OSError as err:
+        if err.errno not in _ENVIRONMENT:
+            return _bug()
+        show_error(_as_environment(err))
+        return ExitCode.FAILED
     except Exception:  # noqa: BLE001 - the last line of defence: a bug of ours
-        import traceback
-
-        traceback.print_exc()
-        note("\nerror: this is a bug in cloudrun\n")
-        note("hint: please report it with the lines above; `cloudrun ps` shows what bills")
-        return ExitCode.BUG
+        return _bug()
     if code == ExitCode.INTERRUPTED:
         note("\ninterrupted; `cloudrun ps` shows what bills")
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+# What the computer is to blame for: no room, no permission, a disk that cannot be written or read.
+_ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR)
+
+
+def _as_environment(err: OSError) -> CloudrunError:
+    where = f" {err.filename}" if err.filename else " to the output"
+    return CloudrunError(
+        f"cannot read or write{where}: {err.strerror}",
+        hint="mend that (room on the disk? permissions? `CLOUDRUN_HOME`?), then `cloudrun ps` shows what may bill",
+    )
+
+
+def _bug() -> int:
+    import traceback
+
+    traceback.print_exc()
+    note("\nerror: this is a bug in cloudrun\n")
+    note("hint: please report it with the lines above; `cloudrun ps` shows what bills")
+    return ExitCode.BUG
 
 
 def _warn_of_overdue(argv: Sequence[str]) -> None:

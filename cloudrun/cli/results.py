@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cloudrun.run import Run
     from cloudrun.stores import Store
 
+_LONGEST_S = 10 * 365 * 86400.0
+
 RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run id or its start. [default: the newest]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
@@ -38,7 +40,7 @@ def logs(
     moment = None if since is None else datetime.now(UTC) - parse_duration(since)
     run, ledger, backend = open_run(run_id)
     store = _log_store(run)
-    reader = LogReader(store, start_offset(store, tail=tail, since=moment))
+    reader = LogReader(store, start_offset(store, tail=tail, since=moment, index_at_home=ledger.log_index(run.run_id)))
 
     def show(line: str) -> None:
         answer(json.dumps({"run_id": run.run_id, "line": line}) if as_json else line)
@@ -142,7 +144,10 @@ def parse_duration(text: str) -> timedelta:
     number, unit = text[:-1], text[-1:]
     if unit not in seconds or not number.replace(".", "", 1).isdigit():
         raise UsageError(f'"{text}" is not a length of time', hint="write 90s, 30m, 2h or 1d")
-    return timedelta(seconds=float(number) * seconds[unit])
+    total_s = float(number) * seconds[unit]
+    if total_s > _LONGEST_S:
+        raise UsageError(f'"{text}" is longer than any run', hint="write 90s, 30m, 2h or 1d")
+    return timedelta(seconds=total_s)
 
 
 def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:

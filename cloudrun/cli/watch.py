@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import is_terminal, note
-from cloudrun.cli.results import RunArgument, open_run
-from cloudrun.errors import Interrupted, RunNotFinished, StoreError, UsageError
+from cloudrun.cli.console import answer_json, is_terminal, note
+from cloudrun.cli.results import JsonOption, RunArgument, open_run
+from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
+from cloudrun.metrics import parse_metrics
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -25,8 +25,15 @@ _METRICS_EVERY_S = 3.0
 
 
 @app.command(epilog="Example:\n\n  cloudrun watch\n")
-def watch(run_id: RunArgument = None) -> int:
-    """Live dashboard in the terminal: phase, cost, epochs, and the end of the log."""
+def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
+    """Live dashboard in the terminal: phase, cost, epochs, and the end of the log; with `--json`, its state now."""
+    if as_json:
+        from cloudrun.render import run_row
+        from cloudrun.run import now_utc
+
+        run, _, _ = open_run(run_id)
+        answer_json(run_row(run, now_utc()))
+        return ExitCode.DONE
     if not is_terminal(sys.stdout):
         raise UsageError("`watch` draws on a terminal, and there is none", hint="`cloudrun logs` prints lines instead")
     from rich.live import Live
@@ -116,7 +123,7 @@ class _Board:
             content = self._store.read("out/metrics.jsonl") or b""
         except StoreError:
             return  # the connection dropped: what was read last stays
-        self._rows = [json.loads(line) for line in content.splitlines() if line.endswith(b"}")]
+        self._rows = parse_metrics(content.decode("utf-8", "replace"))
 
 
 def _number(value: object, *, digits: int = 4) -> str:

@@ -12,6 +12,7 @@ import yaml
 
 from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
+from cloudrun.metrics import parse_metrics
 from cloudrun.mirror import pull
 from cloudrun.receipt import receipt
 from cloudrun.report import report_html
@@ -44,7 +45,7 @@ def fetch(
     except OSError as err:
         raise StoreError(
             f"cannot write the results to {folder}: {err.strerror}",
-            hint=f"free some space, or name another folder: `cloudrun fetch {run.run_id} --to DIR`",
+            hint=f"name another folder: `cloudrun fetch {run.run_id} --to DIR`; is there room on the disk?",
         ) from err
 
 
@@ -73,7 +74,9 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, on_file: 
     if best_only:
         return folder
     _copy_log(store, folder)
-    run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
+    ledger.keep_log_index(run.run_id, store.read("log.index") or b"")
+    if folder == default_folder(run) or not default_folder(run).is_dir():
+        run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
     if ended and answers(run):
         assert run.run_uri is not None
         open_store(run.run_uri).put("home", b"")
@@ -89,12 +92,11 @@ def metrics_at_home(run: Run) -> list[dict[str, Any]]:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The whole rows of `metrics.jsonl`; none where there is no such file."""
+    """The rows of `metrics.jsonl` that can be understood; none where there is no such file."""
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return parse_metrics((folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace"))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 def _from_home(run: Run, folder: Path, *, best_only: bool) -> Path:

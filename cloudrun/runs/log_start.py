@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from cloudrun.stores import Store
 
 
-def start_offset(store: Store, *, tail: int | None, since: datetime | None) -> int:
-    """Byte of `log.txt` to begin with; the later one where both are asked for."""
+def start_offset(store: Store, *, tail: int | None, since: datetime | None, index_at_home: bytes | None = None) -> int:
+    """Byte of `log.txt` to begin with; the later one where both are asked for. A fetched run has its index apart."""
     offset = 0
     if since is not None:
-        offset = offset_since(store.read("log.index") or b"", since, end=len(store.read("log.txt") or b""))
+        index = store.read("log.index") or index_at_home or b""
+        offset = offset_since(index, since, end=len(store.read("log.txt") or b""))
     if tail is not None:
         offset = max(offset, offset_of_tail(store.read("log.txt") or b"", tail))
     return offset

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sys
 from pathlib import Path
 
 from cloudrun.dataset_check import Survey, survey_folder
-from cloudrun.errors import JobFileError, StoreError
+from cloudrun.errors import JobFileError, StoreError, UsageError
 from cloudrun.job_file import Job, missing_secrets
 from cloudrun.plan import Plan, make_plan
 from cloudrun.run import new_run_id
 from cloudrun.snapshot import base_task
 from cloudrun.spec import SourceKind
 from cloudrun.stores import open_store
+from trainer.errors import TrainerError
+from trainer.weights import weight_file
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -68,12 +71,38 @@ def _refuse_unready(job: Job) -> None:
         )
     if spec.store is not None and not spec.is_local:
         _refuse_missing_keys(job)
+    if spec.workdir is not None and not Path(spec.workdir).is_dir():
+        raise JobFileError(
+            f"{job.path}: `workdir`: there is no folder {spec.workdir}", hint="it is relative to the job file"
+        )
+    if isinstance(spec.train.pretrained, str) and spec.run is None:
+        _refuse_missing_weights(job, Path(spec.train.pretrained))
+    if not spec.is_local:
+        _refuse_missing_programs()
     missing = missing_secrets(spec)
     if missing:
         raise JobFileError(
             f"{job.path}: `secrets` names {', '.join(missing)}, which this shell does not have",
             hint=f"`export {missing[0]}=...` first",
         )
+
+
+def _refuse_missing_weights(job: Job, folder: Path) -> None:
+    for name in job.spec.train.backbones:
+        try:
+            weight_file(name, folder)
+        except TrainerError as err:
+            raise JobFileError(f"{job.path}: `train.pretrained`: {err.message}", hint=err.hint) from None
+
+
+def _refuse_missing_programs() -> None:
+    """What reaches a rented machine: better missed before it is rented."""
+    for program in ("ssh", "rsync"):
+        if shutil.which(program) is None:
+            raise UsageError(
+                f"`{program}` is not installed on this computer, and nothing reaches a rented machine without it",
+                hint=f"install it: `apt-get install {'openssh-client' if program == 'ssh' else program}`, or `brew`",
+            )
 
 
 def _refuse_missing_keys(job: Job) -> None:

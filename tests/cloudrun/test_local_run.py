@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell
+from tests.conftest import Shell, images
 
 JOB = """\
 name: tiny
@@ -298,3 +298,61 @@ def test_down_all_does_not_say_that_nothing_bills_where_a_record_cannot_be_read(
     assert "nothing is billing" not in done.err
     assert "sky down cloudrun-old-1124-aaaaa" in done.err
     (shell.home / "ledger" / "old-1124-aaaaa.json").unlink()
+
+
+def test_a_commands_own_metrics_stop_nothing(shell: Shell) -> None:
+    job = """\
+name: own
+infra: local
+data: {source: .}
+run: |
+  echo '{"kind": "val", "acc": 0.9}' > $CLOUDRUN_OUTPUT/metrics.jsonl
+  echo '{not json}' >> $CLOUDRUN_OUTPUT/metrics.jsonl
+"""
+    assert shell("launch", shell.job(job)).code == 0
+    for words in (["cost", "--all"], ["report"], ["down", "--all"]):
+        assert shell(*words).code == 0
+
+
+def test_what_is_not_there_is_missed_before_anything_is_started(shell: Shell) -> None:
+    text = "name: own\ninfra: local\ndata: {source: .}\nworkdir: nowhere\nrun: 'true'\n"
+    assert "there is no folder" in shell("launch", shell.job(text)).err
+    (shell.folder / "weights").mkdir()
+    trains = "name: t\ninfra: local\ndata: {source: leaves}\ntrain: {backbones: [test_resnet], pretrained: weights}\n"
+    images(shell.folder / "leaves", count=12)
+    done = shell("check", shell.job(trains))
+    assert (done.code, "has no weights for `test_resnet`" in done.err) == (2, True)
+    assert not (shell.home / "ledger").exists()
+
+
+def test_fetching_elsewhere_leaves_the_runs_home_where_it_is(shell: Shell) -> None:
+    run_id = shell("launch", shell.job(JOB)).out.strip()
+    assert shell("fetch", "--to", "copy").code == 0
+    assert shell("report").out.strip() == str(shell.folder / "runs" / run_id / "report.html")
+
+
+def test_the_log_at_home_still_knows_when_it_was_written(shell: Shell) -> None:
+    shell("launch", shell.job(JOB))
+    assert "line one" in shell("logs", "--since", "1h").out
+    assert shell("logs", "--since", "0.001s").out == ""
+    assert shell("logs", "--since", "99999999999d").code == 2
+
+
+def test_a_place_that_cannot_be_written_is_an_error_and_not_a_bug(shell: Shell) -> None:
+    (shell.folder / "file").touch()
+    shell.env["CLOUDRUN_HOME"] = str(shell.folder / "file" / "home")
+    done = shell("launch", shell.job(JOB))
+    assert done.code == 1
+    assert "Traceback" not in done.err
+
+
+def test_a_check_as_json_names_every_problem(shell: Shell) -> None:
+    done = shell("check", shell.job("name: t\ninfra: local\ndata: {source: .}\nbudgett: 3\nspot: maybe\n"), "--json")
+    assert done.code == 2
+    assert (done.json["ok"], len(done.json["problems"])) == (False, 2)
+    assert done.err.count("error: ") == 2
+
+
+def test_a_sweep_is_refused_with_a_way_out(shell: Shell) -> None:
+    done = shell("sweep", "sweep.yaml")
+    assert (done.code, "not supported yet" in done.err) == (2, True)
