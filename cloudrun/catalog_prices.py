@@ -41,6 +41,7 @@ def gpu_row(name: str, price: CatalogPrice | None) -> dict[str, Any]:
         "tier": tier(MEMORY_GB[name]),
         "hourly_usd": price.hourly_usd if price else None,
         "infra": price.cloud if price else None,
+        "price_source": "SkyPilot's catalog on this computer" if price else None,
         "price_as_of": iso(price.as_of) if price else None,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ def parse_metrics(text: str) -> list[dict[str, Any]]:
     for line in text.splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and _is_whole(row):
             rows.append(row)
@@ -24,7 +25,8 @@ def parse_metrics(text: str) -> list[dict[str, Any]]:
 
 
 def _is_whole(row: dict[str, Any]) -> bool:
-    if row.get("kind") not in ("train", "val") or not _is_number(row.get("epoch")):
+    epoch = row.get("epoch")
+    if row.get("kind") not in ("train", "val") or not isinstance(epoch, int) or isinstance(epoch, bool):
         return False
     if not all(row.get(key) is None or _is_number(row[key]) for key in ("loss", "accuracy", "lr", "images_per_s")):
         return False
@@ -36,4 +38,4 @@ def _is_whole(row: dict[str, Any]) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -9,7 +9,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note, warn
-from cloudrun.errors import ExitCode, NoMachine, UsageError
+from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 
 
 @app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
@@ -25,17 +25,23 @@ def check(
 
     try:
         job = load_job(job_file, overrides=overrides or [])
+        for warning in job.warnings:
+            warn(warning)
+        survey = check_job(job)
+        check_store(job)
     except JobFileProblems as err:
-        for place, message, hint in err.problems:
+        problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
+        for place, message, hint in problems:
             note(f"error: {place}: {message}\n\nhint: {hint}\n")
         if as_json:
-            found = [{"place": place, "message": message, "hint": hint} for place, message, hint in err.problems]
+            found = [{"place": place, "message": message, "hint": hint} for place, message, hint in problems]
             answer_json({"job": str(job_file), "ok": False, "problems": found})
         return err.exit_code
-    for warning in job.warnings:
-        warn(warning)
-    survey = check_job(job)
-    check_store(job)
+    except CloudrunError as err:
+        if as_json:
+            found = [{"place": str(job_file), "message": err.message, "hint": err.hint}]
+            answer_json({"job": str(job_file), "ok": False, "problems": found})
+        raise
     if as_json:
         answer_json(
             {
@@ -53,6 +59,21 @@ def check(
     return ExitCode.DONE
 
 
+def _gpu_name(text: str) -> str:
+    from cloudrun.gpus import parse_gpu
+
+    try:
+        return parse_gpu(text).name
+    except ValueError as err:
+        raise UsageError(str(err), hint="`cloudrun gpus` lists them") from None
+
+
+def _line_of(place: str) -> int:
+    """`jobs/plants.yaml:14` -> 14; options come first."""
+    number = place.rpartition(":")[2]
+    return int(number) if number.isdigit() else 0
+
+
 @app.command(epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
 def init(
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
@@ -63,7 +84,7 @@ def init(
 ) -> int:
     """Look at a data set and write a job file for it."""
     from cloudrun.dataset_check import survey_folder
-    from cloudrun.gpus import parse_gpu
+    from cloudrun.gpus import is_known
     from cloudrun.job_file import load_job, name_from
     from cloudrun.job_template import job_text
     from cloudrun.render import table
@@ -71,10 +92,8 @@ def init(
     survey = survey_folder(data.absolute(), custom=False)
     assert survey is not None
     for one in gpu or []:
-        try:
-            parse_gpu(one)
-        except ValueError as err:
-            raise UsageError(str(err), hint="`cloudrun gpus` lists them") from None
+        if not is_known(_gpu_name(one)):
+            raise UsageError(f"no cloud has a GPU `{one}`", hint="`cloudrun gpus` lists them")
     path = out or Path("jobs") / f"{name_from(data.absolute())}.yaml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
@@ -89,7 +108,7 @@ def init(
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun gpus\n  cloudrun gpus jobs/plants.yaml\n")
+@app.command(epilog="Example:\n\n  cloudrun gpus\n\n  cloudrun gpus jobs/plants.yaml\n")
 def gpus(
     job_file: Annotated[
         Path | None, typer.Argument(metavar="[JOB.yaml]", help="Rank what the enabled clouds offer for this job.")

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.close()
         return ExitCode.DONE
     except OSError as err:
-        if err.errno not in _ENVIRONMENT:
+        if err.errno not in _ENVIRONMENT and not _is_below_home(err):
             return _bug()
         show_error(_as_environment(err))
         return ExitCode.FAILED
@@ -45,6 +45,13 @@ def main(argv: Sequence[str]) -> int:
 
 # What the computer is to blame for: no room, no permission, a disk that cannot be written or read.
 _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR)
+
+
+def _is_below_home(err: OSError) -> bool:
+    """Whether it is about the ledger's folder, which somebody chose."""
+    from cloudrun.ledger import home_folder
+
+    return err.errno == errno.ENOENT and err.filename is not None and str(err.filename) in str(home_folder())
 
 
 def _as_environment(err: OSError) -> CloudrunError:

@@ -62,7 +62,7 @@ def logs(
 @app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n")
 def fetch(
     run_id: RunArgument = None,
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write. [default: runs/<run id>/]")] = None,
+    to: Annotated[str | None, typer.Option(metavar="DIR", help="Folder to write. [default: runs/<run id>/]")] = None,
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint alone.")] = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -71,11 +71,13 @@ def fetch(
     from cloudrun.runs.fetch import fetch as execute
     from cloudrun.units import size
 
+    if to is not None and not str(to).strip():
+        raise UsageError("`--to` names no folder", hint="for example `--to submission/`; left out: runs/<run id>/")
     run, ledger, backend = open_run(run_id)
     folder = execute(
         run,
         ledger,
-        to=to,
+        to=Path(to) if to is not None else None,
         best_only=best,
         on_file=lambda entry: note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})"),
     )

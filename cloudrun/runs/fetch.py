@@ -75,12 +75,13 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, on_file: 
         return folder
     _copy_log(store, folder)
     ledger.keep_log_index(run.run_id, store.read("log.index") or b"")
-    if folder == default_folder(run) or not default_folder(run).is_dir():
+    is_home = folder == default_folder(run) or not default_folder(run).is_dir()
+    if is_home:
         run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
-    if ended and answers(run):
+    if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
         assert run.run_uri is not None
         open_store(run.run_uri).put("home", b"")
-    if ended and run.home_at is None:
+    if ended and is_home and run.home_at is None:
         run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
     write_accounts(run, folder)
     return folder

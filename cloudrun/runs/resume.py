@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from cloudrun.backends import Backend
@@ -23,6 +24,10 @@ _LAST_SHIFT = (
 _SHIFT_ENDS_S = 2.0
 # The uploader is given some seconds to let go of a file.
 _UPLOADER_ENDS_S = 10.0
+
+
+Foretold = Mapping[str, Estimate | Quote | None]
+"""`estimate` and `expected`: written only once the run really goes on."""
 
 
 class StillRunning(CloudrunError):
@@ -46,17 +51,19 @@ def resume(
     with ledger.launching(run.run_id), signals_as_interrupt():
         if not ledger.get(run.run_id).phase.is_final:  # another command was quicker
             raise StillRunning(f"`{run.run_id}` goes on already", hint=f"`cloudrun logs {run.run_id}` follows it")
-        run = ledger.change(run.run_id, estimate=estimate, expected=expected)
+        foretold = {"estimate": estimate, "expected": expected}
         if answers(run):
             console.say("its machine is up: going on there")
-            started = _go_on_here(run, plan, ledger, backend, console)
+            started = _go_on_here(run, plan, ledger, backend, console, foretold)
         else:
-            started = _go_on_elsewhere(run, plan, ledger, backend, console)
+            started = _go_on_elsewhere(run, plan, ledger, backend, console, foretold)
         started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
-def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
+def _go_on_here(
+    run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, foretold: Foretold
+) -> Started:
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
@@ -67,11 +74,13 @@ def _go_on_here(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console:
     shown = len(store.read("log.txt") or b"")
     store.remove(_LAST_SHIFT)
     _forget_last_result(plan)
-    ledger.change(run.run_id, **_reopened(run, plan))
+    ledger.change(run.run_id, **_reopened(run, plan), **foretold)
     return start(plan, ledger, backend, console, log_shown=shown)
 
 
-def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
+def _go_on_elsewhere(
+    run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, foretold: Foretold
+) -> Started:
     if run.store_uri is not None and not run.home_complete:
         console.say(f"fetching what {run.store_uri} has ...")
         run = _fetched(run, ledger)
@@ -81,14 +90,15 @@ def _go_on_elsewhere(run: Run, plan: Plan, ledger: Ledger, backend: Backend, con
             f"`{run.run_id}` has no checkpoint at home to go on from",
             hint=f"start anew: `cloudrun launch {run.job_path}`",
         )
-    _forget_last_result(plan)
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
         _refuse_to_lose(run, backend)
         backend.release(run)
+    _forget_last_result(plan)
     earlier = run.closed_intervals(run.released_at or now_utc())
     ledger.change(
         run.run_id,
         **_reopened(run, plan),
+        **foretold,
         earlier=earlier,
         billed_from=None,
         released_at=None,

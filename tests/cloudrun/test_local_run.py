@@ -322,7 +322,19 @@ def test_what_is_not_there_is_missed_before_anything_is_started(shell: Shell) ->
     images(shell.folder / "leaves", count=12)
     done = shell("check", shell.job(trains))
     assert (done.code, "has no weights for `test_resnet`" in done.err) == (2, True)
+    assert shell("check", "job.yaml", "--json").json["ok"] is False
     assert not (shell.home / "ledger").exists()
+
+
+def test_a_folder_without_a_name_is_no_place_to_fetch_to(shell: Shell) -> None:
+    shell("launch", shell.job(JOB))
+    assert shell("fetch", "--to", "").code == 2
+
+
+def test_a_job_file_is_not_written_for_a_gpu_that_no_cloud_has(shell: Shell) -> None:
+    images(shell.folder / "leaves")
+    assert shell("init", "leaves", "--gpu", "NOPE:1").code == 2
+    assert not (shell.folder / "jobs").exists()
 
 
 def test_fetching_elsewhere_leaves_the_runs_home_where_it_is(shell: Shell) -> None:

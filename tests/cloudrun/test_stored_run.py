@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -49,8 +50,14 @@ def wait_until(shell: Shell, run_id: str, name: str) -> None:
 def lose_the_machine(shell: Shell, run_id: str) -> None:
     """Power cut: its processes and its disk are gone."""
     run_dir = shell.home / "local" / run_id
-    os.kill(int((run_dir / "worker.pid").read_text()), signal.SIGKILL)
-    time.sleep(0.2)
+    os.killpg(int((run_dir / "job.pid").read_text()), signal.SIGKILL)
+    for name in ("shift.pid", "worker.pid"):
+        os.kill(int((run_dir / name).read_text()), signal.SIGKILL)
+    subprocess.run(["pkill", "-KILL", "-f", f"cloudrun.uploader {run_dir}"], check=False)
+    until = time.monotonic() + 20
+    while subprocess.run(["pgrep", "-f", str(run_dir)], capture_output=True, check=False).stdout:
+        assert time.monotonic() < until
+        time.sleep(0.05)
     shutil.rmtree(run_dir)
 
 
