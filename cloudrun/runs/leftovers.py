@@ -17,9 +17,12 @@ from cloudrun.stores import open_store
 
 
 def adoptable(job: Job, ledger: Ledger) -> Run | None:
-    """The left-over run that `job` would go on with: the same file, saying the same."""
+    """The left-over run that `job` would go on with: the same file, saying the same.
+
+    Not a resumed one: its machine holds what earlier shifts made, which comes home first.
+    """
     for run in reversed(ledger.cut_short()):
-        if run.job_path == str(job.path.absolute()) and run.job == job.spec.as_plain():
+        if not run.past_phases and run.job_path == str(job.path.absolute()) and run.job == job.spec.as_plain():
             return run
     return None
 
