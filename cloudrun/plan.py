@@ -27,6 +27,7 @@ class DataRoute(StrEnum):
 
     IN_PLACE = "in_place"  # the job reads the folder where it lies
     PUSHED = "pushed"  # sent from this computer
+    THROUGH_STORE = "through_store"  # sent to the store before the machine is rented, which takes them from there
     MADE = "made"  # produced on the machine itself
 
 
@@ -43,6 +44,7 @@ class Plan:
     command: Step
     python: str
     base_resources: Mapping[str, Any]  # of `sky.yaml`
+    manifest: str | None = None  # of the images in the store, once they are there
 
     @property
     def machine_name(self) -> str:
@@ -52,6 +54,16 @@ class Plan:
     def store_uri(self) -> str | None:
         """The run's own folder in the job's bucket."""
         return None if self.spec.store is None else f"{self.spec.store.rstrip('/')}/{self.run_id}"
+
+    @property
+    def data_step(self) -> Step | None:
+        """The command that puts the images into place on the machine."""
+        if self.data_route is not DataRoute.THROUGH_STORE:
+            return self.make_data
+        assert self.spec.store is not None
+        assert self.manifest is not None, "the images are stored before the machine is rented"
+        words = ["{python}", "-m", "cloudrun.packs", self.spec.store, self.manifest, "{data}"]
+        return Step("data", words + (["--endpoint", self.spec.endpoint] if self.spec.endpoint else []))
 
     @property
     def train_yaml(self) -> str:
@@ -91,7 +103,8 @@ class Plan:
             setup=list(self.setup),
             data_path=spec.data.source if self.data_route is DataRoute.IN_PLACE else None,
             data_arrives=self.data_route is DataRoute.PUSHED,
-            make_data=self.make_data,
+            make_data=self.data_step,
+            data_beside=self.data_route is DataRoute.THROUGH_STORE,
             command=self.command,
             env=dict(spec.env),
             hourly_usd=hourly_usd,
@@ -144,13 +157,21 @@ def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any
         run_id=run_id,
         spec=spec,
         backend="local" if local else "sky",
-        data_route=DataRoute.MADE if made else DataRoute.IN_PLACE if local else DataRoute.PUSHED,
+        data_route=_data_route(spec),
         setup=tuple(setup),
         make_data=Step("leaves", ["{python}", "-m", "trainer", "leaves", "--out", "{data}"]) if made else None,
         command=_command(spec),
         python=python if local else "$CLOUDRUN_VENV/bin/python",
         base_resources=dict(base.get("resources") or {}),
     )
+
+
+def _data_route(spec: JobSpec) -> DataRoute:
+    if spec.data.kind is SourceKind.DEMO:
+        return DataRoute.MADE
+    if spec.is_local:
+        return DataRoute.IN_PLACE
+    return DataRoute.PUSHED if spec.store is None else DataRoute.THROUGH_STORE
 
 
 def _command(spec: JobSpec) -> Step:
