@@ -30,6 +30,10 @@ class Survey:
     unlabelled_test: int
     size_bytes: int
 
+    @property
+    def images(self) -> int:
+        return sum(count for split in self.counts.values() for count in split.values()) + self.unlabelled_test
+
     def split_names(self) -> list[str]:
         return [name for name in SPLITS if name in self.counts]
 

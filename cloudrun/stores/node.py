@@ -52,7 +52,8 @@ class NodeStore:
         return output
 
     def get(self, key: str, target: Path) -> None:
-        self._connection.rsync(f"{self._machine}:{self._folder}/{key}", str(target))
+        # In place, so that what has come survives a kill of either end; a start that differs is sent anew.
+        self._connection.rsync("--append-verify", f"{self._machine}:{self._folder}/{key}", str(target))
 
     def put(self, key: str, content: bytes) -> None:
         path = quote(f"{self._folder}/{key}")
