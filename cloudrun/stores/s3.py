@@ -1,4 +1,4 @@
-"""A run's folder in a bucket, of S3 or of anything that speaks its protocol. The only module that imports boto3.
+"""A run's folder in a bucket, of S3 or of anything that speaks its protocol.
 
 Each object carries the sha256 of its bytes as metadata: an S3 ETag is no hash once a file is sent in parts.
 """
@@ -8,33 +8,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-import boto3
-from boto3.exceptions import Boto3Error, RetriesExceededError
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004 - botocore's own, and no relative of Python's
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
+from botocore.exceptions import ClientError
 
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry, OnBytes
-from cloudrun.stores.s3_errors import S3Place, refused, unreachable, without_credentials
+from cloudrun.stores.s3_client import READ_S, make_client, translated
+from cloudrun.stores.s3_errors import S3Place
 
 _TEMPORARY = (".tmp", ".partial")
-_CONNECT_S, _READ_S = 5.0, 20.0
-_TRIES = 3
 # Smaller files are sent from memory in one request, larger ones in parts of this size.
 _PART_BYTES = 8 * 1024 * 1024
 _LOOKS_AT_ONCE = 8
@@ -47,7 +36,7 @@ class FileChanged(Exception):
 class S3Store:
     """Implements `Store` on a bucket. `uri` is `s3://BUCKET/PREFIX`; `endpoint` None means AWS itself."""
 
-    def __init__(self, uri: str, endpoint: str | None, *, read_timeout_s: float = _READ_S) -> None:
+    def __init__(self, uri: str, endpoint: str | None, *, read_timeout_s: float = READ_S) -> None:
         parts = urlsplit(uri)
         self._place = S3Place(parts.netloc, endpoint)
         self._bucket = parts.netloc
@@ -147,22 +136,7 @@ class S3Store:
     @property
     def _client(self) -> Any:
         if self._made is None:
-            session = boto3.Session()
-            # An endpoint of one's own seldom cares for the region, but a request is signed for one.
-            region = session.region_name or ("us-east-1" if self._place.endpoint else None)
-            config = Config(
-                connect_timeout=_CONNECT_S,
-                read_timeout=self._read_timeout_s,
-                retries={"total_max_attempts": _TRIES, "mode": "standard"},
-                max_pool_connections=_LOOKS_AT_ONCE + 4,
-                tcp_keepalive=True,
-            )
-            try:
-                self._made = session.client("s3", endpoint_url=self._place.endpoint, region_name=region, config=config)
-            except ValueError as err:  # boto3's word on a URL that is none
-                raise StoreError(
-                    f"{self._place.endpoint} is not an endpoint", hint="write https://HOST or http://HOST:PORT"
-                ) from err
+            self._made = make_client(self._place, read_timeout_s=self._read_timeout_s)
         return self._made
 
     def _object(self, key: str) -> str:
@@ -179,26 +153,8 @@ class S3Store:
         key = name.removeprefix(f"{self._prefix}/") if self._prefix else name
         return None if sha256 is None else Entry(key, int(found["ContentLength"]), sha256)
 
-    @contextmanager
-    def _translated(self, verb: str, key: str) -> Iterator[None]:
-        """What boto3 raises, as a StoreError about this bucket."""
-        what = f"{verb} {key}"
-        try:
-            yield
-        except ClientError as err:
-            raise refused(self._place, what, err.response) from err
-        except (NoCredentialsError, PartialCredentialsError) as err:
-            raise without_credentials(self._place, str(err)) from err
-        except (ConnectionError, HTTPClientError, RetriesExceededError) as err:
-            raise unreachable(self._place, what, err) from err
-        except (BotoCoreError, Boto3Error) as err:
-            raise StoreError(
-                f"cannot {what} in bucket `{self._bucket}`: {err}", hint="are `store` and `endpoint` as they should be?"
-            ) from err
-        except OSError as err:
-            raise StoreError(
-                f"cannot {what}: {err.strerror or err}", hint="run the same command again when that is mended"
-            ) from err
+    def _translated(self, verb: str, key: str) -> AbstractContextManager[None]:
+        return translated(self._place, f"{verb} {key}")
 
 
 class _Unchanged:
