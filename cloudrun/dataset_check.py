@@ -25,7 +25,7 @@ _DECODE_ALL_UP_TO = 5000
 class Survey:
     """How many images each class has in each split."""
 
-    folder: Path
+    folder: Path | str  # or the address of what a machine gets by itself
     counts: dict[str, dict[str, int]]  # split -> class -> images
     unlabelled_test: int
     size_bytes: int

@@ -20,6 +20,10 @@ class Pace:
         self._at_first = 0
         self._told_at = 0.0
 
+    @property
+    def has_begun(self) -> bool:
+        return self._began is not None
+
     def text(self, done: int, total: int, *, files: tuple[int, int] | None = None) -> str:
         """`88.0 MB of 176.0 MB, 2 of 5 files, 20.1 MB/s, 4.4 s left`; all of it: `176.0 MB in 8.8 s (20.0 MB/s)`."""
         elapsed = max(self.elapsed_s(done), 1e-6)

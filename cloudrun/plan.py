@@ -28,6 +28,7 @@ class DataRoute(StrEnum):
     IN_PLACE = "in_place"  # the job reads the folder where it lies
     PUSHED = "pushed"  # sent from this computer
     MADE = "made"  # produced on the machine itself
+    FETCHED = "fetched"  # the machine gets them by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +140,37 @@ def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any
         setup.insert(0, Step("store", ["env", "CLOUDRUN_INSTALL=boto3", *machine]))
     if spec.setup is not None:
         setup.append(Step("setup", ["bash", "-e", "-c", spec.setup]))
-    made = spec.data.kind is SourceKind.DEMO
     return Plan(
         run_id=run_id,
         spec=spec,
         backend="local" if local else "sky",
-        data_route=DataRoute.MADE if made else DataRoute.IN_PLACE if local else DataRoute.PUSHED,
+        data_route=_data_route(spec),
         setup=tuple(setup),
-        make_data=Step("leaves", ["{python}", "-m", "trainer", "leaves", "--out", "{data}"]) if made else None,
+        make_data=_make_data(spec),
         command=_command(spec),
         python=python if local else "$CLOUDRUN_VENV/bin/python",
         base_resources=dict(base.get("resources") or {}),
     )
+
+
+def _data_route(spec: JobSpec) -> DataRoute:
+    match spec.data.kind:
+        case SourceKind.FOLDER:
+            return DataRoute.IN_PLACE if spec.is_local else DataRoute.PUSHED
+        case SourceKind.DEMO:
+            return DataRoute.MADE
+        case _:
+            return DataRoute.FETCHED
+
+
+def _make_data(spec: JobSpec) -> Step | None:
+    """What the machine does to have the data; None where they lie here, or are sent."""
+    if spec.data.kind is SourceKind.FOLDER:
+        return None
+    if spec.data.kind is SourceKind.DEMO:
+        return Step("leaves", ["{python}", "-m", "trainer", "leaves", "--out", "{data}"])
+    endpoint = ["--endpoint", spec.endpoint] if spec.data.kind is SourceKind.S3 and spec.endpoint else []
+    return Step("data", ["{python}", "-m", "cloudrun.sources", spec.data.source, "--out", "{data}", *endpoint])
 
 
 def _command(spec: JobSpec) -> Step:

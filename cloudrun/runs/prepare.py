@@ -13,6 +13,7 @@ from cloudrun.errors import JobFileError, StoreError, UsageError
 from cloudrun.job_file import Job, missing_secrets
 from cloudrun.plan import Plan, make_plan
 from cloudrun.run import new_run_id
+from cloudrun.runs.source_check import check_access, check_source
 from cloudrun.snapshot import base_task
 from cloudrun.spec import SourceKind
 from cloudrun.stores import open_store
@@ -24,9 +25,12 @@ _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 def check_job(job: Job) -> Survey | None:
     """The survey of the job's images, where they are here. Raises JobFileError."""
+    check_access(job)
     _refuse_unready(job)
-    if job.spec.data.kind is not SourceKind.FOLDER:
+    if job.spec.data.kind is SourceKind.DEMO:
         return None
+    if job.spec.data.kind is not SourceKind.FOLDER:
+        return check_source(job)
     return survey_folder(Path(job.spec.data.source), custom=job.spec.run is not None)
 
 
@@ -54,7 +58,7 @@ def check_store(job: Job) -> None:
 def _refuse_unready(job: Job) -> None:
     """What a valid job file may say that this version cannot do yet."""
     spec = job.spec
-    if spec.data.kind not in (SourceKind.FOLDER, SourceKind.DEMO):
+    if spec.data.kind is SourceKind.S3:
         raise JobFileError(
             f"{job.path}: `data.source: {spec.data.source}`: {spec.data.kind.value} sources are not supported yet",
             hint="download it into a folder and name the folder",
