@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cloudrun.dataset_check import Survey
-from cloudrun.errors import JobFileError
+from cloudrun.errors import JobFileError, StoreError
 from cloudrun.job_file import Job
 from cloudrun.sources import Source, SourceProblem, kaggle, parse_source
 from cloudrun.sources.archive import kind_of
@@ -49,6 +49,8 @@ def check_source(job: Job) -> Survey | None:
     """What can be counted of it from here; None where only the machine can. Raises JobFileError."""
     with _about(job):
         source = parse_source(job.spec.data.source)
+        if source.scheme == "s3":
+            return _survey_bucket(job, source)
         if source.scheme == "kaggle":
             kaggle.refuse_what_is_not_allowed(source, kaggle.find_or_refuse(os.environ))
         address = address_of(source)
@@ -60,14 +62,13 @@ def check_source(job: Job) -> Survey | None:
                 hint="is it the address of a page about the data? take that of the download itself",
             )
         if kind != "zip" or not seen.can_resume or seen.size_bytes is None:
-            _refuse_small_disk(job, address, seen.size_bytes or 0)
+            _refuse_small_disk(job, address.shown, seen.size_bytes or 0)
             return None
         return _survey(job, source, address, seen.size_bytes)
 
 
 def _survey(job: Job, source: Source, address: Address, size_bytes: int) -> Survey | None:
     """From the list at the end of a zip: some requests, whatever its size."""
-    spec = job.spec
     remote = io.BufferedReader(RangeFile(address, size_bytes, at_most=_LIST_BYTES), 64 * 1024)
     try:
         with zipfile.ZipFile(remote) as opened:
@@ -75,20 +76,35 @@ def _survey(job: Job, source: Source, address: Address, size_bytes: int) -> Surv
     except zipfile.BadZipFile as err:
         raise SourceProblem(f"{address.shown} is damaged: {err}", hint="is it whole where it comes from?") from err
     except OSError:
-        _refuse_small_disk(job, address, size_bytes)
+        _refuse_small_disk(job, address.shown, size_bytes)
         return None  # too long a list
-    _refuse_small_disk(job, address, size_bytes + sum(count for _, count in files))
-    if spec.run is not None or spec.data.labels is not None:
+    _refuse_small_disk(job, address.shown, size_bytes + sum(count for _, count in files))
+    return _count(job, source, files)
+
+
+def _survey_bucket(job: Job, source: Source) -> Survey | None:
+    """From the names and sizes of all its objects: a request for each thousand."""
+    from cloudrun.sources.bucket import Bucket
+
+    bucket = Bucket(source, job.spec.endpoint)
+    objects = bucket.objects()
+    bucket.refuse_unreadable(objects[0])
+    _refuse_small_disk(job, bucket.shown, sum(one.size_bytes for one in objects))
+    return _count(job, source, [(one.name, one.size_bytes) for one in objects])
+
+
+def _count(job: Job, source: Source, files: list[tuple[str, int]]) -> Survey | None:
+    if job.spec.run is not None or job.spec.data.labels is not None:
         return None
-    layout = layout_of(files, address.shown)
+    layout = layout_of(files, source.url)
     return Survey(source.url, layout.counts, layout.unlabelled_test, layout.size_bytes)
 
 
-def _refuse_small_disk(job: Job, address: Address, needed: int) -> None:
+def _refuse_small_disk(job: Job, shown: str, needed: int) -> None:
     spec = job.spec
     if not spec.is_local and needed > spec.resources.disk * 1e9:
         raise SourceProblem(
-            f"{address.shown} and what is in it have {size(needed)}, more than the {spec.resources.disk} GB of"
+            f"{shown} and what is in it have {size(needed)}, more than the {spec.resources.disk} GB of"
             " `resources.disk`",
             hint=f"ask for more: `resources: {{disk: {round(needed * 1.5 / 1e9)}}}`",
         )
@@ -103,5 +119,5 @@ def _begins(seen: Seen) -> str:
 def _about(job: Job) -> Iterator[None]:
     try:
         yield
-    except SourceProblem as err:
+    except (SourceProblem, StoreError) as err:
         raise JobFileError(f"{job.path}: `data.source`: {err.message}", hint=err.hint) from None

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--endpoint", metavar="URL", help="the server of an s3:// source, where it is not AWS")
     options = parser.parse_args()
     try:
-        bring(parse_source(options.source), options.out.absolute(), say=_say)
+        bring(parse_source(options.source), options.out.absolute(), say=_say, endpoint=options.endpoint)
     except CloudrunError as err:
         sys.stdout.write(f"error: {err.message}\n\nhint: {err.hint}\n")
         return 1

@@ -57,7 +57,7 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
     try:
         with _members(archive, shown) as members:
             for member in members:
-                target = _inside(folder, member.name, shown)
+                target = inside(folder, member.name, shown)
                 if target == folder or target.name in _LITTER:
                     continue
                 if member.is_folder:
@@ -67,7 +67,7 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
                 if member.link is not None:
                     links.append((target, member.link, member.name))
                 elif member.twin is not None:
-                    target.hardlink_to(_inside(folder, member.twin, shown))
+                    target.hardlink_to(inside(folder, member.twin, shown))
                 else:
                     _write(member, target, shown)
                 count += 1
@@ -99,10 +99,11 @@ def root_of(folder: Path, *, split_names: tuple[str, ...]) -> Path:
         folder = items[0]
 
 
-def _inside(folder: Path, name: str, shown: str) -> Path:
+def inside(folder: Path, name: str, shown: str) -> Path:
+    """Where a file of that name goes. Raises SourceProblem where that is not below `folder`."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if ".." in parts or (parts and (parts[0].startswith("/") or parts[0].endswith(":"))) or "\0" in name:
-        raise SourceProblem(f"{shown} wants to write outside its folder: {name}", hint="do not use this archive")
+        raise SourceProblem(f"{shown} wants to write outside its folder: {name}", hint="do not use it")
     return folder.joinpath(*parts)
 
 

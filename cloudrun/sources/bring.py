@@ -16,10 +16,11 @@ from cloudrun.units import size
 from trainer.folders import SPLITS
 
 
-def bring(source: Source, out: Path, *, say: Say) -> None:
+def bring(source: Source, out: Path, *, say: Say, endpoint: str | None = None) -> None:
     """Make `out` the folder that `source` holds. Beside it, `OUT.source/` keeps what has come so far.
 
-    Raises SourceProblem where it cannot be had, is not what it should be, or `out` holds something else.
+    `endpoint` is the server of a bucket, where it is not AWS. Raises SourceProblem (or a bucket's StoreError) where
+    it cannot be had, is not what it should be, or `out` holds something else.
     """
     work = out.with_name(f"{out.name}.source")
     placed = work / "placed"
@@ -32,7 +33,7 @@ def bring(source: Source, out: Path, *, say: Say) -> None:
         shutil.rmtree(out)
     _begin(work, source)
     if not _is_placed(placed, source):
-        made = _unpacked(source, work, say)
+        made = _collected(source, work, endpoint, say) if source.scheme == "s3" else _unpacked(source, work, say)
         placed.write_text(json.dumps({"source": source.text, "folder": str(made)}), encoding="utf-8")
     out.parent.mkdir(parents=True, exist_ok=True)
     os.replace(json.loads(placed.read_text(encoding="utf-8"))["folder"], out)  # noqa: PTH105 - a folder onto an empty one
@@ -59,6 +60,14 @@ def _unpacked(source: Source, work: Path, say: Say) -> Path:
     pace.elapsed_s(0)
     count = unpack(archive, work / "unpacked", shown=address.shown)
     say(f"{count} files unpacked in {pace.elapsed_s(0):.1f} s")
+    return root_of(work / "unpacked", split_names=SPLITS)
+
+
+def _collected(source: Source, work: Path, endpoint: str | None, say: Say) -> Path:
+    from cloudrun.sources.bucket import Bucket, collect  # boto3 takes a second to load, and others do without
+
+    (work / "unpacked").mkdir(exist_ok=True)
+    collect(Bucket(source, endpoint), work / "unpacked", work / "objects", say=say)
     return root_of(work / "unpacked", split_names=SPLITS)
 
 

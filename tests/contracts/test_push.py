@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,41 +16,9 @@ from cloudrun.errors import StoreError
 from cloudrun.stores.node import NodeStore
 from tests.conftest import images
 from tests.contracts.test_store import MACHINE, nothing, ssh_home  # noqa: F401 - a fixture
+from tests.tcp_proxy import TcpProxy
 
 WATCHED = "cloudrun-watched"
-
-
-class CountingProxy:
-    """Passes connections on to `port`, and counts the bytes that go there."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port = self._server.getsockname()[1]
-        self.sent = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._target))
-            for source, sink, counts in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pass_on, args=(source, sink, counts), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
-        try:
-            while piece := source.recv(65536):
-                sink.sendall(piece)
-                self.sent += len(piece) if counts else 0
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            source.close()
 
 
 @pytest.fixture
@@ -61,11 +28,11 @@ def node(ssh_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nod
 
 
 @pytest.fixture
-def proxy(ssh_home: Path) -> Iterator[CountingProxy]:  # noqa: F811
+def proxy(ssh_home: Path) -> Iterator[TcpProxy]:  # noqa: F811
     """The same machine by another name, whose bytes are counted on their way."""
     entry = (ssh_home / ".sky" / "generated" / "ssh" / MACHINE).read_text()
     port = next(line.split()[1] for line in entry.splitlines() if "Port" in line)
-    proxy = CountingProxy(int(port))
+    proxy = TcpProxy(int(port))
     watched = entry.replace(MACHINE, WATCHED).replace(f"Port {port}", f"Port {proxy.port}")
     (ssh_home / ".sky" / "generated" / "ssh" / WATCHED).write_text(watched)
     yield proxy
@@ -144,10 +111,8 @@ NodeStore(sys.argv[1], sys.argv[2]).push(Path(sys.argv[3]), "data", lambda *_: N
 """
 
 
-def test_a_push_that_is_killed_outright_goes_on_where_it_was(
-    node: NodeStore, proxy: CountingProxy, tmp_path: Path
-) -> None:
-    size = 120_000_000
+def test_a_push_that_is_killed_outright_goes_on_where_it_was(node: NodeStore, proxy: TcpProxy, tmp_path: Path) -> None:
+    size = 60_000_000
     source = tmp_path / "large"
     source.mkdir()
     (source / "all.bin").write_bytes(os.urandom(1_000_000) * (size // 1_000_000))
