@@ -25,14 +25,10 @@ _DECODE_ALL_UP_TO = 5000
 class Survey:
     """How many images each class has in each split."""
 
-    folder: Path | str  # or the address of what a machine gets by itself
+    folder: Path
     counts: dict[str, dict[str, int]]  # split -> class -> images
     unlabelled_test: int
     size_bytes: int
-
-    @property
-    def images(self) -> int:
-        return sum(count for split in self.counts.values() for count in split.values()) + self.unlabelled_test
 
     def split_names(self) -> list[str]:
         return [name for name in SPLITS if name in self.counts]

@@ -19,7 +19,7 @@ def job_text(survey: Survey, *, relative_to: Path, gpu: Sequence[str]) -> str:
     held_out = "" if "val" in survey.counts else "; a tenth of train is held out for validation"
     return f"""\
 # {splits} images ({size(survey.size_bytes)}) of {len(classes)} classes: {_short(classes)}{held_out}
-name: {name_from(Path(survey.folder))}
+name: {name_from(survey.folder)}
 gpu: [{", ".join(gpu)}]             # in order of preference
 data:
   source: {folder}

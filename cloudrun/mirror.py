@@ -30,6 +30,10 @@ class Progress:
     files_done: int
     files_total: int
 
+    @property
+    def files(self) -> tuple[int, int]:
+        return self.files_done, self.files_total
+
 
 OnProgress = Callable[[Progress], None]
 """Called from a thread of its own, twice a second while bytes come, and once at the end."""
@@ -167,6 +171,7 @@ def _told(wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> Iter
 
     watcher = threading.Thread(target=watch, name="progress", daemon=True)
     if wanted:
+        look()
         watcher.start()
     try:
         yield done

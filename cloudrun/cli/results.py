@@ -16,9 +16,7 @@ from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, UsageError
 if TYPE_CHECKING:
     from cloudrun.backends import Backend
     from cloudrun.ledger import Ledger
-    from cloudrun.mirror import Progress
     from cloudrun.run import Run
-    from cloudrun.runs.fetch import Listener
     from cloudrun.stores import Entry, Store
 
 _LONGEST_S = 10 * 365 * 86400.0
@@ -74,6 +72,7 @@ def fetch(
 ) -> int:
     """Bring checkpoints, metrics, predictions, log, report and cost home; a finished run's machine then ends."""
     from cloudrun.runs.down import end_billing
+    from cloudrun.runs.fetch import Listener, in_lines
     from cloudrun.runs.fetch import fetch as execute
     from cloudrun.runs.fetch_watch import fetch_until_it_ends
 
@@ -85,14 +84,16 @@ def fetch(
     target = Path(to) if to is not None else None
     if dry_run:
         return _show_what_is_new(run, to=target, best_only=best, as_json=as_json)
-    listener = _listener(watches=watch)
     if watch:
+        listener = in_lines(_say, _say_fetched)
         folder = fetch_until_it_ends(run, ledger, backend, to=target, best_only=best, listener=listener)
     else:
-        folder = execute(run, ledger, to=target, best_only=best, listener=listener)
+        with Transfer("fetched") as transfer:
+            listener = Listener(_say_fetched, lambda at: transfer(at.bytes_done, at.bytes_total, at.files), _say)
+            folder = execute(run, ledger, to=target, best_only=best, listener=listener)
     run = ledger.get(run.run_id)
     if run.home_complete and run.may_bill and run.phase.is_final and run.job["lifecycle"]["on_finish"] == "down":
-        end_billing(run, ledger, backend, say=lambda text: note(f"cloudrun: {text}"))
+        end_billing(run, ledger, backend, say=_say)
     if as_json:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         listed = [{"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size} for path in files]
@@ -102,26 +103,14 @@ def fetch(
     return ExitCode.DONE
 
 
-def _listener(*, watches: bool) -> Listener:
-    """A line a file, and how far it is: on one bar, or where it may go on for hours now and then in a line."""
-    from cloudrun.runs.fetch import Listener, in_lines
+def _say(text: str) -> None:
+    note(f"cloudrun: {text}")
+
+
+def _say_fetched(entry: Entry) -> None:
     from cloudrun.units import size
 
-    def say(text: str) -> None:
-        note(f"cloudrun: {text}")
-
-    def on_file(entry: Entry) -> None:
-        note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})")
-
-    if watches:
-        return in_lines(say, on_file)
-    transfer = Transfer("fetched")
-
-    def on_progress(progress: Progress) -> None:
-        files = (progress.files_done, progress.files_total)
-        transfer(progress.bytes_done, progress.bytes_total, files)
-
-    return Listener(on_file, on_progress, say)
+    note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})")
 
 
 def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bool) -> int:

@@ -48,8 +48,7 @@ def in_lines(say: Callable[[str], None], on_file: OnFile) -> Listener:
         if progress.files_done == progress.files_total:
             pace = Pace()  # the next one counts anew
         elif pace.is_due(progress.bytes_done):
-            files = (progress.files_done, progress.files_total)
-            say(f"fetching: {pace.text(progress.bytes_done, progress.bytes_total, files=files)}")
+            say(f"fetching: {pace.text(progress.bytes_done, progress.bytes_total, files=progress.files)}")
 
     return Listener(on_file, on_progress, say)
 

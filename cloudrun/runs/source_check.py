@@ -7,6 +7,9 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from cloudrun.dataset_check import Survey
 from cloudrun.errors import JobFileError, StoreError
@@ -21,6 +24,16 @@ from cloudrun.units import size
 
 # A zip's list of contents takes about 100 bytes a file; past this, its folders are not looked at.
 _LIST_BYTES = 32_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyFromAfar(Survey):
+    """Counted without having the images; what it counts is at an address, and not in a folder."""
+
+    address: str = ""
+
+    def as_plain(self) -> dict[str, Any]:
+        return {**Survey.as_plain(self), "folder": self.address}
 
 
 def check_access(job: Job) -> None:
@@ -97,7 +110,9 @@ def _count(job: Job, source: Source, files: list[tuple[str, int]]) -> Survey | N
     if job.spec.run is not None or job.spec.data.labels is not None:
         return None
     layout = layout_of(files, source.url)
-    return Survey(source.url, layout.counts, layout.unlabelled_test, layout.size_bytes)
+    return SurveyFromAfar(
+        Path(source.rest), layout.counts, layout.unlabelled_test, layout.size_bytes, address=source.text
+    )
 
 
 def _refuse_small_disk(job: Job, shown: str, needed: int) -> None:

@@ -13,27 +13,22 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from cloudrun.errors import JobFileError
 from cloudrun.sources import SourceProblem, parse_source
 from cloudrun.sources.bring import bring
+from tests.cloudrun.test_source_runs import TRAINED, checked, job_for
 from tests.cloudrun.test_sources import Said, names_in
 from tests.conftest import Shell
 from tests.seaweedfs import BUCKET, SeaweedFS
 from tests.tcp_proxy import Change, TcpProxy
 
-JOB = """\
-name: fetched
-infra: local
-data: {source: "SOURCE"}
-"""
 Through = Callable[[Change], str]
-COUNTS = 'run: find $CLOUDRUN_DATA -name "*.jpg" | wc -l > $CLOUDRUN_OUTPUT/images.txt\n'
 
 
 @pytest.fixture
-def source(seaweedfs: SeaweedFS, shell: Shell, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def source(seaweedfs: SeaweedFS, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Six leaves in the bucket, put there with another program than ours."""
-    shell.env.update(seaweedfs.env, AWS_ENDPOINT_URL=seaweedfs.endpoint)
-    for name, value in seaweedfs.env.items():
+    for name, value in {**seaweedfs.env, "AWS_ENDPOINT_URL": seaweedfs.endpoint}.items():
         monkeypatch.setenv(name, value)
     for path in leaves.rglob("*.jpg"):
         key = f"{tmp_path.name}/{path.relative_to(leaves).as_posix()}"
@@ -55,40 +50,41 @@ def through(seaweedfs: SeaweedFS) -> Iterator[Through]:
         proxy.close()
 
 
-def test_a_run_fetches_its_data_from_a_bucket(shell: Shell, source: str) -> None:
-    done = shell("launch", shell.job(JOB.replace("SOURCE", source) + COUNTS))
+def test_a_run_fetches_its_data_from_a_bucket(source: str, shell: Shell) -> None:
+    done = shell("launch", job_for(shell.folder, source))
     assert done.code == 0, done.err
     folder = shell.folder / "runs" / done.out.strip()
     assert (folder / "images.txt").read_text().strip() == "6"
     assert "in 6 files from s3://" in (folder / "log.txt").read_text()
 
 
-def test_classes_and_counts_are_told_from_the_names_alone(shell: Shell, source: str) -> None:
-    checked = shell("check", shell.job(JOB.replace("SOURCE", source)))
-    assert checked.code == 0, checked.err
-    assert checked.out.splitlines()[:3] == ["CLASS    train", "healthy  3", "rust     3"]
+def test_classes_and_counts_are_told_from_the_names_alone(source: str, tmp_path: Path) -> None:
+    survey = checked(tmp_path, source)
+    assert survey is not None
+    assert survey.counts == {"train": {"healthy": 3, "rust": 3}}
 
 
 @pytest.mark.parametrize(
-    ("change", "suffix", "said"),
+    ("secret", "below", "said"),
     [
-        ({}, "/nothing", "there is nothing below s3://results/"),
-        ({}, "/rust", "it takes at least 2 to tell apart"),
-        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "", "does not accept these credentials"),
+        ("test-secret", "/nothing", "there is nothing below s3://results/"),
+        ("test-secret", "/rust", "it takes at least 2 to tell apart"),
+        ("wrong", "", "does not accept these credentials"),
     ],
 )
 def test_what_cannot_be_trained_on_is_found_before_anything_starts(
-    shell: Shell, source: str, change: dict[str, str], suffix: str, said: str
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, below: str, said: str
 ) -> None:
-    shell.env.update(change)
-    done = shell("launch", shell.job(JOB.replace("SOURCE", source + suffix)))
-    assert (done.code, said in done.err) == (2, True), done.err
-    assert not list((shell.home / "ledger").glob("*.json"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    with pytest.raises(JobFileError, match=said):
+        checked(tmp_path, source + below)
 
 
-def test_a_rented_machine_gets_keys_only_where_secrets_names_them(shell: Shell, source: str) -> None:
-    done = shell("check", shell.job(JOB.replace("SOURCE", source).replace("local", "slurm")))
-    assert (done.code, "needs credentials on the machine" in done.err) == (2, True), done.err
+def test_a_rented_machine_gets_keys_only_where_secrets_names_them(source: str, tmp_path: Path) -> None:
+    rented = TRAINED.replace("local", "slurm")
+    with pytest.raises(JobFileError, match="needs credentials on the machine"):
+        checked(tmp_path, source, rented)
+    assert checked(tmp_path, source, rented, secrets="AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY")
 
 
 def test_what_is_there_is_not_fetched_again_and_what_has_changed_is(

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cloudrun.test_sources import zip_of
+from cloudrun.dataset_check import Survey
+from cloudrun.errors import JobFileError
+from cloudrun.job_file import load_job
+from cloudrun.runs.prepare import check_job
+from tests.cloudrun.test_sources import tar_of, zip_of
 from tests.conftest import Shell
 from tests.web_server import Handler, Served, WebServer
 
@@ -51,21 +55,34 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server(certificate: Path, shell: Shell) -> Iterator[WebServer]:
-    """A server over TLS, whose certificate the shell trusts."""
-    shell.env["SSL_CERT_FILE"] = str(certificate)
+def server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    """A server over TLS, whose certificate is trusted here."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     server = WebServer(certificate=certificate)
     yield server
     server.close()
 
 
-def job_for(shell: Shell, source: str, text: str = JOB) -> str:
-    return shell.job(text.replace("SOURCE", source))
+@pytest.fixture
+def shell(server: WebServer, shell: Shell) -> Shell:
+    """Opened once the server's certificate is trusted."""
+    return shell
+
+
+def job_for(folder: Path, source: str, text: str = JOB) -> str:
+    (folder / "job.yaml").write_text(text.replace("SOURCE", source))
+    return "job.yaml"
+
+
+def checked(folder: Path, source: str, text: str = TRAINED, *, secrets: str = "") -> Survey | None:
+    """What `cloudrun check` does with such a job."""
+    name = job_for(folder, source, text)
+    return check_job(load_job(folder / name, overrides=[f"secrets=[{secrets}]"]))
 
 
 def test_a_run_fetches_its_data_itself(shell: Shell, server: WebServer, leaves: Path) -> None:
     server.files["/leaves.zip"] = Served(zip_of(leaves, "leaves/"), cuts=[2000])
-    done = shell("launch", job_for(shell, f"{server.url}/leaves.zip"))
+    done = shell("launch", job_for(shell.folder, f"{server.url}/leaves.zip"))
     assert done.code == 0, done.err
     assert (shell.folder / "runs" / done.out.strip() / "images.txt").read_text().strip() == "6"
     log = (shell.folder / "runs" / done.out.strip() / "log.txt").read_text()
@@ -73,45 +90,54 @@ def test_a_run_fetches_its_data_itself(shell: Shell, server: WebServer, leaves: 
     assert "data: 6 files unpacked" in log
 
 
-def test_a_zip_is_counted_from_its_list_of_contents_alone(shell: Shell, server: WebServer, leaves: Path) -> None:
-    (leaves / "rust" / "large.jpg").write_bytes(bytes(3_000_000))
-    server.files["/leaves.zip"] = Served(zip_of(leaves, "leaves/"))
-    checked = shell("check", job_for(shell, f"{server.url}/leaves.zip", TRAINED))
-    assert checked.code == 0, checked.err
-    assert checked.out.splitlines()[:3] == ["CLASS    train", "healthy  3", "rust     4"]
-    assert all(one.range is not None for one in server.asked)
-    assert sum(int(r.split("-")[1]) - int(r.split("=")[1].split("-")[0]) for r in server.sent_ranges if r) < 10_000
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"<!doctype html><title>Sign in</title>", "is no zip and no tar archive: it begins with `<!doctype html>"),
-        (None, "cannot be had: the server answers 404"),
-    ],
-)
-def test_what_is_no_archive_is_found_before_anything_starts(
-    shell: Shell, server: WebServer, content: bytes | None, said: str
-) -> None:
-    if content is not None:
-        server.files["/leaves.zip"] = Served(content)
-    done = shell("launch", job_for(shell, f"{server.url}/leaves.zip"))
-    assert (done.code, said in done.err) == (2, True)
+def test_what_is_no_archive_is_found_before_anything_starts(shell: Shell, server: WebServer) -> None:
+    server.files["/leaves.zip"] = Served(b"<!doctype html><title>Sign in</title>")
+    done = shell("launch", job_for(shell.folder, f"{server.url}/leaves.zip"))
+    assert done.code == 2
     assert "`data.source`" in done.err
+    assert "is no zip and no tar archive: it begins with `<!doctype html>" in done.err
     assert "hint: " in done.err
     assert not list((shell.home / "ledger").glob("*.json"))
 
 
-def test_a_server_that_cannot_prove_who_it_is_is_not_believed(shell: Shell, server: WebServer) -> None:
-    del shell.env["SSL_CERT_FILE"]
-    done = shell("check", job_for(shell, f"{server.url}/leaves.zip"))
-    assert (done.code, "does not prove that it is localhost" in done.err) == (2, True)
+def test_a_zip_is_counted_from_its_list_of_contents_alone(server: WebServer, leaves: Path, tmp_path: Path) -> None:
+    (leaves / "rust" / "large.jpg").write_bytes(bytes(3_000_000))
+    server.files["/leaves.zip"] = Served(zip_of(leaves, "leaves/"))
+    survey = checked(tmp_path, f"{server.url}/leaves.zip")
+    assert survey is not None
+    assert survey.counts == {"train": {"healthy": 3, "rust": 4}}
+    assert survey.as_plain()["folder"] == f"{server.url}/leaves.zip"
+    ranges = [one.removeprefix("bytes=").split("-") for one in server.sent_ranges if one]
+    assert len(ranges) == len(server.asked)
+    assert sum(int(last) - int(first) for first, last in ranges) < 10_000
 
 
-def test_a_layout_that_cannot_be_trained_on_is_found_from_here(shell: Shell, server: WebServer, leaves: Path) -> None:
+def test_what_is_not_there_is_said(server: WebServer, tmp_path: Path) -> None:
+    with pytest.raises(JobFileError, match=r"leaves\.zip cannot be had: the server answers 404"):
+        checked(tmp_path, f"{server.url}/leaves.zip")
+
+
+def test_a_server_that_cannot_prove_who_it_is_is_not_believed(
+    server: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(JobFileError, match="does not prove that it is localhost"):
+        checked(tmp_path, f"{server.url}/leaves.zip")
+
+
+def test_a_layout_that_cannot_be_trained_on_is_found_from_here(server: WebServer, leaves: Path, tmp_path: Path) -> None:
     server.files["/leaves.zip"] = Served(zip_of(leaves / "rust"))
-    done = shell("check", job_for(shell, f"{server.url}/leaves.zip", TRAINED))
-    assert (done.code, "it takes at least 2 to tell apart" in done.err) == (2, True)
+    with pytest.raises(JobFileError, match="it takes at least 2 to tell apart"):
+        checked(tmp_path, f"{server.url}/leaves.zip")
+
+
+def test_an_archive_larger_than_the_disk_that_is_asked_for_is_found_from_here(
+    server: WebServer, leaves: Path, tmp_path: Path
+) -> None:
+    server.files["/leaves.tar"] = Served(tar_of(leaves, "leaves"), claims_bytes=200 * 10**9)
+    with pytest.raises(JobFileError, match=r"more than the 100 GB of `resources\.disk`") as caught:
+        checked(tmp_path, f"{server.url}/leaves.tar", TRAINED.replace("local", "slurm"))
+    assert "disk: 300" in caught.value.hint
 
 
 # --- Kaggle
@@ -153,8 +179,10 @@ class Kaggle:
 
 
 @pytest.fixture
-def kaggle(shell: Shell, server: WebServer, leaves: Path) -> Kaggle:
-    shell.env.update(KAGGLE_API_ENDPOINT=server.url, KAGGLE_USERNAME="ada", KAGGLE_KEY="key-of-ada")
+def kaggle(server: WebServer, leaves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kaggle:
+    held = {"KAGGLE_USERNAME": "ada", "KAGGLE_KEY": "key-of-ada", "KAGGLE_API_TOKEN": "", "HOME": str(tmp_path)}
+    for name, value in {**held, "KAGGLE_API_ENDPOINT": server.url}.items():
+        monkeypatch.setenv(name, value)
     kaggle = Kaggle(server, zip_of(leaves))
     server.files["/storage/archive.zip?signed=1"] = server.files["/storage/archive.zip"]
     return kaggle
@@ -162,9 +190,9 @@ def kaggle(shell: Shell, server: WebServer, leaves: Path) -> Kaggle:
 
 @pytest.mark.parametrize("source", ["kaggle://competitions/plants", "kaggle://datasets/ada/leaves"])
 def test_a_run_fetches_from_kaggle_with_the_users_own_token(
-    shell: Shell, server: WebServer, kaggle: Kaggle, source: str
+    kaggle: Kaggle, shell: Shell, server: WebServer, source: str
 ) -> None:
-    done = shell("launch", job_for(shell, source))
+    done = shell("launch", job_for(shell.folder, source))
     assert done.code == 0, done.err
     assert (shell.folder / "runs" / done.out.strip() / "images.txt").read_text().strip() == "6"
     assert {one.authorization for one in server.asked if one.path.startswith("/storage/")} == {None}
@@ -172,36 +200,41 @@ def test_a_run_fetches_from_kaggle_with_the_users_own_token(
 
 
 @pytest.mark.parametrize("name", ["kaggle.json", "access_token"])
-def test_the_files_of_kaggles_own_clients_are_used(shell: Shell, kaggle: Kaggle, name: str) -> None:
-    del shell.env["KAGGLE_USERNAME"], shell.env["KAGGLE_KEY"]
-    (shell.folder / ".kaggle").mkdir()
+def test_the_files_of_kaggles_own_clients_are_used(
+    kaggle: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for variable in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.setenv(variable, "")
+    (tmp_path / ".kaggle").mkdir()
     held = {"kaggle.json": '{"username": "ada", "key": "key-of-ada"}', "access_token": "token-of-ada\n"}[name]
-    (shell.folder / ".kaggle" / name).write_text(held)
-    assert shell("check", job_for(shell, "kaggle://datasets/ada/leaves", TRAINED)).code == 0
+    (tmp_path / ".kaggle" / name).write_text(held)
+    survey = checked(tmp_path, "kaggle://datasets/ada/leaves")
+    assert survey is not None
+    assert survey.counts == {"train": {"healthy": 3, "rust": 3}}
 
 
 @pytest.mark.parametrize(
-    ("change", "source", "said"),
+    ("key", "source", "said"),
     [
-        ({}, "kaggle://competitions/plants", "accept its rules at https://www.kaggle.com/competitions/plants/rules"),
-        ({"KAGGLE_KEY": "wrong"}, "kaggle://datasets/ada/leaves", "does not accept this token (HTTP 401)"),
-        ({"KAGGLE_KEY": ""}, "kaggle://datasets/ada/leaves", "there is no token for Kaggle here"),
-        ({}, "kaggle://datasets/ada/nothing", "Kaggle has no kaggle://datasets/ada/nothing"),
+        ("key-of-ada", "kaggle://competitions/plants", "its rules are not accepted yet"),
+        ("wrong", "kaggle://datasets/ada/leaves", r"does not accept this token \(HTTP 401\)"),
+        ("", "kaggle://datasets/ada/leaves", "there is no token for Kaggle here"),
+        ("key-of-ada", "kaggle://datasets/ada/nothing", "Kaggle has no kaggle://datasets/ada/nothing"),
     ],
 )
-def test_what_kaggle_refuses_is_said_before_anything_starts(
-    shell: Shell, kaggle: Kaggle, change: dict[str, str], source: str, said: str
+def test_what_kaggle_refuses_is_said_with_the_page_that_helps(
+    kaggle: Kaggle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, source: str, said: str
 ) -> None:
     kaggle.accepted = False
-    shell.env.update(change)
-    done = shell("launch", job_for(shell, source))
-    assert (done.code, said in done.err) == (2, True), done.err
-    assert not list((shell.home / "ledger").glob("*.json"))
+    monkeypatch.setenv("KAGGLE_KEY", key)
+    with pytest.raises(JobFileError, match=said) as caught:
+        checked(tmp_path, source)
+    assert "https://www.kaggle.com/" in caught.value.hint
 
 
-def test_a_rented_machine_gets_the_token_only_where_secrets_names_it(shell: Shell, kaggle: Kaggle) -> None:
-    job = job_for(shell, "kaggle://competitions/plants", TRAINED.replace("local", "slurm"))
-    done = shell("check", job)
-    assert (done.code, "`secrets` does not name KAGGLE_USERNAME, KAGGLE_KEY" in done.err) == (2, True), done.err
-    assert "add `secrets: [KAGGLE_USERNAME, KAGGLE_KEY]`" in done.err
-    assert shell("check", job, "--set", "secrets=[KAGGLE_USERNAME, KAGGLE_KEY]").code == 0
+def test_a_rented_machine_gets_the_token_only_where_secrets_names_it(kaggle: Kaggle, tmp_path: Path) -> None:
+    rented = TRAINED.replace("local", "slurm")
+    with pytest.raises(JobFileError, match="`secrets` does not name KAGGLE_USERNAME, KAGGLE_KEY") as caught:
+        checked(tmp_path, "kaggle://competitions/plants", rented)
+    assert "add `secrets: [KAGGLE_USERNAME, KAGGLE_KEY]`" in caught.value.hint
+    assert checked(tmp_path, "kaggle://competitions/plants", rented, secrets="KAGGLE_USERNAME, KAGGLE_KEY")
