@@ -123,7 +123,9 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         if best_only:
             return folder
         _copy_log(store, folder)
-        ledger.keep_log_index(run.run_id, store.read("log.index") or b"")
+        index = store.read("log.index")
+        if index is not None:
+            ledger.keep_log_index(run.run_id, index)
         run = ledger.get(run.run_id)  # another fetch may have been quicker
         is_home = folder == default_folder(run) or not default_folder(run).is_dir()
         if is_home:
@@ -205,9 +207,15 @@ def _holds(store: Store) -> bool:
 
 
 def _copy_log(store: Store, folder: Path) -> None:
-    """The log grows while it is read, so it is copied as it stands and never by hash."""
+    """The log grows while it is read, so it is copied as it stands and never by hash.
+
+    A machine that goes away meanwhile takes nothing from what is home.
+    """
+    content = store.read("log.txt")
+    if content is None:
+        return
     partial = folder / "log.txt.partial"
-    partial.write_bytes(store.read("log.txt") or b"")
+    partial.write_bytes(content)
     partial.replace(folder / "log.txt")
 
 

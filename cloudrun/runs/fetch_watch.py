@@ -40,7 +40,7 @@ def fetch_until_it_ends(
                 if has_ended:
                     return folder
             except (RunNotFinished, StoreError) as err:
-                if has_ended:
+                if has_ended and not _went_meanwhile(run, ledger):
                     raise
                 if isinstance(err, StoreError) and err.message != trouble:
                     trouble = err.message
@@ -48,6 +48,11 @@ def fetch_until_it_ends(
             time.sleep(_LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S)
     except KeyboardInterrupt:
         raise _interrupted(run) from None
+
+
+def _went_meanwhile(run: Run, ledger: Ledger) -> bool:
+    """Another command, which had brought all of it home, has ended the machine: there it is now."""
+    return run.released_at is None and ledger.get(run.run_id).released_at is not None
 
 
 def _interrupted(run: Run) -> Interrupted:

@@ -15,7 +15,7 @@ from cloudrun.dataset_check import Survey
 from cloudrun.errors import JobFileError, StoreError
 from cloudrun.job_file import Job
 from cloudrun.sources import Source, SourceProblem, kaggle, parse_source
-from cloudrun.sources.archive import kind_of
+from cloudrun.sources.archive import DAMAGED, kind_of
 from cloudrun.sources.bring import address_of
 from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, RangeFile, Seen, look
@@ -86,7 +86,7 @@ def _survey(job: Job, source: Source, address: Address, size_bytes: int) -> Surv
     try:
         with zipfile.ZipFile(remote) as opened:
             files = [(info.filename, info.file_size) for info in opened.infolist() if not info.is_dir()]
-    except zipfile.BadZipFile as err:
+    except DAMAGED as err:
         raise SourceProblem(f"{address.shown} is damaged: {err}", hint="is it whole where it comes from?") from err
     except OSError:
         _refuse_small_disk(job, address.shown, size_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import os
 import shutil
@@ -20,7 +21,8 @@ from cloudrun.units import size
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError)
+# ValueError: names in no known encoding.
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
 # Kept free of the disk, as a part of it: what trains needs some, too.
 _KEPT_FREE = 0.02
 # What some systems put into every archive.
@@ -73,16 +75,14 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
                 count += 1
             # Last, so that nothing is ever written through one.
             _link(folder, links, shown)
-    except _DAMAGED as err:
-        raise _damaged(shown, err) from err
-    except lzma.LZMAError as err:
+    except DAMAGED as err:
         raise _damaged(shown, err) from err
     except (FileExistsError, NotADirectoryError, IsADirectoryError, FileNotFoundError) as err:
         raise SourceProblem(f"{shown} has names that exclude one another: {err.filename}", hint="pack it anew") from err
     except OSError as err:
-        if err.errno is not None:
+        if err.errno not in (None, errno.EINVAL):
             raise
-        raise _damaged(shown, err) from err  # gzip's and bzip2's own
+        raise _damaged(shown, err) from err  # gzip's and bzip2's own, and a place before the first byte
     return count
 
 

@@ -63,7 +63,7 @@ class Transient(Exception):
 def look(address: Address) -> Seen:
     """Ask for the first bytes alone. Raises SourceProblem where they cannot be had."""
     with _patiently(address, {"Range": f"bytes=0-{_MAGIC_BYTES - 1}"}) as answer:
-        start = answer.read(_MAGIC_BYTES)
+        start = _read(address, answer, _MAGIC_BYTES)
         is_part = answer.status == 206
         total = _total_of(answer) if is_part else _number(answer.headers.get("Content-Length"))
         return Seen(total, start, is_part, _version_of(answer))
@@ -73,8 +73,8 @@ def read_json(address: Address) -> Any:
     """Raises SourceProblem."""
     with _patiently(address, {"Accept": "application/json"}) as answer:
         try:
-            return json.loads(answer.read())
-        except (ValueError, http.client.HTTPException) as err:
+            return json.loads(_read(address, answer))
+        except ValueError as err:
             raise SourceProblem(
                 f"{address.shown} does not answer as its API should", hint="try it again in a while"
             ) from err
@@ -106,6 +106,13 @@ def download(address: Address, target: Path, *, say: Say, pause_s: float = 1.0) 
             return
 
 
+def _read(address: Address, answer: http.client.HTTPResponse, size_bytes: int | None = None) -> bytes:
+    try:
+        return answer.read(size_bytes)
+    except (OSError, http.client.HTTPException) as err:
+        raise SourceProblem(f"{address.shown} breaks off: {_brief(err)}", hint="try it again in a while") from err
+
+
 class RangeFile(io.RawIOBase):
     """A file of a server that can be read here and there; every read is a request."""
 
@@ -135,7 +142,9 @@ class RangeFile(io.RawIOBase):
         if wanted > self._left:
             raise OSError("more of it would have to be read than is worth a look")
         with _patiently(self._address, {"Range": f"bytes={self._place}-{self._place + wanted - 1}"}) as answer:
-            content = answer.read(wanted)
+            if answer.status != 206:
+                raise OSError("the server gives no parts any more")
+            content = _read(self._address, answer, wanted)
         buffer[: len(content)] = content
         self._left -= len(content)
         self._place += len(content)

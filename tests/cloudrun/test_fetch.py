@@ -164,3 +164,21 @@ def test_the_pace_of_a_transfer_in_words() -> None:
         pace.text(60_000_000, 100_000_000, files=(1, 5)) == "60.0 MB of 100.0 MB, 1 of 5 files, 4.0 MB/s, 10.0 s left"
     )
     assert pace.text(100_000_000, 100_000_000, files=(5, 5)) == "5 files, 100.0 MB in 10.0 s (8.0 MB/s)"
+
+
+def test_a_machine_that_went_meanwhile_takes_nothing_from_what_is_home(waiting: Shell) -> None:
+    home = Path(waiting("fetch").out.strip())
+    log = (home / "log.txt").read_text()
+    (run_dir,) = (waiting.home / "local").iterdir()
+    (run_dir / "log.txt").unlink()
+    assert waiting("fetch").code == 0
+    assert (home / "log.txt").read_text() == log
+
+
+def test_a_watching_fetch_ends_well_where_another_command_ends_the_run(waiting: Shell) -> None:
+    fetch = waiting.start("fetch", "--watch")
+    next_line(fetch, "fetched checkpoints/best.pt")
+    assert waiting("down").code == 0
+    out, said = fetch.communicate(timeout=60)
+    assert (fetch.returncode, "error:" in said) == (0, False), said
+    assert (Path(out.strip()) / "checkpoints" / "best.pt").stat().st_size == 3_000_000

@@ -219,6 +219,7 @@ def a_tar(name: str, *, kind: bytes = tarfile.REGTYPE, link: str = "", size: int
         (a_tar("pipe", kind=tarfile.FIFOTYPE), "has pipe, which is no file"),
         (a_tar("bomb.jpg", size=10**15), "is larger than the disk: bomb.jpg has 1000000.00 GB"),
         (b"\x1f\x8b\x08\x00 no gzip at all", "is damaged"),
+        (a_zip(("ü.jpg", b"x")).replace("ü".encode(), b"\xff\xff"), "is damaged: 'utf-8' codec"),
         (b"<!doctype html><title>Sign in</title>", "is no zip and no tar archive"),
     ],
 )
