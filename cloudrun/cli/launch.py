@@ -58,6 +58,7 @@ def launch(
     from cloudrun.cli.forecast import look_ahead
     from cloudrun.job_file import load_job
     from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.runs.datasets import store_data
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
@@ -97,6 +98,7 @@ def launch(
     with Transfer("data sent", files=_images_in(survey)) as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
         end_leftovers(ledger, _say, but=left)
+        plan = store_data(plan, ledger.home, _say, on_bytes)
         if left is not None:
             ledger.change(left.run_id, estimate=forecast.estimate)
             run = adopt(left, plan, ledger, backend, detach=detach, console=console)
@@ -129,6 +131,7 @@ def resume(
     from cloudrun.cli.forecast import look_ahead
     from cloudrun.job_file import reload_job
     from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.runs.datasets import store_data
     from cloudrun.runs.launch import Console
     from cloudrun.runs.prepare import check_store, plan_for
     from cloudrun.runs.refresh import refresh
@@ -152,6 +155,7 @@ def resume(
         return ExitCode.FAILED
     with Transfer("data sent", files=_images_in(survey)) as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
+        plan = store_data(plan, ledger.home, _say, on_bytes)
         run = execute(
             run,
             plan,

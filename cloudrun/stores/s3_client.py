@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
-from boto3.exceptions import Boto3Error, RetriesExceededError
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -31,9 +30,9 @@ def make_client(place: S3Place, *, read_timeout_s: float = READ_S, connections: 
 
     Raises StoreError where the endpoint is no URL.
     """
-    session = boto3.Session()
+    session = botocore.session.get_session()  # boto3 itself would load its transfers, too, for a quarter of a second
     # An endpoint of one's own seldom cares for the region, but a request is signed for one.
-    region = session.region_name or ("us-east-1" if place.endpoint else None)
+    region = session.get_config_variable("region") or ("us-east-1" if place.endpoint else None)
     config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=read_timeout_s,
@@ -44,7 +43,7 @@ def make_client(place: S3Place, *, read_timeout_s: float = READ_S, connections: 
         request_checksum_calculation="when_required",
     )
     try:
-        client = session.client("s3", endpoint_url=place.endpoint, region_name=region, config=config)
+        client = session.create_client("s3", endpoint_url=place.endpoint, region_name=region, config=config)
     except ValueError as err:  # boto3's word on a URL that is none
         raise StoreError(f"{place.endpoint} is not an endpoint", hint="write https://HOST or http://HOST:PORT") from err
     # `Expect: 100-continue` costs a round trip for each upload.
@@ -61,9 +60,9 @@ def translated(place: S3Place, what: str) -> Iterator[None]:
         raise refused(place, what, err.response) from err
     except (NoCredentialsError, PartialCredentialsError) as err:
         raise without_credentials(place, str(err)) from err
-    except (ConnectionError, HTTPClientError, RetriesExceededError) as err:
+    except (ConnectionError, HTTPClientError) as err:
         raise unreachable(place, what, err) from err
-    except (BotoCoreError, Boto3Error) as err:
+    except BotoCoreError as err:
         raise StoreError(
             f"cannot {what} in bucket `{place.bucket}`: {err}", hint="are `store` and `endpoint` as they should be?"
         ) from err

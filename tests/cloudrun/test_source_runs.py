@@ -16,7 +16,9 @@ import pytest
 from cloudrun.dataset_check import Survey
 from cloudrun.errors import JobFileError
 from cloudrun.job_file import load_job
+from cloudrun.plan import make_plan
 from cloudrun.runs.prepare import check_job
+from cloudrun.spec import JobSpec
 from tests.cloudrun.test_sources import tar_of, zip_of
 from tests.conftest import Shell
 from tests.web_server import Handler, Served, WebServer
@@ -138,6 +140,16 @@ def test_an_archive_larger_than_the_disk_that_is_asked_for_is_found_from_here(
     with pytest.raises(JobFileError, match=r"more than the 100 GB of `resources\.disk`") as caught:
         checked(tmp_path, f"{server.url}/leaves.tar", TRAINED.replace("local", "slurm"))
     assert "disk: 300" in caught.value.hint
+
+
+def test_a_rented_machine_fetches_while_it_is_set_up() -> None:
+    job = JobSpec.model_validate({"name": "t", "infra": "slurm", "data": {"source": "https://host/leaves.zip"}})
+    plan = make_plan(job, "t-1124-x7k2m", python="python", base={"setup": "install all"})
+    order = plan.order(infra="slurm", hourly_usd=1.0, billed_s=0, spent_usd=0, written_at=0)
+    assert [step.name for step in order.setup] == ["python", "machine"]
+    assert order.make_data is not None
+    assert order.make_data.argv[1:4] == ["-m", "cloudrun.sources", "https://host/leaves.zip"]
+    assert order.data_beside  # what comes after the first step
 
 
 # --- Kaggle
