@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from cloudrun.errors import JobFileError
+from cloudrun.names import name_from
 from cloudrun.spec import JobSpec, SourceKind
 from trainer.config import knob_warnings
 from trainer.problems import describe
@@ -195,12 +196,6 @@ def _assign(tree: dict[str, Any], key: str, value: object, *, origin: str) -> No
 
 def _option_of(key: str) -> str:
     return "--" + key.rsplit(".", 1)[-1].replace("_", "-")
-
-
-def name_from(path: Path) -> str:
-    """A valid job name from the file's: `My Plants.yaml` -> `my-plants`."""
-    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
-    return ("-".join(part for part in kept.split("-") if part).lstrip("0123456789-") or "job")[:40].rstrip("-")
 
 
 def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:

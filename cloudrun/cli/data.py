@@ -40,8 +40,8 @@ def push(
     as_json: _Json = False,
 ) -> int:
     """Send a folder to a store: only what it does not have, and all of it or nothing becomes visible."""
-    from cloudrun.ledger import home_folder
-    from cloudrun.runs.datasets import push_folder
+    from cloudrun.home import home_folder
+    from cloudrun.packs.folder import push_folder
     from cloudrun.units import size
 
     if not folder.is_dir():

@@ -85,8 +85,9 @@ def init(
     """Look at a data set and write a job file for it."""
     from cloudrun.dataset_check import survey_folder
     from cloudrun.gpus import is_known
-    from cloudrun.job_file import load_job, name_from
+    from cloudrun.job_file import load_job
     from cloudrun.job_template import job_text
+    from cloudrun.names import name_from
     from cloudrun.render import table
 
     survey = survey_folder(data.absolute(), custom=False)
@@ -141,8 +142,9 @@ def gpus(
 def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     from cloudrun.backends import open_backend
     from cloudrun.cli.offers import offer_row, offers_table
+    from cloudrun.home import home_folder
     from cloudrun.job_file import load_job
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.run import now_utc
     from cloudrun.runs.foresee import rank, workload_for
     from cloudrun.runs.measure import history

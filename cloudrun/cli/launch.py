@@ -56,8 +56,9 @@ def launch(
     """Rent a machine, train, bring the results home, end the bill."""
     from cloudrun.backends import open_backend
     from cloudrun.cli.forecast import look_ahead
+    from cloudrun.home import home_folder
     from cloudrun.job_file import load_job
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.runs.datasets import store_data
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
@@ -129,8 +130,9 @@ def resume(
     """Go on from the last complete checkpoint, on the same machine or another one."""
     from cloudrun.backends import open_backend
     from cloudrun.cli.forecast import look_ahead
+    from cloudrun.home import home_folder
     from cloudrun.job_file import reload_job
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.runs.datasets import store_data
     from cloudrun.runs.launch import Console
     from cloudrun.runs.prepare import check_store, plan_for

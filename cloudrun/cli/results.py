@@ -137,7 +137,8 @@ def cost(
     as_json: JsonOption = False,
 ) -> int:
     """Show the receipt: what was billed, for what, and what it bought."""
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.home import home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.receipt import receipt
     from cloudrun.receipt_text import months_text, receipt_text, receipts_csv
     from cloudrun.run import now_utc
@@ -191,7 +192,8 @@ def parse_duration(text: str) -> timedelta:
 def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
     """The run as it is now, the ledger, and the run's backend."""
     from cloudrun.backends import open_backend
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.home import home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.runs.refresh import refresh
 
     home = home_folder()

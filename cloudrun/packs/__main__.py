@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
         store = open_objects(options.store, endpoint=options.endpoint)
         pulled = pull(read_manifest(store, options.manifest), store, options.folder, on_bytes, exact=True)
     except CloudrunError as err:
-        _say(f"error: {err.message}; {err.hint}")
+        sys.stdout.write(f"error: {err.message}\nhint: {err.hint}\n")
         return 1
     took_s = max(time.monotonic() - began, 1e-6)
     what = f"{pulled.files} files, {size(pulled.size_bytes)}"

@@ -6,38 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloudrun.backends import Say
-from cloudrun.job_file import name_from
-from cloudrun.packs.index import FileIndex
-from cloudrun.packs.push import Pushed, push
+from cloudrun.packs.folder import push_folder
 from cloudrun.plan import DataRoute, Plan
-from cloudrun.stores import OnBytes, open_objects
+from cloudrun.stores import OnBytes
 from cloudrun.units import size
-
-_INDEX = "files.sqlite"
-
-
-def push_folder(
-    folder: Path,
-    store: str,
-    home: Path,
-    on_bytes: OnBytes,
-    *,
-    endpoint: str | None,
-    name: str | None = None,
-    dry_run: bool = False,
-) -> Pushed:
-    """Make the data set `name` (by default as the folder) in `store` equal to `folder`. Raises StoreError."""
-    objects = open_objects(store, endpoint=endpoint)
-    with FileIndex(home / _INDEX) as index:
-        return push(
-            folder,
-            objects,
-            name or name_from(folder.absolute()),
-            index,
-            store_name=f"{store.rstrip('/')} at {endpoint}",
-            on_bytes=on_bytes,
-            dry_run=dry_run,
-        )
 
 
 def store_data(plan: Plan, home: Path, say: Say, on_bytes: OnBytes) -> Plan:
