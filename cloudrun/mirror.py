@@ -105,11 +105,11 @@ def _pull_one(store: Store, entry: Entry, target: Path, on_damage: OnFile) -> No
 def _get(store: Store, key: str, partial: Path) -> None:
     """Go on after a cut for as long as each try brings more."""
     while True:
-        before = _size(partial)
+        before = _come(partial)
         try:
             store.get(key, partial)
         except StoreError:
-            if _size(partial) <= before:
+            if _come(partial) <= before:
                 raise
         else:
             return
@@ -122,7 +122,8 @@ def _partial(target: Path, entry: Entry) -> Path:
 
 def _drop_other_versions(target: Path, partial: Path) -> None:
     for path in target.parent.iterdir():
-        if path.name.startswith(f"{target.name}.") and path.name.endswith(".partial") and path != partial:
+        is_part = path.name.startswith(f"{target.name}.") and ".partial" in path.suffixes[-2:]
+        if is_part and not path.name.startswith(partial.name):  # a store may keep notes beside it
             path.unlink()
 
 
@@ -134,7 +135,7 @@ def _settle(partial: Path, target: Path) -> None:
 
 
 def _refuse_without_room(folder: Path, wanted: Sequence[tuple[Entry, Path]]) -> None:
-    needed = sum(entry.size_bytes - min(_size(_partial(path, entry)), entry.size_bytes) for entry, path in wanted)
+    needed = sum(entry.size_bytes - min(_come(_partial(path, entry)), entry.size_bytes) for entry, path in wanted)
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -144,11 +145,13 @@ def _refuse_without_room(folder: Path, wanted: Sequence[tuple[Entry, Path]]) -> 
         )
 
 
-def _size(path: Path) -> int:
+def _come(path: Path) -> int:
+    """Bytes that are there. A store that fills ranges in any order makes the file as long as it will be."""
     try:
-        return path.stat().st_size
+        found = path.stat()
     except FileNotFoundError:
         return 0
+    return min(found.st_size, found.st_blocks * 512)
 
 
 @contextmanager
@@ -162,7 +165,7 @@ def _told(wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> Iter
         come = sum(entry.size_bytes for entry in done)
         if len(done) < len(wanted):
             entry, path = wanted[len(done)]
-            come += min(_size(_partial(path, entry)), entry.size_bytes)
+            come += min(_come(_partial(path, entry)), entry.size_bytes)
         on_progress(Progress(min(come, total), total, len(done), len(wanted)))
 
     def watch() -> None:

@@ -182,3 +182,20 @@ def test_a_watching_fetch_ends_well_where_another_command_ends_the_run(waiting: 
     out, said = fetch.communicate(timeout=60)
     assert (fetch.returncode, "error:" in said) == (0, False), said
     assert (Path(out.strip()) / "checkpoints" / "best.pt").stat().st_size == 3_000_000
+
+
+def test_a_file_that_is_made_as_long_as_it_will_be_counts_by_what_has_come(tmp_path: Path) -> None:
+    class FillsInAnyOrder(DirectoryStore):
+        def get(self, key: str, target: Path) -> None:
+            with target.open("wb") as file:
+                file.truncate(10_000_000)
+            raise StoreError("cut", hint="again")
+
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / "best.pt").open("wb") as file:
+        file.truncate(10_000_000)
+    store = FillsInAnyOrder(tmp_path)
+    seen: list[Progress] = []
+    with pytest.raises(StoreError, match="cut"):
+        pull(store, store.entries("out"), lambda key: key, tmp_path / "home", lambda _: None, on_progress=seen.append)
+    assert seen[-1] == Progress(0, 10_000_000, 0, 1)

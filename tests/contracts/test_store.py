@@ -337,7 +337,9 @@ def test_the_start_of_another_version_is_not_mixed_in(place: Place, tmp_path: Pa
     (entry,) = place.store.entries("out")
     home = tmp_path / "home"
     home.mkdir()
-    (home / f"best.pt.{hashlib.sha256(b'epoch 1').hexdigest()[:16]}.partial").write_bytes(b"epoch 1")
+    start = home / f"best.pt.{hashlib.sha256(b'epoch 1').hexdigest()[:16]}.partial"
+    start.write_bytes(b"epoch 1")
+    start.with_name(f"{start.name}.ranges").write_text("what a bucket's store knows of it")
     damaged: list[Entry] = []
     pull(place.store, [entry], lambda _: "best.pt", home, nothing, on_damage=damaged.append)
     assert {path.name: path.read_bytes() for path in home.iterdir()} == {"best.pt": b"epoch 2, and better"}
