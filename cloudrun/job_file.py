@@ -214,7 +214,8 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
 
 def _with_endpoint(spec: JobSpec) -> JobSpec:
     """The server that the shell names, by the variables that AWS's own tools read: a later shell may not have them."""
-    if spec.store is None or spec.endpoint is not None:
+    has_bucket = spec.store is not None or spec.data.kind is SourceKind.S3
+    if not has_bucket or spec.endpoint is not None:
         return spec
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
     return spec.model_copy(update={"endpoint": endpoint})

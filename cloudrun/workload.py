@@ -62,7 +62,7 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
         data_bytes=size_bytes,
         sent_bytes=size_bytes if is_sent and spec.store is None else 0,
         stored_bytes=size_bytes if is_sent and spec.store is not None else 0,
-        has_setup=not spec.is_local or spec.setup is not None or spec.data.kind is SourceKind.DEMO,
+        has_setup=not spec.is_local or spec.setup is not None or spec.data.kind is not SourceKind.FOLDER,
     )
 
 

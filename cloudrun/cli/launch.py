@@ -96,7 +96,7 @@ def launch(
         warn_of_strays(ledger, backend)
     if not forecast.is_agreed("Rent it?", yes=yes):
         return ExitCode.FAILED
-    with Transfer("data sent") as on_bytes:
+    with Transfer("data sent", files=_images_in(survey)) as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
         end_leftovers(ledger, _say, but=left)
         plan = store_data(plan, ledger.home, _say, on_bytes)
@@ -155,7 +155,7 @@ def resume(
     forecast.show()
     if not forecast.is_agreed("Go on?", yes=yes):
         return ExitCode.FAILED
-    with Transfer("data sent") as on_bytes:
+    with Transfer("data sent", files=_images_in(survey)) as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
         plan = store_data(plan, ledger.home, _say, on_bytes)
         run = execute(
@@ -177,6 +177,12 @@ def _preflight(job: Job) -> Survey | None:
     for warning in job.warnings:
         warn(warning)
     return check_job(job)
+
+
+def _images_in(survey: Survey | None) -> int | None:
+    if survey is None:
+        return None
+    return sum(count for classes in survey.counts.values() for count in classes.values()) + survey.unlabelled_test
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -315,3 +316,86 @@ def test_an_endpoint_that_does_not_answer_is_an_error_within_seconds(
         with pytest.raises(StoreError, match="does not answer"):
             store.read("log.txt")
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("place", ["directory", "node"], indirect=True)
+def test_a_half_fetched_file_goes_on_where_it_was(place: Place, tmp_path: Path) -> None:
+    content = os.urandom(300_000)
+    place.write("out/best.pt", content)
+    (entry,) = place.store.entries("out")
+    partial = tmp_path / "home" / f"best.pt.{entry.sha256[:16]}.partial"
+    partial.parent.mkdir()
+    partial.write_bytes(content[:100_000])
+    begun = partial.stat().st_ino
+    pull(place.store, [entry], lambda _: "best.pt", tmp_path / "home", nothing)
+    assert (tmp_path / "home" / "best.pt").read_bytes() == content
+    assert (tmp_path / "home" / "best.pt").stat().st_ino == begun  # the same file, which only grew
+
+
+def test_the_start_of_another_version_is_not_mixed_in(place: Place, tmp_path: Path) -> None:
+    place.write("out/best.pt", b"epoch 2, and better")
+    (entry,) = place.store.entries("out")
+    home = tmp_path / "home"
+    home.mkdir()
+    start = home / f"best.pt.{hashlib.sha256(b'epoch 1').hexdigest()[:16]}.partial"
+    start.write_bytes(b"epoch 1")
+    start.with_name(f"{start.name}.ranges").write_text("what a bucket's store knows of it")
+    damaged: list[Entry] = []
+    pull(place.store, [entry], lambda _: "best.pt", home, nothing, on_damage=damaged.append)
+    assert {path.name: path.read_bytes() for path in home.iterdir()} == {"best.pt": b"epoch 2, and better"}
+    assert damaged == []
+
+
+def test_a_byte_that_flips_on_the_way_is_found_and_the_file_named_and_fetched_again(
+    place: Place, tmp_path: Path
+) -> None:
+    place.write("out/best.pt", b"weights")
+    (entry,) = place.store.entries("out")
+    flips = iter([True, False])
+
+    class FlipsOnce:
+        def __getattr__(self, name: str) -> object:
+            return getattr(place.store, name)
+
+        def get(self, key: str, target: Path) -> None:
+            place.store.get(key, target)
+            if next(flips):
+                target.write_bytes(b"wEights")
+
+    damaged: list[Entry] = []
+    pull(FlipsOnce(), [entry], lambda _: "best.pt", tmp_path / "home", nothing, on_damage=damaged.append)  # type: ignore[arg-type]
+    assert damaged == [entry]
+    assert [path.read_bytes() for path in (tmp_path / "home").iterdir()] == [b"weights"]
+
+
+_PULLS = """
+import sys
+from pathlib import Path
+from cloudrun.mirror import pull
+from cloudrun.stores.node import NodeStore
+store = NodeStore(sys.argv[1], sys.argv[2])
+pull(store, store.entries("out"), lambda _: "last.pt", Path(sys.argv[3]), lambda _: None)
+"""
+
+
+def test_a_fetch_that_is_killed_outright_goes_on_where_it_was(
+    ssh_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(ssh_home))
+    folder, home = tmp_path / "run", tmp_path / "home"
+    (folder / "out").mkdir(parents=True)
+    (folder / "out" / "last.pt").write_bytes(os.urandom(1_000_000) * 150)
+    words = [sys.executable, "-c", _PULLS, MACHINE, str(folder), str(home)]
+    killed = subprocess.Popen(words)
+    until = time.monotonic() + 20
+    while not any(path.stat().st_size > 1_000_000 for path in home.glob("*.partial")):
+        assert time.monotonic() < until
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    (partial,) = home.iterdir()
+    begun = partial.stat().st_ino
+    subprocess.run(words, check=True)
+    (last,) = home.iterdir()
+    assert (last.name, last.stat().st_ino) == ("last.pt", begun)
+    assert last.read_bytes() == (folder / "out" / "last.pt").read_bytes()
