@@ -13,7 +13,6 @@ from trainer.leaves import write_leaves
 from trainer.progress import Progress
 from trainer.stop import StopFlag
 
-CHECKOUT = Path(__file__).parents[2]
 TINY = {
     "backbones": ["test_efficientnet", "test_resnet"],
     "pretrained": False,
@@ -51,12 +50,3 @@ def train_quietly() -> Train:
             return train(config, data=data, out=out, stop=stop or StopFlag(), progress=Progress(stream=nowhere))
 
     return act
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """Real data and weights: `CLOUDRUN_SHARED`, or a folder `shared` beside the checkout."""
-    folder = Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
-    return folder
