@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.errors import JobFileError
-from trainer.folders import SPLITS, FolderProblem, list_dataset
+from trainer.folders import SPLITS, UNLABELLED, FolderProblem, list_dataset
 
 # Decoding everything takes about 1 ms an image of 500x375 and core; beyond this many, only the
 # headers and the ends of the files are looked at.
@@ -22,13 +22,32 @@ _DECODE_ALL_UP_TO = 5000
 
 
 @dataclass(frozen=True, slots=True)
+class SurveyedImage:
+    """One image of a data set: its path, its name relative to the folder, and its classes (none: unlabelled)."""
+
+    path: Path
+    name: str
+    split: str
+    classes: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return "|".join(self.classes)
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
-    """How many images each class has in each split."""
+    """How many images each class has in each split, and all images, split by split."""
 
     folder: Path
     counts: dict[str, dict[str, int]]  # split -> class -> images
     unlabelled_test: int
     size_bytes: int
+    images: tuple[SurveyedImage, ...]
+
+    def splits_seen(self) -> set[str]:
+        """Splits that have images, labelled or not."""
+        return {image.split for image in self.images}
 
     def split_names(self) -> list[str]:
         return [name for name in SPLITS if name in self.counts]
@@ -81,7 +100,14 @@ def survey_folder(folder: Path, *, custom: bool) -> Survey | None:
         if not (name == "test" and not dataset.test_is_labelled)
     }
     unlabelled = 0 if dataset.test_is_labelled else len(dataset.splits.get("test", ()))
-    return Survey(folder, counts, unlabelled, sum(path.stat().st_size for path in files))
+    images = tuple(
+        SurveyedImage(
+            path, path.relative_to(folder).as_posix(), split, (dataset.classes[label],) if label != UNLABELLED else ()
+        )
+        for split, files_of_split in dataset.splits.items()
+        for path, label in files_of_split
+    )
+    return Survey(folder, counts, unlabelled, sum(path.stat().st_size for path in files), images)
 
 
 def _unreadable(files: Iterable[Path]) -> list[tuple[Path, str]]:

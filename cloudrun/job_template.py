@@ -6,20 +6,25 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloudrun.dataset_check import Survey
+from cloudrun.findings import Findings
 from cloudrun.job_file import name_from
 from cloudrun.units import size
 
 
-def job_text(survey: Survey, *, relative_to: Path, gpu: Sequence[str]) -> str:
-    """YAML with the champion recipe, for the images of `survey`; the folder is named relative to the file's."""
+def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str]) -> str:
+    """YAML with the champion recipe for the images, what to look at first as comments.
+
+    The folder is named relative to the file's.
+    """
+    survey = findings.survey
     folder = os.path.relpath(survey.folder, relative_to.absolute())
     splits = ", ".join(f"{sum(counts.values())} {split}" for split, counts in survey.counts.items())
     classes = sorted({name for counts in survey.counts.values() for name in counts})
     held_out = "" if "val" in survey.counts else "; a tenth of train is held out for validation"
+    comments = "".join(f"# look at this: {warning}\n" for warning in findings.warnings())
     return f"""\
 # {splits} images ({size(survey.size_bytes)}) of {len(classes)} classes: {_short(classes)}{held_out}
-name: {name_from(survey.folder)}
+{comments}name: {name_from(survey.folder)}
 gpu: [{", ".join(gpu)}]             # in order of preference
 data:
   source: {folder}

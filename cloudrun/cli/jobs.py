@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note, warn
 from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
+
+if TYPE_CHECKING:
+    from cloudrun.findings import Findings
 
 
 @app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
@@ -20,7 +23,9 @@ def check(
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
     from cloudrun.job_file import JobFileProblems, load_job
+    from cloudrun.ledger import home_folder
     from cloudrun.render import table
+    from cloudrun.runs.look_closer import look_closer
     from cloudrun.runs.prepare import check_job, check_store
 
     try:
@@ -28,6 +33,7 @@ def check(
         for warning in job.warnings:
             warn(warning)
         survey = check_job(job)
+        findings = look_closer(survey, home_folder(), note) if survey is not None else None
         check_store(job)
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
@@ -48,15 +54,22 @@ def check(
                 "job": str(job.path),
                 "ok": True,
                 "warnings": list(job.warnings),
-                "data": survey and survey.as_plain(),
+                "data": findings and findings.as_plain(),
             }
         )
     else:
-        if survey is not None:
-            names = survey.split_names()
-            answer(table(["CLASS", *names], survey.rows()))
+        if findings is not None:
+            answer(table(findings.header(), findings.rows()))
+            _tell(findings)
         answer(f"{job.path}: ready to launch")
     return ExitCode.DONE
+
+
+def _tell(findings: Findings) -> None:
+    for warning in findings.warnings():
+        warn(warning)
+    for fact in findings.facts():
+        note(fact)
 
 
 def _gpu_name(text: str) -> str:
@@ -87,7 +100,9 @@ def init(
     from cloudrun.gpus import is_known
     from cloudrun.job_file import load_job, name_from
     from cloudrun.job_template import job_text
+    from cloudrun.ledger import home_folder
     from cloudrun.render import table
+    from cloudrun.runs.look_closer import look_closer
 
     survey = survey_folder(data.absolute(), custom=False)
     assert survey is not None
@@ -97,12 +112,14 @@ def init(
     path = out or Path("jobs") / f"{name_from(data.absolute())}.yaml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
+    findings = look_closer(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(job_text(survey, relative_to=path.parent, gpu=gpu or ["A100:1", "RTX4090:1"]), encoding="utf-8")
+    path.write_text(job_text(findings, relative_to=path.parent, gpu=gpu or ["A100:1", "RTX4090:1"]), encoding="utf-8")
     load_job(path)
-    note(table(["CLASS", *survey.split_names()], survey.rows()))
+    note(table(findings.header(), findings.rows()))
+    _tell(findings)
     if as_json:
-        answer_json({"job": str(path), "data": survey.as_plain()})
+        answer_json({"job": str(path), "data": findings.as_plain()})
     else:
         answer(str(path))
     return ExitCode.DONE

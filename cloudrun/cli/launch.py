@@ -61,6 +61,7 @@ def launch(
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
+    from cloudrun.runs.look_closer import look_closer
     from cloudrun.runs.prepare import check_store, plan_for
 
     options: dict[str, Any] = {
@@ -74,6 +75,9 @@ def launch(
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
     survey = _preflight(job)
     home = home_folder()
+    if survey is not None:
+        for warning in look_closer(survey, home, note).warnings():
+            warn(warning)
     ledger = Ledger(home)
     left = adoptable(job, ledger)
     plan = plan_for(job, left.run_id if left else None)
