@@ -37,17 +37,17 @@ class SurveyedImage:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """How many images each class has in each split, and all images, split by split."""
+    """How many images each class has in each split, and all that are here, split by split."""
 
     folder: Path
     counts: dict[str, dict[str, int]]  # split -> class -> images
     unlabelled_test: int
     size_bytes: int
-    images: tuple[SurveyedImage, ...]
+    files: tuple[SurveyedImage, ...] = ()  # none where the images are not here
 
     def splits_seen(self) -> set[str]:
         """Splits that have images, labelled or not."""
-        return {image.split for image in self.images}
+        return {image.split for image in self.files}
 
     def split_names(self) -> list[str]:
         return [name for name in SPLITS if name in self.counts]

@@ -19,7 +19,7 @@ _MOST_UNEVEN = 10  # times as many images in the largest class as in the smalles
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Images that stand in the data set more than once, as indices into `Survey.images`.
+    """Images that stand in the data set more than once, as indices into `Survey.files`.
 
     `duplicates` have the same bytes, `copies` are one photograph turned, mirrored, cropped or saved
     anew, `scenes` are other photographs of one thing. `compared` images were looked at for these;
@@ -61,8 +61,10 @@ class Findings:
     def facts(self) -> list[str]:
         """What is good to know and no reason for concern."""
         look = self.look
+        if not self.survey.files:
+            return []
         if not look.compared:
-            return [f"{len(self.survey.images)} images: compared byte for byte alone, they are too many for more"]
+            return [f"{len(self.survey.files)} images: compared byte for byte alone, they are too many for more"]
         images = sum(map(len, look.copies))
         text = f"{look.compared} images compared: {len(look.copies)} group(s) of copies ({images} images)"
         if look.copies and len(self.survey.splits_seen()) > 1 and not any(map(self._crosses, look.copies)):
@@ -100,7 +102,7 @@ class Findings:
             for split in ("val", "test"):
                 crossing = [group for group in groups if {"train", split} <= self._splits(group)]
                 if crossing:
-                    example = self._example(crossing, lambda index: self.survey.images[index].split, ("train", split))
+                    example = self._example(crossing, lambda index: self.survey.files[index].split, ("train", split))
                     yield f"{len(crossing)} {text.format(split)}: {trouble}; {example}"
 
     def _contradictions(self) -> Iterable[str]:
@@ -110,7 +112,7 @@ class Findings:
         ):
             differ = [group for group in groups if len(self._labels(group)) > 1]
             if differ:
-                example = self._example(differ, lambda index: self.survey.images[index].label, self._labels(differ[0]))
+                example = self._example(differ, lambda index: self.survey.files[index].label, self._labels(differ[0]))
                 yield f"{len(differ)} {text} stand in two classes, and one of them is wrong: {example}"
 
     def _held_out(self) -> Iterable[str]:
@@ -154,16 +156,16 @@ class Findings:
         return [group for group in groups if not any(set(group) <= one for one in known)]
 
     def _splits(self, group: Group) -> set[str]:
-        return {self.survey.images[index].split for index in group}
+        return {self.survey.files[index].split for index in group}
 
     def _labels(self, group: Group) -> list[str]:
-        return sorted({label for index in group if (label := self.survey.images[index].label)})
+        return sorted({label for index in group if (label := self.survey.files[index].label)})
 
     def _crosses(self, group: Group) -> bool:
         return len(self._splits(group)) > 1
 
     def _has(self, index: int, name: str) -> bool:
-        return name in self.survey.images[index].classes
+        return name in self.survey.files[index].classes
 
     def _is_in(self, group: Group, name: str) -> bool:
         return any(self._has(index, name) for index in group)
@@ -174,9 +176,9 @@ class Findings:
         """`a.jpg = b.jpg (and 3 more)`: one image of each of two kinds."""
         first = groups[0]
         shown = [next(index for index in first if kind(index) == one) for one in list(kinds)[:2]] or list(first[:2])
-        names = " = ".join(self.survey.images[index].name for index in shown)
+        names = " = ".join(self.survey.files[index].name for index in shown)
         return f"{names}{f' (and {len(groups) - 1} more)' if len(groups) > 1 else ''}"
 
     def _plain(self, group: Group) -> list[dict[str, str]]:
-        images = [self.survey.images[index] for index in group]
+        images = [self.survey.files[index] for index in group]
         return [{"image": image.name, "split": image.split, "class": image.label} for image in images]

@@ -22,8 +22,10 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
     """Duplicates, copies and scenes among the images of `survey`.
 
     About 400 images a second, on two cores; at once where neither names, sizes nor times of the
-    images have changed since the last look. Beyond 40,000 images only bytes are compared.
+    images have changed since the last look. Beyond 40,000 images only bytes are compared; without images nothing is.
     """
+    if not survey.files:
+        return Findings(survey, Look((), (), (), 0, 0))
     kept = home / "looks" / f"{_digest(survey)}.json"
     try:
         return Findings(survey, _look_from(json.loads(kept.read_text(encoding="utf-8"))))
@@ -31,7 +33,7 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
         pass  # not looked at yet, or a file that was cut short
     from cloudrun.lookalikes import duplicates, find_lookalikes
 
-    files = [image.path for image in survey.images]
+    files = [image.path for image in survey.files]
     if _WORTH_SAYING < len(files) <= _COMPARE_UP_TO:
         say(f"comparing {len(files)} images for copies, about {len(files) / 400:.0f} s; the next time it is remembered")
     twins = tuple(duplicates(files))
@@ -48,7 +50,7 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
 
 def _digest(survey: Survey) -> str:
     digest = hashlib.sha256(f"{_RULES} {survey.folder}".encode())
-    for image in survey.images:
+    for image in survey.files:
         stat = image.path.stat()
         digest.update(f"\n{image.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
