@@ -13,6 +13,7 @@ from trainer.leaves import write_leaves
 from trainer.progress import Progress
 from trainer.stop import StopFlag
 
+CHECKOUT = Path(__file__).parents[2]
 TINY = {
     "backbones": ["test_efficientnet", "test_resnet"],
     "pretrained": False,
