@@ -56,20 +56,35 @@ class Findings:
 
     def warnings(self) -> list[str]:
         """A line for each thing that makes a score too good, or a class hard to learn; the worst first."""
-        return [*self._leaks(), *self._contradictions(), *self._held_out(), *self._twins(), *self._balance()]
+        left_out = self.survey.left_out
+        missed = (
+            f"{len(left_out)} image(s) have no row in {self.survey.labels} and are left out: {', '.join(left_out[:3])}"
+        )
+        return [
+            *self._leaks(),
+            *self._contradictions(),
+            *self._held_out(),
+            *([missed] if left_out else []),
+            *self._twins(),
+            *self._balance(),
+        ]
 
     def facts(self) -> list[str]:
         """What is good to know and no reason for concern."""
-        look = self.look
-        if not self.survey.files:
+        look, survey = self.look, self.survey
+        if not survey.files:
             return []
+        tested = f"{survey.unlabelled_test} image(s) have no label and are the test set: predicted, not scored"
+        return [*([tested] if survey.unlabelled_test else []), self._compared(look)]
+
+    def _compared(self, look: Look) -> str:
         if not look.compared:
-            return [f"{len(self.survey.files)} images: compared byte for byte alone, they are too many for more"]
+            return f"{len(self.survey.files)} images: compared byte for byte alone, they are too many for more"
         images = sum(map(len, look.copies))
         text = f"{look.compared} images compared: {len(look.copies)} group(s) of copies ({images} images)"
         if look.copies and len(self.survey.splits_seen()) > 1 and not any(map(self._crosses, look.copies)):
             text += ", none on both sides of the split"
-        return [text]
+        return text
 
     def as_plain(self) -> dict[str, Any]:
         """What the survey says, and each group with its images."""
@@ -113,7 +128,7 @@ class Findings:
             differ = [group for group in groups if len(self._labels(group)) > 1]
             if differ:
                 example = self._example(differ, lambda index: self.survey.files[index].label, self._labels(differ[0]))
-                yield f"{len(differ)} {text} stand in two classes, and one of them is wrong: {example}"
+                yield f"{len(differ)} {text} stand under different labels, and one of them is wrong: {example}"
 
     def _held_out(self) -> Iterable[str]:
         if "val" in self.survey.counts:

@@ -69,11 +69,7 @@ def find_labels(name: str, folder: Path, *, beside: Path) -> Path:
     for path in places:
         if path.is_file():
             return path
-    near = sorted(path.name for path in [*folder.glob("*.csv"), *folder.glob("*.tsv")])[:5]
-    raise FolderProblem(
-        f"there is no labels file {places[0]}{'' if places[1] == places[0] else f', and no {places[1]}'}",
-        hint=f"in the data folder: {', '.join(near)}" if near else "it is relative to the data folder, or the job file",
-    )
+    raise _no_file(places[0])
 
 
 def list_labelled(folder: Path, labels: Path) -> Dataset:
@@ -117,11 +113,19 @@ def list_labelled(folder: Path, labels: Path) -> Dataset:
     )
 
 
+def _no_file(path: Path) -> FolderProblem:
+    near = sorted(one.name for one in [*path.parent.glob("*.csv"), *path.parent.glob("*.tsv")])[:5]
+    return FolderProblem(
+        f"there is no labels file {path}",
+        hint=f"files there: {', '.join(near)}" if near else "it is relative to the data folder, or to the job file",
+    )
+
+
 def _read_table(path: Path) -> _Table:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise FolderProblem(f"there is no labels file {path}", hint="it is relative to the data folder") from None
+        raise _no_file(path) from None
     except (OSError, UnicodeDecodeError) as err:
         raise FolderProblem(f"{path} cannot be read: {err}", hint="it has to be a CSV file in UTF-8") from None
     head = text.split("\n", 1)[0]

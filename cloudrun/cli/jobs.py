@@ -14,6 +14,8 @@ from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 if TYPE_CHECKING:
     from cloudrun.findings import Findings
 
+_MOST_SHOWN = 20  # problems of one job file
+
 
 @app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
 def check(
@@ -37,8 +39,10 @@ def check(
         check_store(job)
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
-        for place, message, hint in problems:
+        for place, message, hint in problems[:_MOST_SHOWN]:
             note(f"error: {place}: {message}\n\nhint: {hint}\n")
+        if len(problems) > _MOST_SHOWN:
+            note(f"and {len(problems) - _MOST_SHOWN} more: `cloudrun check {job_file} --json` lists them")
         if as_json:
             found = [{"place": place, "message": message, "hint": hint} for place, message, hint in problems]
             answer_json({"job": str(job_file), "ok": False, "problems": found})
@@ -92,6 +96,9 @@ def init(
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
     gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: A100:1, RTX4090:1]")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
@@ -100,11 +107,13 @@ def init(
     from cloudrun.gpus import is_known
     from cloudrun.job_file import load_job, name_from
     from cloudrun.job_template import job_text
+    from cloudrun.label_files import find_label_file
     from cloudrun.ledger import home_folder
     from cloudrun.render import table
     from cloudrun.runs.look_closer import look_closer
 
-    survey = survey_folder(data.absolute(), custom=False)
+    label_file = find_label_file(data.absolute()) if labels is None else labels.absolute()
+    survey = survey_folder(data.absolute(), custom=False, labels=label_file)
     assert survey is not None
     for one in gpu or []:
         if not is_known(_gpu_name(one)):

@@ -27,7 +27,10 @@ def check_job(job: Job) -> Survey | None:
     _refuse_unready(job)
     if job.spec.data.kind is not SourceKind.FOLDER:
         return None
-    return survey_folder(Path(job.spec.data.source), custom=job.spec.run is not None)
+    labels = job.spec.data.labels
+    return survey_folder(
+        Path(job.spec.data.source), custom=job.spec.run is not None, labels=None if labels is None else Path(labels)
+    )
 
 
 def plan_for(job: Job, run_id: str | None = None) -> Plan:
@@ -58,11 +61,6 @@ def _refuse_unready(job: Job) -> None:
         raise JobFileError(
             f"{job.path}: `data.source: {spec.data.source}`: {spec.data.kind.value} sources are not supported yet",
             hint="download it into a folder and name the folder",
-        )
-    if spec.data.labels is not None:
-        raise JobFileError(
-            f"{job.path}: `data.labels` is not supported yet",
-            hint="sort the images into one sub-folder a class",
         )
     if spec.lifecycle.on_finish == "stop":
         raise JobFileError(

@@ -73,7 +73,7 @@ def test_an_image_in_two_classes_is_called_out(plants: Path) -> None:
     shutil.copy(plants / "train/rust/rust-0002.jpg", plants / "train/healthy/rust-0002.jpg")
     warnings = look_at(plants).warnings()
     assert warnings[0] == (
-        "1 image(s) stand in two classes, and one of them is wrong:"
+        "1 image(s) stand under different labels, and one of them is wrong:"
         " train/healthy/rust-0002.jpg = train/rust/rust-0002.jpg"
     )
     assert "byte-for-byte duplicates within their split" in warnings[1]
