@@ -41,10 +41,13 @@ class Findings:
     look: Look
 
     def header(self) -> list[str]:
-        return ["CLASS", *self.survey.split_names(), "DUPLICATES", "COPIES", "GROUPS"]
+        found = ["DUPLICATES", "COPIES", "GROUPS"] if self.survey.files else []
+        return ["CLASS", *self.survey.split_names(), *found]
 
     def rows(self) -> list[list[str]]:
         """A class a row: images by split, those with a byte-for-byte twin, those with a copy, groups of copies."""
+        if not self.survey.files:
+            return self.survey.rows()
         rows = []
         for name, *counts in self.survey.rows():
             duplicates, copies = ([group for group in groups if self._is_in(group, name)] for groups in self._found())
@@ -54,6 +57,10 @@ class Findings:
             rows.append([name, *counts, *map(str, members), str(len(copies))])
         return rows
 
+    def alarms(self) -> list[str]:
+        """Of the warnings those that make what the run will say of itself wrong."""
+        return [*self._leaks(), *self._contradictions()]
+
     def warnings(self) -> list[str]:
         """A line for each thing that makes a score too good, or a class hard to learn; the worst first."""
         left_out = self.survey.left_out
@@ -61,8 +68,8 @@ class Findings:
             f"{len(left_out)} image(s) have no row in {self.survey.labels} and are left out: {', '.join(left_out[:3])}"
         )
         return [
-            *self._leaks(),
-            *self._contradictions(),
+            *self.alarms(),
+            *self._seen_before(),
             *self._held_out(),
             *([missed] if left_out else []),
             *self._twins(),
@@ -79,7 +86,7 @@ class Findings:
 
     def _compared(self, look: Look) -> str:
         if not look.compared:
-            return f"{len(self.survey.files)} images: compared byte for byte alone, they are too many for more"
+            return f"{len(self.survey.files)} images: compared byte for byte alone; more would take too long"
         images = sum(map(len, look.copies))
         text = f"{look.compared} images compared: {len(look.copies)} group(s) of copies ({images} images)"
         if look.copies and len(self.survey.splits_seen()) > 1 and not any(map(self._crosses, look.copies)):
@@ -100,25 +107,27 @@ class Findings:
         }
 
     def _leaks(self) -> Iterable[str]:
-        kinds = (
-            (self.look.duplicates, "image(s) stand in train and in {}, byte for byte", "the score will be too good"),
-            (
-                self._without_duplicates(self.look.copies),
-                "photograph(s) stand in train and in {} as copies (turned, mirrored, cropped or saved anew)",
-                "the score will be too good",
-            ),
-            (
-                self.look.scenes,
-                "pair(s) of photographs of the same thing stand in train and in {}",
-                "the score says less about things that were never seen",
-            ),
+        trouble = "the score will be too good"
+        yield from self._crossing(self.look.duplicates, "image(s) stand in train and in {}, byte for byte", trouble)
+        yield from self._crossing(
+            self._without_duplicates(self.look.copies),
+            "photograph(s) stand in train and in {} as copies (turned, mirrored, cropped or saved anew)",
+            trouble,
         )
-        for groups, text, trouble in kinds:
-            for split in ("val", "test"):
-                crossing = [group for group in groups if {"train", split} <= self._splits(group)]
-                if crossing:
-                    example = self._example(crossing, lambda index: self.survey.files[index].split, ("train", split))
-                    yield f"{len(crossing)} {text.format(split)}: {trouble}; {example}"
+
+    def _seen_before(self) -> Iterable[str]:
+        yield from self._crossing(
+            self.look.scenes,
+            "pair(s) of photographs of the same thing stand in train and in {}",
+            "the score says less about things that were never seen",
+        )
+
+    def _crossing(self, groups: Sequence[Group], text: str, trouble: str) -> Iterable[str]:
+        for split in ("val", "test"):
+            crossing = [group for group in groups if {"train", split} <= self._splits(group)]
+            if crossing:
+                example = self._example(crossing, lambda index: self.survey.files[index].split, ("train", split))
+                yield f"{len(crossing)} {text.format(split)}: {trouble}; {example}"
 
     def _contradictions(self) -> Iterable[str]:
         for groups, text in (

@@ -162,7 +162,7 @@ def open_session(
         train_files=train_files,
         val_files=val_files,
         data_digest=_digest(dataset),
-        targets=targets_of(dataset),
+        targets=targets_of(dataset, device.torch_device),
         model=model,
         optimizer=make_optimizer(model, config),
         scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),

@@ -63,13 +63,14 @@ class Targets:
 ONE_CLASS = Targets()
 
 
-def targets_of(dataset: Dataset) -> Targets:
+def targets_of(dataset: Dataset, device: torch.device | None = None) -> Targets:
+    """`device`: where the batches' labels will be."""
     if dataset.label_sets is None:
         return ONE_CLASS
     matrix = torch.zeros(len(dataset.label_sets), len(dataset.classes))
     for row, indices in enumerate(dataset.label_sets):
         matrix[row, list(indices)] = 1.0
-    return Targets(matrix)
+    return Targets(matrix.to(device))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note, warn
+from cloudrun.cli.dataset import warn_of
 from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def check(
 
 
 def _tell(findings: Findings) -> None:
-    for warning in findings.warnings():
-        warn(warning)
+    warn_of(findings)
     for fact in findings.facts():
         note(fact)
 

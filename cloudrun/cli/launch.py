@@ -9,6 +9,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, ask_for, may_ask, note, warn
+from cloudrun.cli.dataset import warn_of
 from cloudrun.cli.machines import warn_of_strays
 from cloudrun.errors import ExitCode
 
@@ -76,8 +77,7 @@ def launch(
     survey = _preflight(job)
     home = home_folder()
     if survey is not None:
-        for warning in look_closer(survey, home, note).warnings():
-            warn(warning)
+        warn_of(look_closer(survey, home, note))
     ledger = Ledger(home)
     left = adoptable(job, ledger)
     plan = plan_for(job, left.run_id if left else None)

@@ -7,6 +7,6 @@ Needs numpy, which takes a tenth of a second to import: import this package when
 """
 
 from cloudrun.lookalikes.duplicates import duplicates
-from cloudrun.lookalikes.search import Lookalikes, find_lookalikes
+from cloudrun.lookalikes.search import Lookalikes, TooSlow, find_lookalikes
 
-__all__ = ["Lookalikes", "duplicates", "find_lookalikes"]
+__all__ = ["Lookalikes", "TooSlow", "duplicates", "find_lookalikes"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ _COPY = 0.87
 _SCENE = 0.35
 _LEAST_SHARED = 0.5  # of a copy; parts of one photograph that overlap less count as scenes
 _CHUNK = 256
+_WHOLE = 1.8  # of the time that finding the keypoints takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,21 @@ class Lookalikes:
     plain: int
 
 
-def find_lookalikes(files: Sequence[Path]) -> Lookalikes:
-    """Compare `files` by what they show, about 400 a second. A file that cannot be read is like no other."""
-    images = _keypoints_of(files)
+class TooSlow(Exception):
+    """It was not gone on with; `expected_s` is how long it would have taken."""
+
+    def __init__(self, expected_s: float) -> None:
+        super().__init__(f"{expected_s:.0f} s")
+        self.expected_s = expected_s
+
+
+def find_lookalikes(files: Sequence[Path], goes_on: Callable[[float], bool] = lambda _: True) -> Lookalikes:
+    """Compare `files` by what they show, about 400 a second. A file that cannot be read is like no other.
+
+    `goes_on` is told how many seconds it will take, after the first few hundred of more than twice as
+    many images. Raises TooSlow where it says no.
+    """
+    images = _keypoints_of(files, goes_on)
     thumbnail = lru_cache(maxsize=1024)(read_thumbnail)
     copies: list[tuple[int, int]] = []
     scenes: list[tuple[int, int]] = []
@@ -74,14 +88,20 @@ def connected(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
     return sorted(tuple(sorted(group)) for group in {id(group): group for group in group_of.values()}.values())
 
 
-def _keypoints_of(files: Sequence[Path]) -> list[Keypoints]:
+def _keypoints_of(files: Sequence[Path], goes_on: Callable[[float], bool]) -> list[Keypoints]:
     """Files are decoded in threads, a chunk ahead; the arithmetic holds the GIL, and is faster in one."""
     images: list[Keypoints] = []
+    began = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         ahead = pool.map(_thumbnail_or_blank, files[:_CHUNK])
         for start in range(_CHUNK, len(files) + _CHUNK, _CHUNK):
             now, ahead = ahead, pool.map(_thumbnail_or_blank, files[start : start + _CHUNK])
             images.extend(map(find_keypoints, now))
+            if start == 2 * _CHUNK < len(files):
+                expected_s = _WHOLE * (time.monotonic() - began) * len(files) / start
+                if not goes_on(expected_s):
+                    pool.shutdown(cancel_futures=True)
+                    raise TooSlow(expected_s)
     return images
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cloudrun.dataset_check import Survey
 from cloudrun.findings import Findings, Look
+from cloudrun.units import duration
 from trainer.atomic import write_json
 
 _RULES = 1  # of what counts as alike: a new number forgets what was remembered
-_COMPARE_UP_TO = 40_000  # images; about 400 a second
-_WORTH_SAYING = 3_000
+_COMPARE_UP_TO = 40_000  # images: 5 kB of memory each, and more for what they share
+_MOST_S = 300.0
+_WORTH_SAYING_S = 8.0
 _REMEMBERED = 20
 
 
@@ -22,7 +26,8 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
     """Duplicates, copies and scenes among the images of `survey`.
 
     About 400 images a second, on two cores; at once where neither names, sizes nor times of the
-    images have changed since the last look. Beyond 40,000 images only bytes are compared; without images nothing is.
+    images have changed since the last look. Beyond 40,000 images or five minutes only bytes are
+    compared; without images nothing is.
     """
     if not survey.files:
         return Findings(survey, Look((), (), (), 0, 0))
@@ -31,17 +36,19 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
         return Findings(survey, _look_from(json.loads(kept.read_text(encoding="utf-8"))))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass  # not looked at yet, or a file that was cut short
-    from cloudrun.lookalikes import duplicates, find_lookalikes
+    from cloudrun.lookalikes import TooSlow, duplicates, find_lookalikes
+
+    def goes_on(expected_s: float) -> bool:
+        if expected_s > _WORTH_SAYING_S:
+            say(f"comparing {len(files)} images for copies, about {duration(expected_s)}; remembered the next time")
+        return expected_s <= _MOST_S
 
     files = [image.path for image in survey.files]
-    if _WORTH_SAYING < len(files) <= _COMPARE_UP_TO:
-        say(f"comparing {len(files)} images for copies, about {len(files) / 400:.0f} s; the next time it is remembered")
-    twins = tuple(duplicates(files))
+    look = Look(tuple(duplicates(files)), (), (), 0, 0)
     if len(files) <= _COMPARE_UP_TO:
-        found = find_lookalikes(files)
-        look = Look(twins, found.copies, found.scenes, len(files), found.plain)
-    else:
-        look = Look(twins, (), (), 0, 0)
+        with suppress(TooSlow):
+            found = find_lookalikes(files, goes_on)
+            look = replace(look, copies=found.copies, scenes=found.scenes, compared=len(files), plain=found.plain)
     write_json(kept, _plain(look), durable=False)
     for old in sorted(kept.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-_REMEMBERED]:
         old.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from cloudrun.lookalikes import duplicates, find_lookalikes
+from cloudrun.lookalikes import TooSlow, duplicates, find_lookalikes
 from trainer.leaves import CLASSES, draw_leaf
 
 
@@ -85,6 +85,16 @@ def test_images_without_details_and_files_that_are_none_are_like_nothing(tmp_pat
     (tmp_path / "c.png").write_bytes(b"no image")
     found = find_lookalikes(sorted(tmp_path.iterdir()))
     assert (found.copies, found.scenes, found.plain) == ((), (), 3)
+
+
+def test_a_long_search_is_announced_and_given_up_where_nobody_wants_it(tmp_path: Path) -> None:
+    Image.new("L", (32, 32), 90).save(tmp_path / "plain.png")
+    files = [tmp_path / "plain.png"] * 520
+    told: list[float] = []
+    assert find_lookalikes(files, lambda seconds: not told.append(seconds)).plain == 520
+    assert len(told) == 1
+    with pytest.raises(TooSlow):
+        find_lookalikes(files, lambda _: False)
 
 
 def test_no_images_have_no_lookalikes() -> None:

@@ -2,22 +2,28 @@
 
 import csv
 import json
+import os
 import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from trainer.config import TrainConfig
+from tests.trainer.test_train import StopsAfter, assert_same_run
+from trainer.config import TrainConfig, load_config
+from trainer.engine import train
+from trainer.errors import StoppedEarly
 from trainer.folders import Dataset, list_dataset
 from trainer.holdout import hold_out_for
 from trainer.labels import list_labelled
 from trainer.overfit import overfit
 from trainer.predict import predict
+from trainer.progress import Progress
 from trainer.scores import Scores
 from trainer.targets import Naming, Targets, f1_scores, targets_of, tune_thresholds
 
@@ -100,6 +106,22 @@ def test_the_best_epoch_is_that_of_the_highest_macro_f1(finished: Path) -> None:
 def test_predict_names_as_the_run_did(finished: Path, plants: Path, tmp_path: Path) -> None:
     predict(finished / "checkpoints" / "best.pt", data=plants, out=tmp_path / "again.csv", device="cpu")
     assert (tmp_path / "again.csv").read_bytes() == (finished / "predictions.csv").read_bytes()
+
+
+def test_a_run_that_was_stopped_is_the_run_that_never_stopped(finished: Path, plants: Path, tmp_path: Path) -> None:
+    config = load_config(finished / "config.yaml")
+    with Path(os.devnull).open("w") as nowhere:
+        for asked in (2, 5, 3, 99):
+            with suppress(StoppedEarly):
+                train(
+                    config,
+                    data=plants,
+                    labels=plants / "train.csv",
+                    out=tmp_path,
+                    stop=StopsAfter(asked),
+                    progress=Progress(stream=nowhere),
+                )
+    assert_same_run(tmp_path, finished)
 
 
 def test_one_batch_with_several_labels_is_learned_by_heart(plants: Path, tiny_config: Config) -> None:
