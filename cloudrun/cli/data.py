@@ -46,12 +46,12 @@ def push(
 
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="name the folder that holds the images")
-    with Transfer("data sent") as on_bytes:
+    with Transfer("data sent") as on_files:
         pushed = push_folder(
             folder,
             store,
             home_folder(),
-            on_bytes if not dry_run else lambda *_: None,
+            on_files if not dry_run else lambda *_: None,
             endpoint=endpoint,
             name=name,
             dry_run=dry_run,
@@ -91,8 +91,8 @@ def pull(
         raise UsageError(
             f"there is no data set `{name}` in {store}", hint=f"`cloudrun data ls {store}` lists what there is"
         )
-    with Transfer("data fetched") as on_bytes:
-        pulled = execute(read_manifest(objects, ref.manifest), objects, folder, on_bytes, exact=exact)
+    with Transfer("data fetched") as on_files:
+        pulled = execute(read_manifest(objects, ref.manifest), objects, folder, on_files, exact=exact)
     if as_json:
         answer_json({"folder": str(folder), **asdict(pulled)})
     else:

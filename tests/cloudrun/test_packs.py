@@ -40,7 +40,7 @@ class Laptop:
 
     def push(self, name: str = "plants", *, dry_run: bool = False) -> Pushed:
         with FileIndex(self._index) as index:
-            return push(self.folder, self.store, name, index, store_name="store", on_bytes=nothing, dry_run=dry_run)
+            return push(self.folder, self.store, name, index, store_name="store", on_files=nothing, dry_run=dry_run)
 
     def pull(self, folder: Path, name: str = "plants", *, exact: bool = False) -> Pulled:
         ref = read_ref(self.store, name).ref
@@ -420,17 +420,23 @@ def test_names_that_are_hard_on_formats_survive(laptop: Laptop, tmp_path: Path) 
 
 def test_progress_counts_up_to_the_whole(laptop: Laptop, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
+    counted: list[tuple[int, int]] = []
 
-    def on_bytes(done: int, total: int) -> None:
+    def on_files(done: int, total: int, files: tuple[int, int]) -> None:
         seen.append((done, total))
+        counted.append(files)
 
     with FileIndex(tmp_path / "files.sqlite") as index:
-        pushed = push(laptop.folder, laptop.store, "plants", index, store_name="s", on_bytes=on_bytes)
+        pushed = push(laptop.folder, laptop.store, "plants", index, store_name="s", on_files=on_files)
     assert _is_progress(seen, pushed.size_bytes)
+    assert counted == sorted(counted)
+    assert (counted[0], counted[-1]) == ((0, 300), (300, 300))
     seen.clear()
+    counted.clear()
     assert pushed.manifest is not None
-    pull(read_manifest(laptop.store, pushed.manifest), laptop.store, tmp_path / "there", on_bytes)
+    pull(read_manifest(laptop.store, pushed.manifest), laptop.store, tmp_path / "there", on_files)
     assert _is_progress(seen, pushed.size_bytes)
+    assert counted == sorted(counted)
 
 
 def _is_progress(seen: Sequence[tuple[int, int]], total: int) -> bool:
