@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from cloudrun.errors import JobFileError
 from cloudrun.names import name_from
-from cloudrun.spec import JobSpec, SourceKind
+from cloudrun.spec import Data, JobSpec, SourceKind
 from trainer.config import knob_warnings
 from trainer.problems import describe
 
@@ -204,12 +204,25 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
     if spec.data.kind is SourceKind.FOLDER:
         folder = (base / Path(spec.data.source).expanduser()).resolve()
         changes["data"] = spec.data.model_copy(update={"source": str(folder)})
+    if spec.data.labels is not None:
+        data = changes.get("data", spec.data)
+        changes["data"] = data.model_copy(update={"labels": _labels_path(data, base)})
     if isinstance(spec.train.pretrained, str):
         weights = (base / Path(spec.train.pretrained).expanduser()).resolve()
         changes["train"] = spec.train.model_copy(update={"pretrained": str(weights)})
     if spec.workdir is not None:
         changes["workdir"] = str((base / Path(spec.workdir).expanduser()).resolve())
     return spec.model_copy(update=changes)
+
+
+def _labels_path(data: Data, base: Path) -> str:
+    """In the data folder, or else beside the job file; relative where only the machine has the data, and it in them."""
+    assert data.labels is not None
+    beside = (base / Path(data.labels).expanduser()).resolve()
+    if data.kind is not SourceKind.FOLDER:
+        return str(beside) if beside.is_file() else data.labels
+    inside = Path(data.source, data.labels)
+    return str(beside if beside.is_file() and not inside.is_file() else inside)
 
 
 def _with_endpoint(spec: JobSpec) -> JobSpec:

@@ -6,24 +6,32 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloudrun.dataset_check import Survey
+from cloudrun.findings import Findings
 from cloudrun.names import name_from
 from cloudrun.units import size
 
 
-def job_text(survey: Survey, *, relative_to: Path, gpu: Sequence[str]) -> str:
-    """YAML with the champion recipe, for the images of `survey`; the folder is named relative to the file's."""
+def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str]) -> str:
+    """YAML with the champion recipe for the images, what to look at first as comments.
+
+    The folder is named relative to the file's.
+    """
+    survey = findings.survey
     folder = os.path.relpath(survey.folder, relative_to.absolute())
-    splits = ", ".join(f"{sum(counts.values())} {split}" for split, counts in survey.counts.items())
+    splits = ", ".join(f"{count} {split}" for split, count in survey.images_by_split().items())
+    base = survey.folder if survey.labels and survey.labels.is_relative_to(survey.folder) else relative_to.absolute()
+    labels = f"  labels: {os.path.relpath(survey.labels, base)}\n" if survey.labels else ""
     classes = sorted({name for counts in survey.counts.values() for name in counts})
     held_out = "" if "val" in survey.counts else "; a tenth of train is held out for validation"
+    several = " (an image may have several)" if survey.has_several else ""
+    comments = "".join(f"# look at this: {warning}\n" for warning in findings.warnings())
     return f"""\
-# {splits} images ({size(survey.size_bytes)}) of {len(classes)} classes: {_short(classes)}{held_out}
-name: {name_from(survey.folder)}
+# {splits} images ({size(survey.size_bytes)}) of {len(classes)} classes{several}: {_short(classes)}{held_out}
+{comments}name: {name_from(survey.folder)}
 gpu: [{", ".join(gpu)}]             # in order of preference
 data:
   source: {folder}
-train:
+{labels}train:
   backbones: [efficientnet_b3, resnest50d]
   image_size: 224
   epochs: 30

@@ -20,6 +20,7 @@ from cloudrun.worker.order import Order, Step
 
 # Under a run's folder on the machine.
 WEIGHTS = "weights"
+LABELS = "labels.csv"
 
 
 class DataRoute(StrEnum):
@@ -84,6 +85,12 @@ class Plan:
         """Of pretrained weights on this computer, where the bundled trainer is to start from one."""
         source = self.spec.train.pretrained
         return Path(source) if isinstance(source, str) and self.spec.run is None else None
+
+    @property
+    def labels_file(self) -> Path | None:
+        """The labels on this computer, frozen at launch beside the code; None where there are none, or not here."""
+        labels = self.spec.data.labels
+        return Path(labels) if labels is not None and Path(labels).is_absolute() else None
 
     def order(
         self,
@@ -211,4 +218,6 @@ def _command(spec: JobSpec) -> Step:
         "--out",
         "{out}",
     ]
+    if spec.data.labels is not None:
+        argv += ["--labels", "{labels}" if Path(spec.data.labels).is_absolute() else spec.data.labels]
     return Step("train", argv)

@@ -63,8 +63,10 @@ def _machine(cost: dict[str, Any]) -> str:
 
 def _facts(summary: dict[str, Any], cost: dict[str, Any]) -> str:
     facts = [
+        ("test macro F1", _decimal(summary.get("test_macro_f1"))),
+        ("best validation macro F1", _decimal(summary.get("val_macro_f1"))),
         ("test accuracy", _percent(summary.get("test_accuracy"))),
-        ("best validation accuracy", _percent(summary.get("best_metric"))),
+        ("best validation accuracy", _percent(summary.get("val_accuracy", summary.get("best_metric")))),
         ("best epoch", _text(summary.get("best_epoch"))),
         ("images a second", _text(summary.get("images_per_s"))),
         ("training", _duration(summary.get("train_seconds"))),
@@ -209,6 +211,10 @@ def _elsewhere(cost: dict[str, Any]) -> str:
 
 def _percent(value: object) -> str:
     return f"{value:.1%}" if isinstance(value, int | float) else ""
+
+
+def _decimal(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else ""
 
 
 def _text(value: object) -> str:

@@ -11,7 +11,7 @@ import yaml
 import cloudrun
 import trainer
 from cloudrun.errors import CloudrunError
-from cloudrun.plan import WEIGHTS, Plan
+from cloudrun.plan import LABELS, WEIGHTS, Plan
 from trainer.weights import weight_file
 
 _NEVER = shutil.ignore_patterns(
@@ -46,7 +46,7 @@ def base_task() -> dict[str, Any]:
 
 
 def stage(plan: Plan, folder: Path) -> None:
-    """Write the run's code and the trainer's config into `folder`, which becomes RUN_DIR."""
+    """Write the run's code, labels and the trainer's config into `folder`, which becomes RUN_DIR."""
     folder.mkdir(parents=True, exist_ok=True)
     code = folder / "code"
     for package in (cloudrun, trainer):
@@ -62,6 +62,8 @@ def stage(plan: Plan, folder: Path) -> None:
         (folder / WEIGHTS).mkdir(exist_ok=True)
         for name in plan.spec.train.backbones:
             shutil.copy2(weight_file(name, plan.weights_folder), folder / WEIGHTS)
+    if plan.labels_file is not None:
+        shutil.copyfile(plan.labels_file, folder / LABELS)
     (folder / "train.yaml").write_text(plan.train_yaml, encoding="utf-8")
 
 

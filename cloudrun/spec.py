@@ -66,7 +66,10 @@ class SourceKind(StrEnum):
 
 
 class Data(_Section):
-    """Where the images come from; see the README for the layouts that a folder may have."""
+    """Where the images come from; see the README for the layouts that a folder may have.
+
+    `labels`: a CSV file, in the data folder or beside the job file; None: the folders say the classes.
+    """
 
     source: Annotated[str, Field(min_length=1)]
     labels: str | None = None
@@ -83,6 +86,8 @@ class Data(_Section):
             raise ValueError(f'"{scheme}://" is not a source; use a folder, demo://, s3://, https:// or kaggle://')
         if found and scheme == "demo" and rest != "leaves":
             raise ValueError(f'there is no demo data set "{rest}"; the one there is: demo://leaves')
+        if found and scheme == "demo" and self.labels is not None:
+            raise ValueError("the demo's leaves lie in class folders; remove `labels`")
         return self
 
 
@@ -196,6 +201,8 @@ class JobSpec(_Section):
             raise ValueError(
                 "`endpoint` is the server of a `store`, and there is none; add `store: s3://BUCKET/PREFIX`"
             )
+        if self.data.labels is not None and self.run is not None:
+            raise ValueError("`data.labels` is only read by the bundled trainer, and `run` takes its place; remove one")
         shared = set(self.env) & set(self.secrets)
         if shared:
             raise ValueError(f"{', '.join(sorted(shared))}: in `env` and in `secrets`; keep it in `secrets` only")

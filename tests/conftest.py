@@ -103,3 +103,12 @@ def images(folder: Path, classes: Sequence[str] = ("healthy", "rust"), count: in
 @pytest.fixture
 def leaves(tmp_path: Path) -> Path:
     return images(tmp_path / "leaves")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and weights: `CLOUDRUN_SHARED`, or a folder `shared` beside the checkout."""
+    folder = Path(os.environ.get("CLOUDRUN_SHARED", Path(__file__).parents[1].parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}")
+    return folder

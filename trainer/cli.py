@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainer.config import TrainConfig, knob_warnings, load_config
 from trainer.errors import DONE, FAILED, StoppedEarly, TrainerError
+from trainer.labels import find_labels
 from trainer.leaves import write_leaves
 from trainer.progress import Progress, answer, fail
 from trainer.stop import StopFlag
@@ -73,6 +74,8 @@ def _add_paths(parser: argparse.ArgumentParser, *, config: bool, data: bool) -> 
         parser.add_argument("--config", type=Path, required=True, help="YAML: a train section, or a job file")
     if data:
         parser.add_argument("--data", type=Path, required=True, help="folder of images")
+    if config and data:
+        parser.add_argument("--labels", metavar="CSV", help="labels of the images, a path in the data folder, or here")
 
 
 def _config(path: Path, progress: Progress) -> TrainConfig:
@@ -80,6 +83,10 @@ def _config(path: Path, progress: Progress) -> TrainConfig:
     for warning in knob_warnings(config):
         progress.say(f"warning: {warning}")
     return config
+
+
+def _labels(arguments: argparse.Namespace) -> Path | None:
+    return None if arguments.labels is None else find_labels(arguments.labels, arguments.data, beside=Path())
 
 
 # torch takes seconds to import: each command imports what it needs, after its arguments are checked.
@@ -90,9 +97,10 @@ def _train(arguments: argparse.Namespace) -> int:
     stop.listen()
     progress = Progress(out=arguments.out)
     config = _config(arguments.config, progress)
+    labels = _labels(arguments)
     from trainer.engine import train
 
-    train(config, data=arguments.data, out=arguments.out, stop=stop, progress=progress)
+    train(config, data=arguments.data, labels=labels, out=arguments.out, stop=stop, progress=progress)
     return DONE
 
 
@@ -107,9 +115,10 @@ def _predict(arguments: argparse.Namespace) -> int:
 def _overfit(arguments: argparse.Namespace) -> int:
     progress = Progress()
     config = _config(arguments.config, progress)
+    labels = _labels(arguments)
     from trainer.overfit import overfit
 
-    is_learned = overfit(config, data=arguments.data, steps=arguments.steps, say=progress.say)
+    is_learned = overfit(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
     return DONE if is_learned else FAILED
 
 

@@ -17,11 +17,12 @@ from trainer.loader import mix
 from trainer.metrics import MetricsLog
 from trainer.optim import lr_at
 from trainer.progress import Progress, duration
-from trainer.scores import evaluate
+from trainer.scores import Rating, evaluate
 from trainer.session import Session, Tally, open_session
 from trainer.step import FirstBadStep, train_step
 from trainer.stop import StopFlag
 from trainer.summary import finish_run
+from trainer.targets import naming_of
 from trainer.timing import Timing
 
 
@@ -35,14 +36,21 @@ class Position:
 
 @dataclass
 class Best:
-    """Of the epochs so far: highest accuracy on val, then the lowest loss."""
+    """Of the epochs so far: highest accuracy on val, then the lowest loss.
+
+    Where an image may have several classes, the highest macro F1 at the `thresholds` that val likes best.
+    """
 
     epoch: int = 0
     accuracy: float = -1.0
     loss: float = float("inf")
+    macro_f1: float | None = None
+    thresholds: list[float] | None = None
 
-    def is_beaten_by(self, accuracy: float, loss: float) -> bool:
-        return (accuracy, -loss) > (self.accuracy, -self.loss)
+    def is_beaten_by(self, rating: Rating, loss: float) -> bool:
+        mine = self.accuracy if self.macro_f1 is None else self.macro_f1
+        metric = rating.accuracy if rating.macro_f1 is None else rating.macro_f1
+        return (metric, -loss) > (mine, -self.loss)
 
 
 @dataclass
@@ -71,14 +79,18 @@ class Run:
         return self.out / "checkpoints" / "last.pt"
 
 
-def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progress: Progress) -> dict[str, Any]:
+def train(
+    config: TrainConfig, *, data: Path, labels: Path | None = None, out: Path, stop: StopFlag, progress: Progress
+) -> dict[str, Any]:
     """Train from the checkpoint in `out`, or from scratch where there is none; the content of summary.json.
+
+    `labels`: a CSV file; None: the folders of `data` say the classes.
 
     Raises StoppedEarly after a signal, with a complete checkpoint in `out`; TrainerError where the
     data, the config or the loss ends the run.
     """
     started_at = time.monotonic()
-    run = _open_run(config, data=data, out=out, progress=progress)
+    run = _open_run(config, data=data, labels=labels, out=out, progress=progress)
     session = run.session
     try:
         while run.position.epoch <= config.epochs:
@@ -97,16 +109,17 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
         ) from None
     summary = _finish(run, stop=stop, progress=progress)
     score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
-    progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{score}")
+    f1 = "" if run.best.macro_f1 is None else f", macro F1 {run.best.macro_f1:.4f}"
+    progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{f1}{score}")
     return summary
 
 
-def _open_run(config: TrainConfig, *, data: Path, out: Path, progress: Progress) -> Run:
+def _open_run(config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress) -> Run:
     last_path = out / "checkpoints" / "last.pt"
     saved = checkpoint.load(last_path) if last_path.exists() else None
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
-    session = open_session(config, data, batch_size=saved["batch_size"] if saved else None)
+    session = open_session(config, data, labels=labels, batch_size=saved["batch_size"] if saved else None)
     for line in session.describe():
         progress.say(line)
     out.mkdir(parents=True, exist_ok=True)
@@ -161,6 +174,7 @@ def _save(run: Run) -> None:
     state: State = {
         "config": session.config.model_dump(mode="json"),
         "classes": list(session.dataset.classes),
+        "naming": naming_of(session.targets, run.best.thresholds).as_plain(),
         "epoch": run.position.epoch,
         "step": run.position.step,
         "model": session.model.state_dict(),
@@ -219,7 +233,15 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     """Write the epoch's two rows, keep the best model, and move on to the next epoch."""
     session, position, tally = run.session, run.position, run.tally
     began = time.monotonic()
-    scores = evaluate(session.model, session.val_loader(), session.device, stop=stop, on_batch=progress.beat)
+    scores = evaluate(
+        session.model,
+        session.val_loader(),
+        session.device,
+        targets=session.targets,
+        stop=stop,
+        on_batch=progress.beat,
+    )
+    rating = scores.rate()
     run.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
     step = position.epoch * session.steps_per_epoch
@@ -230,17 +252,18 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
         images_per_s=tally.images_per_s(),
     )  # fmt: skip
     run.metrics.append(
-        "val", epoch=position.epoch, step=step, loss=scores.loss, accuracy=scores.accuracy, lr=lr,
-        images_per_s=val_images_per_s,
+        "val", epoch=position.epoch, step=step, loss=scores.loss, accuracy=rating.accuracy, lr=lr,
+        images_per_s=val_images_per_s, macro_f1=rating.macro_f1,
     )  # fmt: skip
-    is_best = run.best.is_beaten_by(scores.accuracy, scores.loss)
+    is_best = run.best.is_beaten_by(rating, scores.loss)
     if is_best:
-        run.best = Best(position.epoch, scores.accuracy, scores.loss)
+        run.best = Best(position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds)
         _save_best(run)
     eta_s = _seconds_left(run)
     progress.say(
         f"epoch {position.epoch}/{session.config.epochs}: train loss {train_loss:.4f}, accuracy "
-        f"{train_accuracy:.4f}; val loss {scores.loss:.4f}, accuracy {scores.accuracy:.4f}"
+        f"{train_accuracy:.4f}; val loss {scores.loss:.4f}, accuracy {rating.accuracy:.4f}"
+        f"{'' if rating.macro_f1 is None else f', macro F1 {rating.macro_f1:.4f}'}"
         f"{' (best)' if is_best else ''}; lr {lr:.2e}, {tally.images_per_s():.0f} images/s, {duration(eta_s)} left"
     )
     progress.end_epoch(
@@ -260,6 +283,7 @@ def _save_best(run: Run) -> None:
     state: State = {
         "config": session.config.model_dump(mode="json"),
         "classes": list(session.dataset.classes),
+        "naming": naming_of(session.targets, run.best.thresholds).as_plain(),
         "epoch": run.position.epoch,
         "step": run.position.step,
         "val_accuracy": run.best.accuracy,
@@ -312,6 +336,8 @@ def _finish(run: Run, *, stop: StopFlag | None, progress: Progress) -> dict[str,
         best_path=run.best_path,
         best_epoch=run.best.epoch,
         best_accuracy=run.best.accuracy,
+        best_macro_f1=run.best.macro_f1,
+        naming=naming_of(run.session.targets, run.best.thresholds),
         train_seconds=run.trained_s,
         images_per_s=run.trained_images / run.trained_s if run.trained_s else 0.0,
         timing=run.timing,

@@ -15,7 +15,8 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 UNLABELLED = -1
 
 LabelledFile = tuple[Path, int]
-"""An image and the index of its class in `Dataset.classes`; UNLABELLED where nobody said."""
+"""An image and its label: the index of its class in `Dataset.classes`, or of its set of classes in
+`Dataset.label_sets` where there are such; UNLABELLED where nobody said."""
 
 
 class FolderProblem(TrainerError):
@@ -24,15 +25,35 @@ class FolderProblem(TrainerError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of `folder` by split, sorted by path; a split that is not there is not in `splits`."""
+    """Images of `folder` by split, sorted by path; a split that is not there is not in `splits`.
+
+    `label_sets`: where an image may have several classes, or none, the sets that occur, as indices of
+    classes. `left_out`: images that are in no split.
+    """
 
     folder: Path
     classes: tuple[str, ...]
     splits: dict[str, tuple[LabelledFile, ...]]
+    label_sets: tuple[tuple[int, ...], ...] | None = None
+    left_out: tuple[Path, ...] = ()
 
     @property
     def test_is_labelled(self) -> bool:
         return any(label != UNLABELLED for _, label in self.splits.get("test", ()))
+
+    def classes_of(self, label: int) -> tuple[int, ...]:
+        """Indices of the classes that `label` stands for."""
+        if label == UNLABELLED:
+            return ()
+        return (label,) if self.label_sets is None else self.label_sets[label]
+
+    def count_classes(self, files: Sequence[LabelledFile]) -> list[int]:
+        """Images of each class among `files`; an image counts for each of its classes."""
+        counts = [0] * len(self.classes)
+        for _, label in files:
+            for index in self.classes_of(label):
+                counts[index] += 1
+        return counts
 
 
 def list_dataset(folder: Path) -> Dataset:

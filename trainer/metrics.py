@@ -20,15 +20,28 @@ class MetricsLog:
             file.write(text.encode())
 
     def append(
-        self, kind: str, *, epoch: int, step: int, loss: float, accuracy: float, lr: float, images_per_s: float
+        self,
+        kind: str,
+        *,
+        epoch: int,
+        step: int,
+        loss: float,
+        accuracy: float,
+        lr: float,
+        images_per_s: float,
+        macro_f1: float | None = None,
     ) -> None:
-        """`kind`: train or val; `epoch` counts from 1, `step` the optimizer steps so far."""
+        """`kind`: train or val; `epoch` counts from 1, `step` the optimizer steps so far.
+
+        `macro_f1`: only where an image may have several classes.
+        """
         row = {
             "kind": kind,
             "epoch": epoch,
             "step": step,
             "loss": loss,
             "accuracy": accuracy,
+            **({} if macro_f1 is None else {"macro_f1": macro_f1}),
             "lr": lr,
             "images_per_s": round(images_per_s, 2),
             "time": now_utc(),

@@ -17,14 +17,16 @@ _ENOUGH_LOSS = 0.05
 _MOST_IMAGES = 32
 
 
-def overfit(config: TrainConfig, *, data: Path, steps: int, say: Callable[[str], None]) -> bool:
+def overfit(
+    config: TrainConfig, *, data: Path, labels: Path | None = None, steps: int, say: Callable[[str], None]
+) -> bool:
     """Whether one batch reaches a loss under 0.05 and 100 % within `steps` steps.
 
     Without augmentation, dropout, smoothing and decay, at a constant rate. What is wrong where it
     does not: too low or too high an `lr`, frozen weights, labels that do not belong to their images.
     """
     plain = config.model_copy(update={"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "workers": 0})
-    session = open_session(plain, data)
+    session = open_session(plain, data, labels=labels)
     session.model.train()
     batch = _mixed_batch(session.train_files, plain, size=min(session.batch_size, _MOST_IMAGES))
     say(f"overfitting {len(batch.labels)} images of {len(set(batch.labels.tolist()))} classes in up to {steps} steps")

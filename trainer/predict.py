@@ -18,6 +18,7 @@ from trainer.loader import Loader, check_headers
 from trainer.model import build_model
 from trainer.scores import evaluate
 from trainer.summary import write_predictions
+from trainer.targets import naming_from, targets_for
 
 _BATCH_GPU, _BATCH_CPU = 64, 32
 
@@ -28,6 +29,8 @@ def predict(path: Path, *, data: Path, out: Path, device: Literal["auto", "cuda"
     Raises TrainerError where the checkpoint or an image cannot be read, or there are no images.
     """
     state = checkpoint.load(path)
+    naming = naming_from(state.get("naming"))
+    targets = targets_for(naming, classes=len(state["classes"]))
     config = _config_of(state, path, device)
     folder = data / "test" if (data / "test").is_dir() else data
     files = [(image, UNLABELLED) for image in list_images(folder)]
@@ -49,8 +52,9 @@ def predict(path: Path, *, data: Path, out: Path, device: Literal["auto", "cuda"
         workers=worker_count(config, place),
         pin_memory=place.is_cuda,
     )
-    scores = evaluate(model, loader, place)
-    write_predictions(out, [image.relative_to(data).as_posix() for image, _ in files], scores, state["classes"])
+    scores = evaluate(model, loader, place, targets=targets)
+    names = [image.relative_to(data).as_posix() for image, _ in files]
+    write_predictions(out, names, scores, state["classes"], naming)
 
 
 def _config_of(state: checkpoint.State, path: Path, device: str) -> TrainConfig:

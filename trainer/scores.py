@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer.augment import normalise
 from trainer.device import Device
 from trainer.folders import UNLABELLED
 from trainer.loader import Loader
 from trainer.stop import StopFlag
+from trainer.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """How right a model is. What depends on thresholds is None where an image has one class.
+
+    `accuracy`: images with all their classes right, and no other. `recalls`, `f1`: of each class; None
+    where it has no image (and, for F1, no prediction).
+    """
+
+    accuracy: float
+    recalls: list[float | None]
+    f1: list[float | None] | None = None
+    thresholds: list[float] | None = None
+
+    @property
+    def macro_f1(self) -> float | None:
+        """The mean over the classes, each weighing the same."""
+        if self.f1 is None:
+            return None
+        known = [value for value in self.f1 if value is not None]
+        return sum(known) / len(known) if known else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +44,43 @@ class Scores:
 
     logits: Tensor
     labels: Tensor
+    targets: Targets = ONE_CLASS
 
     @property
     def loss(self) -> float:
-        """Cross entropy without label smoothing."""
-        return float(functional.cross_entropy(self.logits, self.labels).item())
-
-    @property
-    def accuracy(self) -> float:
-        return float((self.logits.argmax(1) == self.labels).double().mean().item())
+        """A mean over the images, without label smoothing."""
+        return float((self.targets.loss(self.logits, self.labels) / len(self.labels)).item())
 
     @property
     def probabilities(self) -> Tensor:
-        return self.logits.softmax(1)
+        return self.targets.probabilities(self.logits)
 
-    def recalls(self) -> list[float | None]:
-        """For each class: which part of its images is named right; None where it has none."""
+    def rate(self, thresholds: Sequence[float] | None = None) -> Rating:
+        """With several classes an image: at `thresholds`, or at those that are best for these images."""
+        if self.targets.has_several:
+            return self._rate_several(thresholds)
         right = self.logits.argmax(1) == self.labels
         parts = [right[self.labels == index] for index in range(self.logits.shape[1])]
-        return [float(part.double().mean().item()) if len(part) else None for part in parts]
+        return Rating(_mean(right), [_mean(part) if len(part) else None for part in parts])
 
     def is_labelled(self) -> bool:
         return bool((self.labels != UNLABELLED).all().item())
+
+    def _rate_several(self, thresholds: Sequence[float] | None) -> Rating:
+        probabilities, wanted = self.probabilities, self.targets.wanted(self.labels).bool()
+        limits = tune_thresholds(probabilities, wanted) if thresholds is None else list(thresholds)
+        named = naming_of(self.targets, limits).named(probabilities)
+        parts = [named[wanted[:, index], index] for index in range(wanted.shape[1])]
+        return Rating(
+            accuracy=_mean((named == wanted).all(1)),
+            recalls=[_mean(part) if len(part) else None for part in parts],
+            f1=f1_scores(named, wanted),
+            thresholds=limits,
+        )
+
+
+def _mean(flags: Tensor) -> float:
+    return float(flags.double().mean().item())
 
 
 def evaluate(
@@ -51,6 +88,7 @@ def evaluate(
     loader: Loader,
     device: Device,
     *,
+    targets: Targets = ONE_CLASS,
     stop: StopFlag | None = None,
     on_batch: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -68,6 +106,6 @@ def evaluate(
                 on_batch()
                 if stop is not None:
                     stop.raise_if_set()
-            return Scores(torch.cat(logits).cpu(), torch.cat(labels))
+            return Scores(torch.cat(logits).cpu(), torch.cat(labels), targets)
     finally:
         model.train(was_training)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +13,13 @@ from torch import Tensor
 from trainer.augment import evaluation_transform, training_transform
 from trainer.config import TrainConfig
 from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
-from trainer.folders import Dataset, LabelledFile, hold_out, list_dataset
+from trainer.folders import Dataset, LabelledFile, list_dataset
+from trainer.holdout import hold_out_for
+from trainer.labels import list_labelled
 from trainer.loader import Loader, check_headers, mix
 from trainer.model import Ensemble, build_model
 from trainer.optim import Schedule, make_optimizer, schedule_of
+from trainer.targets import Targets, targets_of
 
 if TYPE_CHECKING:
     from trainer.step import StepResult
@@ -67,6 +69,7 @@ class Session:
     train_files: list[LabelledFile]
     val_files: list[LabelledFile]
     data_digest: str
+    targets: Targets
     model: Ensemble
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
@@ -107,7 +110,7 @@ class Session:
         """What the run rests on, for the head of its log."""
         names = self.dataset.classes
         held_out = "" if "val" in self.dataset.splits else " (held out from train)"
-        counts = Counter(label for _, label in self.train_files)
+        counts = self.dataset.count_classes(self.train_files)
         test_count = len(self.dataset.splits.get("test", ()))
         size, parameters = self.config.image_size, self.model.parameter_count() / 1e6
         micro_batch = min(self.micro_batch, self.batch_size)
@@ -121,10 +124,15 @@ class Session:
         ]
 
 
-def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = None) -> Session:
-    """Everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume."""
+def open_session(
+    config: TrainConfig, data: Path, *, labels: Path | None = None, batch_size: int | None = None
+) -> Session:
+    """Everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume.
+
+    `labels`: a CSV file; None: the folders say the classes.
+    """
     device = choose_device(config)
-    dataset = list_dataset(data)
+    dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
     for files in dataset.splits.values():
         check_headers(files)
     train_files, val_files = _train_and_val(dataset, config)
@@ -154,6 +162,7 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
         train_files=train_files,
         val_files=val_files,
         data_digest=_digest(dataset),
+        targets=targets_of(dataset, device.torch_device),
         model=model,
         optimizer=make_optimizer(model, config),
         scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),
@@ -176,13 +185,15 @@ def _train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[Labelled
     files = dataset.splits["train"]
     if "val" in dataset.splits:
         return list(files), list(dataset.splits["val"])
-    train, val = hold_out(files, fraction=config.val_fraction, seed=config.seed)
+    train, val = hold_out_for(dataset, fraction=config.val_fraction, seed=config.seed)
     return [files[index] for index in train], [files[index] for index in val]
 
 
 def _digest(dataset: Dataset) -> str:
     """Of the names of the images that train and validate, wherever the folder lies."""
     digest = hashlib.sha256()
+    if dataset.label_sets is not None:
+        digest.update(f"{dataset.label_sets}\n".encode())
     for split in ("train", "val"):
         for path, label in dataset.splits.get(split, ()):
             digest.update(f"{split}/{label}/{path.relative_to(dataset.folder).as_posix()}\n".encode())

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainer.augment import normalise
 from trainer.errors import TrainerError
@@ -74,12 +73,10 @@ def _try_step(session: Session, batch: Batch) -> StepResult:
         labels = labels_cpu.to(device.torch_device, non_blocking=True)
         with device.autocast():
             logits = session.model(images)
-        loss = functional.cross_entropy(
-            logits.float(), labels, label_smoothing=session.config.label_smoothing, reduction="sum"
-        )
+        loss = session.targets.loss(logits.float(), labels, smoothing=session.config.label_smoothing)
         torch.autograd.backward(scaler.scale(loss / count))
         loss_sum += loss.detach()
-        correct += (logits.detach().argmax(1) == labels).sum()
+        correct += session.targets.correct(logits.detach(), labels)
     scaler.unscale_(optimizer)
     limit = session.config.grad_clip or float("inf")
     norm = torch.nn.utils.clip_grad_norm_(session.model.parameters(), limit)

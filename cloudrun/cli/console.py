@@ -37,6 +37,11 @@ def warn(text: str) -> None:
     note(f"{paint('warning:', '33', sys.stderr)} {text}")
 
 
+def alarm(text: str) -> None:
+    """A warning of what makes the run worthless."""
+    note(f"{paint('warning:', '1;31', sys.stderr)} {text}")
+
+
 def show_error(err: CloudrunError) -> None:
     note(f"{paint('error:', '31', sys.stderr)} {err.message}\n\nhint: {err.hint}")
 

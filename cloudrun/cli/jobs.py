@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note, warn
+from cloudrun.cli.dataset import warn_of
 from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
+
+if TYPE_CHECKING:
+    from cloudrun.findings import Findings
+
+_MOST_SHOWN = 20  # problems of one job file
 
 
 @app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
@@ -19,8 +25,10 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
+    from cloudrun.home import home_folder
     from cloudrun.job_file import JobFileProblems, load_job
     from cloudrun.render import table
+    from cloudrun.runs.look_closer import look_closer
     from cloudrun.runs.prepare import check_job, check_store
 
     try:
@@ -28,11 +36,14 @@ def check(
         for warning in job.warnings:
             warn(warning)
         survey = check_job(job)
+        findings = look_closer(survey, home_folder(), note) if survey is not None else None
         check_store(job)
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
-        for place, message, hint in problems:
+        for place, message, hint in problems[:_MOST_SHOWN]:
             note(f"error: {place}: {message}\n\nhint: {hint}\n")
+        if len(problems) > _MOST_SHOWN:
+            note(f"and {len(problems) - _MOST_SHOWN} more: `cloudrun check {job_file} --json` lists them")
         if as_json:
             found = [{"place": place, "message": message, "hint": hint} for place, message, hint in problems]
             answer_json({"job": str(job_file), "ok": False, "problems": found})
@@ -48,15 +59,21 @@ def check(
                 "job": str(job.path),
                 "ok": True,
                 "warnings": list(job.warnings),
-                "data": survey and survey.as_plain(),
+                "data": findings and findings.as_plain(),
             }
         )
     else:
-        if survey is not None:
-            names = survey.split_names()
-            answer(table(["CLASS", *names], survey.rows()))
+        if findings is not None:
+            answer(table(findings.header(), findings.rows()))
+            _tell(findings)
         answer(f"{job.path}: ready to launch")
     return ExitCode.DONE
+
+
+def _tell(findings: Findings) -> None:
+    warn_of(findings)
+    for fact in findings.facts():
+        note(fact)
 
 
 def _gpu_name(text: str) -> str:
@@ -79,18 +96,25 @@ def init(
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
     gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: A100:1, RTX4090:1]")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Look at a data set and write a job file for it."""
     from cloudrun.dataset_check import survey_folder
     from cloudrun.gpus import is_known
+    from cloudrun.home import home_folder
     from cloudrun.job_file import load_job
     from cloudrun.job_template import job_text
+    from cloudrun.label_files import find_label_file
     from cloudrun.names import name_from
     from cloudrun.render import table
+    from cloudrun.runs.look_closer import look_closer
 
-    survey = survey_folder(data.absolute(), custom=False)
+    label_file = find_label_file(data.absolute()) if labels is None else labels.absolute()
+    survey = survey_folder(data.absolute(), custom=False, labels=label_file)
     assert survey is not None
     for one in gpu or []:
         if not is_known(_gpu_name(one)):
@@ -98,12 +122,14 @@ def init(
     path = out or Path("jobs") / f"{name_from(data.absolute())}.yaml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
+    findings = look_closer(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(job_text(survey, relative_to=path.parent, gpu=gpu or ["A100:1", "RTX4090:1"]), encoding="utf-8")
+    path.write_text(job_text(findings, relative_to=path.parent, gpu=gpu or ["A100:1", "RTX4090:1"]), encoding="utf-8")
     load_job(path)
-    note(table(["CLASS", *survey.split_names()], survey.rows()))
+    note(table(findings.header(), findings.rows()))
+    _tell(findings)
     if as_json:
-        answer_json({"job": str(path), "data": survey.as_plain()})
+        answer_json({"job": str(path), "data": findings.as_plain()})
     else:
         answer(str(path))
     return ExitCode.DONE

@@ -9,6 +9,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, ask_for, may_ask, note, warn
+from cloudrun.cli.dataset import warn_of
 from cloudrun.cli.machines import warn_of_strays
 from cloudrun.errors import ExitCode
 
@@ -63,6 +64,7 @@ def launch(
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
+    from cloudrun.runs.look_closer import look_closer
     from cloudrun.runs.prepare import check_store, plan_for
 
     options: dict[str, Any] = {
@@ -76,6 +78,8 @@ def launch(
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
     survey = _preflight(job)
     home = home_folder()
+    if survey is not None:
+        warn_of(look_closer(survey, home, note))
     ledger = Ledger(home)
     left = adoptable(job, ledger)
     plan = plan_for(job, left.run_id if left else None)

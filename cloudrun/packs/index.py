@@ -8,9 +8,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from cloudrun.packs.manifest import Extent
 
@@ -32,8 +31,7 @@ CREATE TABLE IF NOT EXISTS manifests (
 _PATIENCE_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A file as it was when it was hashed; `path` as in `Found`, `size` in bytes."""
 
     path: str
@@ -67,7 +65,7 @@ class FileIndex:
         rows = self._db.execute(
             "SELECT path, size, mtime_ns, inode, sha256 FROM files WHERE root = ?", (self._root(root),)
         )
-        return {row[0]: Seen(*row) for row in rows}
+        return {row[0]: row for row in map(Seen._make, rows)}
 
     def remember(self, root: str, files: Iterable[Seen], gone: Iterable[str] = ()) -> None:
         number = self._root(root)

@@ -6,9 +6,8 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from cloudrun.errors import StoreError
 from cloudrun.packs.index import Seen
@@ -20,8 +19,7 @@ _YOUNG_NS = 2_000_000_000
 _Identity = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A file of a walk. `path` is relative to the folder, with `/`; `size` in bytes."""
 
     path: str
@@ -57,7 +55,7 @@ def walk(folder: Path) -> list[Found]:
             one.path.encode()
         except UnicodeEncodeError:
             raise StoreError(f"{folder}/{one.path!r} has a name that is not UTF-8", hint="rename it") from None
-    return sorted(found, key=lambda one: one.path)
+    return sorted(found)
 
 
 def split_known(found: list[Found], known: Mapping[str, Seen]) -> tuple[dict[str, Seen], list[Found]]:
@@ -66,7 +64,7 @@ def split_known(found: list[Found], known: Mapping[str, Seen]) -> tuple[dict[str
     fresh = []
     for one in found:
         seen = known.get(one.path)
-        if seen and (seen.size, seen.mtime_ns, seen.inode) == (one.size, one.mtime_ns, one.inode):
+        if seen is not None and seen[:4] == one:
             same[one.path] = seen
         else:
             fresh.append(one)

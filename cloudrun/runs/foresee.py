@@ -38,8 +38,7 @@ def workload_for(plan: Plan, survey: Survey | None) -> Workload:
     counts: dict[str, int] = {}
     size_bytes = 0
     if survey is not None:
-        counts = {split: sum(classes.values()) for split, classes in survey.counts.items()}
-        counts["test"] = counts.get("test", 0) + survey.unlabelled_test
+        counts = survey.images_by_split()
         size_bytes = survey.size_bytes
     elif plan.data_route in (DataRoute.PUSHED, DataRoute.THROUGH_STORE):
         files = (path for path in Path(plan.spec.data.source).rglob("*") if path.is_file())

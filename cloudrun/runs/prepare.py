@@ -31,7 +31,10 @@ def check_job(job: Job) -> Survey | None:
         return None
     if job.spec.data.kind is not SourceKind.FOLDER:
         return check_source(job)
-    return survey_folder(Path(job.spec.data.source), custom=job.spec.run is not None)
+    labels = job.spec.data.labels
+    return survey_folder(
+        Path(job.spec.data.source), custom=job.spec.run is not None, labels=None if labels is None else Path(labels)
+    )
 
 
 def plan_for(job: Job, run_id: str | None = None) -> Plan:
@@ -58,11 +61,6 @@ def check_store(job: Job) -> None:
 def _refuse_unready(job: Job) -> None:
     """What a valid job file may say that this version cannot do yet."""
     spec = job.spec
-    if spec.data.labels is not None:
-        raise JobFileError(
-            f"{job.path}: `data.labels` is not supported yet",
-            hint="sort the images into one sub-folder a class",
-        )
     if spec.lifecycle.on_finish == "stop":
         raise JobFileError(
             f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",

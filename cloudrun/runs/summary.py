@@ -13,6 +13,10 @@ def accuracy_text(folder: Path) -> str:
     except (FileNotFoundError, ValueError):
         return ""
     parts = []
+    if summary.get("test_macro_f1") is not None:
+        parts.append(f"macro F1 {summary['test_macro_f1']:.4f} on test")
+    if summary.get("val_macro_f1") is not None:
+        parts.append(f"macro F1 {summary['val_macro_f1']:.4f} on validation")
     if summary.get("test_accuracy") is not None:
         parts.append(f"{summary['test_accuracy']:.1%} on test")
     if summary.get("val_accuracy") is not None:

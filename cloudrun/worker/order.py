@@ -13,7 +13,7 @@ _TRUSTED_GAP_S = 600.0
 
 @dataclass(frozen=True)
 class Step:
-    """One command. The words `{python}`, `{data}`, `{out}` and `{config}` are filled in on the machine."""
+    """One command. `{python}`, `{data}`, `{out}`, `{config}` and `{labels}` are filled in on the machine."""
 
     name: str
     argv: list[str]

@@ -215,6 +215,7 @@ class Shift:
             "{data}": str(self._data),
             "{out}": str(self._out),
             "{config}": str(self._dir / "train.yaml"),
+            "{labels}": str(self._dir / "labels.csv"),
         }
         return places.get(word, word)
 

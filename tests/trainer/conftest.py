@@ -51,12 +51,3 @@ def train_quietly() -> Train:
             return train(config, data=data, out=out, stop=stop or StopFlag(), progress=Progress(stream=nowhere))
 
     return act
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """Real data and weights: `CLOUDRUN_SHARED`, or a folder `shared` beside the checkout."""
-    folder = Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}")
-    return folder

@@ -1,0 +1,17 @@
+"""What was found in a data set, on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cloudrun.cli.console import alarm, warn
+
+if TYPE_CHECKING:
+    from cloudrun.findings import Findings
+
+
+def warn_of(findings: Findings) -> None:
+    """In red what makes a score wrong."""
+    alarms = findings.alarms()
+    for warning in findings.warnings():
+        (alarm if warning in alarms else warn)(warning)
