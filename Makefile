@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: demo test check format test-sky reliability bench requirements clean
+.PHONY: demo test check format test-sky reliability bench bench-sync requirements clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -39,6 +39,10 @@ bench: .venv/ready
 	$(RUN) benchmarks.sky_overhead
 	$(RUN) benchmarks.potato
 	$(RUN) benchmarks.estimate
+
+# Transfers against aws, s5cmd, rclone, obstore and rsync: half an hour, on a machine that does nothing else.
+bench-sync: .venv/ready
+	$(RUN) benchmarks.sync
 
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready

@@ -30,6 +30,7 @@ _RELEASE = {"local": (0.0, 2.0), "slurm": (2.0, 20.0)}
 _RELEASE_CLOUD = (10.0, 60.0)
 _UPLINK_BYTES_S = (1e6, 2.5e6, 12.5e6)  # slow, what is named, fast
 _DISK_BYTES_S = 2e8
+_STORE_BYTES_S = (2e7, 2e8)  # from a bucket to a machine in a data centre
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,10 @@ def _before(
     if workload.sent_bytes:
         sync, how = _sync(workload.sent_bytes, history)
         rests_on.append(how)
+    if workload.stored_bytes:
+        slow, fast = _STORE_BYTES_S
+        sync = workload.stored_bytes / fast, workload.stored_bytes / slow
+        rests_on.append(f"a store that gives {size(slow)} to {size(fast)} a second")
     parts = [
         Part(name="provision", low_s=provision[0], high_s=provision[1]),
         Part(name="setup", low_s=setup[0], high_s=setup[1]),

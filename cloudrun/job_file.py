@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from cloudrun.errors import JobFileError
+from cloudrun.names import name_from
 from cloudrun.spec import Data, JobSpec, SourceKind
 from trainer.config import knob_warnings
 from trainer.problems import describe
@@ -197,12 +198,6 @@ def _option_of(key: str) -> str:
     return "--" + key.rsplit(".", 1)[-1].replace("_", "-")
 
 
-def name_from(path: Path) -> str:
-    """A valid job name from the file's: `My Plants.yaml` -> `my-plants`."""
-    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
-    return ("-".join(part for part in kept.split("-") if part).lstrip("0123456789-") or "job")[:40].rstrip("-")
-
-
 def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
     """Folders in a job file are relative to the file, whatever folder the command is typed in."""
     changes: dict[str, Any] = {}
@@ -232,7 +227,8 @@ def _labels_path(data: Data, base: Path) -> str:
 
 def _with_endpoint(spec: JobSpec) -> JobSpec:
     """The server that the shell names, by the variables that AWS's own tools read: a later shell may not have them."""
-    if spec.store is None or spec.endpoint is not None:
+    has_bucket = spec.store is not None or spec.data.kind is SourceKind.S3
+    if not has_bucket or spec.endpoint is not None:
         return spec
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
     return spec.model_copy(update={"endpoint": endpoint})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloudrun.findings import Findings
-from cloudrun.job_file import name_from
+from cloudrun.names import name_from
 from cloudrun.units import size
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,16 +28,6 @@ class LedgerDamaged(CloudrunError):
 
 class BeingLaunched(CloudrunError):
     """Two commands at one run would rent twice, or end what the other has just started."""
-
-
-def home_folder() -> Path:
-    """`CLOUDRUN_HOME`, or the platform's folder for state that is not to be lost."""
-    chosen = os.environ.get("CLOUDRUN_HOME")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "cloudrun"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "cloudrun"
 
 
 class Ledger:

@@ -28,7 +28,9 @@ class DataRoute(StrEnum):
 
     IN_PLACE = "in_place"  # the job reads the folder where it lies
     PUSHED = "pushed"  # sent from this computer
+    THROUGH_STORE = "through_store"  # sent to the store before the machine is rented, which takes them from there
     MADE = "made"  # produced on the machine itself
+    FETCHED = "fetched"  # the machine gets them by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Plan:
     command: Step
     python: str
     base_resources: Mapping[str, Any]  # of `sky.yaml`
+    manifest: str | None = None  # of the images in the store, once they are there
 
     @property
     def machine_name(self) -> str:
@@ -53,6 +56,21 @@ class Plan:
     def store_uri(self) -> str | None:
         """The run's own folder in the job's bucket."""
         return None if self.spec.store is None else f"{self.spec.store.rstrip('/')}/{self.run_id}"
+
+    @property
+    def data_step(self) -> Step | None:
+        """The command that puts the images into place on the machine."""
+        if self.data_route is not DataRoute.THROUGH_STORE:
+            return self.make_data
+        assert self.spec.store is not None
+        assert self.manifest is not None, "the images are stored before the machine is rented"
+        words = ["{python}", "-m", "cloudrun.packs", self.spec.store, self.manifest, "{data}"]
+        return Step("data", words + (["--endpoint", self.spec.endpoint] if self.spec.endpoint else []))
+
+    @property
+    def _fetches_beside(self) -> bool:
+        """Whether the machine gets its data beside its set-up, of which the first step makes a Python that can."""
+        return self.data_route is DataRoute.FETCHED and self.backend == "sky"
 
     @property
     def train_yaml(self) -> str:
@@ -98,7 +116,8 @@ class Plan:
             setup=list(self.setup),
             data_path=spec.data.source if self.data_route is DataRoute.IN_PLACE else None,
             data_arrives=self.data_route is DataRoute.PUSHED,
-            make_data=self.make_data,
+            make_data=self.data_step,
+            data_beside=self.data_route is DataRoute.THROUGH_STORE or self._fetches_beside,
             command=self.command,
             env=dict(spec.env),
             hourly_usd=hourly_usd,
@@ -142,22 +161,46 @@ def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any
     local = spec.is_local
     machine = ["bash", "-c", str(base["setup"])]
     setup = [] if local else [Step("machine", machine)]
-    if spec.store is not None and not local:  # first, so that the log of a long set-up reaches the store
-        setup.insert(0, Step("store", ["env", "CLOUDRUN_INSTALL=boto3", *machine]))
+    fetches = _data_route(spec) is DataRoute.FETCHED
+    if (spec.store is not None or fetches) and not local:  # first: the log reaches the store, and the data come, early
+        setup.insert(
+            0, Step("store" if spec.store is not None else "python", ["env", "CLOUDRUN_INSTALL=boto3", *machine])
+        )
     if spec.setup is not None:
         setup.append(Step("setup", ["bash", "-e", "-c", spec.setup]))
-    made = spec.data.kind is SourceKind.DEMO
     return Plan(
         run_id=run_id,
         spec=spec,
         backend="local" if local else "sky",
-        data_route=DataRoute.MADE if made else DataRoute.IN_PLACE if local else DataRoute.PUSHED,
+        data_route=_data_route(spec),
         setup=tuple(setup),
-        make_data=Step("leaves", ["{python}", "-m", "trainer", "leaves", "--out", "{data}"]) if made else None,
+        make_data=_make_data(spec),
         command=_command(spec),
         python=python if local else "$CLOUDRUN_VENV/bin/python",
         base_resources=dict(base.get("resources") or {}),
     )
+
+
+def _data_route(spec: JobSpec) -> DataRoute:
+    match spec.data.kind:
+        case SourceKind.FOLDER:
+            if spec.is_local:
+                return DataRoute.IN_PLACE
+            return DataRoute.PUSHED if spec.store is None else DataRoute.THROUGH_STORE
+        case SourceKind.DEMO:
+            return DataRoute.MADE
+        case _:
+            return DataRoute.FETCHED
+
+
+def _make_data(spec: JobSpec) -> Step | None:
+    """What the machine does to have the data; None where they lie here, or are sent."""
+    if spec.data.kind is SourceKind.FOLDER:
+        return None
+    if spec.data.kind is SourceKind.DEMO:
+        return Step("leaves", ["{python}", "-m", "trainer", "leaves", "--out", "{data}"])
+    endpoint = ["--endpoint", spec.endpoint] if spec.data.kind is SourceKind.S3 and spec.endpoint else []
+    return Step("data", ["{python}", "-m", "cloudrun.sources", spec.data.source, "--out", "{data}", *endpoint])
 
 
 def _command(spec: JobSpec) -> Step:

@@ -197,7 +197,7 @@ class JobSpec(_Section):
             raise ValueError("`train.device` is cuda, but no `gpu` is asked for; add `gpu: [A100:1]`")
         if self.workdir is not None and self.run is None:
             raise ValueError("`workdir` is only used by a `run` command of your own; add `run` or remove it")
-        if self.endpoint is not None and self.store is None:
+        if self.endpoint is not None and self.store is None and self.data.kind is not SourceKind.S3:
             raise ValueError(
                 "`endpoint` is the server of a `store`, and there is none; add `store: s3://BUCKET/PREFIX`"
             )

@@ -10,13 +10,17 @@ import hashlib
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from cloudrun.errors import StoreError
+from cloudrun.worker.child import end_with_parent
 
 _CONNECTION_LOST = 255  # ssh's own exit code
 _RSYNC_LOST = (10, 12, 30, 35, 255)
+# Where this process is killed outright, its rsync must not write on beside the next one's.
+ends_with_this = end_with_parent if sys.platform == "linux" else None
 
 
 class MachineUnreachable(StoreError):
@@ -55,7 +59,13 @@ class Connection:
 
     def rsync(self, *words: str) -> None:
         """Run rsync to its end. Raises StoreError with what it said."""
-        done = subprocess.run(self.rsync_command(*words), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = subprocess.run(
+            self.rsync_command(*words),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            preexec_fn=ends_with_this,
+        )
         if done.returncode != 0:
             raise rsync_failed(self.machine, done.returncode, done.stderr)
 

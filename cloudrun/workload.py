@@ -25,6 +25,7 @@ class Workload:
     epochs: int
     data_bytes: int
     sent_bytes: int  # 0 where the data are used where they lie, or made on the machine
+    stored_bytes: int  # that the machine takes from a store, to which they are sent before it is rented
     has_setup: bool  # or data that are made on the machine, which counts as set-up
 
     @property
@@ -59,8 +60,9 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
         test_images=counts.get("test", 0),
         epochs=spec.train.epochs,
         data_bytes=size_bytes,
-        sent_bytes=size_bytes if is_sent else 0,
-        has_setup=not spec.is_local or spec.setup is not None or spec.data.kind is SourceKind.DEMO,
+        sent_bytes=size_bytes if is_sent and spec.store is None else 0,
+        stored_bytes=size_bytes if is_sent and spec.store is not None else 0,
+        has_setup=not spec.is_local or spec.setup is not None or spec.data.kind is not SourceKind.FOLDER,
     )
 
 

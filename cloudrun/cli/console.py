@@ -6,12 +6,11 @@ import json
 import os
 import select
 import sys
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun.errors import CloudrunError, Interrupted, UsageError
-from cloudrun.units import duration, size
+from cloudrun.pace import Pace
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -98,11 +97,15 @@ def ask_for(question: str, wait_s: float) -> bool:
 
 
 class Transfer:
-    """Progress of one transfer: a bar on a terminal, below the lines that go on above it; else one line at its end."""
+    """Progress of one transfer: a bar on a terminal, below the lines that go on above it; else a line now and then.
 
-    def __init__(self, what: str) -> None:
+    `files`: how many are sent, where whoever sends them does not tell how many have gone.
+    """
+
+    def __init__(self, what: str, *, files: int | None = None) -> None:
         self._what = what
-        self._began: float | None = None
+        self._files = files
+        self._pace = Pace()
         self._ended = False
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -113,26 +116,38 @@ class Transfer:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()  # else the cursor stays hidden
+            self._bar = None
 
-    def __call__(self, sent: int, total: int) -> None:
-        """`sent` of `total` bytes have gone."""
-        if self._began is None:
-            self._began = time.monotonic()
-            if is_terminal(sys.stderr):
-                self._draw(total)
+    def __call__(self, sent: int, total: int, files: tuple[int, int] | None = None) -> None:
+        """`sent` of `total` bytes have gone, and (some, of so many) files."""
+        if self._ended:
+            return
+        if self._bar is None and is_terminal(sys.stderr):
+            self._draw(total)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=sent)
-        if sent >= total and not self._ended:
+            count = f"{files[0]}/{files[1]} files" if files else f"{self._files} files" if self._files else ""
+            self._bar.update(self._task, completed=sent, total=total, count=count)
+        elif self._pace.is_due(sent) and sent < total:
+            note(f"cloudrun: {self._what}: {self._pace.text(sent, total, files=files)}")
+        self._pace.elapsed_s(sent)
+        if sent >= total and (files is None or files[0] >= files[1]):
             self._ended = True
             self.__exit__()
-            elapsed = max(time.monotonic() - self._began, 1e-6)
-            note(f"cloudrun: {self._what}: {size(total)} in {duration(elapsed)} ({size(total / elapsed)}/s)")
+            count_all = (self._files, self._files) if files is None and self._files else files
+            note(f"cloudrun: {self._what}: {self._pace.text(sent, total, files=count_all)}")
 
     def _draw(self, total: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
-        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self._bar = Progress(self._what, *columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(self._what, total=total)
+        columns = (BarColumn(), DownloadColumn(), TextColumn("{task.fields[count]}"), TransferSpeedColumn())
+        self._bar = Progress(self._what, *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(self._what, total=total, count="")
         self._bar.start()

@@ -25,8 +25,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
+    from cloudrun.home import home_folder
     from cloudrun.job_file import JobFileProblems, load_job
-    from cloudrun.ledger import home_folder
     from cloudrun.render import table
     from cloudrun.runs.look_closer import look_closer
     from cloudrun.runs.prepare import check_job, check_store
@@ -105,10 +105,11 @@ def init(
     """Look at a data set and write a job file for it."""
     from cloudrun.dataset_check import survey_folder
     from cloudrun.gpus import is_known
-    from cloudrun.job_file import load_job, name_from
+    from cloudrun.home import home_folder
+    from cloudrun.job_file import load_job
     from cloudrun.job_template import job_text
     from cloudrun.label_files import find_label_file
-    from cloudrun.ledger import home_folder
+    from cloudrun.names import name_from
     from cloudrun.render import table
     from cloudrun.runs.look_closer import look_closer
 
@@ -167,8 +168,9 @@ def gpus(
 def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     from cloudrun.backends import open_backend
     from cloudrun.cli.offers import offer_row, offers_table
+    from cloudrun.home import home_folder
     from cloudrun.job_file import load_job
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.run import now_utc
     from cloudrun.runs.foresee import rank, workload_for
     from cloudrun.runs.measure import history

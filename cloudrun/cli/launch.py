@@ -57,8 +57,10 @@ def launch(
     """Rent a machine, train, bring the results home, end the bill."""
     from cloudrun.backends import open_backend
     from cloudrun.cli.forecast import look_ahead
+    from cloudrun.home import home_folder
     from cloudrun.job_file import load_job
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.ledger import Ledger
+    from cloudrun.runs.datasets import store_data
     from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
@@ -98,9 +100,10 @@ def launch(
         warn_of_strays(ledger, backend)
     if not forecast.is_agreed("Rent it?", yes=yes):
         return ExitCode.FAILED
-    with Transfer("data sent") as on_bytes:
+    with Transfer("data sent", files=_images_in(survey)) as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
         end_leftovers(ledger, _say, but=left)
+        plan = store_data(plan, ledger.home, _say, on_bytes)
         if left is not None:
             ledger.change(left.run_id, estimate=forecast.estimate)
             run = adopt(left, plan, ledger, backend, detach=detach, console=console)
@@ -131,8 +134,10 @@ def resume(
     """Go on from the last complete checkpoint, on the same machine or another one."""
     from cloudrun.backends import open_backend
     from cloudrun.cli.forecast import look_ahead
+    from cloudrun.home import home_folder
     from cloudrun.job_file import reload_job
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.ledger import Ledger
+    from cloudrun.runs.datasets import store_data
     from cloudrun.runs.launch import Console
     from cloudrun.runs.prepare import check_store, plan_for
     from cloudrun.runs.refresh import refresh
@@ -154,8 +159,9 @@ def resume(
     forecast.show()
     if not forecast.is_agreed("Go on?", yes=yes):
         return ExitCode.FAILED
-    with Transfer("data sent") as on_bytes:
+    with Transfer("data sent", files=_images_in(survey)) as on_bytes:
         console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
+        plan = store_data(plan, ledger.home, _say, on_bytes)
         run = execute(
             run,
             plan,
@@ -175,6 +181,12 @@ def _preflight(job: Job) -> Survey | None:
     for warning in job.warnings:
         warn(warning)
     return check_job(job)
+
+
+def _images_in(survey: Survey | None) -> int | None:
+    if survey is None:
+        return None
+    return sum(count for classes in survey.counts.values() for count in classes.values()) + survey.unlabelled_test
 
 
 def _say(text: str) -> None:

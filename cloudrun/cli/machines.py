@@ -28,7 +28,8 @@ def ps(
 ) -> int:
     """Every run that may cost money, and what it has cost so far."""
     from cloudrun.backends import open_backend
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.home import home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.render import ps_table, run_row, scan_text, stray_row, strays_text
     from cloudrun.run import now_utc
     from cloudrun.runs.scan import scan, strays_known
@@ -80,7 +81,8 @@ def down(
 ) -> int:
     """Stop the job, fetch what is not home, end the billing, and prove it."""
     from cloudrun.backends import open_backend
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.home import home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.receipt import receipt
     from cloudrun.receipt_text import receipt_text
     from cloudrun.run import now_utc
@@ -217,7 +219,8 @@ def warn_of_strays(ledger: Ledger, backend: Backend) -> None:
 @app.command(epilog="Example:\n\n  cloudrun ssh\n")
 def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Open a shell on the run's machine; with `--json`, only say by which command."""
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.home import home_folder
+    from cloudrun.ledger import Ledger
 
     run = Ledger(home_folder()).find(run_id)
     if run.backend == "local":

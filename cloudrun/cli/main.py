@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
-from cloudrun.cli import jobs, launch, machines, results, watch  # noqa: F401 - each adds its commands to `app`
+from cloudrun.cli import data, jobs, launch, machines, results, watch  # noqa: F401 - each adds its commands to `app`
 from cloudrun.cli.app import app
 from cloudrun.cli.console import note, show_error, warn
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
@@ -49,7 +49,7 @@ _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 
 def _is_below_home(err: OSError) -> bool:
     """Whether it is about the ledger's folder, which somebody chose."""
-    from cloudrun.ledger import home_folder
+    from cloudrun.home import home_folder
 
     return err.errno == errno.ENOENT and err.filename is not None and str(err.filename) in str(home_folder())
 
@@ -75,8 +75,12 @@ def _warn_of_overdue(argv: Sequence[str]) -> None:
     """A line for each other run that bills past its estimate, whatever the command; `ps` shows it anyway."""
     if not argv or argv[0] == "ps" or {"-h", "--help"} & set(argv):
         return
+    from cloudrun.home import home_folder, may_bill
+
+    if not may_bill(home_folder()):
+        return
     from cloudrun.cost import cost_of
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.overdue import overdue
     from cloudrun.run import now_utc
 

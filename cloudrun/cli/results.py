@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import answer, answer_json, note
+from cloudrun.cli.console import Transfer, answer, answer_json, note
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.backends import Backend
     from cloudrun.ledger import Ledger
     from cloudrun.run import Run
-    from cloudrun.stores import Store
+    from cloudrun.stores import Entry, Store
 
 _LONGEST_S = 10 * 365 * 86400.0
 
@@ -59,37 +59,73 @@ def logs(
     return run.phase.exit_code if run.phase.is_final else ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n")
+@app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n\n  cloudrun fetch --watch\n")
 def fetch(
     run_id: RunArgument = None,
     to: Annotated[str | None, typer.Option(metavar="DIR", help="Folder to write. [default: runs/<run id>/]")] = None,
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint alone.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on while the job runs: each new file as it comes.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be fetched, and stop.")] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Bring checkpoints, metrics, predictions, log, report and cost home; a finished run's machine then ends."""
     from cloudrun.runs.down import end_billing
+    from cloudrun.runs.fetch import Listener, in_lines
     from cloudrun.runs.fetch import fetch as execute
-    from cloudrun.units import size
+    from cloudrun.runs.fetch_watch import fetch_until_it_ends
 
     if to is not None and not str(to).strip():
         raise UsageError("`--to` names no folder", hint="for example `--to submission/`; left out: runs/<run id>/")
+    if watch and dry_run:
+        raise UsageError("`--watch` and `--dry-run` together make no sense", hint="use one of them")
     run, ledger, backend = open_run(run_id)
-    folder = execute(
-        run,
-        ledger,
-        to=Path(to) if to is not None else None,
-        best_only=best,
-        on_file=lambda entry: note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})"),
-    )
+    target = Path(to) if to is not None else None
+    if dry_run:
+        return _show_what_is_new(run, to=target, best_only=best, as_json=as_json)
+    if watch:
+        listener = in_lines(_say, _say_fetched)
+        folder = fetch_until_it_ends(run, ledger, backend, to=target, best_only=best, listener=listener)
+    else:
+        with Transfer("fetched") as transfer:
+            listener = Listener(_say_fetched, lambda at: transfer(at.bytes_done, at.bytes_total, at.files), _say)
+            folder = execute(run, ledger, to=target, best_only=best, listener=listener)
     run = ledger.get(run.run_id)
     if run.home_complete and run.may_bill and run.phase.is_final and run.job["lifecycle"]["on_finish"] == "down":
-        end_billing(run, ledger, backend, say=lambda text: note(f"cloudrun: {text}"))
+        end_billing(run, ledger, backend, say=_say)
     if as_json:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         listed = [{"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size} for path in files]
         answer_json({"run_id": run.run_id, "folder": str(folder), "complete": run.home_complete, "files": listed})
     else:
         answer(str(folder))
+    return ExitCode.DONE
+
+
+def _say(text: str) -> None:
+    note(f"cloudrun: {text}")
+
+
+def _say_fetched(entry: Entry) -> None:
+    from cloudrun.units import size
+
+    note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})")
+
+
+def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bool) -> int:
+    from cloudrun.render import table
+    from cloudrun.runs.fetch import folder_for, what_is_new
+    from cloudrun.units import size
+
+    entries = what_is_new(run, to=to, best_only=best_only)
+    total = sum(entry.size_bytes for entry in entries)
+    rows = [[entry.key.removeprefix("out/"), size(entry.size_bytes)] for entry in entries]
+    if as_json:
+        listed = [{"path": entry.key.removeprefix("out/"), "size_bytes": entry.size_bytes} for entry in entries]
+        answer_json({"run_id": run.run_id, "folder": str(folder_for(run, to)), "size_bytes": total, "files": listed})
+    else:
+        answer(table(["FILE", "SIZE"], [*rows, [f"{len(rows)} to fetch", size(total)]]))
     return ExitCode.DONE
 
 
@@ -101,7 +137,8 @@ def cost(
     as_json: JsonOption = False,
 ) -> int:
     """Show the receipt: what was billed, for what, and what it bought."""
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.home import home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.receipt import receipt
     from cloudrun.receipt_text import months_text, receipt_text, receipts_csv
     from cloudrun.run import now_utc
@@ -155,7 +192,8 @@ def parse_duration(text: str) -> timedelta:
 def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
     """The run as it is now, the ledger, and the run's backend."""
     from cloudrun.backends import open_backend
-    from cloudrun.ledger import Ledger, home_folder
+    from cloudrun.home import home_folder
+    from cloudrun.ledger import Ledger
     from cloudrun.runs.refresh import refresh
 
     home = home_folder()

@@ -14,7 +14,7 @@ from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.plan import make_plan
 from cloudrun.run import Alternative, JobState, Phase, Run, now_utc
-from cloudrun.runs.fetch import fetch, write_accounts
+from cloudrun.runs.fetch import fetch, in_lines, write_accounts
 from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import read_result, refresh
 from cloudrun.runs.source import answers, is_stored
@@ -127,7 +127,9 @@ def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
         return run
     began = time.monotonic()
     try:
-        folder = fetch(run, ledger, to=None, on_file=lambda entry: say(f"fetched {entry.key.removeprefix('out/')}"))
+        folder = fetch(
+            run, ledger, to=None, listener=in_lines(say, lambda entry: say(f"fetched {entry.key.removeprefix('out/')}"))
+        )
     except RunNotFinished:
         _refuse_where_the_machine_has_more(run)
         return run  # it wrote nothing: there is nothing to lose

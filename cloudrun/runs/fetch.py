@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import yaml
 from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.metrics import parse_metrics
-from cloudrun.mirror import pull
+from cloudrun.mirror import OnFile, OnProgress, Progress, missing, pull
+from cloudrun.pace import Pace
 from cloudrun.receipt import receipt
 from cloudrun.report import report_html
 from cloudrun.run import Phase, Run, now_utc
+from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.source import answers, source_of
 from cloudrun.stores import Entry, Store, open_store
 
@@ -27,26 +30,60 @@ def default_folder(run: Run) -> Path:
     return Path(run.folder) if run.folder else Path("runs").absolute() / run.run_id
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who hears of a fetch: each file that came, how far it is, and news in a line."""
+
+    on_file: OnFile = lambda _: None
+    on_progress: OnProgress = lambda _: None
+    say: Callable[[str], None] = lambda _: None
+
+
+def in_lines(say: Callable[[str], None], on_file: OnFile) -> Listener:
+    """A line a file, and every half minute how far it is."""
+    pace = Pace()
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal pace
+        if progress.files_done == progress.files_total:
+            pace = Pace()  # the next one counts anew
+        elif pace.is_due(progress.bytes_done):
+            say(f"fetching: {pace.text(progress.bytes_done, progress.bytes_total, files=progress.files)}")
+
+    return Listener(on_file, on_progress, say)
+
+
 def fetch(
-    run: Run,
-    ledger: Ledger,
-    *,
-    to: Path | None,
-    best_only: bool = False,
-    on_file: Callable[[Entry], None] = lambda _: None,
+    run: Run, ledger: Ledger, *, to: Path | None, best_only: bool = False, listener: Listener | None = None
 ) -> Path:
     """Copy what is there now and return the folder. Once the job has ended, the run is marked as home.
 
     Raises RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
     """
-    folder = to.absolute() if to is not None else default_folder(run)
+    folder = folder_for(run, to)
     try:
-        return _bring(run, ledger, folder, best_only=best_only, on_file=on_file)
+        return _bring(run, ledger, folder, best_only=best_only, listener=listener or Listener())
     except OSError as err:
         raise StoreError(
             f"cannot write the results to {folder}: {err.strerror}",
             hint=f"name another folder: `cloudrun fetch {run.run_id} --to DIR`; is there room on the disk?",
         ) from err
+
+
+def what_is_new(run: Run, *, to: Path | None, best_only: bool = False) -> list[Entry]:
+    """The files that `fetch` would copy now. Raises RunNotFinished where there is nothing yet."""
+    store = _store_of(run)
+    if store is None:
+        home = Path(run.folder) if run.folder else None
+        if home is None or not home.is_dir():
+            raise _nothing_yet(run, "nothing to fetch")
+        return []
+    entries = _entries(run, store, best_only=best_only)
+    return [entry for entry, _ in missing(entries, _name_at_home, folder_for(run, to))]
+
+
+def folder_for(run: Run, to: Path | None) -> Path:
+    return to.absolute() if to is not None else default_folder(run)
 
 
 def write_accounts(run: Run, folder: Path) -> None:
@@ -58,33 +95,67 @@ def write_accounts(run: Run, folder: Path) -> None:
     _replace(folder / "report.html", report_html(run, folder, cost))
 
 
-def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, on_file: Callable[[Entry], None]) -> Path:
-    store = None if _is_home(run) else source_of(run)
-    if store is None or (run.store_uri is not None and not _holds(store)):
+def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener: Listener) -> Path:
+    store = _store_of(run)
+    if store is None:
         return _from_home(run, folder, best_only=best_only)
     ended = store.read("result.json") is not None  # asked first: files listed after it are final
-    entries = [entry for entry in store.entries("out") if entry.key.removeprefix("out/") not in _OWN_USE]
+    entries = _entries(run, store, best_only=best_only)
+    folder.mkdir(parents=True, exist_ok=True)
+    with fetching(folder, home=ledger.home, say=listener.say) as beat:
+        began = now_utc()
+
+        def on_progress(progress: Progress) -> None:
+            beat()
+            listener.on_progress(progress)
+
+        pull(
+            store,
+            entries,
+            _name_at_home,
+            folder,
+            listener.on_file,
+            on_progress=on_progress,
+            on_damage=lambda entry: listener.say(
+                f"{_name_at_home(entry.key)} arrived damaged (sha256 differs): fetching it again"
+            ),
+        )
+        if best_only:
+            return folder
+        _copy_log(store, folder)
+        index = store.read("log.index")
+        if index is not None:
+            ledger.keep_log_index(run.run_id, index)
+        run = ledger.get(run.run_id)  # another fetch may have been quicker
+        is_home = folder == default_folder(run) or not default_folder(run).is_dir()
+        if is_home:
+            run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
+        if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
+            assert run.run_uri is not None
+            open_store(run.run_uri).put("home", b"")
+        if ended and is_home and run.home_at is None:
+            run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
+        write_accounts(run, folder)
+    return folder
+
+
+def _store_of(run: Run) -> Store | None:
+    """Where there may be more than what is at home; None where that is all there is."""
+    store = None if _is_home(run) else source_of(run)
+    return None if store is None or (run.store_uri is not None and not _holds(store)) else store
+
+
+def _entries(run: Run, store: Store, *, best_only: bool) -> list[Entry]:
+    entries = [entry for entry in store.entries("out") if _name_at_home(entry.key) not in _OWN_USE]
     if best_only:
         entries = [entry for entry in entries if entry.key == "out/checkpoints/best.pt"]
         if not entries:
             raise _nothing_yet(run, "no best checkpoint")
-    folder.mkdir(parents=True, exist_ok=True)
-    began = now_utc()
-    pull(store, entries, lambda key: key.removeprefix("out/"), folder, on_file)
-    if best_only:
-        return folder
-    _copy_log(store, folder)
-    ledger.keep_log_index(run.run_id, store.read("log.index") or b"")
-    is_home = folder == default_folder(run) or not default_folder(run).is_dir()
-    if is_home:
-        run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
-    if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
-        assert run.run_uri is not None
-        open_store(run.run_uri).put("home", b"")
-    if ended and is_home and run.home_at is None:
-        run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
-    write_accounts(run, folder)
-    return folder
+    return entries
+
+
+def _name_at_home(key: str) -> str:
+    return key.removeprefix("out/")
 
 
 def metrics_at_home(run: Run) -> list[dict[str, Any]]:
@@ -136,9 +207,15 @@ def _holds(store: Store) -> bool:
 
 
 def _copy_log(store: Store, folder: Path) -> None:
-    """The log grows while it is read, so it is copied as it stands and never by hash."""
+    """The log grows while it is read, so it is copied as it stands and never by hash.
+
+    A machine that goes away meanwhile takes nothing from what is home.
+    """
+    content = store.read("log.txt")
+    if content is None:
+        return
     partial = folder / "log.txt.partial"
-    partial.write_bytes(store.read("log.txt") or b"")
+    partial.write_bytes(content)
     partial.replace(folder / "log.txt")
 
 

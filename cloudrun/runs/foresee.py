@@ -40,7 +40,7 @@ def workload_for(plan: Plan, survey: Survey | None) -> Workload:
     if survey is not None:
         counts = survey.images_by_split()
         size_bytes = survey.size_bytes
-    elif plan.data_route is DataRoute.PUSHED:
+    elif plan.data_route in (DataRoute.PUSHED, DataRoute.THROUGH_STORE):
         files = (path for path in Path(plan.spec.data.source).rglob("*") if path.is_file())
         size_bytes = sum(path.stat().st_size for path in files)
     return workload_of(plan.spec, counts, size_bytes)

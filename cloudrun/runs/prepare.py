@@ -13,6 +13,7 @@ from cloudrun.errors import JobFileError, StoreError, UsageError
 from cloudrun.job_file import Job, missing_secrets
 from cloudrun.plan import Plan, make_plan
 from cloudrun.run import new_run_id
+from cloudrun.runs.source_check import check_access, check_source
 from cloudrun.snapshot import base_task
 from cloudrun.spec import SourceKind
 from cloudrun.stores import open_store
@@ -24,9 +25,12 @@ _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 def check_job(job: Job) -> Survey | None:
     """The survey of the job's images, where they are here. Raises JobFileError."""
+    check_access(job)
     _refuse_unready(job)
-    if job.spec.data.kind is not SourceKind.FOLDER:
+    if job.spec.data.kind is SourceKind.DEMO:
         return None
+    if job.spec.data.kind is not SourceKind.FOLDER:
+        return check_source(job)
     labels = job.spec.data.labels
     return survey_folder(
         Path(job.spec.data.source), custom=job.spec.run is not None, labels=None if labels is None else Path(labels)
@@ -57,18 +61,15 @@ def check_store(job: Job) -> None:
 def _refuse_unready(job: Job) -> None:
     """What a valid job file may say that this version cannot do yet."""
     spec = job.spec
-    if spec.data.kind not in (SourceKind.FOLDER, SourceKind.DEMO):
-        raise JobFileError(
-            f"{job.path}: `data.source: {spec.data.source}`: {spec.data.kind.value} sources are not supported yet",
-            hint="download it into a folder and name the folder",
-        )
     if spec.lifecycle.on_finish == "stop":
         raise JobFileError(
             f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
             hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",
         )
     if spec.store is not None and not spec.is_local:
-        _refuse_missing_keys(job)
+        _refuse_missing_keys(job, f"store: {spec.store}")
+    if spec.data.kind is SourceKind.S3 and not spec.is_local:
+        _refuse_missing_keys(job, f"data.source: {spec.data.source}")
     if spec.workdir is not None and not Path(spec.workdir).is_dir():
         raise JobFileError(
             f"{job.path}: `workdir`: there is no folder {spec.workdir}", hint="it is relative to the job file"
@@ -103,15 +104,14 @@ def _refuse_missing_programs() -> None:
             )
 
 
-def _refuse_missing_keys(job: Job) -> None:
-    """No credential goes to a rented machine unless the job file says so; without one it cannot use the store."""
+def _refuse_missing_keys(job: Job, what: str) -> None:
+    """No credential goes to a rented machine unless the job file says so; without one it cannot use a bucket."""
     spec = job.spec
     wanted = [*_KEYS, "AWS_SESSION_TOKEN"] if os.environ.get("AWS_SESSION_TOKEN") else list(_KEYS)
     unnamed = [name for name in wanted if name not in spec.secrets]
     if unnamed:
         named = ", ".join(dict.fromkeys([*spec.secrets, *wanted]))
         raise JobFileError(
-            f"{job.path}: `store: {spec.store}` needs credentials on the machine, and `secrets` does not name"
-            f" {', '.join(unnamed)}",
+            f"{job.path}: `{what}` needs credentials on the machine, and `secrets` does not name {', '.join(unnamed)}",
             hint=f"add `secrets: [{named}]`; best a key that opens this bucket alone",
         )

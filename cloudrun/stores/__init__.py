@@ -8,11 +8,13 @@ s3://bucket/prefix  a bucket, of S3 or of whatever speaks its protocol at an `en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
+
+from cloudrun.errors import UsageError
 
 OnBytes = Callable[[int, int], None]
 """Called with (bytes sent so far, bytes in all)."""
@@ -53,6 +55,65 @@ class Store(Protocol):
     def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
         """Copy a folder below `prefix`; what is there already and equal is not sent again."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One object of a listing; `modified_at` is Unix time by the store's own clock."""
+
+    key: str
+    size_bytes: int
+    modified_at: float
+
+
+class Objects(Protocol):
+    """A store of whole objects that several computers write to at once. May be used from several threads.
+
+    Raises StoreError where the store cannot be reached or refuses.
+    """
+
+    def create(self, key: str, content: bytes | memoryview, *, sha256: str | None = None) -> bool:
+        """Store a new object, whole or not at all; False, and nothing is changed, where the key is taken.
+
+        `sha256` of the content, where it is known already, saves computing it.
+        """
+        ...
+
+    def read_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """The content and its version's tag; None where there is no such object."""
+        ...
+
+    def swap(self, key: str, content: bytes, tag: str | None) -> bool:
+        """Replace the version `tag` (None: no object); False where another one is there by now."""
+        ...
+
+    def read_range(self, key: str, offset: int, length: int) -> Iterator[memoryview]:
+        """The bytes in pieces as they come, each good until the next one. Fewer than asked for is an error."""
+        ...
+
+    def listed(self, prefix: str) -> list[Listed]:
+        """Every object whose key starts with `prefix`, in the order of the keys."""
+        ...
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Delete these objects; those that are not there do not matter."""
+        ...
+
+
+def open_objects(uri: str, *, endpoint: str | None = None) -> Objects:
+    """The objects below `uri`: `s3://BUCKET/PREFIX`, `file:///FOLDER` or a folder's path."""
+    parts = urlsplit(uri)
+    match parts.scheme:
+        case "s3":
+            from cloudrun.stores.s3_objects import S3Objects
+
+            return S3Objects(uri, endpoint)
+        case "file" | "":
+            from cloudrun.stores.directory_objects import DirectoryObjects
+
+            return DirectoryObjects(Path(unquote(parts.path)))
+        case _:
+            raise UsageError(f"`{uri}` is not a store", hint="write s3://BUCKET/PREFIX, or a folder")
 
 
 def open_store(uri: str, *, endpoint: str | None = None) -> Store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from cloudrun.errors import StoreError
 from cloudrun.stores import Entry, OnBytes
 
 _TEMPORARY = (".tmp", ".partial")
+_PIECE_BYTES = 1024 * 1024
 
 
 class DirectoryStore:
@@ -44,7 +46,11 @@ class DirectoryStore:
 
     def get(self, key: str, target: Path) -> None:
         try:
-            shutil.copyfile(self._folder / key, target)
+            with (self._folder / key).open("rb") as source, target.open("ab") as copy:
+                if copy.tell() > os.fstat(source.fileno()).st_size:  # no start of it
+                    copy.truncate(0)
+                source.seek(os.fstat(copy.fileno()).st_size)
+                shutil.copyfileobj(source, copy, _PIECE_BYTES)
         except OSError as err:
             raise _cannot("copy", key, err) from err
 

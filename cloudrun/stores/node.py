@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import subprocess
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 
 from cloudrun.errors import StoreError
-from cloudrun.ssh import Connection, rsync_failed
-from cloudrun.stores import Entry, OnBytes
+from cloudrun.ssh import Connection, ends_with_this, rsync_failed
+from cloudrun.stores import Entry, OnBytes, arrival
+from cloudrun.stores.background import started, waited
+
+log = logging.getLogger(__name__)
 
 _ABSENT = 44  # exit code of our own scripts for "no such file"
 _LIST = r"""cd {folder} 2>/dev/null || exit 0
@@ -19,7 +25,9 @@ _LIST = r"""cd {folder} 2>/dev/null || exit 0
 find {prefix} -type f ! -name '*.tmp' ! -name '*.partial' -exec sh -c '
   for f; do printf "%s %s %s\n" "$(stat -c %s "$f")" "$(sha256sum < "$f" | cut -d " " -f 1)" "$f"; done' _ {{}} +
 """
-_COUNT = """find . -type f -printf '%s\\n' | awk '{ n += 1; s += $1 } END { printf "%d %.0f", n, s }'"""
+_PARTIAL = f"--partial-dir={arrival.PARTIAL_DIR}"
+# A terabyte from a disk that reads 150 MB/s; whoever waits sees that it goes on.
+_HASHING_S = 7200.0
 
 
 class NodeStore:
@@ -52,7 +60,8 @@ class NodeStore:
         return output
 
     def get(self, key: str, target: Path) -> None:
-        self._connection.rsync(f"{self._machine}:{self._folder}/{key}", str(target))
+        # In place, so that what has come survives a kill of either end; a start that differs is sent anew.
+        self._connection.rsync("--append-verify", f"{self._machine}:{self._folder}/{key}", str(target))
 
     def put(self, key: str, content: bytes) -> None:
         path = quote(f"{self._folder}/{key}")
@@ -65,15 +74,43 @@ class NodeStore:
         self._connection.run(f"rm -f {paths}")
 
     def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
-        files = [path for path in source.rglob("*") if path.is_file()]
-        total = sum(path.stat().st_size for path in files)
+        """Raises StoreError also where a file is not there as it is here, by its sha256, after it was sent twice."""
+        try:
+            sizes = arrival.list_files(str(source))
+        except arrival.NotSendable as err:
+            raise StoreError(f"cannot send {source}: {err}", hint="mend or remove it") from err
+        hashing = started(lambda: arrival.hashes_of(str(source), list(sizes)))  # while they are on their way
+        total = sum(sizes.values())
         target = f"{self._folder}/{prefix}"
         on_bytes(0, total)
         self._connection.run(f"mkdir -p {quote(target)}")
+        self._send(["--delete", f"{source}/", f"{self._machine}:{target}/"], total, on_bytes)
+
+        def almost() -> None:
+            on_bytes(max(total - 1, 0), total)
+
+        wrong = self._differing(target, waited(hashing, almost), almost)
+        if wrong:
+            log.warning("%s: not on `%s` as here (sha256): sending again", _some(wrong), self._machine)
+            self._send_again(source, [name for name in wrong if name in sizes], target)
+            hashes = waited(started(lambda: arrival.hashes_of(str(source), list(sizes))), almost)
+            wrong = self._differing(target, hashes, almost)
+        if wrong:
+            raise StoreError(
+                f"the data on `{self._machine}` are not what was sent: {_some(wrong)} (sha256 differs, sent twice)",
+                hint="did files change while they were sent? run the same command again",
+            )
+        on_bytes(total, total)
+
+    def _send(self, words: list[str], total: int, on_bytes: OnBytes) -> None:
         # No -z: photographs do not compress. -L: a link's target is what the trainer reads.
-        command = self._connection.rsync_command("-L", "--info=progress2", f"{source}/", f"{self._machine}:{target}/")
+        command = self._connection.rsync_command("-L", _PARTIAL, "--info=progress2", *words)
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=ends_with_this,
         ) as process:
             try:
                 said = _follow_progress(process, total, on_bytes)
@@ -82,18 +119,30 @@ class NodeStore:
                 raise
         if process.returncode != 0:
             raise rsync_failed(self._machine, process.returncode, said)
-        self._check_arrival(target, len(files), total)
-        on_bytes(total, total)
 
-    def _check_arrival(self, target: str, count: int, total: int) -> None:
-        _, output = self._connection.run(f"cd {quote(target)} && {_COUNT}", timeout_s=600)
-        there = output.decode().split()
-        if there != [str(count), str(total)]:
+    def _send_again(self, source: Path, names: list[str], target: str) -> None:
+        """These files whole, whatever size and time say of what is there."""
+        with tempfile.NamedTemporaryFile() as listed:
+            listed.write(b"\0".join(os.fsencode(name) for name in names))
+            listed.flush()
+            again = ["-L", "--ignore-times", "--whole-file", "--from0", f"--files-from={listed.name}"]
+            self._connection.rsync(*again, f"{source}/", f"{self._machine}:{target}/")
+
+    def _differing(self, target: str, hashes: dict[str, str], meanwhile: Callable[[], None]) -> list[str]:
+        script = f"python3 - {quote(target)} {arrival.digest_of(hashes)}"
+        program = Path(arrival.__file__).read_bytes()
+        asking = started(lambda: self._connection.run(script, content=program, timeout_s=_HASHING_S))
+        code, output = waited(asking, meanwhile)
+        if code != 0:
             raise StoreError(
-                f"the data on `{self._machine}` are not what was sent: {' files, '.join(there)} bytes"
-                f" instead of {count} files, {total} bytes",
-                hint="did files change while they were sent? run the same command again",
+                f"cannot check the data on `{self._machine}`: python3 ended with {code} there",
+                hint="run the same command again",
             )
+        return arrival.differing(hashes, output)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _follow_progress(process: subprocess.Popen[bytes], total: int, on_bytes: OnBytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A run's folder in a bucket, of S3 or of anything that speaks its protocol. The only module that imports boto3.
+"""A run's folder in a bucket, of S3 or of anything that speaks its protocol.
 
 Each object carries the sha256 of its bytes as metadata: an S3 ETag is no hash once a file is sent in parts.
 """
@@ -8,51 +8,40 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-import boto3
-from boto3.exceptions import Boto3Error, RetriesExceededError
-from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004 - botocore's own, and no relative of Python's
-    HTTPClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
+from botocore.exceptions import ClientError
 
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry, OnBytes
-from cloudrun.stores.s3_errors import S3Place, refused, unreachable, without_credentials
+from cloudrun.stores.s3_client import READ_S, make_client, translated
+from cloudrun.stores.s3_download import ObjectChanged, download_in_ranges
+from cloudrun.stores.s3_errors import S3Place
+from cloudrun.stores.s3_upload import PART_BYTES, FileChanged, Journal, upload_in_parts
 
 _TEMPORARY = (".tmp", ".partial")
-_CONNECT_S, _READ_S = 5.0, 20.0
-_TRIES = 3
-# Smaller files are sent from memory in one request, larger ones in parts of this size.
-_PART_BYTES = 8 * 1024 * 1024
 _LOOKS_AT_ONCE = 8
-
-
-class FileChanged(Exception):
-    """The file was written to while it was read: nothing was stored."""
+_VERSIONS = 3
 
 
 class S3Store:
     """Implements `Store` on a bucket. `uri` is `s3://BUCKET/PREFIX`; `endpoint` None means AWS itself."""
 
-    def __init__(self, uri: str, endpoint: str | None, *, read_timeout_s: float = _READ_S) -> None:
+    def __init__(
+        self, uri: str, endpoint: str | None, *, read_timeout_s: float = READ_S, journal: Path | None = None
+    ) -> None:
+        """`journal`: a file of this computer's in which uploads that a cut ended are remembered, to be gone on with."""
         parts = urlsplit(uri)
         self._place = S3Place(parts.netloc, endpoint)
         self._bucket = parts.netloc
         self._prefix = parts.path.strip("/")
         self._read_timeout_s = read_timeout_s
+        self._journal = None if journal is None else Journal(journal)
         self._made: Any = None
 
     def entries(self, prefix: str) -> list[Entry]:
@@ -89,7 +78,12 @@ class S3Store:
 
     def get(self, key: str, target: Path) -> None:
         with self._translated("fetch", key):
-            self._client.download_file(self._bucket, self._object(key), str(target), Config=_transfer())
+            for _ in range(_VERSIONS):
+                try:
+                    return download_in_ranges(self._client, self._bucket, self._object(key), target)
+                except ObjectChanged:
+                    continue
+        raise StoreError(f"{key} changes all the time while it is fetched", hint="run the same command again")
 
     def put(self, key: str, content: bytes) -> None:
         digest = hashlib.sha256(content)
@@ -126,43 +120,20 @@ class S3Store:
         """Store a file of any size as it is now. Raises FileChanged where it is written to meanwhile."""
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
-            if before.st_size <= _PART_BYTES:
+            if before.st_size <= PART_BYTES:
                 content = file.read()
                 if _differs(before, file) or len(content) != before.st_size:
                     raise FileChanged(key)
                 self.put(key, content)
                 return Entry(key, len(content), hashlib.sha256(content).hexdigest())
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
             with self._translated("write", key):
-                self._client.upload_fileobj(
-                    _Unchanged(file, before, sha256, key),
-                    self._bucket,
-                    self._object(key),
-                    ExtraArgs={"Metadata": {"sha256": sha256}, "ChecksumAlgorithm": "SHA256"},
-                    Config=_transfer(),
-                )
+                sha256 = upload_in_parts(self._client, self._bucket, self._object(key), file, before, self._journal)
         return Entry(key, before.st_size, sha256)
 
     @property
     def _client(self) -> Any:
         if self._made is None:
-            session = boto3.Session()
-            # An endpoint of one's own seldom cares for the region, but a request is signed for one.
-            region = session.region_name or ("us-east-1" if self._place.endpoint else None)
-            config = Config(
-                connect_timeout=_CONNECT_S,
-                read_timeout=self._read_timeout_s,
-                retries={"total_max_attempts": _TRIES, "mode": "standard"},
-                max_pool_connections=_LOOKS_AT_ONCE + 4,
-                tcp_keepalive=True,
-            )
-            try:
-                self._made = session.client("s3", endpoint_url=self._place.endpoint, region_name=region, config=config)
-            except ValueError as err:  # boto3's word on a URL that is none
-                raise StoreError(
-                    f"{self._place.endpoint} is not an endpoint", hint="write https://HOST or http://HOST:PORT"
-                ) from err
+            self._made = make_client(self._place, read_timeout_s=self._read_timeout_s)
         return self._made
 
     def _object(self, key: str) -> str:
@@ -179,69 +150,10 @@ class S3Store:
         key = name.removeprefix(f"{self._prefix}/") if self._prefix else name
         return None if sha256 is None else Entry(key, int(found["ContentLength"]), sha256)
 
-    @contextmanager
-    def _translated(self, verb: str, key: str) -> Iterator[None]:
-        """What boto3 raises, as a StoreError about this bucket."""
-        what = f"{verb} {key}"
-        try:
-            yield
-        except ClientError as err:
-            raise refused(self._place, what, err.response) from err
-        except (NoCredentialsError, PartialCredentialsError) as err:
-            raise without_credentials(self._place, str(err)) from err
-        except (ConnectionError, HTTPClientError, RetriesExceededError) as err:
-            raise unreachable(self._place, what, err) from err
-        except (BotoCoreError, Boto3Error) as err:
-            raise StoreError(
-                f"cannot {what} in bucket `{self._bucket}`: {err}", hint="are `store` and `endpoint` as they should be?"
-            ) from err
-        except OSError as err:
-            raise StoreError(
-                f"cannot {what}: {err.strerror or err}", hint="run the same command again when that is mended"
-            ) from err
-
-
-class _Unchanged:
-    """A file to be sent in parts, whose last part is only given out if it still is what was hashed.
-
-    boto3 reads the parts in order, and nothing is visible in the bucket before the last one has come:
-    an error here leaves there what was there before.
-    """
-
-    def __init__(self, file: BinaryIO, before: os.stat_result, sha256: str, key: str) -> None:
-        self._file = file
-        self._before = before
-        self._sha256 = sha256
-        self._key = key
-        self._digest = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._digest.update(content)
-        at_end = self._file.tell() >= self._before.st_size
-        if at_end and (_differs(self._before, self._file) or self._digest.hexdigest() != self._sha256):
-            raise FileChanged(self._key)
-        return content
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seekable(self) -> bool:
-        return True
+    def _translated(self, verb: str, key: str) -> AbstractContextManager[None]:
+        return translated(self._place, f"{verb} {key}")
 
 
 def _differs(before: os.stat_result, file: BinaryIO) -> bool:
     now = os.fstat(file.fileno())
     return (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
-
-
-def _transfer() -> TransferConfig:
-    return TransferConfig(
-        multipart_threshold=_PART_BYTES,
-        multipart_chunksize=_PART_BYTES,
-        max_concurrency=4,
-        preferred_transfer_client="classic",  # the other one reads files by itself
-    )

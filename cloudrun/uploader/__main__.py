@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
 
     order = read_order(run_dir / "order.json")
     assert order.store_uri is not None
-    store = S3Store(order.store_uri, order.endpoint)
+    store = S3Store(order.store_uri, order.endpoint, journal=run_dir / "uploads.json")
     watch = Watch(run_dir, store, order.store_uri, every_s=options.every)
     return 0 if watch.until_stored(go_on=lambda: os.getppid() == parent) else 1
 

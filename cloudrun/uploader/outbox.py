@@ -10,7 +10,8 @@ from pathlib import Path
 
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry
-from cloudrun.stores.s3 import FileChanged, S3Store
+from cloudrun.stores.s3 import S3Store
+from cloudrun.stores.s3_upload import FileChanged
 
 # Appended to, or replaced whole, by the worker: as they stand, they are right at any instant.
 _WORKERS_OWN = ("status.json", "log.index", "log.txt")

@@ -46,6 +46,7 @@ class Order:
     store_uri: str | None = None  # where the uploader keeps a copy of the run's folder
     endpoint: str | None = None  # the server of that store; None: AWS
     after_s: float = 0.0  # expected from the end of training to the end of the bill
+    data_beside: bool = False  # `make_data` runs beside what comes after the first step of `setup`
     may_ask: bool = False  # somebody at a terminal follows the run
 
     @property

@@ -39,6 +39,7 @@ class Shift:
         billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the switch has counted on
         self._billing_began = time.monotonic() - billed_s
         self._signalled = False
+        self._beside: Child | None = None
         self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.projected.update)
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
         self._venv = venv_of(run_dir)
@@ -107,19 +108,31 @@ class Shift:
         """Set-up runs while the data arrive; both must be whole before training starts."""
         order = self._order
         self._journal.enter("prepare")
-        for step in order.setup:
-            self._journal.say(f"set-up: {step.name} ...")
-            began = time.monotonic()
-            code = self._run(step)
-            self._journal.say(f"set-up: {step.name} took {time.monotonic() - began:.1f} s")
-            if code != 0:
-                raise Ended("setup_failed", 1, f"set-up step `{step.name}` ended with {code}: {self._journal.tail()}")
-        if order.make_data is not None:
-            code = self._run(order.make_data)
-            if code != 0:
-                raise Ended("no_data", 1, f"`{order.make_data.name}` ended with {code}: {self._journal.tail()}")
+        try:
+            for step in order.setup:
+                self._journal.say(f"set-up: {step.name} ...")
+                began = time.monotonic()
+                code = self._run(step)
+                self._journal.say(f"set-up: {step.name} took {time.monotonic() - began:.1f} s")
+                if code != 0:
+                    tail = self._journal.tail()
+                    raise Ended("setup_failed", 1, f"set-up step `{step.name}` ended with {code}: {tail}")
+                if order.data_beside and self._beside is None and order.make_data is not None:
+                    self._beside = self._start(order.make_data)
+            if order.make_data is not None:
+                self._check_data(self._wait(self._beside or self._start(order.make_data)))
+        finally:
+            if self._beside is not None and self._beside.exit_code() is None:
+                self._beside.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
+            self._beside = None
         if order.data_arrives:
             self._await_data()
+
+    def _check_data(self, code: int | None) -> None:
+        """Raise Ended where the command that brings the data has failed."""
+        step = self._order.make_data
+        if code and step is not None:
+            raise Ended("no_data", 1, f"`{step.name}` ended with {code}: {self._journal.tail()}")
 
     def _await_data(self) -> None:
         self._journal.enter("sync")
@@ -143,8 +156,11 @@ class Shift:
 
     def _run(self, step: Step) -> int:
         """Run one step to its end, or end it and raise when the run has to stop."""
+        return self._wait(self._start(step))
+
+    def _start(self, step: Step) -> Child:
         try:
-            child = Child(
+            return Child(
                 [self._fill(word) for word in step.argv],
                 cwd=self._code_dir(),
                 env=self._environment(),
@@ -152,8 +168,13 @@ class Shift:
             )
         except CannotStart as err:
             raise Ended("failed", 1, f"`{step.name}` cannot start: {err}") from err
+
+    def _wait(self, child: Child) -> int:
         (self._dir / "job.pid").write_text(str(child.pid))
         while child.wait(0.2) is None:
+            if self._beside is not None and self._beside is not child and self._beside.exit_code():
+                child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
+                self._check_data(self._beside.exit_code())
             why = self._reason_to_end()
             if why is not None:
                 self._journal.say(f"{why.message}; saving what there is")

@@ -108,7 +108,8 @@ from pathlib import Path
 from cloudrun.backends import open_backend
 from cloudrun.cli.forecast import look_ahead
 from cloudrun.job_file import load_job
-from cloudrun.ledger import Ledger, home_folder
+from cloudrun.home import home_folder
+from cloudrun.ledger import Ledger
 from cloudrun.runs.prepare import check_job, plan_for
 job = load_job(Path("job.yaml"), overrides=sys.argv[1:])
 plan = plan_for(job)

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ import pytest
 
 from cloudrun.errors import StoreError
 from cloudrun.mirror import pull
-from cloudrun.stores import Entry, Store
+from cloudrun.stores import Entry, Store, s3_upload
 from cloudrun.stores.directory import DirectoryStore
 from cloudrun.stores.node import NodeStore
-from cloudrun.stores.s3 import FileChanged, S3Store
+from cloudrun.stores.s3 import S3Store
+from cloudrun.stores.s3_upload import FileChanged
 from tests.conftest import images
 from tests.seaweedfs import BUCKET, SeaweedFS, free_ports
 
@@ -232,16 +234,17 @@ def test_a_file_that_is_written_to_while_it_is_sent_leaves_the_old_one_in_place(
     checkpoint.write_bytes(b"1" * 20_000_000)
     old = bucket.upload(checkpoint, "out/last.pt")
     checkpoint.write_bytes(b"2" * 20_000_000)
-    hash_of = hashlib.file_digest
+    hashed = s3_upload._look_at
 
     def written_to_after_it_was_hashed(*args: Any) -> Any:
-        digest = hash_of(*args)
+        content = hashed(*args)
         with checkpoint.open("r+b") as file:
             file.seek(10_000_000)
             file.write(b"3")
-        return digest
+        os.utime(checkpoint, ns=(args[1].st_atime_ns, args[1].st_mtime_ns))  # within one tick of its date
+        return content
 
-    monkeypatch.setattr(hashlib, "file_digest", written_to_after_it_was_hashed)
+    monkeypatch.setattr(s3_upload, "_look_at", written_to_after_it_was_hashed)
     with pytest.raises(FileChanged):
         bucket.upload(checkpoint, "out/last.pt")
     assert bucket.entries("out") == [old]
@@ -313,3 +316,86 @@ def test_an_endpoint_that_does_not_answer_is_an_error_within_seconds(
         with pytest.raises(StoreError, match="does not answer"):
             store.read("log.txt")
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("place", ["directory", "node"], indirect=True)
+def test_a_half_fetched_file_goes_on_where_it_was(place: Place, tmp_path: Path) -> None:
+    content = os.urandom(300_000)
+    place.write("out/best.pt", content)
+    (entry,) = place.store.entries("out")
+    partial = tmp_path / "home" / f"best.pt.{entry.sha256[:16]}.partial"
+    partial.parent.mkdir()
+    partial.write_bytes(content[:100_000])
+    begun = partial.stat().st_ino
+    pull(place.store, [entry], lambda _: "best.pt", tmp_path / "home", nothing)
+    assert (tmp_path / "home" / "best.pt").read_bytes() == content
+    assert (tmp_path / "home" / "best.pt").stat().st_ino == begun  # the same file, which only grew
+
+
+def test_the_start_of_another_version_is_not_mixed_in(place: Place, tmp_path: Path) -> None:
+    place.write("out/best.pt", b"epoch 2, and better")
+    (entry,) = place.store.entries("out")
+    home = tmp_path / "home"
+    home.mkdir()
+    start = home / f"best.pt.{hashlib.sha256(b'epoch 1').hexdigest()[:16]}.partial"
+    start.write_bytes(b"epoch 1")
+    start.with_name(f"{start.name}.ranges").write_text("what a bucket's store knows of it")
+    damaged: list[Entry] = []
+    pull(place.store, [entry], lambda _: "best.pt", home, nothing, on_damage=damaged.append)
+    assert {path.name: path.read_bytes() for path in home.iterdir()} == {"best.pt": b"epoch 2, and better"}
+    assert damaged == []
+
+
+def test_a_byte_that_flips_on_the_way_is_found_and_the_file_named_and_fetched_again(
+    place: Place, tmp_path: Path
+) -> None:
+    place.write("out/best.pt", b"weights")
+    (entry,) = place.store.entries("out")
+    flips = iter([True, False])
+
+    class FlipsOnce:
+        def __getattr__(self, name: str) -> object:
+            return getattr(place.store, name)
+
+        def get(self, key: str, target: Path) -> None:
+            place.store.get(key, target)
+            if next(flips):
+                target.write_bytes(b"wEights")
+
+    damaged: list[Entry] = []
+    pull(FlipsOnce(), [entry], lambda _: "best.pt", tmp_path / "home", nothing, on_damage=damaged.append)  # type: ignore[arg-type]
+    assert damaged == [entry]
+    assert [path.read_bytes() for path in (tmp_path / "home").iterdir()] == [b"weights"]
+
+
+_PULLS = """
+import sys
+from pathlib import Path
+from cloudrun.mirror import pull
+from cloudrun.stores.node import NodeStore
+store = NodeStore(sys.argv[1], sys.argv[2])
+pull(store, store.entries("out"), lambda _: "last.pt", Path(sys.argv[3]), lambda _: None)
+"""
+
+
+def test_a_fetch_that_is_killed_outright_goes_on_where_it_was(
+    ssh_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(ssh_home))
+    folder, home = tmp_path / "run", tmp_path / "home"
+    (folder / "out").mkdir(parents=True)
+    (folder / "out" / "last.pt").write_bytes(os.urandom(1_000_000) * 150)
+    words = [sys.executable, "-c", _PULLS, MACHINE, str(folder), str(home)]
+    killed = subprocess.Popen(words)
+    until = time.monotonic() + 20
+    while not any(path.stat().st_size > 1_000_000 for path in home.glob("*.partial")):
+        assert time.monotonic() < until
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    (partial,) = home.iterdir()
+    begun = partial.stat().st_ino
+    subprocess.run(words, check=True)
+    (last,) = home.iterdir()
+    assert (last.name, last.stat().st_ino) == ("last.pt", begun)
+    assert last.read_bytes() == (folder / "out" / "last.pt").read_bytes()

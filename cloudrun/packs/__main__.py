@@ -1,0 +1,60 @@
+"""`python -m cloudrun.packs STORE MANIFEST FOLDER`: on the machine, make FOLDER the data set that was pushed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from cloudrun.errors import CloudrunError
+from cloudrun.packs.pull import pull
+from cloudrun.packs.refs import read_manifest
+from cloudrun.stores import open_objects
+from cloudrun.units import duration, size
+
+_EVERY_S = 15.0
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="cloudrun.packs")
+    parser.add_argument("store")
+    parser.add_argument("manifest")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--endpoint")
+    options = parser.parse_args(argv)
+    began = time.monotonic()
+    said_at = began
+
+    def on_bytes(done: int, total: int) -> None:
+        nonlocal said_at
+        now = time.monotonic()
+        if now - said_at > _EVERY_S and done:
+            said_at = now
+            rate = done / (now - began)
+            _say(f"{size(done)} of {size(total)}, {size(rate)}/s, {duration((total - done) / rate)} left")
+
+    try:
+        store = open_objects(options.store, endpoint=options.endpoint)
+        pulled = pull(read_manifest(store, options.manifest), store, options.folder, on_bytes, exact=True)
+    except CloudrunError as err:
+        sys.stdout.write(f"error: {err.message}\nhint: {err.hint}\n")
+        return 1
+    took_s = max(time.monotonic() - began, 1e-6)
+    what = f"{pulled.files} files, {size(pulled.size_bytes)}"
+    if pulled.new_files < pulled.files:
+        what += f", of which {pulled.files - pulled.new_files} were here"
+    _say(f"{what}, from the store in {duration(took_s)} ({size(pulled.fetched_bytes / took_s)}/s), each verified")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"cloudrun: data: {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)  # threads that a broken transfer has left behind are not waited for

@@ -1,0 +1,36 @@
+"""A folder of this computer's into a store, with the index that this computer keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cloudrun.names import name_from
+from cloudrun.packs.index import FileIndex
+from cloudrun.packs.push import Pushed, push
+from cloudrun.stores import OnBytes, open_objects
+
+_INDEX = "files.sqlite"
+
+
+def push_folder(
+    folder: Path,
+    store: str,
+    home: Path,
+    on_bytes: OnBytes,
+    *,
+    endpoint: str | None,
+    name: str | None = None,
+    dry_run: bool = False,
+) -> Pushed:
+    """Make the data set `name` (by default as the folder) in `store` equal to `folder`. Raises StoreError."""
+    objects = open_objects(store, endpoint=endpoint)
+    with FileIndex(home / _INDEX) as index:
+        return push(
+            folder,
+            objects,
+            name or name_from(folder.absolute()),
+            index,
+            store_name=f"{store.rstrip('/')} at {endpoint}",
+            on_bytes=on_bytes,
+            dry_run=dry_run,
+        )

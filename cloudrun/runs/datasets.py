@@ -1,0 +1,26 @@
+"""The images of a job into its store, before a machine is rented: sending them costs no second of a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cloudrun.backends import Say
+from cloudrun.packs.folder import push_folder
+from cloudrun.plan import DataRoute, Plan
+from cloudrun.stores import OnBytes
+from cloudrun.units import size
+
+
+def store_data(plan: Plan, home: Path, say: Say, on_bytes: OnBytes) -> Plan:
+    """The plan, with its images in the store where they go that way. Killed, it goes on where it was."""
+    spec = plan.spec
+    if plan.data_route is not DataRoute.THROUGH_STORE or spec.store is None:
+        return plan
+    pushed = push_folder(Path(spec.data.source), spec.store, home, on_bytes, endpoint=spec.endpoint)
+    what = f"{pushed.files} files, {size(pushed.size_bytes)}"
+    if not pushed.sent_bytes:
+        say(f"{what}: all in {spec.store} already")
+    else:
+        say(f"{what} in {spec.store}; {pushed.new_files} files were new there ({size(pushed.sent_bytes)})")
+    return replace(plan, manifest=pushed.manifest)

@@ -1,0 +1,56 @@
+"""One fetch at a time into one folder: the second waits for the first. A killed one holds nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from cloudrun.errors import StoreError
+
+# Whoever holds the lock and brings nothing for so long is stopped or stuck: a bill must not wait for it.
+_STUCK_S = 120.0
+
+Beat = Callable[[], None]
+
+
+@contextmanager
+def fetching(folder: Path, *, home: Path, say: Callable[[str], None], stuck_s: float = _STUCK_S) -> Iterator[Beat]:
+    """Yields what to call while bytes come. `home` is the ledger's: the lock is none of the results.
+
+    Raises StoreError where another fetch holds `folder` and has brought nothing for `stuck_s`.
+    """
+    path = home / "fetching" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        if not _is_locked(lock):
+            say(f"another command fetches to {folder}: waiting for it ...")
+            _wait(lock, path, folder, stuck_s)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield lambda: os.utime(path)
+
+
+def _wait(lock: IO[str], path: Path, folder: Path, stuck_s: float) -> None:
+    while not _is_locked(lock):
+        if time.time() - path.stat().st_mtime > stuck_s:
+            holder = path.read_text() or "unknown"
+            raise StoreError(
+                f"another command (process {holder}) fetches to {folder}, and has brought nothing for {stuck_s:.0f} s",
+                hint=f"end it, then run the same command again: `kill {holder}`",
+            )
+        time.sleep(0.1)
+
+
+def _is_locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

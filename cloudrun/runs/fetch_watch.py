@@ -1,0 +1,64 @@
+"""Fetch again and again while a job runs: what is new comes home soon after it is written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from cloudrun.backends import Backend
+from cloudrun.errors import Interrupted, RunNotFinished, StoreError
+from cloudrun.ledger import Ledger
+from cloudrun.run import Run
+from cloudrun.runs.fetch import Listener, fetch
+from cloudrun.runs.refresh import refresh
+
+# A look hashes the run's files where they lie: too often would take the machine's time from the job.
+_LOCAL_PAUSE_S = 1.0
+_REMOTE_PAUSE_S = 15.0
+# Written anew with every look, so that a line for each time would hide the checkpoints.
+_ALWAYS_NEW = ("out/metrics.jsonl",)
+
+
+def fetch_until_it_ends(
+    run: Run, ledger: Ledger, backend: Backend, *, to: Path | None, best_only: bool, listener: Listener
+) -> Path:
+    """Returns the folder once the run has ended and all of it is home.
+
+    A connection that drops is waited for while the job runs. Raises Interrupted on Ctrl-C, and what `fetch`
+    raises once the run has ended.
+    """
+    quiet = replace(listener, on_file=lambda entry: None if entry.key in _ALWAYS_NEW else listener.on_file(entry))
+    trouble = ""
+    try:
+        while True:
+            run = refresh(ledger.get(run.run_id), ledger, backend)
+            has_ended = run.phase.is_final
+            try:
+                folder = fetch(run, ledger, to=to, best_only=best_only, listener=quiet)
+                trouble = ""
+                if has_ended:
+                    return folder
+            except (RunNotFinished, StoreError) as err:
+                if has_ended and not _went_meanwhile(run, ledger):
+                    raise
+                if isinstance(err, StoreError) and err.message != trouble:
+                    trouble = err.message
+                    listener.say(f"{err.message}; trying again while the job runs")
+            time.sleep(_LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S)
+    except KeyboardInterrupt:
+        raise _interrupted(run) from None
+
+
+def _went_meanwhile(run: Run, ledger: Ledger) -> bool:
+    """Another command, which had brought all of it home, has ended the machine: there it is now."""
+    return run.released_at is None and ledger.get(run.run_id).released_at is not None
+
+
+def _interrupted(run: Run) -> Interrupted:
+    if run.phase.is_final:
+        return Interrupted("interrupted; what has come stays", hint=f"`cloudrun fetch {run.run_id}` takes the rest")
+    return Interrupted(
+        f"interrupted; `{run.run_id}` goes on" + (" and bills" if run.quote and run.quote.hourly_usd else ""),
+        hint=f"`cloudrun fetch {run.run_id} --watch` again, or `cloudrun down {run.run_id}` to end it",
+    )

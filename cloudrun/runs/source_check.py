@@ -1,0 +1,138 @@
+"""A source that the machine gets by itself, asked before a machine is rented: is it there, open to us, an archive?"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloudrun.dataset_check import Survey
+from cloudrun.errors import JobFileError, StoreError
+from cloudrun.job_file import Job
+from cloudrun.sources import Source, SourceProblem, kaggle, parse_source
+from cloudrun.sources.archive import DAMAGED, kind_of
+from cloudrun.sources.bring import address_of
+from cloudrun.sources.layout import layout_of
+from cloudrun.sources.web import Address, RangeFile, Seen, look
+from cloudrun.spec import SourceKind
+from cloudrun.units import size
+
+# A zip's list of contents takes about 100 bytes a file; past this, its folders are not looked at.
+_LIST_BYTES = 32_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyFromAfar(Survey):
+    """Counted without having the images; what it counts is at an address, and not in a folder."""
+
+    address: str = ""
+
+    def as_plain(self) -> dict[str, Any]:
+        return {**Survey.as_plain(self), "folder": self.address}
+
+
+def check_access(job: Job) -> None:
+    """Whether the machine will have what opens the source. Raises JobFileError.
+
+    No token goes to a rented machine unless `secrets` names it; one that Kaggle's clients keep in a file is put
+    into this process's environment, from where `secrets` are taken.
+    """
+    spec = job.spec
+    if spec.data.kind is not SourceKind.KAGGLE:
+        return
+    with _about(job):
+        found = kaggle.find_or_refuse(os.environ)
+    unnamed = [name for name in found.names if name not in spec.secrets]
+    if unnamed and not spec.is_local:
+        named = ", ".join(dict.fromkeys([*spec.secrets, *found.names]))
+        raise JobFileError(
+            f"{job.path}: `data.source: {spec.data.source}` needs your token on the machine, and `secrets` does"
+            f" not name {', '.join(unnamed)}",
+            hint=f"add `secrets: [{named}]`; it goes into the machine's memory, and nowhere else",
+        )
+    os.environ.update(found.values)
+
+
+def check_source(job: Job) -> Survey | None:
+    """What can be counted of it from here; None where only the machine can. Raises JobFileError."""
+    with _about(job):
+        source = parse_source(job.spec.data.source)
+        if source.scheme == "s3":
+            return _survey_bucket(job, source)
+        if source.scheme == "kaggle":
+            kaggle.refuse_what_is_not_allowed(source, kaggle.find_or_refuse(os.environ))
+        address = address_of(source)
+        seen = look(address)
+        kind = kind_of(seen.start)
+        if kind is None:
+            raise SourceProblem(
+                f"{address.shown} is no zip and no tar archive: it begins with {_begins(seen)}",
+                hint="is it the address of a page about the data? take that of the download itself",
+            )
+        if kind != "zip" or not seen.can_resume or seen.size_bytes is None:
+            _refuse_small_disk(job, address.shown, seen.size_bytes or 0)
+            return None
+        return _survey(job, source, address, seen.size_bytes)
+
+
+def _survey(job: Job, source: Source, address: Address, size_bytes: int) -> Survey | None:
+    """From the list at the end of a zip: some requests, whatever its size."""
+    remote = io.BufferedReader(RangeFile(address, size_bytes, at_most=_LIST_BYTES), 64 * 1024)
+    try:
+        with zipfile.ZipFile(remote) as opened:
+            files = [(info.filename, info.file_size) for info in opened.infolist() if not info.is_dir()]
+    except DAMAGED as err:
+        raise SourceProblem(f"{address.shown} is damaged: {err}", hint="is it whole where it comes from?") from err
+    except OSError:
+        _refuse_small_disk(job, address.shown, size_bytes)
+        return None  # too long a list
+    _refuse_small_disk(job, address.shown, size_bytes + sum(count for _, count in files))
+    return _count(job, source, files)
+
+
+def _survey_bucket(job: Job, source: Source) -> Survey | None:
+    """From the names and sizes of all its objects: a request for each thousand."""
+    from cloudrun.sources.bucket import Bucket
+
+    bucket = Bucket(source, job.spec.endpoint)
+    objects = bucket.objects()
+    bucket.refuse_unreadable(objects[0])
+    _refuse_small_disk(job, bucket.shown, sum(one.size_bytes for one in objects))
+    return _count(job, source, [(one.name, one.size_bytes) for one in objects])
+
+
+def _count(job: Job, source: Source, files: list[tuple[str, int]]) -> Survey | None:
+    if job.spec.run is not None or job.spec.data.labels is not None:
+        return None
+    layout = layout_of(files, source.url)
+    return SurveyFromAfar(
+        Path(source.rest), layout.counts, layout.unlabelled_test, layout.size_bytes, address=source.text
+    )
+
+
+def _refuse_small_disk(job: Job, shown: str, needed: int) -> None:
+    spec = job.spec
+    if not spec.is_local and needed > spec.resources.disk * 1e9:
+        raise SourceProblem(
+            f"{shown} and what is in it have {size(needed)}, more than the {spec.resources.disk} GB of"
+            " `resources.disk`",
+            hint=f"ask for more: `resources: {{disk: {round(needed * 1.5 / 1e9)}}}`",
+        )
+
+
+def _begins(seen: Seen) -> str:
+    text = seen.start[:40].decode("ascii", "replace").strip().splitlines()
+    return f"`{text[0]}`" if text and text[0].isprintable() else f"the bytes {seen.start[:4].hex(' ')}"
+
+
+@contextmanager
+def _about(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except (SourceProblem, StoreError) as err:
+        raise JobFileError(f"{job.path}: `data.source`: {err.message}", hint=err.hint) from None

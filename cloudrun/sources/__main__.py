@@ -1,0 +1,39 @@
+"""`python -m cloudrun.sources URL --out FOLDER`: the step of a run that gets its data, beside the job."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cloudrun.errors import CloudrunError
+from cloudrun.sources import parse_source
+from cloudrun.sources.bring import bring
+
+
+def main() -> int:
+    """Its lines go into the run's log. 0: the folder is there, whole; 1: it is not, and the last lines say why."""
+    parser = argparse.ArgumentParser(prog="python -m cloudrun.sources", description=__doc__)
+    parser.add_argument("source", metavar="URL", help="https://..., kaggle://..., s3://...")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--endpoint", metavar="URL", help="the server of an s3:// source, where it is not AWS")
+    options = parser.parse_args()
+    try:
+        bring(parse_source(options.source), options.out.absolute(), say=_say, endpoint=options.endpoint)
+    except CloudrunError as err:
+        sys.stdout.write(f"error: {err.message}\n\nhint: {err.hint}\n")
+        return 1
+    except OSError as err:
+        sys.stdout.write(f"error: the data cannot be written to {options.out}: {err.strerror or err}\n\n")
+        sys.stdout.write("hint: ask for a larger disk: `resources: {disk: 200}` (GB)\n")
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"data: {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

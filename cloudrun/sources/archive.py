@@ -1,0 +1,179 @@
+"""An archive from somebody else -> a folder. Nothing in it is trusted: no path, no link, no size."""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from cloudrun.sources import SourceProblem
+from cloudrun.units import size
+
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+# ValueError: names in no known encoding.
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
+# Kept free of the disk, as a part of it: what trains needs some, too.
+_KEPT_FREE = 0.02
+# What some systems put into every archive.
+_LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    is_folder: bool
+    size_bytes: int
+    link: str | None  # where a symbolic link leads
+    twin: str | None  # the earlier member that a hard link is another name of
+    open: Callable[[], IO[bytes]]
+
+
+def kind_of(start: bytes) -> str | None:
+    """`zip` or `tar`, from the first 512 bytes of a file; None where it is neither."""
+    if start.startswith(_ZIP):
+        return "zip"
+    if start.startswith(_PACKED_TAR) or start[257:262] == b"ustar":
+        return "tar"
+    return None
+
+
+def unpack(archive: Path, folder: Path, *, shown: str) -> int:
+    """Write its files below `folder`, which must be empty; returns how many.
+
+    Raises SourceProblem, naming the member: a path or a link that leads out, what is neither file, folder nor
+    link, more bytes than the disk has, a password, damage.
+    """
+    links: list[tuple[Path, str, str]] = []
+    count = 0
+    try:
+        with _members(archive, shown) as members:
+            for member in members:
+                target = inside(folder, member.name, shown)
+                if target == folder or target.name in _LITTER:
+                    continue
+                if member.is_folder:
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if member.link is not None:
+                    links.append((target, member.link, member.name))
+                elif member.twin is not None:
+                    target.hardlink_to(inside(folder, member.twin, shown))
+                else:
+                    _write(member, target, shown)
+                count += 1
+            # Last, so that nothing is ever written through one.
+            _link(folder, links, shown)
+    except DAMAGED as err:
+        raise _damaged(shown, err) from err
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, FileNotFoundError) as err:
+        raise SourceProblem(f"{shown} has names that exclude one another: {err.filename}", hint="pack it anew") from err
+    except OSError as err:
+        if err.errno not in (None, errno.EINVAL):
+            raise
+        raise _damaged(shown, err) from err  # gzip's and bzip2's own, and a place before the first byte
+    return count
+
+
+def _damaged(shown: str, err: Exception) -> SourceProblem:
+    return SourceProblem(f"{shown} is damaged: {err}", hint="is it whole where it comes from?")
+
+
+def root_of(folder: Path, *, split_names: tuple[str, ...]) -> Path:
+    """`folder`, or what lies below it where all is in one folder that says nothing by itself."""
+    while True:
+        items = [path for path in folder.iterdir() if path.name not in _LITTER]
+        if len(items) != 1 or not items[0].is_dir() or items[0].is_symlink() or items[0].name in split_names:
+            return folder
+        folder = items[0]
+
+
+def inside(folder: Path, name: str, shown: str) -> Path:
+    """Where a file of that name goes. Raises SourceProblem where that is not below `folder`."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if ".." in parts or (parts and (parts[0].startswith("/") or parts[0].endswith(":"))) or "\0" in name:
+        raise SourceProblem(f"{shown} wants to write outside its folder: {name}", hint="do not use it")
+    return folder.joinpath(*parts)
+
+
+def _write(member: _Member, target: Path, shown: str) -> None:
+    disk = shutil.disk_usage(target.parent)
+    if member.size_bytes > disk.free - disk.total * _KEPT_FREE:
+        raise SourceProblem(
+            f"{shown} is larger than the disk: {member.name} has {size(member.size_bytes)},"
+            f" and {size(disk.free)} are free",
+            hint="ask for a larger disk: `resources: {disk: 200}` (GB)",
+        )
+    with member.open() as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, 1024 * 1024)
+
+
+def _link(folder: Path, links: list[tuple[Path, str, str]], shown: str) -> None:
+    for target, leads_to, _ in links:
+        target.symlink_to(leads_to)
+    real = folder.resolve()
+    for target, leads_to, name in links:
+        if not target.resolve().is_relative_to(real):
+            for made, _, _ in links:
+                made.unlink(missing_ok=True)
+            raise SourceProblem(
+                f"{shown} has a link that leads out: {name} -> {leads_to}", hint="pack it without links"
+            )
+
+
+@contextmanager
+def _members(archive: Path, shown: str) -> Iterator[Iterator[_Member]]:
+    with archive.open("rb") as file:
+        kind = kind_of(file.read(512))
+    if kind == "zip":
+        with zipfile.ZipFile(archive) as opened:
+            _refuse_bomb(opened, archive, shown)
+            yield (_of_zip(opened, info, shown) for info in opened.infolist())
+    elif kind == "tar":
+        with tarfile.open(archive) as opened_tar:
+            yield (_of_tar(opened_tar, info, shown) for info in opened_tar)
+    else:
+        raise SourceProblem(f"{shown} is no zip and no tar archive", hint="pack the data as .zip or .tar.gz")
+
+
+def _refuse_bomb(opened: zipfile.ZipFile, archive: Path, shown: str) -> None:
+    """A zip tells all its sizes before a byte is unpacked, and is read no further than they say."""
+    disk = shutil.disk_usage(archive.parent)
+    total = sum(info.file_size for info in opened.infolist())
+    if total > disk.free - disk.total * _KEPT_FREE:
+        raise SourceProblem(
+            f"{shown} is larger than the disk: {size(total)} when unpacked, and {size(disk.free)} are free",
+            hint="ask for a larger disk: `resources: {disk: 200}` (GB)",
+        )
+
+
+def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Member:
+    if info.flag_bits & 0x1:
+        raise SourceProblem(f"{shown} is locked with a password: {info.filename}", hint="pack it without one")
+    is_link = stat.S_ISLNK(info.external_attr >> 16)
+    link = os.fsdecode(opened.read(info)) if is_link and info.file_size < 4096 else None
+    return _Member(info.filename, info.is_dir(), info.file_size, link, None, lambda: opened.open(info))
+
+
+def _of_tar(opened: tarfile.TarFile, info: tarfile.TarInfo, shown: str) -> _Member:
+    if not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
+        raise SourceProblem(f"{shown} has {info.name}, which is no file", hint="pack the data alone")
+
+    def content() -> IO[bytes]:
+        file = opened.extractfile(info)
+        assert file is not None
+        return file
+
+    link = info.linkname if info.issym() else None
+    return _Member(info.name, info.isdir(), info.size, link, info.linkname if info.islnk() else None, content)
