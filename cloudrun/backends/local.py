@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,9 @@ class LocalBackend:
                 f"the processes of `{run.run_id}` did not end",
                 hint=f"end them by hand: `fuser -k {run_dir / 'lock'}`",
             )
-        shutil.rmtree(run_dir)
+        while run_dir.is_dir():
+            with suppress(FileNotFoundError):  # another command frees the same disk
+                shutil.rmtree(run_dir)
 
     def account(self, run: Run) -> SkyAccount | None:
         return None

@@ -14,8 +14,10 @@ from cloudrun.cli.machines import warn_of_strays
 from cloudrun.errors import ExitCode
 
 if TYPE_CHECKING:
+    from cloudrun.cli.forecast import Forecast
     from cloudrun.dataset_check import Survey
     from cloudrun.job_file import Job
+    from cloudrun.plan import Plan
     from cloudrun.run import Run
 
 _EXAMPLE = """Example:
@@ -87,11 +89,7 @@ def launch(
     quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
     forecast = look_ahead(plan, quote, survey, ledger)
     if dry_run:
-        if as_json:
-            answer_json({**plan.as_plain(), **forecast.as_plain()})
-        else:
-            answer(forecast.text())
-        return ExitCode.DONE
+        return _show(plan, forecast, home, as_json=as_json)
     check_store(job)
     forecast.show()
     if left is not None:
@@ -173,6 +171,25 @@ def resume(
             expected=forecast.quote,
         )
     return _conclude(run, as_json=as_json)
+
+
+def _show(plan: Plan, forecast: Forecast, home: Path, *, as_json: bool) -> int:
+    """What `--dry-run` answers: the plan, the forecast, and what would be sent."""
+    from cloudrun.runs.datasets import would_send
+    from cloudrun.units import size
+
+    sends = would_send(plan, home)
+    if as_json:
+        counts = None
+        if sends is not None:
+            counts = {"files": sends.new_files, "size_bytes": sends.sent_bytes, "of_files": sends.files}
+        answer_json({**plan.as_plain(), **forecast.as_plain(), "would_send": counts})
+        return ExitCode.DONE
+    answer(forecast.text())
+    if sends is not None:
+        new = f"{sends.new_files} of {sends.files} files, {size(sends.sent_bytes)}"
+        answer(f"sends    {new}{' (the others are in the store)' if sends.new_files < sends.files else ''}")
+    return ExitCode.DONE
 
 
 def _preflight(job: Job) -> Survey | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cloudrun.backends import Say
 from cloudrun.packs.folder import push_folder
+from cloudrun.packs.push import Pushed
+from cloudrun.packs.scan import walk
 from cloudrun.plan import DataRoute, Plan
 from cloudrun.stores import OnBytes
 from cloudrun.units import size
@@ -24,3 +26,16 @@ def store_data(plan: Plan, home: Path, say: Say, on_bytes: OnBytes) -> Plan:
     else:
         say(f"{what} in {spec.store}; {pushed.new_files} files were new there ({size(pushed.sent_bytes)})")
     return replace(plan, manifest=pushed.manifest)
+
+
+def would_send(plan: Plan, home: Path) -> Pushed | None:
+    """What a launch would send of the images, and nothing is sent; None where it sends none. Raises StoreError."""
+    spec = plan.spec
+    folder = Path(spec.data.source)
+    if plan.data_route is DataRoute.PUSHED:
+        found = walk(folder)
+        size_bytes = sum(one.size for one in found)
+        return Pushed(None, len(found), size_bytes, new_files=len(found), sent_bytes=size_bytes)
+    if plan.data_route is not DataRoute.THROUGH_STORE or spec.store is None:
+        return None
+    return push_folder(folder, spec.store, home, lambda *_: None, endpoint=spec.endpoint, dry_run=True)

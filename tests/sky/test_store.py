@@ -37,6 +37,7 @@ def test_the_machine_takes_the_images_from_the_store_and_the_next_launch_sends_w
     again = shell("launch", "--yes", "--dry-run", shell.job(job))
     assert again.code == 0, again.err
     assert "through store" in again.out
+    assert f"sends    1 of {len(files) + 1} files, 3 B (the others are in the store)" in again.out
     code, run_id, said = launch(shell, shell.job(job))
     assert code == 0, said
     assert f"{len(files) + 1} files, 9.0 MB in {store}; 1 files were new there" in said
