@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from cloudrun.lookalikes.keypoints import MIRRORED, PATCH_SCALE, Floats, Keypoin
 
 _TABLES = 6
 _LEAST_VOTES = 3
+_RARITY = 8  # bits of a code beyond those that number the patches: chance gives one patch in 2**8 a twin
 _COMMON = 60  # a code that more patches share says nothing
 _CHUNK = 1 << 16  # patches at once
 _SAMPLE = 50_000  # patches from which planes and medians are taken
@@ -24,14 +26,22 @@ _SAMPLE = 50_000  # patches from which planes and medians are taken
 Codes = NDArray[np.int64]
 
 
-def candidate_pairs(images: Sequence[Keypoints]) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of `images` with equal codes for at least three patches, mirrored ones included."""
+class Candidate(NamedTuple):
+    """Images `one` < `other`, by index, that share patches: as they are, or `is_mirrored` in one of them."""
+
+    one: int
+    other: int
+    is_mirrored: bool
+
+
+def candidate_pairs(images: Sequence[Keypoints]) -> list[Candidate]:
+    """Pairs of `images` with equal codes for at least three patches."""
     count = len(images)
     patches = np.concatenate([image.patches for image in images]) if images else np.zeros((0, len(MIRRORED)), np.int8)
     if len(patches) < 2:
         return []
     owners = np.repeat(np.arange(count), [len(image.places) for image in images])
-    bits = min(28, max(20, round(math.log2(len(patches))) + 7))
+    bits = min(30, max(20, round(math.log2(len(patches))) + _RARITY))
     axes = _whitened_axes(patches, kept=max(24, bits + 2))
     dice = np.random.default_rng(0)
     votes = np.zeros(0, np.int64)
@@ -39,30 +49,39 @@ def candidate_pairs(images: Sequence[Keypoints]) -> list[tuple[int, int]]:
         turn, _ = np.linalg.qr(dice.normal(size=(axes.shape[1], axes.shape[1])))
         planes = (axes @ turn[:, :bits]).astype(np.float32)
         votes = np.concatenate([votes, *_votes(patches, owners, planes, count)])
-    pairs, votes_each = np.unique(votes, return_counts=True)
-    kept = pairs[votes_each >= _LEAST_VOTES]
-    return list(zip((kept // count).tolist(), (kept % count).tolist(), strict=True))
+    keys, votes_each = np.unique(votes, return_counts=True)
+    keys = keys[votes_each >= _LEAST_VOTES]
+    pairs, mirrored = keys // 2, (keys % 2).astype(bool)
+    return [
+        Candidate(*found)
+        for found in zip((pairs // count).tolist(), (pairs % count).tolist(), mirrored.tolist(), strict=True)
+    ]
 
 
 def _votes(patches: NDArray[np.int8], owners: NDArray[np.intp], planes: Floats, count: int) -> list[Codes]:
-    """i * count + j for each two patches of images i < j that have one code."""
+    """A vote for each two patches of images i < j that have one code: 2 * (i * count + j), and 1 where mirrored."""
     spread = _float(patches[:: max(1, len(patches) // _SAMPLE)]) @ planes
     middle = np.median(spread, axis=0)
     codes = _codes(patches, planes, middle)
     order = np.argsort(codes, kind="stable")
-    in_order, owners_in_order = codes[order], owners[order]
-    votes = []
+    known, known_owners = codes[order], owners[order]
     # A mirrored patch times the planes is the patch times the planes with their rows in the mirrored order.
-    for asked in (codes, _codes(patches, planes[MIRRORED], middle)):
-        first = np.searchsorted(in_order, asked, "left")
-        found = np.searchsorted(in_order, asked, "right") - first
+    mirrored = _codes(patches, planes[MIRRORED], middle)
+    mirrored_order = np.argsort(mirrored, kind="stable")
+    votes = []
+    for is_mirrored, asked, askers in (
+        (0, known, known_owners),
+        (1, mirrored[mirrored_order], owners[mirrored_order]),
+    ):
+        first = np.searchsorted(known, asked, "left")  # in order: ten times as fast as in any order
+        found = np.searchsorted(known, asked, "right") - first
         rare = np.nonzero((found > 0) & (found <= _COMMON))[0]
         times = found[rare]
-        asking = np.repeat(owners[rare], times)
+        asking = np.repeat(askers[rare], times)
         within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
-        answering = owners_in_order[np.repeat(first[rare], times) + within]
+        answering = known_owners[np.repeat(first[rare], times) + within]
         is_once = asking < answering
-        votes.append(asking[is_once].astype(np.int64) * count + answering[is_once])
+        votes.append(2 * (asking[is_once].astype(np.int64) * count + answering[is_once]) + is_mirrored)
     return votes
 
 

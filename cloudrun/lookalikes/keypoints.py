@@ -24,7 +24,9 @@ PATCH = 8
 PATCH_SCALE = 254.0
 """A patch has mean 0 and norm 1; it is held as int8 of this many steps."""
 
-_MOST = 64  # keypoints an image
+# The most corners of an image, at its scale and at a coarser one: what was zoomed or cropped to about 60 % of its side
+# looks at the coarser scale as the whole does at the finer.
+_SCALES = ((1.0, 64), (0.7, 32))
 _STEP = 2.4  # pixels between the samples of a patch
 _RADIUS = 9  # pixels of the disc that gives a patch its orientation
 _BORDER = _RADIUS + 3
@@ -58,17 +60,30 @@ def read_thumbnail(path: Path) -> Floats:
 
 
 def find_keypoints(thumbnail: Floats) -> Keypoints:
-    """Up to 64 corners, the strongest ones; fewer, or none, where there is little to see."""
-    height, width = thumbnail.shape
-    smooth = blur(thumbnail)
+    """Up to 96 corners, the strongest ones; fewer, or none, where there is little to see."""
+    found = [_corners(_scaled(thumbnail, scale), scale, most) for scale, most in _SCALES]
+    return Keypoints(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _scaled(image: Floats, scale: float) -> Floats:
+    height, width = (max(2 * _BORDER, round(side * scale)) for side in image.shape)
+    if (height, width) == image.shape:
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _corners(image: Floats, scale: float, most: int) -> Keypoints:
+    """The `most` strongest corners of `image`, which is `scale` times the thumbnail."""
+    height, width = image.shape
+    smooth = blur(image)
     strength = _corner_strength(smooth)
     inner = np.zeros(strength.shape, bool)
     inner[_BORDER : height - _BORDER, _BORDER : width - _BORDER] = True
     ys, xs = np.nonzero((strength >= _largest_around(strength)) & inner & (strength > _FAINTEST))
-    if len(ys) > _MOST:
-        strongest = np.argpartition(-strength[ys, xs], _MOST)[:_MOST]
+    if len(ys) > most:
+        strongest = np.argpartition(-strength[ys, xs], most)[:most]
         ys, xs = ys[strongest], xs[strongest]
-    places = (xs + 1j * ys).astype(np.complex64)
+    places = ((xs + 1j * ys) / scale).astype(np.complex64)
     if not len(ys):
         return Keypoints(places, np.zeros((0, PATCH * PATCH), np.int8))
     disc = smooth[ys[:, None] + _DISC_Y, xs[:, None] + _DISC_X]

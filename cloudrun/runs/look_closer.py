@@ -25,7 +25,7 @@ _REMEMBERED = 20
 def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findings:
     """Duplicates, copies and scenes among the images of `survey`.
 
-    About 400 images a second, on two cores; at once where neither names, sizes nor times of the
+    About 300 images a second, on two cores; at once where neither names, sizes nor times of the
     images have changed since the last look. Beyond 40,000 images or five minutes only bytes are
     compared; without images nothing is.
     """
