@@ -20,6 +20,7 @@ from cloudrun.packs.manifest import Extent, FileRecord, Manifest, decode
 from cloudrun.packs.pull import PARTIAL, Pulled, pull
 from cloudrun.packs.push import Pushed, push
 from cloudrun.packs.refs import ChangedMeanwhile, read_manifest, read_ref
+from cloudrun.packs.repack import Repacked, repack
 from cloudrun.packs.scan import walk
 from cloudrun.packs.verify import verify
 from cloudrun.stores import Listed
@@ -69,6 +70,10 @@ def _settle(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             os.utime(path, (1.7e9, 1.7e9))
+
+
+def walk_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _same(left: Path, right: Path) -> bool:
@@ -358,6 +363,26 @@ def test_a_pack_that_is_needed_again_outlives_its_mark(laptop: Laptop, tmp_path:
     laptop.store.create("data/refs/plants.json", ref[0])
     assert collect(laptop.store, grace_s=0).deleted == 0
     assert laptop.pull(tmp_path / "there").files == pushed.files
+
+
+def test_what_is_needed_of_a_wasteful_pack_moves_and_the_rest_becomes_garbage(laptop: Laptop, tmp_path: Path) -> None:
+    laptop.push()
+    laptop.push("kept")
+    shutil.rmtree(laptop.folder / "class_0")
+    shutil.rmtree(laptop.folder / "class_1")
+    laptop.push()
+    assert repack(laptop.store) == Repacked(0, 0)  # `kept` needs all of it
+    laptop.store.remove(["data/refs/kept.json"])
+    before = sum(one.size_bytes for one in laptop.store.listed(PACKS))
+    moved = repack(laptop.store)
+    assert (moved.packs, moved.kept_bytes) == (1, sum(path.stat().st_size for path in walk_files(laptop.folder)))
+    laptop.pull(tmp_path / "there")
+    assert _same(laptop.folder, tmp_path / "there")
+    collect(laptop.store, grace_s=0)
+    collect(laptop.store, grace_s=0)
+    assert sum(one.size_bytes for one in laptop.store.listed(PACKS)) < before / 2
+    assert laptop.pull(tmp_path / "again").files == 100
+    assert laptop.push().sent_bytes == 0
 
 
 class CollectedMeanwhile(DirectoryObjects):
