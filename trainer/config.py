@@ -105,6 +105,10 @@ class TrainConfig(BaseModel):
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
     color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2
     """Largest relative change of brightness, of contrast and of saturation."""
+    decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
+    """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
+    cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
+    """Decoded images kept on the machine's disk; auto: within half of the free disk and half of the memory; 0: none."""
     workers: Literal["auto"] | Annotated[Whole, Field(ge=0, le=256)] = "auto"
     """Processes that load images; auto: one a core, one core left over; 0: none beside the trainer."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5

@@ -96,6 +96,7 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
             hint=stopped.hint,
         ) from None
     summary = _finish(run, stop=stop, progress=progress)
+    session.close()
     score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
     progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{score}")
     return summary

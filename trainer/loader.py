@@ -1,24 +1,32 @@
-"""Files -> batches. Order and augmentation are pure functions of (seed, epoch, sample), never of the workers."""
+"""Files -> batches. Order and augmentation are pure functions of (seed, epoch, sample), never of the workers.
+
+What is read is the same whether it was decoded just now or comes from a cache.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
-from trainer.augment import transform_seeded
+from trainer.cache import PixelCache
+from trainer.draws import Draw, Ranges, draw
 from trainer.folders import FolderProblem, LabelledFile
+from trainer.pixels import Pixels, read_image, unreadable
+
+Transform = Callable[[Image.Image], Tensor]
+"""An RGB image -> uint8 (3, S, S)."""
 
 
 class Batch(NamedTuple):
@@ -26,6 +34,8 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
+    draws: Tensor | None = None
+    """(B, 9), a `trainer.draws.Draw` a row, where the images are still to be augmented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +46,25 @@ class _Broken:
     reason: str
 
 
-_Sample = tuple[Tensor, int] | _Broken
+_Sample = tuple[Pixels, int, Draw | None] | _Broken
 _Key = tuple[int, int]  # epoch, index of the file
 
 
 class ImageFiles(Dataset[_Sample]):
-    """Images by (epoch, index), transformed from a seed that only these and `seed` determine."""
+    """Pixels of files by (epoch, index), each with a draw from a seed that only these and `seed` determine."""
 
-    def __init__(self, files: Sequence[LabelledFile], transform: v2.Transform, *, seed: int) -> None:
-        self._files, self._transform, self._seed = files, transform, seed
+    def __init__(
+        self,
+        files: Sequence[LabelledFile],
+        transform: Transform,
+        *,
+        seed: int,
+        at_least: int | None,
+        ranges: Ranges | None,
+        cache: PixelCache | None,
+    ) -> None:
+        self._files, self._transform, self._at_least = files, transform, at_least
+        self._seed, self._ranges, self._cache = seed, ranges, cache
 
     def __len__(self) -> int:
         return len(self._files)
@@ -52,11 +72,19 @@ class ImageFiles(Dataset[_Sample]):
     def __getitem__(self, key: _Key) -> _Sample:
         epoch, index = key
         path, label = self._files[index]
-        try:
-            image = read_image(path)
-        except FolderProblem as err:
-            return _Broken(path, err.message)
-        return transform_seeded(self._transform, image, mix(self._seed, epoch, index)), label
+        pixels = self._cache.get(index) if self._cache else None
+        if pixels is None:
+            try:
+                image, width, height = read_image(path, at_least=self._at_least)
+            except FolderProblem as err:
+                return _Broken(path, err.message)
+            pixels = Pixels(self._transform(image).numpy(), width, height)
+            if self._cache:
+                self._cache.put(index, pixels)
+        if self._ranges is None:
+            return pixels, label, None
+        seed = mix(self._seed, epoch, index)
+        return pixels, label, draw(self._ranges, seed, width=pixels.width, height=pixels.height)
 
 
 class EpochBatches:
@@ -89,17 +117,23 @@ class Loader:
     def __init__(
         self,
         files: Sequence[LabelledFile],
-        transform: v2.Transform,
+        transform: Transform,
         *,
         batch_size: int,
         seed: int | None,
         workers: int,
         pin_memory: bool = False,
+        at_least: int | None = None,
+        ranges: Ranges | None = None,
+        cache: PixelCache | None = None,
     ) -> None:
-        """`seed`: None keeps the order of the files."""
+        """`seed`: None keeps the order of the files. `ranges`: None draws no augmentation.
+
+        `at_least`: pixels that `transform` needs on a side; None for all that the file has.
+        """
         self._batches = EpochBatches(len(files), batch_size, seed=seed)
         self._torch_loader: DataLoader[_Sample] = DataLoader(
-            ImageFiles(files, transform, seed=seed or 0),
+            ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache),
             batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=_collate,
@@ -138,18 +172,6 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def read_image(path: Path) -> Image.Image:
-    """RGB, upright as its EXIF says. Raises FolderProblem with the reason it cannot be read."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # palettes with transparency, odd EXIF: the pixels are fine
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except UnidentifiedImageError:
-        raise unreadable(path, "it is no image of a known format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-        raise unreadable(path, str(err)) from None
-
-
 def check_headers(files: Sequence[LabelledFile]) -> None:
     """Open every file, without decoding: finds at the start what would end an epoch, or the last minute."""
 
@@ -168,20 +190,17 @@ def check_headers(files: Sequence[LabelledFile]) -> None:
                 raise unreadable(path, reason)
 
 
-def unreadable(path: Path, reason: str) -> FolderProblem:
-    return FolderProblem(
-        f"{path} cannot be read as an image: {reason}", hint="mend it, or move it out of the data folder"
-    )
-
-
 def _collate(samples: list[_Sample]) -> Batch | _Broken:
-    images, labels = [], []
+    images, labels, draws = [], [], []
     for sample in samples:
         if isinstance(sample, _Broken):
             return sample
-        images.append(sample[0])
-        labels.append(sample[1])
-    return Batch(torch.stack(images), torch.tensor(labels))
+        pixels, label, drawn = sample
+        images.append(pixels.values)
+        labels.append(label)
+        if drawn is not None:
+            draws.append(drawn)
+    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.tensor(draws) if draws else None)
 
 
 def _leave_signals_to_parent(_: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from trainer.augment import evaluation_transform, training_transform
+from trainer.augment import Square, evaluation_transform, ranges_of, square_side
+from trainer.cache import PixelCache, limit_bytes, open_cache
 from trainer.config import TrainConfig
 from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.folders import Dataset, LabelledFile, hold_out, list_dataset
@@ -71,10 +72,12 @@ class Session:
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     train_loader: Loader
+    caches: tuple[PixelCache | None, PixelCache | None]  # of train and val
     schedule: Schedule
     batch_size: int
     micro_batch: int
     workers: int
+    _val_loaders: dict[int, Loader] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,9 +94,13 @@ class Session:
         )
 
     def val_loader(self) -> Loader:
-        return self.evaluation_loader(self.val_files)
+        """One for all epochs, so that its processes start once; a new one where memory ran out meanwhile."""
+        key = self.micro_batch
+        if key not in self._val_loaders:
+            self._val_loaders = {key: self.evaluation_loader(self.val_files, cache=self.caches[1])}
+        return self._val_loaders[key]
 
-    def evaluation_loader(self, files: list[LabelledFile]) -> Loader:
+    def evaluation_loader(self, files: list[LabelledFile], *, cache: PixelCache | None = None) -> Loader:
         return Loader(
             files,
             evaluation_transform(self.config.image_size),
@@ -101,7 +108,14 @@ class Session:
             seed=None,
             workers=self.workers,
             pin_memory=self.device.is_cuda,
+            cache=cache,
         )
+
+    def close(self) -> None:
+        """The run has ended well, and its decoded images are of no more use."""
+        for cache in self.caches:
+            if cache is not None:
+                cache.remove()
 
     def describe(self) -> list[str]:
         """What the run rests on, for the head of its log."""
@@ -139,13 +153,18 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
     if not device.is_cuda:
         torch.set_num_threads(thread_count(parameters=model.parameter_count()))
     workers = worker_count(config, device)
+    side = square_side(config)
+    caches = _open_caches(config, train_files, val_files)
     loader = Loader(
         train_files,
-        training_transform(config),
+        Square(side),
         batch_size=batch,
         seed=config.seed,
         workers=workers,
         pin_memory=device.is_cuda,
+        at_least=side,
+        ranges=ranges_of(config),
+        cache=caches[0],
     )
     return Session(
         config=config,
@@ -158,6 +177,7 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
         optimizer=make_optimizer(model, config),
         scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),
         train_loader=loader,
+        caches=caches,
         schedule=schedule_of(config, steps_per_epoch=len(loader)),
         batch_size=batch,
         micro_batch=batch if config.micro_batch == "auto" else min(config.micro_batch, batch),
@@ -170,6 +190,17 @@ def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool) -> int:
     if config.batch_size != "auto":
         return config.batch_size
     return min(_AUTO_BATCH_GPU if on_gpu else _AUTO_BATCH_CPU, max(8, images // 8))
+
+
+def _open_caches(
+    config: TrainConfig, train_files: list[LabelledFile], val_files: list[LabelledFile]
+) -> tuple[PixelCache | None, PixelCache | None]:
+    """For the training images' squares and for what validation sees, within `cache_gb` in all; train comes first."""
+    paths, val_paths = [path for path, _ in train_files], [path for path, _ in val_files]
+    limit = limit_bytes(config.cache_gb)
+    train = open_cache(paths, recipe="square", side=square_side(config), limit=limit)
+    left = max(0, limit - (train.size_bytes if train else 0))
+    return train, open_cache(val_paths, recipe="evaluation", side=config.image_size, limit=left)
 
 
 def _train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:

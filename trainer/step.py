@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.affine import augment
 from trainer.augment import normalise
 from trainer.errors import TrainerError
 from trainer.loader import Batch, even_sizes
@@ -62,6 +63,23 @@ def train_step(session: Session, batch: Batch, *, say: Callable[[str], None]) ->
         say(f"out of memory: from here on {session.micro_batch} images at once, accumulated")
 
 
+def split(batch: Batch, sizes: list[int]) -> Iterator[Batch]:
+    """Micro-batches of `sizes` images."""
+    draws = [None] * len(sizes) if batch.draws is None else torch.split(batch.draws, sizes)
+    for images, labels, drawn in zip(
+        torch.split(batch.images, sizes), torch.split(batch.labels, sizes), draws, strict=True
+    ):
+        yield Batch(images, labels, drawn)
+
+
+def prepare(batch: Batch, device: torch.device, *, size: int) -> Tensor:
+    """What the model sees, float32 (B, 3, size, size) on `device`: augmented there, where the batch has draws."""
+    images = batch.images.to(device, non_blocking=True)
+    if batch.draws is None:
+        return normalise(images)
+    return augment(images, batch.draws.to(device, non_blocking=True), size=size)
+
+
 def _try_step(session: Session, batch: Batch) -> StepResult:
     device, scaler, optimizer = session.device, session.scaler, session.optimizer
     count = len(batch.labels)
@@ -69,9 +87,9 @@ def _try_step(session: Session, batch: Batch) -> StepResult:
     loss_sum = torch.zeros((), device=device.torch_device)
     correct = torch.zeros((), dtype=torch.int64, device=device.torch_device)
     optimizer.zero_grad(set_to_none=True)
-    for images_u8, labels_cpu in zip(torch.split(batch.images, sizes), torch.split(batch.labels, sizes), strict=True):
-        images = normalise(images_u8.to(device.torch_device, non_blocking=True))
-        labels = labels_cpu.to(device.torch_device, non_blocking=True)
+    for part in split(batch, sizes):
+        images = prepare(part, device.torch_device, size=session.config.image_size)
+        labels = part.labels.to(device.torch_device, non_blocking=True)
         with device.autocast():
             logits = session.model(images)
         loss = functional.cross_entropy(

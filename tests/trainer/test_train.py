@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,22 @@ def test_two_runs_of_one_seed_are_the_same(finished: Path, leaves: Path, tmp_pat
                                            train_quietly: Train) -> None:  # fmt: skip
     train_quietly(tiny_config(), leaves, tmp_path)
     assert_same_run(tmp_path, finished)
+
+
+def test_decoded_images_are_kept_while_a_run_goes_on_and_change_no_number(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = tmp_path / f"cloudrun-pixels-{os.getuid()}"
+    with pytest.raises(StoppedEarly):
+        train_quietly(tiny_config(), leaves, tmp_path / "kept", StopsAfter(9))
+    assert len(list(kept.glob("*.pixels"))) == 2  # of train and of val
+    train_quietly(tiny_config(), leaves, tmp_path / "kept")
+    assert list(kept.iterdir()) == []
+    train_quietly(tiny_config(cache_gb=0), leaves, tmp_path / "none")
+    for name in ("kept", "none"):
+        assert_same_run(tmp_path / name, finished)
 
 
 def test_a_run_stopped_at_many_instants_is_the_run_that_never_stopped(
