@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from trainer.step import FirstBadStep, train_step
 from trainer.stop import StopFlag
 from trainer.summary import finish_run
 from trainer.timing import Timing
+from trainer.writer import CheckpointWriter
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Run:
     trained_images: int
     saved_at: float
     timing: Timing
+    writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
 
     @property
@@ -88,6 +90,7 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
     except StoppedEarly as stopped:
         run.bad.raise_if_any()
         _save(run)
+        run.writer.wait()
         _finish(run, stop=None, progress=progress)
         epoch, step = run.position.epoch, run.position.step
         raise StoppedEarly(
@@ -95,6 +98,9 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
             f"{run.last_path} is complete",
             hint=stopped.hint,
         ) from None
+    finally:
+        run.writer.drain()
+    run.writer.wait()
     summary = _finish(run, stop=stop, progress=progress)
     session.close()
     score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
@@ -175,7 +181,7 @@ def _save(run: Run) -> None:
         "trained_s": run.trained_s,
         "trained_images": run.trained_images,
     }
-    checkpoint.save(state, run.last_path)
+    run.writer.save(state, run.last_path)
     run.saved_at = time.monotonic()
 
 
@@ -219,6 +225,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
 def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     """Write the epoch's two rows, keep the best model, and move on to the next epoch."""
     session, position, tally = run.session, run.position, run.tally
+    run.writer.wait()  # the loader's processes are forked: not while another thread holds locks
     began = time.monotonic()
     scores = evaluate(session.model, session.val_loader(), session.device, stop=stop, on_batch=progress.beat)
     run.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
@@ -267,7 +274,7 @@ def _save_best(run: Run) -> None:
         "val_loss": run.best.loss,
         "model": session.model.state_dict(),
     }
-    checkpoint.save(state, run.best_path)
+    run.writer.save(state, run.best_path)
 
 
 def _show(run: Run, progress: Progress) -> None:
