@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: demo test check format test-sky reliability bench requirements clean
+.PHONY: demo test check format test-sky reliability bench bench-trainer requirements clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -38,6 +38,10 @@ bench: .venv/ready
 	$(RUN) benchmarks.sky_overhead
 	$(RUN) benchmarks.potato
 	$(RUN) benchmarks.estimate
+
+# The trainer's part of docs/benchmarks.md: its data path against the usual one (needs the real photographs).
+bench-trainer: .venv/ready
+	$(RUN) benchmarks.trainer
 
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready
