@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,14 @@ from trainer.optim import lr_at
 from trainer.progress import Progress, duration
 from trainer.scores import evaluate
 from trainer.session import Session, Tally, open_session
-from trainer.step import FirstBadStep, train_step
+from trainer.step import FirstBadStep, LossNotFinite, train_step
 from trainer.stop import StopFlag
 from trainer.summary import finish_run
 from trainer.timing import Timing
 from trainer.writer import CheckpointWriter
+
+# After a loss that is not finite.
+_LOWER_LR = 0.1
 
 
 @dataclass
@@ -61,6 +65,7 @@ class Run:
     trained_images: int
     saved_at: float
     timing: Timing
+    lr_factor: float = 1.0  # less than 1 once the loss was not finite
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
 
@@ -84,11 +89,19 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
     session = run.session
     try:
         while run.position.epoch <= config.epochs:
-            _train_epoch(run, stop=stop, progress=progress, started_at=started_at)
-            _validate(run, stop=stop, progress=progress)
-            _save(run)
+            try:
+                _train_epoch(run, stop=stop, progress=progress, started_at=started_at)
+                _validate(run, stop=stop, progress=progress)
+            except LossNotFinite as err:
+                _go_back(run, err, progress=progress)
+            else:
+                _save(run)
     except StoppedEarly as stopped:
-        run.bad.raise_if_any()
+        if run.bad.is_any():
+            raise StoppedEarly(
+                f"{stopped.message}; the loss was not finite by then, and {run.last_path} is from before that",
+                hint=stopped.hint,
+            ) from None
         _save(run)
         run.writer.wait()
         _finish(run, stop=None, progress=progress)
@@ -108,6 +121,28 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
     return summary
 
 
+def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:
+    """To the last checkpoint, or to the beginning where there is none, once, with a lower rate. Else raise `err`."""
+    if run.lr_factor < 1:
+        raise TrainerError(
+            f"{err.message}; {_LOWER_LR:g} of the learning rate had already been tried", hint=err.hint
+        ) from None
+    run.writer.wait()
+    session = run.session
+    if run.last_path.exists():
+        _load(run, checkpoint.load(run.last_path))
+    else:
+        session.start_afresh()
+        run.position, run.tally, run.best = Position(), session.new_tally(), Best()
+        run.metrics = MetricsLog(run.out / "metrics.jsonl")
+    run.lr_factor = _LOWER_LR
+    run.bad = FirstBadStep(session.device.torch_device)
+    progress.say(
+        f"warning: {err.message}; back to epoch {run.position.epoch}, step {run.position.step}, "
+        f"and on with {_LOWER_LR:g} of the learning rate"
+    )
+
+
 def _open_run(config: TrainConfig, *, data: Path, out: Path, progress: Progress) -> Run:
     last_path = out / "checkpoints" / "last.pt"
     saved = checkpoint.load(last_path) if last_path.exists() else None
@@ -119,11 +154,21 @@ def _open_run(config: TrainConfig, *, data: Path, out: Path, progress: Progress)
     out.mkdir(parents=True, exist_ok=True)
     bad = FirstBadStep(session.device.torch_device)
     now = time.monotonic()
+    if saved is not None and saved["data_digest"] != session.data_digest:
+        raise TrainerError(
+            f"the images are not those that {out} was trained on",
+            hint="restore the data folder, or name another `--out` folder",
+        )
+    metrics, timing = MetricsLog(out / "metrics.jsonl"), Timing(steps_per_epoch=session.steps_per_epoch)
+    run = Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now, timing)
     if saved is None:
-        metrics = MetricsLog(out / "metrics.jsonl")
-        timing = Timing(steps_per_epoch=session.steps_per_epoch)
-        return Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now, timing)
-    run = _restore(saved, session, out, bad)
+        return run
+    _load(run, saved)
+    if run.best.epoch and not run.best_path.exists():
+        raise TrainerError(
+            f"{run.best_path} is gone, and {run.last_path} goes on from it",
+            hint=f"restore it, or remove {run.best_path.parent} to start afresh",
+        )
     progress.say(f"resumed from {last_path}: epoch {run.position.epoch}, step {run.position.step} done")
     if saved["config"]["epochs"] != config.epochs:
         were = saved["config"]["epochs"]
@@ -133,34 +178,18 @@ def _open_run(config: TrainConfig, *, data: Path, out: Path, progress: Progress)
     return run
 
 
-def _restore(saved: State, session: Session, out: Path, bad: FirstBadStep) -> Run:
-    if saved["data_digest"] != session.data_digest:
-        raise TrainerError(
-            f"the images are not those that {out} was trained on",
-            hint="restore the data folder, or name another `--out` folder",
-        )
+def _load(run: Run, saved: State) -> None:
+    session = run.session
     session.model.load_state_dict(saved["model"])
     session.optimizer.load_state_dict(saved["optimizer"])
     session.scaler.load_state_dict(saved["scaler"])
-    run = Run(
-        session=session,
-        out=out,
-        metrics=MetricsLog(out / "metrics.jsonl", saved["metrics"]),
-        position=Position(saved["epoch"], saved["step"]),
-        tally=session.new_tally(**saved["tally"]),
-        best=Best(**saved["best"]),
-        bad=bad,
-        trained_s=saved["trained_s"],
-        trained_images=saved["trained_images"],
-        saved_at=time.monotonic(),
-        timing=Timing(steps_per_epoch=session.steps_per_epoch),
-    )
-    if run.best.epoch and not run.best_path.exists():
-        raise TrainerError(
-            f"{run.best_path} is gone, and {run.last_path} goes on from it",
-            hint=f"restore it, or remove {run.best_path.parent} to start afresh",
-        )
-    return run
+    run.metrics = MetricsLog(run.out / "metrics.jsonl", saved["metrics"])
+    run.position = Position(saved["epoch"], saved["step"])
+    run.tally = session.new_tally(**saved["tally"])
+    run.best = Best(**saved["best"])
+    run.trained_s, run.trained_images = saved["trained_s"], saved["trained_images"]
+    run.lr_factor = saved["lr_factor"]
+    run.saved_at = time.monotonic()
 
 
 def _save(run: Run) -> None:
@@ -180,6 +209,7 @@ def _save(run: Run) -> None:
         "metrics": run.metrics.text,
         "trained_s": run.trained_s,
         "trained_images": run.trained_images,
+        "lr_factor": run.lr_factor,
     }
     run.writer.save(state, run.last_path)
     run.saved_at = time.monotonic()
@@ -195,7 +225,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
     step_started_at = time.monotonic()
     for batch in session.train_loader.epoch(position.epoch, start=position.step):
         total_step = (position.epoch - 1) * session.steps_per_epoch + position.step
-        lr = lr_at(total_step, session.schedule)
+        lr = run.lr_factor * lr_at(total_step, session.schedule)
         for group in session.optimizer.param_groups:
             group["lr"] = lr
         torch.manual_seed(mix(config.seed, total_step))  # dropout is a function of the step: resuming repeats it
@@ -212,6 +242,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
         run.trained_images += len(batch.labels)
         run.timing.add_step(now - step_started_at)
         if progress.is_due():
+            run.bad.raise_if_any()  # the loss is asked for here anyway
             _show(run, progress)
         if position.step < session.steps_per_epoch:
             stop.raise_if_set()
@@ -231,7 +262,9 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     run.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
     step = position.epoch * session.steps_per_epoch
-    lr = lr_at(step - 1, session.schedule)
+    if not math.isfinite(scores.loss):
+        raise LossNotFinite(step)
+    lr = run.lr_factor * lr_at(step - 1, session.schedule)
     train_loss, train_accuracy = tally.loss(), tally.accuracy()
     run.metrics.append(
         "train", epoch=position.epoch, step=step, loss=train_loss, accuracy=train_accuracy, lr=lr,

@@ -111,6 +111,13 @@ class Session:
             cache=cache,
         )
 
+    def start_afresh(self) -> None:
+        """Weights and optimizer as they were before the first step."""
+        torch.manual_seed(mix(self.config.seed))
+        fresh = build_model(self.config, classes=len(self.dataset.classes))
+        self.model.load_state_dict(fresh.state_dict())
+        self.optimizer = make_optimizer(self.model, self.config)
+
     def close(self) -> None:
         """The run has ended well, and its decoded images are of no more use."""
         for cache in self.caches:

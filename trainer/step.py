@@ -24,6 +24,16 @@ class StepResult(NamedTuple):
     gradient_norm: Tensor
 
 
+class LossNotFinite(TrainerError):
+    """Or the gradient: from this step on the weights are worth nothing."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"the loss is not finite at step {step}; the last checkpoint is from before it",
+            hint="lower `lr`, lengthen `warmup_epochs`, or set `precision: fp32`",
+        )
+
+
 class FirstBadStep:
     """The first step whose loss or gradient is not finite, noted without waiting for the device."""
 
@@ -35,14 +45,14 @@ class FirstBadStep:
         is_bad = ~torch.isfinite(result.loss_sum) | torch.isnan(result.gradient_norm)
         self._step = torch.where((self._step == 0) & is_bad, step, self._step)
 
+    def is_any(self) -> bool:
+        return bool(self._step.item())
+
     def raise_if_any(self) -> None:
-        """Raise TrainerError naming the step. Asked before every save, so checkpoints stay good."""
+        """Raise LossNotFinite naming the step. Asked before every save, so checkpoints stay good."""
         step = int(self._step.item())
         if step:
-            raise TrainerError(
-                f"the loss is not finite at step {step}; the last checkpoint is from before it",
-                hint="lower `lr`, lengthen `warmup_epochs`, or set `precision: fp32`",
-            )
+            raise LossNotFinite(step)
 
 
 def train_step(session: Session, batch: Batch, *, say: Callable[[str], None]) -> StepResult:

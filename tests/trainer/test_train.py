@@ -17,6 +17,7 @@ from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.engine import train
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
+from trainer.model import Ensemble
 from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.progress import Progress
@@ -202,6 +203,64 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
     with pytest.raises(TrainerError, match="the loss is not finite at step 1"):
         train_quietly(config, leaves, tmp_path / "out")
     assert not (tmp_path / "out" / "checkpoints" / "last.pt").exists()
+
+
+class Spoilt:
+    """While entered, the model's logits in training are not finite at the given steps of this process, from 1."""
+
+    def __init__(self, *steps: int) -> None:
+        self._steps, self._seen = steps, 0
+
+    def __enter__(self) -> "Spoilt":
+        self._hook = torch.nn.modules.module.register_module_forward_hook(self._spoil)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _spoil(self, module: torch.nn.Module, _: object, logits: torch.Tensor) -> torch.Tensor | None:
+        if not isinstance(module, Ensemble) or not module.training:
+            return None
+        self._seen += 1
+        return logits * float("nan") if self._seen in self._steps else None
+
+
+def lrs(out: Path) -> list[float]:
+    return [row["lr"] for row in rows(out)[::2]]
+
+
+def test_after_a_loss_that_is_not_finite_the_last_checkpoint_goes_on_with_a_tenth_of_the_rate(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config
+) -> None:
+    with (tmp_path / "said.txt").open("w") as said, Spoilt(6):
+        train(tiny_config(), data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=said))
+    assert rows(tmp_path)[:2] == rows(finished)[:2]
+    assert lrs(tmp_path) == pytest.approx([lrs(finished)[0], *(lr / 10 for lr in lrs(finished)[1:])])
+    warning = (
+        "warning: the loss is not finite at step 6; the last checkpoint is from before it; back to epoch 2, step 0"
+    )
+    assert warning in (tmp_path / "said.txt").read_text()
+
+
+def test_without_a_checkpoint_it_begins_again_with_a_tenth_of_the_rate(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    with Spoilt(2):
+        train_quietly(tiny_config(), leaves, tmp_path / "spoilt")
+    assert lrs(tmp_path / "spoilt") == pytest.approx([lr / 10 for lr in lrs(finished)])
+    train_quietly(tiny_config(lr=3e-5), leaves, tmp_path / "low")  # nothing of the spoilt weights is left
+    assert rows(tmp_path / "spoilt")[0]["loss"] == rows(tmp_path / "low")[0]["loss"]
+
+
+def test_a_second_loss_that_is_not_finite_ends_the_run_also_after_a_resume(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    with Spoilt(6, 13), pytest.raises(TrainerError, match=r"at step 9; .*0.1 of the learning rate had already"):
+        train_quietly(tiny_config(), leaves, tmp_path)
+    with Spoilt(2), pytest.raises(TrainerError, match=r"at step 10; .*0.1 of the learning rate had already"):
+        train_quietly(tiny_config(), leaves, tmp_path)
+    train_quietly(tiny_config(), leaves, tmp_path)
+    assert lrs(tmp_path)[2] < lrs(tmp_path)[1] / 2
 
 
 def test_one_batch_is_learned_by_heart(leaves: Path, tiny_config: Config) -> None:
