@@ -39,9 +39,10 @@ bench: .venv/ready
 	$(RUN) benchmarks.potato
 	$(RUN) benchmarks.estimate
 
-# The trainer's part of docs/benchmarks.md: its data path against the usual one (needs the real photographs).
+# The trainer's part of docs/benchmarks.md: its data path against the usual one (needs the real photographs), and kills.
 bench-trainer: .venv/ready
 	$(RUN) benchmarks.trainer
+	$(RUN) benchmarks.kills
 
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready
