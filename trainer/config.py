@@ -111,6 +111,8 @@ class TrainConfig(BaseModel):
     """Decoded images kept on the machine's disk; auto: within half of the free disk and half of the memory; 0: none."""
     workers: Literal["auto"] | Annotated[Whole, Field(ge=0, le=256)] = "auto"
     """Processes that load images; auto: one a core, one core left over; 0: none beside the trainer."""
+    max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
+    """Share of the training and validation images that may be unreadable: each is named once and skipped."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
     """last.pt is also saved this often within an epoch."""
 

@@ -149,8 +149,9 @@ def _open_run(config: TrainConfig, *, data: Path, out: Path, progress: Progress)
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
     session = open_session(config, data, batch_size=saved["batch_size"] if saved else None)
-    for line in session.describe():
+    for line in [*session.describe(), *session.unreadable.lines]:
         progress.say(line)
+    session.unreadable.say = progress.say
     out.mkdir(parents=True, exist_ok=True)
     bad = FirstBadStep(session.device.torch_device)
     now = time.monotonic()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer.cache import PixelCache
 from trainer.draws import Draw, Ranges, draw
-from trainer.folders import FolderProblem, LabelledFile
-from trainer.pixels import Pixels, read_image, unreadable
+from trainer.folders import LabelledFile
+from trainer.pixels import Pixels, UnreadableImage, read_image
+from trainer.unreadable import Unreadable
 
 Transform = Callable[[Image.Image], Tensor]
 """An RGB image -> uint8 (3, S, S)."""
@@ -46,7 +47,15 @@ class _Broken:
     reason: str
 
 
-_Sample = tuple[Pixels, int, Draw | None] | _Broken
+class _Sample(NamedTuple):
+    """`pixels`: None where none could be read. `broken`: what was found on the way to it."""
+
+    pixels: Pixels | None
+    label: int
+    draw: Draw | None
+    broken: tuple[_Broken, ...]
+
+
 _Key = tuple[int, int]  # epoch, index of the file
 
 
@@ -70,21 +79,34 @@ class ImageFiles(Dataset[_Sample]):
         return len(self._files)
 
     def __getitem__(self, key: _Key) -> _Sample:
+        """In place of an image to augment that cannot be read comes the next one, so that batches keep their size."""
         epoch, index = key
-        path, label = self._files[index]
-        pixels = self._cache.get(index) if self._cache else None
-        if pixels is None:
-            try:
-                image, width, height = read_image(path, at_least=self._at_least)
-            except FolderProblem as err:
-                return _Broken(path, err.message)
-            pixels = Pixels(self._transform(image).numpy(), width, height)
-            if self._cache:
-                self._cache.put(index, pixels)
-        if self._ranges is None:
-            return pixels, label, None
-        seed = mix(self._seed, epoch, index)
-        return pixels, label, draw(self._ranges, seed, width=pixels.width, height=pixels.height)
+        ways = len(self._files) if self._ranges else 1
+        broken: list[_Broken] = []
+        for place in (way % len(self._files) for way in range(index, index + ways)):
+            found = self._pixels(place)
+            if isinstance(found, _Broken):
+                broken.append(found)
+                continue
+            drawn = None
+            if self._ranges:
+                drawn = draw(self._ranges, mix(self._seed, epoch, index), width=found.width, height=found.height)
+            return _Sample(found, self._files[place][1], drawn, tuple(broken))
+        return _Sample(None, self._files[index][1], None, tuple(broken))
+
+    def _pixels(self, index: int) -> Pixels | _Broken:
+        kept = self._cache.get(index) if self._cache else None
+        if kept is not None:
+            return kept
+        path = self._files[index][0]
+        try:
+            image, width, height = read_image(path, at_least=self._at_least)
+        except UnreadableImage as err:
+            return _Broken(path, err.reason)
+        pixels = Pixels(self._transform(image).numpy(), width, height)
+        if self._cache:
+            self._cache.put(index, pixels)
+        return pixels
 
 
 class EpochBatches:
@@ -126,13 +148,16 @@ class Loader:
         at_least: int | None = None,
         ranges: Ranges | None = None,
         cache: PixelCache | None = None,
+        unreadable: Unreadable | None = None,
     ) -> None:
         """`seed`: None keeps the order of the files. `ranges`: None draws no augmentation.
 
         `at_least`: pixels that `transform` needs on a side; None for all that the file has.
+        `unreadable`: counts what is skipped; None: nothing is.
         """
+        self._unreadable = unreadable
         self._batches = EpochBatches(len(files), batch_size, seed=seed)
-        self._torch_loader: DataLoader[_Sample] = DataLoader(
+        self._torch_loader: DataLoader[Any] = DataLoader(
             ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache),
             batch_sampler=self._batches,
             num_workers=workers,
@@ -151,10 +176,13 @@ class Loader:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on. Raises FolderProblem naming an unreadable image."""
         self._batches.epoch, self._batches.start = epoch, start
-        for batch in self._torch_loader:
-            if isinstance(batch, _Broken):
-                raise unreadable(batch.path, batch.reason)
-            yield batch
+        for batch, broken in self._torch_loader:
+            for one in broken:
+                if self._unreadable is None:
+                    raise UnreadableImage(one.path, one.reason)
+                self._unreadable.note(one.path, one.reason)
+            if batch is not None:
+                yield batch
 
 
 def even_sizes(count: int, batch_size: int) -> list[int]:
@@ -172,8 +200,11 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def check_headers(files: Sequence[LabelledFile]) -> None:
-    """Open every file, without decoding: finds at the start what would end an epoch, or the last minute."""
+def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None) -> None:
+    """Open every file, without decoding: finds at the start what would end an epoch, or the last minute.
+
+    Raises FolderProblem at the first that is no image, or where `found` says that there are too many.
+    """
 
     def problem(path: Path) -> str | None:
         try:
@@ -186,21 +217,20 @@ def check_headers(files: Sequence[LabelledFile]) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         for (path, _), reason in zip(files, pool.map(problem, [path for path, _ in files]), strict=True):
-            if reason is not None:
-                raise unreadable(path, reason)
+            if reason is not None and found is None:
+                raise UnreadableImage(path, reason)
+            if reason is not None and found is not None:
+                found.note(path, reason)
 
 
-def _collate(samples: list[_Sample]) -> Batch | _Broken:
-    images, labels, draws = [], [], []
-    for sample in samples:
-        if isinstance(sample, _Broken):
-            return sample
-        pixels, label, drawn = sample
-        images.append(pixels.values)
-        labels.append(label)
-        if drawn is not None:
-            draws.append(drawn)
-    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), torch.tensor(draws) if draws else None)
+def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
+    broken = [one for sample in samples for one in sample.broken]
+    whole = [(sample.pixels.values, sample.label, sample.draw) for sample in samples if sample.pixels is not None]
+    if not whole:
+        return None, broken
+    images, labels, draws = zip(*whole, strict=True)
+    drawn = None if draws[0] is None else torch.tensor(draws)
+    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
 
 
 def _leave_signals_to_parent(_: int) -> None:

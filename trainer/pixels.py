@@ -31,10 +31,20 @@ class Decoded(NamedTuple):
     height: int
 
 
+class UnreadableImage(FolderProblem):
+    """`reason`: without the path."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} cannot be read as an image: {reason}", hint="mend it, or move it out of the data folder"
+        )
+        self.reason = reason
+
+
 def read_image(path: Path, *, at_least: int | None = None) -> Decoded:
     """A JPEG at least twice as large as `at_least` is decoded at 1/2, 1/4 or 1/8: its format allows that for less work.
 
-    Raises FolderProblem with the reason it cannot be read.
+    Raises UnreadableImage.
     """
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
@@ -48,12 +58,6 @@ def read_image(path: Path, *, at_least: int | None = None) -> Decoded:
             image.load()
             return Decoded(image if image.mode == "RGB" else image.convert("RGB"), width, height)
     except UnidentifiedImageError:
-        raise unreadable(path, "it is no image of a known format") from None
+        raise UnreadableImage(path, "it is no image of a known format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-        raise unreadable(path, str(err)) from None
-
-
-def unreadable(path: Path, reason: str) -> FolderProblem:
-    return FolderProblem(
-        f"{path} cannot be read as an image: {reason}", hint="mend it, or move it out of the data folder"
-    )
+        raise UnreadableImage(path, str(err)) from None

@@ -19,6 +19,7 @@ from trainer.folders import Dataset, LabelledFile, hold_out, list_dataset
 from trainer.loader import Loader, check_headers, mix
 from trainer.model import Ensemble, build_model
 from trainer.optim import Schedule, make_optimizer, schedule_of
+from trainer.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from trainer.step import StepResult
@@ -73,6 +74,7 @@ class Session:
     scaler: torch.amp.GradScaler
     train_loader: Loader
     caches: tuple[PixelCache | None, PixelCache | None]  # of train and val
+    unreadable: Unreadable
     schedule: Schedule
     batch_size: int
     micro_batch: int
@@ -97,10 +99,14 @@ class Session:
         """One for all epochs, so that its processes start once; a new one where memory ran out meanwhile."""
         key = self.micro_batch
         if key not in self._val_loaders:
-            self._val_loaders = {key: self.evaluation_loader(self.val_files, cache=self.caches[1])}
+            loader = self.evaluation_loader(self.val_files, cache=self.caches[1], unreadable=self.unreadable)
+            self._val_loaders = {key: loader}
         return self._val_loaders[key]
 
-    def evaluation_loader(self, files: list[LabelledFile], *, cache: PixelCache | None = None) -> Loader:
+    def evaluation_loader(
+        self, files: list[LabelledFile], *, cache: PixelCache | None = None, unreadable: Unreadable | None = None
+    ) -> Loader:
+        """`unreadable`: counts images that are left out; None: each of them is needed."""
         return Loader(
             files,
             evaluation_transform(self.config.image_size),
@@ -109,6 +115,7 @@ class Session:
             workers=self.workers,
             pin_memory=self.device.is_cuda,
             cache=cache,
+            unreadable=unreadable,
         )
 
     def start_afresh(self) -> None:
@@ -146,9 +153,10 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
     """Everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume."""
     device = choose_device(config)
     dataset = list_dataset(data)
-    for files in dataset.splits.values():
-        check_headers(files)
     train_files, val_files = _train_and_val(dataset, config)
+    unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
+    check_headers([*train_files, *val_files], unreadable)
+    check_headers(dataset.splits.get("test", ()))
     batch = batch_size or choose_batch_size(config, images=len(train_files), on_gpu=device.is_cuda)
     if device.is_cuda:
         torch.backends.cudnn.benchmark = True
@@ -172,6 +180,7 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
         at_least=side,
         ranges=ranges_of(config),
         cache=caches[0],
+        unreadable=unreadable,
     )
     return Session(
         config=config,
@@ -185,6 +194,7 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
         scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),
         train_loader=loader,
         caches=caches,
+        unreadable=unreadable,
         schedule=schedule_of(config, steps_per_epoch=len(loader)),
         batch_size=batch,
         micro_batch=batch if config.micro_batch == "auto" else min(config.micro_batch, batch),

@@ -14,6 +14,7 @@ from trainer.folders import FolderProblem, LabelledFile, list_dataset
 from trainer.leaves import draw_leaf
 from trainer.loader import Batch, Loader, check_headers, even_sizes
 from trainer.pixels import read_image
+from trainer.unreadable import Unreadable
 
 LEAF = draw_leaf("scab", size=96, seed="0").resize((120, 96))
 
@@ -93,8 +94,31 @@ def test_batches_are_even_and_never_of_one_image(count: int, batch_size: int, si
 def test_an_image_that_ends_too_early_is_named(leaves: Path, tmp_path: Path, workers: int) -> None:
     path = tmp_path / "cut.jpg"
     path.write_bytes(next(leaves.rglob("*.jpg")).read_bytes()[:700])
-    with pytest.raises(FolderProblem, match=r"cut.jpg cannot be read as an image: .*truncated"):
+    with pytest.raises(FolderProblem, match=r"cut.jpg cannot be read as an image: image file is truncated"):
         batches([(path, 0), (path, 0)], workers=workers)
+
+
+def test_in_place_of_an_image_that_cannot_be_read_comes_the_next_one(files: list[LabelledFile], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(files[5][0].read_bytes()[:700])
+    with_cut = [*files[:5], (cut, files[5][1]), *files[6:]]
+    found = Unreadable(images=32, share=0.1)
+    loader = Loader(with_cut, Square(32), batch_size=8, seed=3, workers=0, ranges=RANGES, unreadable=found)
+    expected = [*files[:5], files[6], *files[6:]]
+    assert are_equal(list(loader.epoch(1)), batches(expected))
+    assert are_equal(list(loader.epoch(2)), batches(expected, epoch=2))
+    assert len(found.lines) == 1
+
+
+def test_an_image_to_evaluate_that_cannot_be_read_is_left_out(files: list[LabelledFile], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(files[0][0].read_bytes()[:700])
+    found = Unreadable(images=32, share=0.1)
+    evaluated = [(cut, 0), (cut, 0), *files[:4]]
+    loader = Loader(evaluated, Square(32), batch_size=2, seed=None, workers=0, unreadable=found)
+    whole = Loader(files[:4], Square(32), batch_size=2, seed=None, workers=0)
+    for one, other in zip(loader.epoch(0), whole.epoch(0), strict=True):
+        assert torch.equal(one.images, other.images)
 
 
 def test_a_file_that_is_no_image_is_found_before_training(tmp_path: Path) -> None:

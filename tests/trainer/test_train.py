@@ -17,6 +17,7 @@ from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.engine import train
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
+from trainer.folders import FolderProblem
 from trainer.model import Ensemble
 from trainer.overfit import overfit
 from trainer.predict import predict
@@ -203,6 +204,49 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
     with pytest.raises(TrainerError, match="the loss is not finite at step 1"):
         train_quietly(config, leaves, tmp_path / "out")
     assert not (tmp_path / "out" / "checkpoints" / "last.pt").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_that_cannot_be_read_are_named_once_and_skipped(
+    leaves: Path, tmp_path: Path, tiny_config: Config, workers: int
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(leaves, data)
+    page = sorted((data / "train" / "rust").iterdir())[0]
+    page.write_text("<html>")
+    cut = [sorted((data / split / "scab").iterdir())[0] for split in ("train", "val")]
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:700])
+    config = tiny_config(max_unreadable=0.1, workers=workers)
+    with (tmp_path / "said.txt").open("w") as said:
+        train(config, data=data, out=tmp_path / "out", stop=StopFlag(), progress=Progress(stream=said))
+    warnings = [line for line in (tmp_path / "said.txt").read_text().splitlines() if line.startswith("warning")]
+    assert [line.split()[1] for line in warnings] == [str(path) for path in (page, *cut)]
+    assert warnings[0].endswith("cannot be read as an image: it is no image of a known format; skipped (1 so far)")
+    assert "truncated" in warnings[2]
+    assert warnings[2].endswith("skipped (3 so far)")
+    assert [row["step"] for row in rows(tmp_path / "out")] == [4, 4, 8, 8, 12, 12]
+
+
+def test_too_many_images_that_cannot_be_read_end_the_run(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    shutil.copytree(leaves, tmp_path / "data")
+    for path in sorted((tmp_path / "data" / "train" / "rust").iterdir())[:3]:
+        path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(FolderProblem, match=r"truncated.*; it is number 3 of 44 images") as caught:
+        train_quietly(tiny_config(max_unreadable=0.05), tmp_path / "data", tmp_path / "out")
+    assert "`max_unreadable` is 0.05" in caught.value.hint
+
+
+def test_a_test_image_that_cannot_be_read_is_found_before_training(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    shutil.copytree(leaves, tmp_path / "data")
+    next((tmp_path / "data" / "test").rglob("*.jpg")).write_text("<html>")
+    with pytest.raises(FolderProblem, match="no image of a known format"):
+        train_quietly(tiny_config(max_unreadable=0.5), tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()
 
 
 class Spoilt:
