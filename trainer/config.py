@@ -93,6 +93,8 @@ class TrainConfig(BaseModel):
     """Epochs of linear warm-up; at most half of the run is warm-up, however short the run."""
     grad_clip: Annotated[Number, Field(ge=0, le=1000)] = 1.0
     """Largest norm of the gradient; 0: not clipped."""
+    ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0
+    """Of a running average of the weights, which validates and predicts in their place: 0.999, say; 0: none."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"

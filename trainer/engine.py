@@ -184,6 +184,8 @@ def _load(run: Run, saved: State) -> None:
     session.model.load_state_dict(saved["model"])
     session.optimizer.load_state_dict(saved["optimizer"])
     session.scaler.load_state_dict(saved["scaler"])
+    if session.ema:
+        session.ema.load_state_dict(saved["ema"])
     run.metrics = MetricsLog(run.out / "metrics.jsonl", saved["metrics"])
     run.position = Position(saved["epoch"], saved["step"])
     run.tally = session.new_tally(**saved["tally"])
@@ -211,6 +213,7 @@ def _save(run: Run) -> None:
         "trained_s": run.trained_s,
         "trained_images": run.trained_images,
         "lr_factor": run.lr_factor,
+        "ema": session.ema.state_dict() if session.ema else None,
     }
     run.writer.save(state, run.last_path)
     run.saved_at = time.monotonic()
@@ -231,6 +234,8 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
             group["lr"] = lr
         torch.manual_seed(mix(config.seed, total_step))  # dropout is a function of the step: resuming repeats it
         result = train_step(session, batch, say=progress.say)
+        if session.ema:
+            session.ema.update()
         run.bad.note(total_step + 1, result)
         run.tally.add(result, images=len(batch.labels))
         position.step += 1
@@ -259,7 +264,8 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     session, position, tally = run.session, run.position, run.tally
     run.writer.wait()  # the loader's processes are forked: not while another thread holds locks
     began = time.monotonic()
-    scores = evaluate(session.model, session.val_loader(), session.device, stop=stop, on_batch=progress.beat)
+    with session.judged():
+        scores = evaluate(session.model, session.val_loader(), session.device, stop=stop, on_batch=progress.beat)
     run.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
     step = position.epoch * session.steps_per_epoch
@@ -278,7 +284,8 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     is_best = run.best.is_beaten_by(scores.accuracy, scores.loss)
     if is_best:
         run.best = Best(position.epoch, scores.accuracy, scores.loss)
-        _save_best(run)
+        with session.judged():
+            _save_best(run)
     eta_s = _seconds_left(run)
     progress.say(
         f"epoch {position.epoch}/{session.config.epochs}: train loss {train_loss:.4f}, accuracy "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from trainer.augment import Square, evaluation_transform, ranges_of, square_side
 from trainer.cache import PixelCache, limit_bytes, open_cache
 from trainer.config import TrainConfig
 from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
+from trainer.ema import Ema
 from trainer.folders import Dataset, LabelledFile, hold_out, list_dataset
 from trainer.loader import Loader, check_headers, mix
 from trainer.model import Ensemble, build_model
@@ -79,6 +81,7 @@ class Session:
     batch_size: int
     micro_batch: int
     workers: int
+    ema: Ema | None = None
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
 
     @property
@@ -118,12 +121,17 @@ class Session:
             unreadable=unreadable,
         )
 
+    def judged(self) -> AbstractContextManager[None]:
+        """Meanwhile the model has the weights that are validated and kept: the averaged ones, where there are."""
+        return self.ema.in_place() if self.ema else nullcontext()
+
     def start_afresh(self) -> None:
         """Weights and optimizer as they were before the first step."""
         torch.manual_seed(mix(self.config.seed))
         fresh = build_model(self.config, classes=len(self.dataset.classes))
         self.model.load_state_dict(fresh.state_dict())
         self.optimizer = make_optimizer(self.model, self.config)
+        self.ema = _average_of(self.model, self.config)
 
     def close(self) -> None:
         """The run has ended well, and its decoded images are of no more use."""
@@ -199,7 +207,12 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
         batch_size=batch,
         micro_batch=batch if config.micro_batch == "auto" else min(config.micro_batch, batch),
         workers=workers,
+        ema=_average_of(model, config),
     )
+
+
+def _average_of(model: Ensemble, config: TrainConfig) -> Ema | None:
+    return Ema(model, decay=config.ema_decay) if config.ema_decay else None
 
 
 def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool) -> int:

@@ -249,6 +249,33 @@ def test_a_test_image_that_cannot_be_read_is_found_before_training(
     assert not (tmp_path / "out" / "metrics.jsonl").exists()
 
 
+def test_the_best_model_has_the_averaged_weights_and_training_goes_on_with_its_own(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    train_quietly(tiny_config(epochs=1, ema_decay=0.9), leaves, tmp_path)
+    state = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    key = "head.weight"
+    assert torch.equal(weights(tmp_path, "best.pt")[key], state["ema"]["average"][key])
+    assert not torch.equal(state["model"][key], state["ema"]["average"][key])
+
+
+def test_averaged_weights_are_validated_and_survive_stops(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    config = tiny_config(ema_decay=0.9)
+    train_quietly(config, leaves, tmp_path / "whole")
+    for asked in (2, 6, 5):
+        with pytest.raises(StoppedEarly):
+            train_quietly(config, leaves, tmp_path / "stopped", StopsAfter(asked))
+    train_quietly(config, leaves, tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+    train_quietly(tiny_config(), leaves, tmp_path / "plain")
+    assert all(torch.equal(weights(tmp_path / "plain")[key], one) for key, one in weights(tmp_path / "whole").items())
+    losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("whole", "plain")]
+    assert losses[0][::2] == losses[1][::2]  # training goes on with its own weights
+    assert losses[0][1] != losses[1][1]
+
+
 class Spoilt:
     """While entered, the model's logits in training are not finite at the given steps of this process, from 1."""
 
