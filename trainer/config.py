@@ -93,6 +93,14 @@ class TrainConfig(BaseModel):
     """Epochs of linear warm-up; at most half of the run is warm-up, however short the run."""
     grad_clip: Annotated[Number, Field(ge=0, le=1000)] = 1.0
     """Largest norm of the gradient; 0: not clipped."""
+    mixup: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Blends pairs of images; alpha of the Beta distribution of the shares: 0.2, say; 0: none."""
+    cutmix: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Pastes a box of one image into another; alpha as in `mixup`: 1, say; 0: none. With both on they take turns."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: rare classes weigh as much in the loss as frequent ones."""
+    focal_gamma: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Images that are named right already weigh (1 - probability) to this power: 2, say; 0: all weigh alike."""
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0
     """Of a running average of the weights, which validates and predicts in their place: 0.999, say; 0: none."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"

@@ -19,6 +19,7 @@ from trainer.device import Device, choose_device, thread_count, tune_for_cpu, wo
 from trainer.ema import Ema
 from trainer.folders import Dataset, LabelledFile, hold_out, list_dataset
 from trainer.loader import Loader, check_headers, mix
+from trainer.loss import weights_of_classes
 from trainer.model import Ensemble, build_model
 from trainer.optim import Schedule, make_optimizer, schedule_of
 from trainer.unreadable import Unreadable
@@ -82,6 +83,7 @@ class Session:
     micro_batch: int
     workers: int
     ema: Ema | None = None
+    class_weights: Tensor | None = None  # on the device
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
 
     @property
@@ -176,6 +178,7 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
     if not device.is_cuda:
         torch.set_num_threads(thread_count(parameters=model.parameter_count()))
     workers = worker_count(config, device)
+    weights = weights_of_classes(train_files, config, classes=len(dataset.classes))
     side = square_side(config)
     caches = _open_caches(config, train_files, val_files)
     loader = Loader(
@@ -208,6 +211,7 @@ def open_session(config: TrainConfig, data: Path, *, batch_size: int | None = No
         micro_batch=batch if config.micro_batch == "auto" else min(config.micro_batch, batch),
         workers=workers,
         ema=_average_of(model, config),
+        class_weights=None if weights is None else weights.to(device.torch_device),
     )
 
 

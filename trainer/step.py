@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainer.affine import augment
 from trainer.augment import normalise
 from trainer.errors import TrainerError
 from trainer.loader import Batch, even_sizes
+from trainer.loss import image_losses
+from trainer.mixing import draw_mix
 from trainer.session import Session
 
 
@@ -97,14 +98,21 @@ def _try_step(session: Session, batch: Batch) -> StepResult:
     loss_sum = torch.zeros((), device=device.torch_device)
     correct = torch.zeros((), dtype=torch.int64, device=device.torch_device)
     optimizer.zero_grad(set_to_none=True)
+    mix = draw_mix(session.config)
     for part in split(batch, sizes):
         images = prepare(part, device.torch_device, size=session.config.image_size)
         labels = part.labels.to(device.torch_device, non_blocking=True)
+        if mix is not None:
+            images = mix.images(images)
         with device.autocast():
             logits = session.model(images)
-        loss = functional.cross_entropy(
-            logits.float(), labels, label_smoothing=session.config.label_smoothing, reduction="sum"
-        )
+        losses = image_losses(logits.float(), labels, session.config, class_weights=session.class_weights)
+        if mix is not None:
+            others = labels.flip(0)
+            other_losses = image_losses(logits.float(), others, session.config, class_weights=session.class_weights)
+            losses = mix.losses(losses, other_losses)
+            labels = labels if mix.share >= 0.5 else others  # for the accuracy: what most of an image is
+        loss = losses.sum()
         torch.autograd.backward(scaler.scale(loss / count))
         loss_sum += loss.detach()
         correct += (logits.detach().argmax(1) == labels).sum()
