@@ -10,6 +10,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from trainer.cache import PixelCache
 from trainer.draws import Draw, Ranges, draw
@@ -176,13 +178,26 @@ class Loader:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on. Raises FolderProblem naming an unreadable image."""
         self._batches.epoch, self._batches.start = epoch, start
-        for batch, broken in self._torch_loader:
+        with _signals_held():  # the processes are forked here, the first time
+            batches = iter(self._torch_loader)
+        for batch, broken in batches:
             for one in broken:
                 if self._unreadable is None:
                     raise UnreadableImage(one.path, one.reason)
                 self._unreadable.note(one.path, one.reason)
             if batch is not None:
                 yield batch
+
+    def close(self) -> None:
+        """End the processes. Left to Python's exit they would not: it asks by SIGTERM, and waits.
+
+        torch has no public way, but to drop the last reference, which a traceback may hold.
+        """
+        iterator, self._torch_loader._iterator = self._torch_loader._iterator, None  # noqa: SLF001
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()  # noqa: SLF001
+            for worker in iterator._workers:  # noqa: SLF001
+                worker.kill()
 
 
 def even_sizes(count: int, batch_size: int) -> list[int]:
@@ -233,7 +248,20 @@ def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
     return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
 
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What asks to stop waits meanwhile, here and in processes that are forked meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_signals_to_parent(_: int) -> None:
     """Signals reach the whole process group; the trainer still needs its loaders to finish the step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
