@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: demo test check format test-sky reliability bench bench-sync requirements clean
+.PHONY: demo test check format test-sky reliability bench bench-sync bench-trainer requirements clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -43,6 +43,11 @@ bench: .venv/ready
 # Transfers against aws, s5cmd, rclone, obstore and rsync: half an hour, on a machine that does nothing else.
 bench-sync: .venv/ready
 	$(RUN) benchmarks.sync
+
+# The trainer's part of docs/benchmarks.md: its data path against the usual one (needs the real photographs), and kills.
+bench-trainer: .venv/ready
+	$(RUN) benchmarks.trainer
+	$(RUN) benchmarks.kills
 
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready

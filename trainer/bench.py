@@ -34,6 +34,7 @@ def bench(config: TrainConfig, *, data: Path | None, steps: int, say: Callable[[
         figures["loader_images_per_s"] = _speed(session, steps, lambda: len(next(batches).labels))
         figures["step_images_per_s"] = _speed(session, steps, lambda: _step(session, batch, say))
         figures["whole_images_per_s"] = _speed(session, steps, lambda: _step(session, next(batches), say))
+        session.close()
         return figures
 
 

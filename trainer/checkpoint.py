@@ -19,7 +19,12 @@ from trainer.errors import ConfigError, TrainerError
 
 FORMAT = 1
 # What may change between one start and the next: it decides how fast, or how long, not what is learned by then.
-_MAY_CHANGE = frozenset(("epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained"))
+_MAY_CHANGE = frozenset(
+    (
+        "epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained", "cache_gb",
+        "max_unreadable",
+    )
+)  # fmt: skip
 
 State = dict[str, Any]
 

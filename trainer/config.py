@@ -93,6 +93,16 @@ class TrainConfig(BaseModel):
     """Epochs of linear warm-up; at most half of the run is warm-up, however short the run."""
     grad_clip: Annotated[Number, Field(ge=0, le=1000)] = 1.0
     """Largest norm of the gradient; 0: not clipped."""
+    mixup: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Blends pairs of images; alpha of the Beta distribution of the shares: 0.2, say; 0: none."""
+    cutmix: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Pastes a box of one image into another; alpha as in `mixup`: 1, say; 0: none. With both on they take turns."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: rare classes weigh as much in the loss as frequent ones."""
+    focal_gamma: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Images that are named right already weigh (1 - probability) to this power: 2, say; 0: all weigh alike."""
+    ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0
+    """Of a running average of the weights, which validates and predicts in their place: 0.999, say; 0: none."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -105,8 +115,14 @@ class TrainConfig(BaseModel):
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
     color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2
     """Largest relative change of brightness, of contrast and of saturation."""
+    decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
+    """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
+    cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
+    """Decoded images kept on the machine's disk; auto: within half of the free disk and half of the memory; 0: none."""
     workers: Literal["auto"] | Annotated[Whole, Field(ge=0, le=256)] = "auto"
     """Processes that load images; auto: one a core, one core left over; 0: none beside the trainer."""
+    max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
+    """Share of the training and validation images that may be unreadable: each is named once and skipped."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
     """last.pt is also saved this often within an epoch."""
 

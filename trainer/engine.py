@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ from trainer.optim import lr_at
 from trainer.progress import Progress, duration
 from trainer.scores import Rating, evaluate
 from trainer.session import Session, Tally, open_session
-from trainer.step import FirstBadStep, train_step
+from trainer.step import FirstBadStep, LossNotFinite, train_step
 from trainer.stop import StopFlag
 from trainer.summary import finish_run
 from trainer.targets import naming_of
 from trainer.timing import Timing
+from trainer.writer import CheckpointWriter
+
+# After a loss that is not finite.
+_LOWER_LR = 0.1
 
 
 @dataclass
@@ -68,6 +73,8 @@ class Run:
     trained_images: int
     saved_at: float
     timing: Timing
+    lr_factor: float = 1.0  # less than 1 once the loss was not finite
+    writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
 
     @property
@@ -91,15 +98,39 @@ def train(
     """
     started_at = time.monotonic()
     run = _open_run(config, data=data, labels=labels, out=out, progress=progress)
-    session = run.session
+    try:
+        return _train(run, stop=stop, progress=progress, started_at=started_at)
+    except RuntimeError as err:
+        if "DataLoader worker" not in str(err):
+            raise
+        raise TrainerError(
+            f"a process that loads images has died: {str(err).splitlines()[0]}",
+            hint="was memory short? fewer `workers` need less; the same command goes on from the last checkpoint",
+        ) from err
+    finally:
+        run.writer.drain()
+        run.session.stop_loading()
+
+
+def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -> dict[str, Any]:
+    session, config = run.session, run.session.config
     try:
         while run.position.epoch <= config.epochs:
-            _train_epoch(run, stop=stop, progress=progress, started_at=started_at)
-            _validate(run, stop=stop, progress=progress)
-            _save(run)
+            try:
+                _train_epoch(run, stop=stop, progress=progress, started_at=started_at)
+                _validate(run, stop=stop, progress=progress)
+            except LossNotFinite as err:
+                _go_back(run, err, progress=progress)
+            else:
+                _save(run)
     except StoppedEarly as stopped:
-        run.bad.raise_if_any()
+        if run.bad.is_any():
+            raise StoppedEarly(
+                f"{stopped.message}; the loss was not finite by then, and {run.last_path} is from before that",
+                hint=stopped.hint,
+            ) from None
         _save(run)
+        run.writer.wait()
         _finish(run, stop=None, progress=progress)
         epoch, step = run.position.epoch, run.position.step
         raise StoppedEarly(
@@ -107,11 +138,35 @@ def train(
             f"{run.last_path} is complete",
             hint=stopped.hint,
         ) from None
+    run.writer.wait()
     summary = _finish(run, stop=stop, progress=progress)
+    session.close()
     score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
     f1 = "" if run.best.macro_f1 is None else f", macro F1 {run.best.macro_f1:.4f}"
     progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{f1}{score}")
     return summary
+
+
+def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:
+    """To the last checkpoint, or to the beginning where there is none, once, with a lower rate. Else raise `err`."""
+    if run.lr_factor < 1:
+        raise TrainerError(
+            f"{err.message}; {_LOWER_LR:g} of the learning rate had already been tried", hint=err.hint
+        ) from None
+    run.writer.wait()
+    session = run.session
+    if run.last_path.exists():
+        _load(run, checkpoint.load(run.last_path))
+    else:
+        session.start_afresh()
+        run.position, run.tally, run.best = Position(), session.new_tally(), Best()
+        run.metrics = MetricsLog(run.out / "metrics.jsonl")
+    run.lr_factor = _LOWER_LR
+    run.bad = FirstBadStep(session.device.torch_device)
+    progress.say(
+        f"warning: {err.message}; back to epoch {run.position.epoch}, step {run.position.step}, "
+        f"and on with {_LOWER_LR:g} of the learning rate"
+    )
 
 
 def _open_run(config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress) -> Run:
@@ -120,16 +175,27 @@ def _open_run(config: TrainConfig, *, data: Path, labels: Path | None, out: Path
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
     session = open_session(config, data, labels=labels, batch_size=saved["batch_size"] if saved else None)
-    for line in session.describe():
+    for line in [*session.describe(), *session.unreadable.lines]:
         progress.say(line)
+    session.unreadable.say = progress.say
     out.mkdir(parents=True, exist_ok=True)
     bad = FirstBadStep(session.device.torch_device)
     now = time.monotonic()
+    if saved is not None and saved["data_digest"] != session.data_digest:
+        raise TrainerError(
+            f"the images are not those that {out} was trained on",
+            hint="restore the data folder, or name another `--out` folder",
+        )
+    metrics, timing = MetricsLog(out / "metrics.jsonl"), Timing(steps_per_epoch=session.steps_per_epoch)
+    run = Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now, timing)
     if saved is None:
-        metrics = MetricsLog(out / "metrics.jsonl")
-        timing = Timing(steps_per_epoch=session.steps_per_epoch)
-        return Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now, timing)
-    run = _restore(saved, session, out, bad)
+        return run
+    _load(run, saved)
+    if run.best.epoch and not run.best_path.exists():
+        raise TrainerError(
+            f"{run.best_path} is gone, and {run.last_path} goes on from it",
+            hint=f"restore it, or remove {run.best_path.parent} to start afresh",
+        )
     progress.say(f"resumed from {last_path}: epoch {run.position.epoch}, step {run.position.step} done")
     if saved["config"]["epochs"] != config.epochs:
         were = saved["config"]["epochs"]
@@ -139,34 +205,20 @@ def _open_run(config: TrainConfig, *, data: Path, labels: Path | None, out: Path
     return run
 
 
-def _restore(saved: State, session: Session, out: Path, bad: FirstBadStep) -> Run:
-    if saved["data_digest"] != session.data_digest:
-        raise TrainerError(
-            f"the images are not those that {out} was trained on",
-            hint="restore the data folder, or name another `--out` folder",
-        )
+def _load(run: Run, saved: State) -> None:
+    session = run.session
     session.model.load_state_dict(saved["model"])
     session.optimizer.load_state_dict(saved["optimizer"])
     session.scaler.load_state_dict(saved["scaler"])
-    run = Run(
-        session=session,
-        out=out,
-        metrics=MetricsLog(out / "metrics.jsonl", saved["metrics"]),
-        position=Position(saved["epoch"], saved["step"]),
-        tally=session.new_tally(**saved["tally"]),
-        best=Best(**saved["best"]),
-        bad=bad,
-        trained_s=saved["trained_s"],
-        trained_images=saved["trained_images"],
-        saved_at=time.monotonic(),
-        timing=Timing(steps_per_epoch=session.steps_per_epoch),
-    )
-    if run.best.epoch and not run.best_path.exists():
-        raise TrainerError(
-            f"{run.best_path} is gone, and {run.last_path} goes on from it",
-            hint=f"restore it, or remove {run.best_path.parent} to start afresh",
-        )
-    return run
+    if session.ema:
+        session.ema.load_state_dict(saved["ema"])
+    run.metrics = MetricsLog(run.out / "metrics.jsonl", saved["metrics"])
+    run.position = Position(saved["epoch"], saved["step"])
+    run.tally = session.new_tally(**saved["tally"])
+    run.best = Best(**saved["best"])
+    run.trained_s, run.trained_images = saved["trained_s"], saved["trained_images"]
+    run.lr_factor = saved["lr_factor"]
+    run.saved_at = time.monotonic()
 
 
 def _save(run: Run) -> None:
@@ -187,8 +239,10 @@ def _save(run: Run) -> None:
         "metrics": run.metrics.text,
         "trained_s": run.trained_s,
         "trained_images": run.trained_images,
+        "lr_factor": run.lr_factor,
+        "ema": session.ema.state_dict() if session.ema else None,
     }
-    checkpoint.save(state, run.last_path)
+    run.writer.save(state, run.last_path)
     run.saved_at = time.monotonic()
 
 
@@ -202,11 +256,13 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
     step_started_at = time.monotonic()
     for batch in session.train_loader.epoch(position.epoch, start=position.step):
         total_step = (position.epoch - 1) * session.steps_per_epoch + position.step
-        lr = lr_at(total_step, session.schedule)
+        lr = run.lr_factor * lr_at(total_step, session.schedule)
         for group in session.optimizer.param_groups:
             group["lr"] = lr
         torch.manual_seed(mix(config.seed, total_step))  # dropout is a function of the step: resuming repeats it
         result = train_step(session, batch, say=progress.say)
+        if session.ema:
+            session.ema.update()
         run.bad.note(total_step + 1, result)
         run.tally.add(result, images=len(batch.labels))
         position.step += 1
@@ -219,6 +275,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
         run.trained_images += len(batch.labels)
         run.timing.add_step(now - step_started_at)
         if progress.is_due():
+            run.bad.raise_if_any()  # the loss is asked for here anyway
             _show(run, progress)
         if position.step < session.steps_per_epoch:
             stop.raise_if_set()
@@ -232,20 +289,24 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
 def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     """Write the epoch's two rows, keep the best model, and move on to the next epoch."""
     session, position, tally = run.session, run.position, run.tally
+    run.writer.wait()  # the loader's processes are forked: not while another thread holds locks
     began = time.monotonic()
-    scores = evaluate(
-        session.model,
-        session.val_loader(),
-        session.device,
-        targets=session.targets,
-        stop=stop,
-        on_batch=progress.beat,
-    )
+    with session.judged():
+        scores = evaluate(
+            session.model,
+            session.val_loader(),
+            session.device,
+            targets=session.targets,
+            stop=stop,
+            on_batch=progress.beat,
+        )
     rating = scores.rate()
     run.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
     step = position.epoch * session.steps_per_epoch
-    lr = lr_at(step - 1, session.schedule)
+    if not math.isfinite(scores.loss):
+        raise LossNotFinite(step)
+    lr = run.lr_factor * lr_at(step - 1, session.schedule)
     train_loss, train_accuracy = tally.loss(), tally.accuracy()
     run.metrics.append(
         "train", epoch=position.epoch, step=step, loss=train_loss, accuracy=train_accuracy, lr=lr,
@@ -258,7 +319,8 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     is_best = run.best.is_beaten_by(rating, scores.loss)
     if is_best:
         run.best = Best(position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds)
-        _save_best(run)
+        with session.judged():
+            _save_best(run)
     eta_s = _seconds_left(run)
     progress.say(
         f"epoch {position.epoch}/{session.config.epochs}: train loss {train_loss:.4f}, accuracy "
@@ -290,7 +352,7 @@ def _save_best(run: Run) -> None:
         "val_loss": run.best.loss,
         "model": session.model.state_dict(),
     }
-    checkpoint.save(state, run.best_path)
+    run.writer.save(state, run.best_path)
 
 
 def _show(run: Run, progress: Progress) -> None:

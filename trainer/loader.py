@@ -1,24 +1,35 @@
-"""Files -> batches. Order and augmentation are pure functions of (seed, epoch, sample), never of the workers."""
+"""Files -> batches. Order and augmentation are pure functions of (seed, epoch, sample), never of the workers.
+
+What is read is the same whether it was decoded just now or comes from a cache.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from trainer.augment import transform_seeded
-from trainer.folders import FolderProblem, LabelledFile
+from trainer.cache import PixelCache
+from trainer.draws import Draw, Ranges, draw
+from trainer.folders import LabelledFile
+from trainer.pixels import Pixels, UnreadableImage, read_image
+from trainer.unreadable import Unreadable
+
+Transform = Callable[[Image.Image], Tensor]
+"""An RGB image -> uint8 (3, S, S)."""
 
 
 class Batch(NamedTuple):
@@ -26,6 +37,8 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
+    draws: Tensor | None = None
+    """(B, 9), a `trainer.draws.Draw` a row, where the images are still to be augmented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +49,66 @@ class _Broken:
     reason: str
 
 
-_Sample = tuple[Tensor, int] | _Broken
+class _Sample(NamedTuple):
+    """`pixels`: None where none could be read. `broken`: what was found on the way to it."""
+
+    pixels: Pixels | None
+    label: int
+    draw: Draw | None
+    broken: tuple[_Broken, ...]
+
+
 _Key = tuple[int, int]  # epoch, index of the file
 
 
 class ImageFiles(Dataset[_Sample]):
-    """Images by (epoch, index), transformed from a seed that only these and `seed` determine."""
+    """Pixels of files by (epoch, index), each with a draw from a seed that only these and `seed` determine."""
 
-    def __init__(self, files: Sequence[LabelledFile], transform: v2.Transform, *, seed: int) -> None:
-        self._files, self._transform, self._seed = files, transform, seed
+    def __init__(
+        self,
+        files: Sequence[LabelledFile],
+        transform: Transform,
+        *,
+        seed: int,
+        at_least: int | None,
+        ranges: Ranges | None,
+        cache: PixelCache | None,
+    ) -> None:
+        self._files, self._transform, self._at_least = files, transform, at_least
+        self._seed, self._ranges, self._cache = seed, ranges, cache
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, key: _Key) -> _Sample:
+        """In place of an image to augment that cannot be read comes the next one, so that batches keep their size."""
         epoch, index = key
-        path, label = self._files[index]
+        ways = len(self._files) if self._ranges else 1
+        broken: list[_Broken] = []
+        for place in (way % len(self._files) for way in range(index, index + ways)):
+            found = self._pixels(place)
+            if isinstance(found, _Broken):
+                broken.append(found)
+                continue
+            drawn = None
+            if self._ranges:
+                drawn = draw(self._ranges, mix(self._seed, epoch, index), width=found.width, height=found.height)
+            return _Sample(found, self._files[place][1], drawn, tuple(broken))
+        return _Sample(None, self._files[index][1], None, tuple(broken))
+
+    def _pixels(self, index: int) -> Pixels | _Broken:
+        kept = self._cache.get(index) if self._cache else None
+        if kept is not None:
+            return kept
+        path = self._files[index][0]
         try:
-            image = read_image(path)
-        except FolderProblem as err:
-            return _Broken(path, err.message)
-        return transform_seeded(self._transform, image, mix(self._seed, epoch, index)), label
+            image, width, height = read_image(path, at_least=self._at_least)
+        except UnreadableImage as err:
+            return _Broken(path, err.reason)
+        pixels = Pixels(self._transform(image).numpy(), width, height)
+        if self._cache:
+            self._cache.put(index, pixels)
+        return pixels
 
 
 class EpochBatches:
@@ -89,17 +141,26 @@ class Loader:
     def __init__(
         self,
         files: Sequence[LabelledFile],
-        transform: v2.Transform,
+        transform: Transform,
         *,
         batch_size: int,
         seed: int | None,
         workers: int,
         pin_memory: bool = False,
+        at_least: int | None = None,
+        ranges: Ranges | None = None,
+        cache: PixelCache | None = None,
+        unreadable: Unreadable | None = None,
     ) -> None:
-        """`seed`: None keeps the order of the files."""
+        """`seed`: None keeps the order of the files. `ranges`: None draws no augmentation.
+
+        `at_least`: pixels that `transform` needs on a side; None for all that the file has.
+        `unreadable`: counts what is skipped; None: nothing is.
+        """
+        self._unreadable = unreadable
         self._batches = EpochBatches(len(files), batch_size, seed=seed)
-        self._torch_loader: DataLoader[_Sample] = DataLoader(
-            ImageFiles(files, transform, seed=seed or 0),
+        self._torch_loader: DataLoader[Any] = DataLoader(
+            ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache),
             batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=_collate,
@@ -117,10 +178,26 @@ class Loader:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on. Raises FolderProblem naming an unreadable image."""
         self._batches.epoch, self._batches.start = epoch, start
-        for batch in self._torch_loader:
-            if isinstance(batch, _Broken):
-                raise unreadable(batch.path, batch.reason)
-            yield batch
+        with _signals_held():  # the processes are forked here, the first time
+            batches = iter(self._torch_loader)
+        for batch, broken in batches:
+            for one in broken:
+                if self._unreadable is None:
+                    raise UnreadableImage(one.path, one.reason)
+                self._unreadable.note(one.path, one.reason)
+            if batch is not None:
+                yield batch
+
+    def close(self) -> None:
+        """End the processes. Left to Python's exit they would not: it asks by SIGTERM, and waits.
+
+        torch has no public way, but to drop the last reference, which a traceback may hold.
+        """
+        iterator, self._torch_loader._iterator = self._torch_loader._iterator, None  # noqa: SLF001
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()  # noqa: SLF001
+            for worker in iterator._workers:  # noqa: SLF001
+                worker.kill()
 
 
 def even_sizes(count: int, batch_size: int) -> list[int]:
@@ -138,20 +215,11 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def read_image(path: Path) -> Image.Image:
-    """RGB, upright as its EXIF says. Raises FolderProblem with the reason it cannot be read."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # palettes with transparency, odd EXIF: the pixels are fine
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except UnidentifiedImageError:
-        raise unreadable(path, "it is no image of a known format") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-        raise unreadable(path, str(err)) from None
+def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None) -> None:
+    """Open every file, without decoding: finds at the start what would end an epoch, or the last minute.
 
-
-def check_headers(files: Sequence[LabelledFile]) -> None:
-    """Open every file, without decoding: finds at the start what would end an epoch, or the last minute."""
+    Raises FolderProblem at the first that is no image, or where `found` says that there are too many.
+    """
 
     def problem(path: Path) -> str | None:
         try:
@@ -164,27 +232,36 @@ def check_headers(files: Sequence[LabelledFile]) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         for (path, _), reason in zip(files, pool.map(problem, [path for path, _ in files]), strict=True):
-            if reason is not None:
-                raise unreadable(path, reason)
+            if reason is not None and found is None:
+                raise UnreadableImage(path, reason)
+            if reason is not None and found is not None:
+                found.note(path, reason)
 
 
-def unreadable(path: Path, reason: str) -> FolderProblem:
-    return FolderProblem(
-        f"{path} cannot be read as an image: {reason}", hint="mend it, or move it out of the data folder"
-    )
+def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
+    broken = [one for sample in samples for one in sample.broken]
+    whole = [(sample.pixels.values, sample.label, sample.draw) for sample in samples if sample.pixels is not None]
+    if not whole:
+        return None, broken
+    images, labels, draws = zip(*whole, strict=True)
+    drawn = None if draws[0] is None else torch.tensor(draws)
+    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
 
 
-def _collate(samples: list[_Sample]) -> Batch | _Broken:
-    images, labels = [], []
-    for sample in samples:
-        if isinstance(sample, _Broken):
-            return sample
-        images.append(sample[0])
-        labels.append(sample[1])
-    return Batch(torch.stack(images), torch.tensor(labels))
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What asks to stop waits meanwhile, here and in processes that are forked meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_signals_to_parent(_: int) -> None:
     """Signals reach the whole process group; the trainer still needs its loaders to finish the step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)

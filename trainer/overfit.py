@@ -27,6 +27,7 @@ def overfit(
     """
     plain = config.model_copy(update={"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "workers": 0})
     session = open_session(plain, data, labels=labels)
+    session.close()  # one batch needs no cache
     session.model.train()
     batch = _mixed_batch(session.train_files, plain, size=min(session.batch_size, _MOST_IMAGES))
     say(f"overfitting {len(batch.labels)} images of {len(set(batch.labels.tolist()))} classes in up to {steps} steps")

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from trainer.augment import evaluation_transform, training_transform
+from trainer.augment import Square, evaluation_transform, ranges_of, square_side
+from trainer.cache import PixelCache, limit_bytes, open_cache
 from trainer.config import TrainConfig
 from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
+from trainer.ema import Ema
 from trainer.folders import Dataset, LabelledFile, list_dataset
 from trainer.holdout import hold_out_for
 from trainer.labels import list_labelled
 from trainer.loader import Loader, check_headers, mix
+from trainer.loss import image_losses, weights_of_classes
 from trainer.model import Ensemble, build_model
 from trainer.optim import Schedule, make_optimizer, schedule_of
 from trainer.targets import Targets, targets_of
+from trainer.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from trainer.step import StepResult
@@ -74,10 +79,16 @@ class Session:
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     train_loader: Loader
+    caches: tuple[PixelCache | None, PixelCache | None]  # of train and val
+    unreadable: Unreadable
     schedule: Schedule
     batch_size: int
     micro_batch: int
     workers: int
+    ema: Ema | None = None
+    class_weights: Tensor | None = None  # on the device
+    _val_loaders: dict[int, Loader] = field(default_factory=dict)
+    _evaluation_loaders: list[Loader] = field(default_factory=list)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -94,17 +105,56 @@ class Session:
         )
 
     def val_loader(self) -> Loader:
-        return self.evaluation_loader(self.val_files)
+        """One for all epochs, so that its processes start once; a new one where memory ran out meanwhile."""
+        key = self.micro_batch
+        if key not in self._val_loaders:
+            loader = self.evaluation_loader(self.val_files, cache=self.caches[1], unreadable=self.unreadable)
+            self._val_loaders = {key: loader}
+        return self._val_loaders[key]
 
-    def evaluation_loader(self, files: list[LabelledFile]) -> Loader:
-        return Loader(
+    def evaluation_loader(
+        self, files: list[LabelledFile], *, cache: PixelCache | None = None, unreadable: Unreadable | None = None
+    ) -> Loader:
+        """`unreadable`: counts images that are left out; None: each of them is needed."""
+        loader = Loader(
             files,
             evaluation_transform(self.config.image_size),
             batch_size=max(self.micro_batch, 2),
             seed=None,
             workers=self.workers,
             pin_memory=self.device.is_cuda,
+            cache=cache,
+            unreadable=unreadable,
         )
+        self._evaluation_loaders.append(loader)
+        return loader
+
+    def image_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B,) from float32 logits (B, classes) and labels (B,)."""
+        return image_losses(logits, labels, self.config, targets=self.targets, class_weights=self.class_weights)
+
+    def judged(self) -> AbstractContextManager[None]:
+        """Meanwhile the model has the weights that are validated and kept: the averaged ones, where there are."""
+        return self.ema.in_place() if self.ema else nullcontext()
+
+    def start_afresh(self) -> None:
+        """Weights and optimizer as they were before the first step."""
+        torch.manual_seed(mix(self.config.seed))
+        fresh = build_model(self.config, classes=len(self.dataset.classes))
+        self.model.load_state_dict(fresh.state_dict())
+        self.optimizer = make_optimizer(self.model, self.config)
+        self.ema = _average_of(self.model, self.config)
+
+    def stop_loading(self) -> None:
+        """End the processes that load images."""
+        for loader in (self.train_loader, *self._evaluation_loaders):
+            loader.close()
+
+    def close(self) -> None:
+        """The run has ended well, and its decoded images are of no more use."""
+        for cache in self.caches:
+            if cache is not None:
+                cache.remove()
 
     def describe(self) -> list[str]:
         """What the run rests on, for the head of its log."""
@@ -133,9 +183,10 @@ def open_session(
     """
     device = choose_device(config)
     dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
-    for files in dataset.splits.values():
-        check_headers(files)
     train_files, val_files = _train_and_val(dataset, config)
+    unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
+    check_headers([*train_files, *val_files], unreadable)
+    check_headers(dataset.splits.get("test", ()))
     batch = batch_size or choose_batch_size(config, images=len(train_files), on_gpu=device.is_cuda)
     if device.is_cuda:
         torch.backends.cudnn.benchmark = True
@@ -147,13 +198,20 @@ def open_session(
     if not device.is_cuda:
         torch.set_num_threads(thread_count(parameters=model.parameter_count()))
     workers = worker_count(config, device)
+    weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
+    side = square_side(config)
+    caches = _open_caches(config, train_files, val_files)
     loader = Loader(
         train_files,
-        training_transform(config),
+        Square(side),
         batch_size=batch,
         seed=config.seed,
         workers=workers,
         pin_memory=device.is_cuda,
+        at_least=side,
+        ranges=ranges_of(config),
+        cache=caches[0],
+        unreadable=unreadable,
     )
     return Session(
         config=config,
@@ -167,11 +225,19 @@ def open_session(
         optimizer=make_optimizer(model, config),
         scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),
         train_loader=loader,
+        caches=caches,
+        unreadable=unreadable,
         schedule=schedule_of(config, steps_per_epoch=len(loader)),
         batch_size=batch,
         micro_batch=batch if config.micro_batch == "auto" else min(config.micro_batch, batch),
         workers=workers,
+        ema=_average_of(model, config),
+        class_weights=None if weights is None else weights.to(device.torch_device),
     )
+
+
+def _average_of(model: Ensemble, config: TrainConfig) -> Ema | None:
+    return Ema(model, decay=config.ema_decay) if config.ema_decay else None
 
 
 def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool) -> int:
@@ -179,6 +245,17 @@ def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool) -> int:
     if config.batch_size != "auto":
         return config.batch_size
     return min(_AUTO_BATCH_GPU if on_gpu else _AUTO_BATCH_CPU, max(8, images // 8))
+
+
+def _open_caches(
+    config: TrainConfig, train_files: list[LabelledFile], val_files: list[LabelledFile]
+) -> tuple[PixelCache | None, PixelCache | None]:
+    """For the training images' squares and for what validation sees, within `cache_gb` in all; train comes first."""
+    paths, val_paths = [path for path, _ in train_files], [path for path, _ in val_files]
+    limit = limit_bytes(config.cache_gb)
+    train = open_cache(paths, recipe="square", side=square_side(config), limit=limit)
+    left = max(0, limit - (train.size_bytes if train else 0))
+    return train, open_cache(val_paths, recipe="evaluation", side=config.image_size, limit=left)
 
 
 def _train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from trainer.affine import augment
 from trainer.augment import normalise
 from trainer.errors import TrainerError
 from trainer.loader import Batch, even_sizes
+from trainer.mixing import draw_mix
 from trainer.session import Session
 
 
@@ -20,6 +22,16 @@ class StepResult(NamedTuple):
     loss_sum: Tensor  # over the batch's images
     correct: Tensor
     gradient_norm: Tensor
+
+
+class LossNotFinite(TrainerError):
+    """Or the gradient: from this step on the weights are worth nothing."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"the loss is not finite at step {step}; the last checkpoint is from before it",
+            hint="lower `lr`, lengthen `warmup_epochs`, or set `precision: fp32`",
+        )
 
 
 class FirstBadStep:
@@ -33,14 +45,14 @@ class FirstBadStep:
         is_bad = ~torch.isfinite(result.loss_sum) | torch.isnan(result.gradient_norm)
         self._step = torch.where((self._step == 0) & is_bad, step, self._step)
 
+    def is_any(self) -> bool:
+        return bool(self._step.item())
+
     def raise_if_any(self) -> None:
-        """Raise TrainerError naming the step. Asked before every save, so checkpoints stay good."""
+        """Raise LossNotFinite naming the step. Asked before every save, so checkpoints stay good."""
         step = int(self._step.item())
         if step:
-            raise TrainerError(
-                f"the loss is not finite at step {step}; the last checkpoint is from before it",
-                hint="lower `lr`, lengthen `warmup_epochs`, or set `precision: fp32`",
-            )
+            raise LossNotFinite(step)
 
 
 def train_step(session: Session, batch: Batch, *, say: Callable[[str], None]) -> StepResult:
@@ -61,6 +73,23 @@ def train_step(session: Session, batch: Batch, *, say: Callable[[str], None]) ->
         say(f"out of memory: from here on {session.micro_batch} images at once, accumulated")
 
 
+def split(batch: Batch, sizes: list[int]) -> Iterator[Batch]:
+    """Micro-batches of `sizes` images."""
+    draws = [None] * len(sizes) if batch.draws is None else torch.split(batch.draws, sizes)
+    for images, labels, drawn in zip(
+        torch.split(batch.images, sizes), torch.split(batch.labels, sizes), draws, strict=True
+    ):
+        yield Batch(images, labels, drawn)
+
+
+def prepare(batch: Batch, device: torch.device, *, size: int) -> Tensor:
+    """What the model sees, float32 (B, 3, size, size) on `device`: augmented there, where the batch has draws."""
+    images = batch.images.to(device, non_blocking=True)
+    if batch.draws is None:
+        return normalise(images)
+    return augment(images, batch.draws.to(device, non_blocking=True), size=size)
+
+
 def _try_step(session: Session, batch: Batch) -> StepResult:
     device, scaler, optimizer = session.device, session.scaler, session.optimizer
     count = len(batch.labels)
@@ -68,12 +97,20 @@ def _try_step(session: Session, batch: Batch) -> StepResult:
     loss_sum = torch.zeros((), device=device.torch_device)
     correct = torch.zeros((), dtype=torch.int64, device=device.torch_device)
     optimizer.zero_grad(set_to_none=True)
-    for images_u8, labels_cpu in zip(torch.split(batch.images, sizes), torch.split(batch.labels, sizes), strict=True):
-        images = normalise(images_u8.to(device.torch_device, non_blocking=True))
-        labels = labels_cpu.to(device.torch_device, non_blocking=True)
+    mix = draw_mix(session.config)
+    for part in split(batch, sizes):
+        images = prepare(part, device.torch_device, size=session.config.image_size)
+        labels = part.labels.to(device.torch_device, non_blocking=True)
+        if mix is not None:
+            images = mix.images(images)
         with device.autocast():
             logits = session.model(images)
-        loss = session.targets.loss(logits.float(), labels, smoothing=session.config.label_smoothing)
+        losses = session.image_losses(logits.float(), labels)
+        if mix is not None:
+            others = labels.flip(0)
+            losses = mix.losses(losses, session.image_losses(logits.float(), others))
+            labels = labels if mix.share >= 0.5 else others  # for the accuracy: what most of an image is
+        loss = losses.sum()
         torch.autograd.backward(scaler.scale(loss / count))
         loss_sum += loss.detach()
         correct += session.targets.correct(logits.detach(), labels)

@@ -1,5 +1,8 @@
 """Transforms and batches: what the model sees is decided by the seed, the epoch and the sample alone."""
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,40 +10,41 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from trainer.augment import evaluation_transform, normalise, training_transform, transform_seeded
-from trainer.config import TrainConfig
+from trainer.augment import Square, evaluation_transform, normalise
+from trainer.cache import PixelCache
+from trainer.draws import Ranges
 from trainer.folders import FolderProblem, LabelledFile, list_dataset
 from trainer.leaves import draw_leaf
-from trainer.loader import Batch, Loader, check_headers, even_sizes, read_image
+from trainer.loader import Batch, Loader, check_headers, even_sizes
+from trainer.pixels import read_image
+from trainer.unreadable import Unreadable
 
 LEAF = draw_leaf("scab", size=96, seed="0").resize((120, 96))
 
 
-def batches(files: list[LabelledFile], *, workers: int = 0, epoch: int = 1, start: int = 0) -> list[Batch]:
-    transform = training_transform(TrainConfig(image_size=32))
-    return list(Loader(files, transform, batch_size=8, seed=3, workers=workers).epoch(epoch, start=start))
+RANGES = Ranges(crop_scale_min=0.08, rotation_degrees=30, color_jitter=0.2)
+
+
+def batches(
+    files: list[LabelledFile], *, workers: int = 0, epoch: int = 1, start: int = 0, cache: PixelCache | None = None
+) -> list[Batch]:
+    loader = Loader(
+        files, Square(32), batch_size=8, seed=3, workers=workers, at_least=32, ranges=RANGES, cache=cache
+    )  # fmt: skip
+    return list(loader.epoch(epoch, start=start))
 
 
 def are_equal(some: list[Batch], others: list[Batch]) -> bool:
     return len(some) == len(others) and all(
-        torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+        torch.equal(values, expected)
         for one, other in zip(some, others, strict=True)
+        for values, expected in zip(one, other, strict=True)
     )
 
 
 @pytest.fixture
 def files(leaves: Path) -> list[LabelledFile]:
     return list(list_dataset(leaves).splits["train"])
-
-
-def test_training_images_are_the_recipes_transforms() -> None:
-    config = TrainConfig()
-    steps = training_transform(config).transforms
-    assert [type(step).__name__ for step in steps] == [
-        "RandomResizedCrop", "RandomHorizontalFlip", "RandomRotation", "ColorJitter", "PILToTensor",
-    ]  # fmt: skip
-    assert (steps[0].size, steps[2].degrees) == ((224, 224), [-30.0, 30.0])
-    assert (steps[3].brightness, steps[3].contrast, steps[3].saturation) == ((0.8, 1.2),) * 3
 
 
 def test_evaluation_takes_the_middle_after_resizing_to_256_224ths() -> None:
@@ -56,17 +60,39 @@ def test_normalising_is_that_of_torchvision() -> None:
     torch.testing.assert_close(normalise(pixels), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_transform_is_a_function_of_its_seed_and_leaves_torchs_dice_alone() -> None:
-    transform = training_transform(TrainConfig(image_size=32))
-    torch.manual_seed(7)
-    first = transform_seeded(transform, LEAF, 1)
-    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(7)))
-    assert torch.equal(first, transform_seeded(transform, LEAF, 1))
-    assert not torch.equal(first, transform_seeded(transform, LEAF, 2))
-
-
 def test_batches_do_not_depend_on_the_number_of_workers(files: list[LabelledFile]) -> None:
     assert are_equal(batches(files), batches(files, workers=2))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_from_the_cache_are_those_of_the_files(files: list[LabelledFile], tmp_path: Path, workers: int) -> None:
+    copies = [(tmp_path / path.name, label) for path, label in files]
+    for (path, _), (copy, _) in zip(files, copies, strict=True):
+        copy.write_bytes(path.read_bytes())
+    paths, half = [path for path, _ in copies], 16 * (3 * 32 * 32 + 40)
+    for limit in (half, 10**9):  # what does not fit is decoded each time
+        cache = PixelCache(tmp_path, paths, recipe="square", side=32, limit_bytes=limit)
+        assert are_equal(batches(copies, cache=cache, workers=workers), batches(files))
+        assert are_equal(batches(copies, epoch=2, cache=cache, workers=workers), batches(files, epoch=2))
+    for path in paths:
+        path.write_bytes(b"gone")
+    assert are_equal(batches(copies, epoch=3, cache=cache, workers=workers), batches(files, epoch=3))
+
+
+def test_a_signal_to_the_whole_group_never_ends_a_loaders_process_and_close_does(files: list[LabelledFile]) -> None:
+    loader = Loader(files, Square(32), batch_size=8, seed=3, workers=1, ranges=RANGES)
+    running = loader.epoch(1)
+    next(running)
+    [process] = multiprocessing.active_children()
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        assert int(status["SigBlk"], 16) >> (number - 1) & 1  # from the fork on
+    os.kill(process.pid, signal.SIGTERM)
+    assert len(list(running)) == 3
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    loader.close()
+    process.join(5)
+    assert multiprocessing.active_children() == []
 
 
 def test_an_epoch_can_be_entered_at_any_step(files: list[LabelledFile]) -> None:
@@ -87,8 +113,31 @@ def test_batches_are_even_and_never_of_one_image(count: int, batch_size: int, si
 def test_an_image_that_ends_too_early_is_named(leaves: Path, tmp_path: Path, workers: int) -> None:
     path = tmp_path / "cut.jpg"
     path.write_bytes(next(leaves.rglob("*.jpg")).read_bytes()[:700])
-    with pytest.raises(FolderProblem, match=r"cut.jpg cannot be read as an image: .*truncated"):
+    with pytest.raises(FolderProblem, match=r"cut.jpg cannot be read as an image: image file is truncated"):
         batches([(path, 0), (path, 0)], workers=workers)
+
+
+def test_in_place_of_an_image_that_cannot_be_read_comes_the_next_one(files: list[LabelledFile], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(files[5][0].read_bytes()[:700])
+    with_cut = [*files[:5], (cut, files[5][1]), *files[6:]]
+    found = Unreadable(images=32, share=0.1)
+    loader = Loader(with_cut, Square(32), batch_size=8, seed=3, workers=0, ranges=RANGES, unreadable=found)
+    expected = [*files[:5], files[6], *files[6:]]
+    assert are_equal(list(loader.epoch(1)), batches(expected))
+    assert are_equal(list(loader.epoch(2)), batches(expected, epoch=2))
+    assert len(found.lines) == 1
+
+
+def test_an_image_to_evaluate_that_cannot_be_read_is_left_out(files: list[LabelledFile], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(files[0][0].read_bytes()[:700])
+    found = Unreadable(images=32, share=0.1)
+    evaluated = [(cut, 0), (cut, 0), *files[:4]]
+    loader = Loader(evaluated, Square(32), batch_size=2, seed=None, workers=0, unreadable=found)
+    whole = Loader(files[:4], Square(32), batch_size=2, seed=None, workers=0)
+    for one, other in zip(loader.epoch(0), whole.epoch(0), strict=True):
+        assert torch.equal(one.images, other.images)
 
 
 def test_a_file_that_is_no_image_is_found_before_training(tmp_path: Path) -> None:
@@ -101,11 +150,24 @@ def test_a_file_that_is_no_image_is_found_before_training(tmp_path: Path) -> Non
 def test_images_of_any_mode_become_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
     LEAF.convert(mode).save(path)
-    assert read_image(path).mode == "RGB"
+    assert read_image(path).image.mode == "RGB"
 
 
 def test_a_photograph_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # Orientation: turn by 90 degrees
     LEAF.save(tmp_path / "sideways.jpg", exif=exif)
-    assert read_image(tmp_path / "sideways.jpg").size == (96, 120)
+    decoded = read_image(tmp_path / "sideways.jpg")
+    assert (decoded.image.size, decoded.width, decoded.height) == ((96, 120), 96, 120)
+
+
+@pytest.mark.parametrize(("at_least", "decoded_size"), [(None, (960, 768)), (385, (960, 768)), (384, (480, 384))])
+def test_a_large_photograph_is_decoded_no_larger_than_needed(
+    tmp_path: Path, at_least: int | None, decoded_size: tuple[int, int]
+) -> None:
+    large = LEAF.resize((960, 768))
+    large.save(tmp_path / "large.jpg", quality=95)
+    decoded = read_image(tmp_path / "large.jpg", at_least=at_least)
+    assert (decoded.image.size, decoded.width, decoded.height) == (decoded_size, 960, 768)
+    whole, scaled = (v2.functional.pil_to_tensor(one.resize((96, 77))).float() for one in (large, decoded.image))
+    assert (whole - scaled).abs().mean() < 2

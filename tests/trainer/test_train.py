@@ -2,7 +2,11 @@
 
 import csv
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.engine import train
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
+from trainer.folders import FolderProblem
+from trainer.model import Ensemble
 from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.progress import Progress
@@ -127,6 +133,22 @@ def test_two_runs_of_one_seed_are_the_same(finished: Path, leaves: Path, tmp_pat
     assert_same_run(tmp_path, finished)
 
 
+def test_decoded_images_are_kept_while_a_run_goes_on_and_change_no_number(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = tmp_path / f"cloudrun-pixels-{os.getuid()}"
+    with pytest.raises(StoppedEarly):
+        train_quietly(tiny_config(), leaves, tmp_path / "kept", StopsAfter(9))
+    assert len(list(kept.glob("*.pixels"))) == 2  # of train and of val
+    train_quietly(tiny_config(), leaves, tmp_path / "kept")
+    assert list(kept.iterdir()) == []
+    train_quietly(tiny_config(cache_gb=0), leaves, tmp_path / "none")
+    for name in ("kept", "none"):
+        assert_same_run(tmp_path / name, finished)
+
+
 def test_a_run_stopped_at_many_instants_is_the_run_that_never_stopped(
     finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
 ) -> None:
@@ -184,6 +206,154 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(
     with pytest.raises(TrainerError, match="the loss is not finite at step 1"):
         train_quietly(config, leaves, tmp_path / "out")
     assert not (tmp_path / "out" / "checkpoints" / "last.pt").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_that_cannot_be_read_are_named_once_and_skipped(
+    leaves: Path, tmp_path: Path, tiny_config: Config, workers: int
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(leaves, data)
+    page = sorted((data / "train" / "rust").iterdir())[0]
+    page.write_text("<html>")
+    cut = [sorted((data / split / "scab").iterdir())[0] for split in ("train", "val")]
+    for path in cut:
+        path.write_bytes(path.read_bytes()[:700])
+    config = tiny_config(max_unreadable=0.1, workers=workers)
+    with (tmp_path / "said.txt").open("w") as said:
+        train(config, data=data, out=tmp_path / "out", stop=StopFlag(), progress=Progress(stream=said))
+    warnings = [line for line in (tmp_path / "said.txt").read_text().splitlines() if line.startswith("warning")]
+    assert [line.split()[1] for line in warnings] == [str(path) for path in (page, *cut)]
+    assert warnings[0].endswith("cannot be read as an image: it is no image of a known format; skipped (1 so far)")
+    assert "truncated" in warnings[2]
+    assert warnings[2].endswith("skipped (3 so far)")
+    assert [row["step"] for row in rows(tmp_path / "out")] == [4, 4, 8, 8, 12, 12]
+
+
+def test_too_many_images_that_cannot_be_read_end_the_run(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    shutil.copytree(leaves, tmp_path / "data")
+    for path in sorted((tmp_path / "data" / "train" / "rust").iterdir())[:3]:
+        path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(FolderProblem, match=r"truncated.*; it is number 3 of 44 images") as caught:
+        train_quietly(tiny_config(max_unreadable=0.05), tmp_path / "data", tmp_path / "out")
+    assert "`max_unreadable` is 0.05" in caught.value.hint
+
+
+def test_a_test_image_that_cannot_be_read_is_found_before_training(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    shutil.copytree(leaves, tmp_path / "data")
+    next((tmp_path / "data" / "test").rglob("*.jpg")).write_text("<html>")
+    with pytest.raises(FolderProblem, match="no image of a known format"):
+        train_quietly(tiny_config(max_unreadable=0.5), tmp_path / "data", tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()
+
+
+def test_the_best_model_has_the_averaged_weights_and_training_goes_on_with_its_own(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    train_quietly(tiny_config(epochs=1, ema_decay=0.9), leaves, tmp_path)
+    state = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    key = "head.weight"
+    assert torch.equal(weights(tmp_path, "best.pt")[key], state["ema"]["average"][key])
+    assert not torch.equal(state["model"][key], state["ema"]["average"][key])
+
+
+def test_averaged_weights_are_validated_and_survive_stops(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    config = tiny_config(ema_decay=0.9)
+    train_quietly(config, leaves, tmp_path / "whole")
+    for asked in (2, 6, 5):
+        with pytest.raises(StoppedEarly):
+            train_quietly(config, leaves, tmp_path / "stopped", StopsAfter(asked))
+    train_quietly(config, leaves, tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+    train_quietly(tiny_config(), leaves, tmp_path / "plain")
+    assert all(torch.equal(weights(tmp_path / "plain")[key], one) for key, one in weights(tmp_path / "whole").items())
+    losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("whole", "plain")]
+    assert losses[0][::2] == losses[1][::2]  # training goes on with its own weights
+    assert losses[0][1] != losses[1][1]
+
+
+class KillsALoader(StopFlag):
+    """At the second step."""
+
+    steps = 0
+
+    def raise_if_set(self) -> None:
+        self.steps += 1
+        if self.steps == 2:
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+
+def test_a_loader_that_is_killed_ends_the_run_with_a_hint_and_leaves_no_process(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    with pytest.raises(TrainerError, match="a process that loads images has died: DataLoader worker") as caught:
+        train_quietly(tiny_config(workers=1), leaves, tmp_path, KillsALoader())
+    assert "memory" in caught.value.hint
+    assert multiprocessing.active_children() == []
+
+
+class Spoilt:
+    """While entered, the model's logits in training are not finite at the given steps of this process, from 1."""
+
+    def __init__(self, *steps: int) -> None:
+        self._steps, self._seen = steps, 0
+
+    def __enter__(self) -> "Spoilt":
+        self._hook = torch.nn.modules.module.register_module_forward_hook(self._spoil)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _spoil(self, module: torch.nn.Module, _: object, logits: torch.Tensor) -> torch.Tensor | None:
+        if not isinstance(module, Ensemble) or not module.training:
+            return None
+        self._seen += 1
+        return logits * float("nan") if self._seen in self._steps else None
+
+
+def lrs(out: Path) -> list[float]:
+    return [row["lr"] for row in rows(out)[::2]]
+
+
+def test_after_a_loss_that_is_not_finite_the_last_checkpoint_goes_on_with_a_tenth_of_the_rate(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config
+) -> None:
+    with (tmp_path / "said.txt").open("w") as said, Spoilt(6):
+        train(tiny_config(), data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=said))
+    assert rows(tmp_path)[:2] == rows(finished)[:2]
+    assert lrs(tmp_path) == pytest.approx([lrs(finished)[0], *(lr / 10 for lr in lrs(finished)[1:])])
+    warning = (
+        "warning: the loss is not finite at step 6; the last checkpoint is from before it; back to epoch 2, step 0"
+    )
+    assert warning in (tmp_path / "said.txt").read_text()
+
+
+def test_without_a_checkpoint_it_begins_again_with_a_tenth_of_the_rate(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    with Spoilt(2):
+        train_quietly(tiny_config(), leaves, tmp_path / "spoilt")
+    assert lrs(tmp_path / "spoilt") == pytest.approx([lr / 10 for lr in lrs(finished)])
+    train_quietly(tiny_config(lr=3e-5), leaves, tmp_path / "low")  # nothing of the spoilt weights is left
+    assert rows(tmp_path / "spoilt")[0]["loss"] == rows(tmp_path / "low")[0]["loss"]
+
+
+def test_a_second_loss_that_is_not_finite_ends_the_run_also_after_a_resume(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    with Spoilt(6, 13), pytest.raises(TrainerError, match=r"at step 9; .*0.1 of the learning rate had already"):
+        train_quietly(tiny_config(), leaves, tmp_path)
+    with Spoilt(2), pytest.raises(TrainerError, match=r"at step 10; .*0.1 of the learning rate had already"):
+        train_quietly(tiny_config(), leaves, tmp_path)
+    train_quietly(tiny_config(), leaves, tmp_path)
+    assert lrs(tmp_path)[2] < lrs(tmp_path)[1] / 2
 
 
 def test_one_batch_is_learned_by_heart(leaves: Path, tiny_config: Config) -> None:

@@ -1,0 +1,249 @@
+"""The trainer's data path against the usual one: speed of the loader, scaled decode, accuracy; on a GPU, the whole.
+
+The usual one, here "reference": PIL, torchvision's RandomResizedCrop, flip, rotation, ColorJitter, ToTensor and
+Normalize in a DataLoader.
+
+python -m benchmarks.trainer [loader] [decode] [accuracy] [gpu]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import fmean, median, stdev
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from benchmarks.machine import CHECKOUT, heading
+from trainer.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of, square_side
+from trainer.cache import PixelCache
+from trainer.config import TrainConfig
+from trainer.device import tune_for_cpu
+from trainer.folders import LabelledFile, list_images
+from trainer.loader import Batch, Loader, mix
+from trainer.optim import lr_at
+from trainer.scores import evaluate
+from trainer.session import Session, open_session
+from trainer.step import prepare, train_step
+
+ROUNDS = 5
+BATCH = 32
+SEEDS = range(5)
+LARGE = (2048, 1365)
+ACCURACY = {
+    "backbones": ["mobilenetv3_small_050"], "pretrained": False, "image_size": 128, "epochs": 8, "batch_size": 32,
+    "lr": 2e-3, "dropout": 0.2, "warmup_epochs": 1, "crop_scale_min": 0.3, "device": "cpu", "workers": 0,
+}  # fmt: skip
+
+
+def random_transforms(config: TrainConfig) -> list[v2.Transform]:
+    jitter = config.color_jitter
+    return [
+        v2.RandomResizedCrop(config.image_size, scale=(config.crop_scale_min, 1.0)),
+        v2.RandomHorizontalFlip(),
+        v2.RandomRotation(config.rotation_degrees, interpolation=v2.InterpolationMode.BILINEAR),
+        v2.ColorJitter(brightness=jitter, contrast=jitter, saturation=jitter),
+        v2.PILToTensor(),
+    ]
+
+
+class Reference(Dataset[tuple[Tensor, int]]):
+    """Files as most training scripts read them."""
+
+    def __init__(self, files: list[LabelledFile], config: TrainConfig) -> None:
+        to_float = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+        self._files, self._transform = files, v2.Compose([*random_transforms(config), *to_float])
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self._files[index]
+        pixels: Tensor = self._transform(Image.open(path).convert("RGB"))
+        return pixels, label
+
+
+def images_per_s(act: Callable[[], int]) -> tuple[float, float]:
+    """Images per CPU-second of this process and images per second; `act` gives how many images it took."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    images = act()
+    return images / (time.process_time() - cpu), images / (time.perf_counter() - wall)
+
+
+def in_turn(files: list[LabelledFile], config: TrainConfig) -> Iterator[dict[str, tuple[float, float]]]:
+    """`ROUNDS` times: the reference, and this trainer's first and third epoch over a cache that is empty at first."""
+    paths, side, cpu = [path for path, _ in files], square_side(config), torch.device("cpu")
+    reference = DataLoader(Reference(files, config), BATCH, shuffle=True)
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            cache = PixelCache(Path(folder), paths, recipe="square", side=side, limit_bytes=10**11)
+            loader = Loader(
+                files, Square(side), batch_size=BATCH, seed=0, workers=0, at_least=side, ranges=ranges_of(config),
+                cache=cache,
+            )  # fmt: skip
+
+            def epoch(number: int, loader: Loader = loader) -> int:
+                return sum(len(prepare(one, cpu, size=config.image_size)) for one in loader.epoch(number))
+
+            figures = {"reference": images_per_s(lambda: sum(len(images) for images, _ in reference))}
+            figures["first epoch"] = images_per_s(lambda: epoch(1))
+            epoch(2)  # checks each image once
+            figures["later epochs"] = images_per_s(lambda: epoch(3))
+            yield figures
+
+
+def report_speed(name: str, files: list[LabelledFile]) -> None:
+    torch.set_num_threads(1)
+    rounds = list(in_turn(files, TrainConfig()))
+    print(f"\n{name}: {len(files)} images at 224 px, one process, one thread; median of {ROUNDS}, in turn")
+    print(
+        "| what | images per CPU-second | images per second | of the reference's, by CPU |\n| --- | --- | --- | --- |"
+    )
+    for what in rounds[0]:
+        by_cpu, by_wall = (median(one[what][which] for one in rounds) for which in (0, 1))
+        ratio = median(one[what][0] / one["reference"][0] for one in rounds)
+        print(f"| {what} | {by_cpu:.0f} | {by_wall:.0f} | {ratio:.2f} |", flush=True)
+
+
+def loader(shared: Path) -> None:
+    report_speed("photos, as they are", [(path, 0) for path in list_images(shared / "data" / "photos")])
+
+
+def decode(shared: Path) -> None:
+    """Photographs made larger: the content is not that of a large camera, the work of decoding is."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for place, path in enumerate(list_images(shared / "data" / "photos")[:64]):
+            large = Path(folder, f"{place}.jpg")
+            Image.open(path).convert("RGB").resize(LARGE, Image.Resampling.BICUBIC).save(large, quality=90)
+            files.append((large, 0))
+        report_speed(f"photos, enlarged to {LARGE[0]}x{LARGE[1]}", files)
+
+
+def accuracy(shared: Path) -> None:
+    """Test accuracy by seed: the same steps on images of the reference, and on squares of two sizes."""
+    data = shared / "data" / "plantvillage-potato"
+    torch.set_num_threads(1)
+    print(f"\n{data.name}, {ACCURACY['backbones']}, {ACCURACY['image_size']} px, {ACCURACY['epochs']} epochs")
+    print("| images | test accuracy by seed | mean | standard error |\n| --- | --- | --- | --- |")
+    ways = {"reference": {}, "squares, auto": {}, "squares of 256": {"decoded_size": 256}}
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for seed in SEEDS:
+        for name, changes in ways.items():
+            config = TrainConfig.model_validate({**ACCURACY, "seed": seed, **changes})
+            found[name].append(test_accuracy(config, data, is_reference=name == "reference"))
+    for name, scores in found.items():
+        error = stdev(scores) / len(scores) ** 0.5
+        print(f"| {name} | {', '.join(f'{one:.3f}' for one in scores)} | {fmean(scores):.4f} | {error:.4f} |")
+
+
+def test_accuracy(config: TrainConfig, data: Path, *, is_reference: bool) -> float:
+    """Of the weights after the last epoch."""
+    session = open_session(config, data)
+    train_loader = session.train_loader
+    if is_reference:
+        # Transforms draw from torch's global generator, in this process.
+        transform = v2.Compose(random_transforms(config))
+        train_loader = Loader(
+            session.train_files, transform, batch_size=session.batch_size, seed=config.seed, workers=0
+        )
+    session.model.train()
+    step = 0
+    for epoch in range(1, config.epochs + 1):
+        for batch in train_loader.epoch(epoch):
+            take_step(session, batch, step)
+            step += 1
+    session.close()
+    files = list(session.dataset.splits["test"])
+    return evaluate(session.model, session.evaluation_loader(files), session.device).rate().accuracy
+
+
+def take_step(session: Session, batch: Batch, step: int) -> None:
+    for group in session.optimizer.param_groups:
+        group["lr"] = lr_at(step, session.schedule)
+    torch.manual_seed(mix(session.config.seed, step))
+    train_step(session, batch, say=print)
+
+
+def gpu(shared: Path) -> None:
+    """The champion recipe on a GPU: its own ceiling (one batch again and again), the whole, and a naive loop."""
+    if not torch.cuda.is_available():
+        print("\nwhole trainer on a GPU: not measured, there is none here")
+        return
+    config = TrainConfig(pretrained=False)
+    session = open_session(config, shared / "data" / "plant-seedlings")
+    print(f"\n{session.device.describe()}, batch {session.batch_size}, {session.workers} workers; median of {ROUNDS}")
+    session.model.train()
+    for batch in session.train_loader.epoch(1):  # fills the cache
+        take_step(session, batch, 0)
+    naive = DataLoader(
+        Reference(session.train_files, config), session.batch_size, shuffle=True, num_workers=session.workers,
+        pin_memory=True, drop_last=True,
+    )  # fmt: skip
+    figures: dict[str, list[float]] = {"ceiling": [], "whole": [], "naive": []}
+    for number in range(2, 2 + ROUNDS):
+        figures["ceiling"].append(_gpu_speed(lambda: _same_batch(session, batch)))
+        figures["whole"].append(_gpu_speed(lambda: _whole_epoch(session, number)))  # noqa: B023
+        figures["naive"].append(_gpu_speed(lambda: _naive_epoch(session, naive)))
+    session.close()
+    print("| what | images per second | of the ceiling |\n| --- | --- | --- |")
+    for what, speeds in figures.items():
+        part = median(speeds) / median(figures["ceiling"])
+        print(f"| {what} | {median(speeds):.0f} | {part:.1%} |")
+    print("timm's train.py is not in its package; run it from timm's repository on the same folder beside this")
+
+
+def _gpu_speed(act: Callable[[], int]) -> float:
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    images = act()
+    torch.cuda.synchronize()
+    return images / (time.perf_counter() - began)
+
+
+def _same_batch(session: Session, batch: Batch) -> int:
+    place = session.device.torch_device
+    assert batch.draws is not None
+    there = Batch(batch.images.to(place), batch.labels.to(place), batch.draws.to(place))
+    for _ in range(session.steps_per_epoch):
+        take_step(session, there, 0)
+    return session.steps_per_epoch * len(batch.labels)
+
+
+def _whole_epoch(session: Session, number: int) -> int:
+    for batch in session.train_loader.epoch(number):
+        take_step(session, batch, 0)
+    return len(session.train_files)
+
+
+def _naive_epoch(session: Session, batches: DataLoader[tuple[Tensor, int]]) -> int:
+    """Mixed precision as in the trainer; everything else as in a tutorial."""
+    count = 0
+    for images, labels in batches:
+        session.optimizer.zero_grad()
+        with session.device.autocast():
+            logits = session.model(images.to(session.device.torch_device))
+            loss = torch.nn.functional.cross_entropy(logits, labels.to(session.device.torch_device))
+        session.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        session.scaler.step(session.optimizer)
+        session.scaler.update()
+        count += len(labels)
+    return count
+
+
+PARTS: dict[str, Callable[[Path], None]] = {"loader": loader, "decode": decode, "accuracy": accuracy, "gpu": gpu}
+
+if __name__ == "__main__":
+    beside = Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared"))
+    tune_for_cpu()
+    print(heading())
+    for part in sys.argv[1:] or PARTS:
+        PARTS[part](beside)

@@ -1,0 +1,71 @@
+"""What chance does to an image: crop, flip, rotation and colours, drawn from a seed. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import NamedTuple
+
+_RATIOS = (3 / 4, 4 / 3)
+_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """From where the draws are taken; named as the config's fields."""
+
+    crop_scale_min: float
+    rotation_degrees: float
+    color_jitter: float
+
+
+class Draw(NamedTuple):
+    """Of one image: the box to crop in fractions of its sides, and what is done to what is in there."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    flip: float  # -1: mirrored, 1: as it is
+    degrees: float  # counter-clockwise
+    brightness: float
+    contrast: float
+    saturation: float
+
+
+def draw(ranges: Ranges, seed: int, *, width: int, height: int) -> Draw:
+    """A pure function of its arguments; distributed as torchvision's transforms of the same names.
+
+    `width`, `height`: pixels of the original, whatever size it was decoded to.
+    """
+    dice = random.Random(seed)
+    left, top, box_width, box_height = _box(dice, ranges.crop_scale_min, width, height)
+    jitter = ranges.color_jitter
+    return Draw(
+        left / width,
+        top / height,
+        box_width / width,
+        box_height / height,
+        -1.0 if dice.random() < 0.5 else 1.0,
+        dice.uniform(-ranges.rotation_degrees, ranges.rotation_degrees),
+        *(dice.uniform(1 - jitter, 1 + jitter) for _ in range(3)),
+    )
+
+
+def _box(dice: random.Random, scale_min: float, width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height in pixels.
+
+    Source: torchvision's RandomResizedCrop, after Szegedy et al. 2014, arXiv:1409.4842, section 6.
+    """
+    for _ in range(_TRIES):
+        area = width * height * dice.uniform(scale_min, 1.0)
+        ratio = math.exp(dice.uniform(math.log(_RATIOS[0]), math.log(_RATIOS[1])))
+        box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left, top = dice.randint(0, width - box_width), dice.randint(0, height - box_height)
+            return left, top, box_width, box_height
+    # No such box fits: the largest one in the middle, of the nearest ratio.
+    box_width = min(width, max(1, round(height * _RATIOS[1])))
+    box_height = min(height, max(1, round(width / _RATIOS[0])))
+    return (width - box_width) // 2, (height - box_height) // 2, box_width, box_height

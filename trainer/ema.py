@@ -1,0 +1,62 @@
+"""A running average of the weights, which validates, is kept as the best model, and predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """Average of `model`'s parameters and of its batch norms' statistics; counters are the model's own.
+
+    The decay warms up, as min(decay, (1 + step) / (10 + step)): with a constant one, a short run's
+    average would still be mostly the weights that it began with (TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        self._model, self._decay, self._steps = model, decay, 0
+        self._average = {key: value.detach().clone() for key, value in self._live().items()}
+
+    @property
+    def decay(self) -> float:
+        """Of the next update."""
+        return min(self._decay, (1 + self._steps) / (10 + self._steps))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """After an optimizer step."""
+        live, weight = self._live(), 1 - self.decay
+        torch._foreach_lerp_(list(self._average.values()), [live[key] for key in self._average], weight)
+        self._steps += 1
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The model has the averaged weights meanwhile. They change places with its own, so nothing is rounded."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def state_dict(self) -> dict[str, object]:
+        return {"steps": self._steps, "average": self._average}
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        steps, average = state["steps"], state["average"]
+        assert isinstance(steps, int)
+        assert isinstance(average, Mapping)
+        self._steps = steps
+        for key, value in self._average.items():
+            value.copy_(average[key])
+
+    def _live(self) -> dict[str, Tensor]:
+        """The model's own tensors, those of floating point."""
+        tensors = [*self._model.named_parameters(), *self._model.named_buffers()]
+        return {name: tensor for name, tensor in tensors if tensor.is_floating_point()}
+
+    def _exchange(self) -> None:
+        for key, tensor in self._live().items():
+            self._average[key], tensor.data = tensor.data, self._average[key]

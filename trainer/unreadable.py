@@ -1,0 +1,32 @@
+"""Images that cannot be read: each is named once and skipped; too many of them end the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.folders import FolderProblem
+
+
+class Unreadable:
+    """Those of `images` training and validation images; `share` of them may be unreadable."""
+
+    def __init__(self, *, images: int, share: float) -> None:
+        self._images, self._share = images, share
+        self._paths: set[Path] = set()
+        self.lines: list[str] = []
+        """Warnings that nobody has seen yet: `say` appends to it until somebody listens."""
+        self.say = self.lines.append
+
+    def note(self, path: Path, reason: str) -> None:
+        """Raise FolderProblem where `path` is one too many."""
+        if path in self._paths:
+            return
+        self._paths.add(path)
+        count = len(self._paths)
+        if count > self._share * self._images:
+            more = f"; it is number {count} of {self._images} images" if count > 1 else ""
+            raise FolderProblem(
+                f"{path} cannot be read as an image: {reason}{more}",
+                hint=f"mend it, move it out of the data folder, or allow more: `max_unreadable` is {self._share:g}",
+            )
+        self.say(f"warning: {path} cannot be read as an image: {reason}; skipped ({count} so far)")
