@@ -12,7 +12,7 @@ demo: .venv/ready
 	.venv/bin/cloudrun launch --yes --infra local jobs/demo.yaml
 
 test: .venv/ready
-	$(RUN) pytest -m "not sky"
+	$(RUN) pytest -m "not sky" -n 2 --dist loadfile
 
 # SkyPilot itself, on a Slurm cluster that the tests start on this machine (Debian, root).
 test-sky: .venv/ready
