@@ -73,7 +73,7 @@ def _try_step(session: Session, batch: Batch) -> StepResult:
         labels = labels_cpu.to(device.torch_device, non_blocking=True)
         with device.autocast():
             logits = session.model(images)
-        loss = session.targets.loss(logits.float(), labels, smoothing=session.config.label_smoothing)
+        loss = session.targets.losses(logits.float(), labels, smoothing=session.config.label_smoothing).sum()
         torch.autograd.backward(scaler.scale(loss / count))
         loss_sum += loss.detach()
         correct += session.targets.correct(logits.detach(), labels)
