@@ -46,12 +46,12 @@ def push(
 
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="name the folder that holds the images")
-    with Transfer("data sent") as on_bytes:
+    with Transfer("data sent") as on_files:
         pushed = push_folder(
             folder,
             store,
             home_folder(),
-            on_bytes if not dry_run else lambda *_: None,
+            on_files if not dry_run else lambda *_: None,
             endpoint=endpoint,
             name=name,
             dry_run=dry_run,
@@ -91,8 +91,8 @@ def pull(
         raise UsageError(
             f"there is no data set `{name}` in {store}", hint=f"`cloudrun data ls {store}` lists what there is"
         )
-    with Transfer("data fetched") as on_bytes:
-        pulled = execute(read_manifest(objects, ref.manifest), objects, folder, on_bytes, exact=exact)
+    with Transfer("data fetched") as on_files:
+        pulled = execute(read_manifest(objects, ref.manifest), objects, folder, on_files, exact=exact)
     if as_json:
         answer_json({"folder": str(folder), **asdict(pulled)})
     else:
@@ -148,6 +148,9 @@ def gc(
     grace_hours: Annotated[
         float, typer.Option(metavar="H", min=0.0, help="How long what nothing needs is kept still.")
     ] = 24.0,
+    repack: Annotated[
+        bool, typer.Option("--repack", help="First write anew, through this computer, packs that are mostly waste.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
     as_json: _Json = False,
 ) -> int:
@@ -155,7 +158,13 @@ def gc(
     from cloudrun.packs.gc import collect
     from cloudrun.units import size
 
-    done = collect(_opened(store, endpoint), grace_s=grace_hours * 3600, dry_run=dry_run)
+    objects = _opened(store, endpoint)
+    if repack and not dry_run:
+        from cloudrun.packs.repack import repack as execute
+
+        written = execute(objects)
+        note(f"wrote {written.packs} packs anew, {size(written.kept_bytes)}")
+    done = collect(objects, grace_s=grace_hours * 3600, dry_run=dry_run)
     if as_json:
         answer_json({**asdict(done), "dry_run": dry_run})
         return ExitCode.DONE

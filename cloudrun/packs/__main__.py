@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError
+from cloudrun.pace import Pace
 from cloudrun.packs.pull import pull
 from cloudrun.packs.refs import read_manifest
 from cloudrun.stores import open_objects
 from cloudrun.units import duration, size
-
-_EVERY_S = 15.0
 
 
 def main(argv: list[str]) -> int:
@@ -25,19 +24,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--endpoint")
     options = parser.parse_args(argv)
     began = time.monotonic()
-    said_at = began
+    pace = Pace()
 
-    def on_bytes(done: int, total: int) -> None:
-        nonlocal said_at
-        now = time.monotonic()
-        if now - said_at > _EVERY_S and done:
-            said_at = now
-            rate = done / (now - began)
-            _say(f"{size(done)} of {size(total)}, {size(rate)}/s, {duration((total - done) / rate)} left")
+    def on_files(done: int, total: int, files: tuple[int, int]) -> None:
+        if done < total and pace.is_due(done):
+            _say(pace.text(done, total, files=files))
 
     try:
         store = open_objects(options.store, endpoint=options.endpoint)
-        pulled = pull(read_manifest(store, options.manifest), store, options.folder, on_bytes, exact=True)
+        pulled = pull(read_manifest(store, options.manifest), store, options.folder, on_files, exact=True)
     except CloudrunError as err:
         sys.stdout.write(f"error: {err.message}\nhint: {err.hint}\n")
         return 1

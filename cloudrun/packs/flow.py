@@ -54,7 +54,8 @@ class Flow:
         """Bytes a second; None before anything has arrived."""
         if not self._done or self._began is None:
             return None
-        return self._done / max(time.monotonic() - self._began, 1e-3)
+        under_way = self._in_flight / 2  # nobody tells how much of it has gone
+        return (self._done + under_way) / max(time.monotonic() - self._began, 1e-3)
 
     def _limit(self) -> float:
         rate = self._rate()

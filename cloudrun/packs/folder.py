@@ -7,7 +7,7 @@ from pathlib import Path
 from cloudrun.names import name_from
 from cloudrun.packs.index import FileIndex
 from cloudrun.packs.push import Pushed, push
-from cloudrun.stores import OnBytes, open_objects
+from cloudrun.stores import OnFiles, open_objects
 
 _INDEX = "files.sqlite"
 
@@ -16,7 +16,7 @@ def push_folder(
     folder: Path,
     store: str,
     home: Path,
-    on_bytes: OnBytes,
+    on_files: OnFiles,
     *,
     endpoint: str | None,
     name: str | None = None,
@@ -31,6 +31,6 @@ def push_folder(
             name or name_from(folder.absolute()),
             index,
             store_name=f"{store.rstrip('/')} at {endpoint}",
-            on_bytes=on_bytes,
+            on_files=on_files,
             dry_run=dry_run,
         )

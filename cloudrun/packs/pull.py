@@ -18,7 +18,7 @@ from cloudrun.errors import StoreError
 from cloudrun.packs.layout import pack_key
 from cloudrun.packs.manifest import FileRecord, Manifest
 from cloudrun.packs.scan import walk
-from cloudrun.stores import Objects, OnBytes
+from cloudrun.stores import Objects, OnFiles
 
 PARTIAL = ".cloudrun-partial"
 _RANGE_BYTES = 4_000_000
@@ -66,7 +66,7 @@ class _Range:
         return self.stretches[-1].offset + self.stretches[-1].length
 
 
-def pull(manifest: Manifest, store: Objects, folder: Path, on_bytes: OnBytes, *, exact: bool = False) -> Pulled:
+def pull(manifest: Manifest, store: Objects, folder: Path, on_files: OnFiles, *, exact: bool = False) -> Pulled:
     """Make `folder` hold the data set; `exact` removes what else it holds.
 
     A file that is there and equal is left alone, whoever wrote it; so a pull that was killed goes on where it was.
@@ -81,7 +81,7 @@ def pull(manifest: Manifest, store: Objects, folder: Path, on_bytes: OnBytes, *,
     missing = _missing(manifest, folder, there)
     for parent in {(folder / one.path).parent for one in missing}:
         parent.mkdir(parents=True, exist_ok=True)
-    pulling = _Pulling(store, folder, on_bytes, sum(one.size_bytes for one in missing))
+    pulling = _Pulling(store, folder, on_files, sum(one.size_bytes for one in missing), len(missing))
     pulling.run(missing)
     return Pulled(len(manifest.files), manifest.size_bytes, len(missing), pulling.fetched_bytes, removed)
 
@@ -116,10 +116,12 @@ def _holds(path: Path, sha256: str) -> bool:
 class _Pulling:
     """One pull under way."""
 
-    def __init__(self, store: Objects, folder: Path, on_bytes: OnBytes, total: int) -> None:
+    def __init__(self, store: Objects, folder: Path, on_files: OnFiles, total: int, files: int) -> None:
         self._store = store
         self._folder = folder
-        self._on_bytes = on_bytes
+        self._on_files = on_files
+        self._files = files
+        self._files_done = 0
         self._total = total
         self._lock = threading.Lock()
         self._done = 0
@@ -128,7 +130,7 @@ class _Pulling:
 
     def run(self, missing: Sequence[FileRecord]) -> None:
         if self._total:
-            self._on_bytes(0, self._total)
+            self._on_files(0, self._total, (0, self._files))
         stretches = []
         for one in missing:
             if not one.size_bytes:
@@ -152,7 +154,7 @@ class _Pulling:
             if len(record.extents) > 1:
                 self._finish(record)
         if self._total:
-            self._on_bytes(self._total, self._total)
+            self._on_files(self._total, self._total, (self._files, self._files))
 
     def _pieces_missing(self, record: FileRecord) -> Iterator[tuple[str, _Stretch]]:
         """Of a large file, the pieces that its partial copy does not hold yet."""
@@ -164,7 +166,7 @@ class _Pulling:
             for part in record.extents:
                 file.seek(at)
                 if hashlib.sha256(file.read(part.length)).hexdigest() == part.sha256:
-                    self._note_done(part.length)
+                    self._note_done(part.length, files=0)
                 else:
                     yield part.pack, _Stretch(record, at, part.offset, part.length, part.sha256)
                 at += part.length
@@ -220,7 +222,7 @@ class _Pulling:
             else:
                 with (self._folder / (one.record.path + PARTIAL)).open("r+b", buffering=0) as file:
                     os.pwrite(file.fileno(), content, one.at)
-        self._note_done(one.length)
+        self._note_done(one.length, files=len(one.record.extents) == 1)
         return True
 
     def _finish(self, record: FileRecord) -> None:
@@ -235,10 +237,12 @@ class _Pulling:
         with self._lock:
             self.fetched_bytes += count
 
-    def _note_done(self, count: int) -> None:
+    def _note_done(self, count: int, *, files: int) -> None:
         with self._lock:
             self._done += count
-            self._on_bytes(min(self._done, self._total - 1), self._total)
+            self._files_done += files
+            done = min(self._done, self._total - 1)
+            self._on_files(done, self._total, (self._files_done, self._files))
 
 
 def _write(path: Path, content: bytes) -> None:

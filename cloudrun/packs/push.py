@@ -19,7 +19,7 @@ from cloudrun.packs.layout import manifest_key, pack_key
 from cloudrun.packs.manifest import Extent, FileRecord, Manifest, tree_of
 from cloudrun.packs.refs import Ref, all_refs, new_ref, read_manifest, read_ref, swing
 from cloudrun.packs.scan import Found, is_settled, read_pieces, read_whole, split_known, walk
-from cloudrun.stores import Objects, OnBytes
+from cloudrun.stores import Objects, OnFiles
 
 CHUNK_BYTES = 8_000_000  # a larger file is stored in pieces of this size
 _READERS, _SENDERS = 3, 8
@@ -54,7 +54,7 @@ def push(
     index: FileIndex,
     *,
     store_name: str,
-    on_bytes: OnBytes,
+    on_files: OnFiles,
     dry_run: bool = False,
 ) -> Pushed:
     """Make the data set `name` equal to `folder`. `store_name` is how `index` knows this store.
@@ -79,7 +79,7 @@ def push(
     ):
         return Pushed(ref.manifest, len(found), size_bytes, 0, 0)
     usable = there - doomed
-    with _Sending(folder, store, index, store_name, on_bytes, dry_run=dry_run) as sending:
+    with _Sending(folder, store, index, store_name, on_files, dry_run=dry_run) as sending:
         for _ in range(_ROUNDS):
             sending.know(_known_extents(store, index, store_name, usable))
             sending.send(found, same)
@@ -140,13 +140,13 @@ class _Sending:
     """The stretch of a push in which bytes go."""
 
     def __init__(
-        self, folder: Path, store: Objects, index: FileIndex, store_name: str, on_bytes: OnBytes, *, dry_run: bool
+        self, folder: Path, store: Objects, index: FileIndex, store_name: str, on_files: OnFiles, *, dry_run: bool
     ) -> None:
         self._folder = folder
         self._store = store
         self._index = index
         self._store_name = store_name
-        self._on_bytes = on_bytes
+        self._on_files = on_files
         self._dry_run = dry_run
         self._known: dict[str, Extent] = {}
         self._planned: set[str] = set()  # content that is on its way
@@ -159,6 +159,7 @@ class _Sending:
         self.own_packs: set[str] = set()
         self._new_files = self._sent_bytes = 0
         self._done_bytes = self._total_bytes = 0
+        self._done_files = self._total_files = 0
 
     def __enter__(self) -> Self:
         return self
@@ -177,9 +178,10 @@ class _Sending:
         """Read what has to be read, and send what the store does not have."""
         todo = [one for one in found if not self._is_stored(one, same)]
         self._total_bytes = sum(one.size for one in todo)
-        self._done_bytes = 0
+        self._total_files = len(todo)
+        self._done_bytes = self._done_files = 0
         if self._total_bytes:
-            self._on_bytes(0, self._total_bytes)
+            self._on_files(0, self._total_bytes, (0, self._total_files))
         for path in {one.path for one in found} - {one.path for one in todo}:
             if path not in self._read:
                 self._read[path] = _Read(same[path], ((same[path].sha256, same[path].size),))
@@ -199,7 +201,7 @@ class _Sending:
         while self._uploads:
             self._take(wait(self._uploads, return_when=FIRST_COMPLETED).done)
         if self._total_bytes:
-            self._on_bytes(self._total_bytes, self._total_bytes)
+            self._on_files(self._total_bytes, self._total_bytes, (self._total_files, self._total_files))
 
     def manifest(self) -> Manifest:
         records = []
@@ -255,7 +257,7 @@ class _Sending:
             self._new_files += 1
             self._pack(path, content, read.seen.sha256)
         else:
-            self._note_done(len(content))
+            self._note_done(len(content), files=1)
 
     def _add_large(self, one: Found) -> None:
         """A file that does not fit a pack goes in pieces, of which one at a time is held in memory."""
@@ -270,7 +272,7 @@ class _Sending:
                 is_new = True
                 self._pack(f"{one.path}.part{number:04}", content, sha256)
             else:
-                self._note_done(len(content))
+                self._note_done(len(content), files=0)
         self._new_files += is_new
         size = sum(length for _, length in pieces)
         self._read[one.path] = _Read(
@@ -323,12 +325,13 @@ class _Sending:
             pack = self._uploads.pop(one)
             self._index.note_sent(self._store_name, pack.extents)
             self._sent_bytes += len(pack.content)
-            self._note_done(sum(extent.length for extent in pack.extents))
+            self._note_done(sum(extent.length for extent in pack.extents), files=len(pack.extents))
             self._memory.give_back(pack)
 
-    def _note_done(self, count: int) -> None:
+    def _note_done(self, count: int, *, files: int) -> None:
         self._done_bytes = min(self._done_bytes + count, self._total_bytes - 1)
-        self._on_bytes(self._done_bytes, self._total_bytes)
+        self._done_files = min(self._done_files + files, self._total_files)
+        self._on_files(self._done_bytes, self._total_bytes, (self._done_files, self._total_files))
 
 
 def _batches(todo: Sequence[Found]) -> Iterator[list[Found]]:

@@ -10,16 +10,16 @@ from cloudrun.packs.folder import push_folder
 from cloudrun.packs.push import Pushed
 from cloudrun.packs.scan import walk
 from cloudrun.plan import DataRoute, Plan
-from cloudrun.stores import OnBytes
+from cloudrun.stores import OnFiles
 from cloudrun.units import size
 
 
-def store_data(plan: Plan, home: Path, say: Say, on_bytes: OnBytes) -> Plan:
+def store_data(plan: Plan, home: Path, say: Say, on_files: OnFiles) -> Plan:
     """The plan, with its images in the store where they go that way. Killed, it goes on where it was."""
     spec = plan.spec
     if plan.data_route is not DataRoute.THROUGH_STORE or spec.store is None:
         return plan
-    pushed = push_folder(Path(spec.data.source), spec.store, home, on_bytes, endpoint=spec.endpoint)
+    pushed = push_folder(Path(spec.data.source), spec.store, home, on_files, endpoint=spec.endpoint)
     what = f"{pushed.files} files, {size(pushed.size_bytes)}"
     if not pushed.sent_bytes:
         say(f"{what}: all in {spec.store} already")

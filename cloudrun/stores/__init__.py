@@ -19,6 +19,9 @@ from cloudrun.errors import UsageError
 OnBytes = Callable[[int, int], None]
 """Called with (bytes sent so far, bytes in all)."""
 
+OnFiles = Callable[[int, int, tuple[int, int]], None]
+"""Called with (bytes so far, bytes in all, (files so far, files in all))."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

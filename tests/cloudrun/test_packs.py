@@ -20,6 +20,7 @@ from cloudrun.packs.manifest import Extent, FileRecord, Manifest, decode
 from cloudrun.packs.pull import PARTIAL, Pulled, pull
 from cloudrun.packs.push import Pushed, push
 from cloudrun.packs.refs import ChangedMeanwhile, read_manifest, read_ref
+from cloudrun.packs.repack import Repacked, repack
 from cloudrun.packs.scan import walk
 from cloudrun.packs.verify import verify
 from cloudrun.stores import Listed
@@ -40,7 +41,7 @@ class Laptop:
 
     def push(self, name: str = "plants", *, dry_run: bool = False) -> Pushed:
         with FileIndex(self._index) as index:
-            return push(self.folder, self.store, name, index, store_name="store", on_bytes=nothing, dry_run=dry_run)
+            return push(self.folder, self.store, name, index, store_name="store", on_files=nothing, dry_run=dry_run)
 
     def pull(self, folder: Path, name: str = "plants", *, exact: bool = False) -> Pulled:
         ref = read_ref(self.store, name).ref
@@ -69,6 +70,10 @@ def _settle(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             os.utime(path, (1.7e9, 1.7e9))
+
+
+def walk_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _same(left: Path, right: Path) -> bool:
@@ -360,6 +365,26 @@ def test_a_pack_that_is_needed_again_outlives_its_mark(laptop: Laptop, tmp_path:
     assert laptop.pull(tmp_path / "there").files == pushed.files
 
 
+def test_what_is_needed_of_a_wasteful_pack_moves_and_the_rest_becomes_garbage(laptop: Laptop, tmp_path: Path) -> None:
+    laptop.push()
+    laptop.push("kept")
+    shutil.rmtree(laptop.folder / "class_0")
+    shutil.rmtree(laptop.folder / "class_1")
+    laptop.push()
+    assert repack(laptop.store) == Repacked(0, 0)  # `kept` needs all of it
+    laptop.store.remove(["data/refs/kept.json"])
+    before = sum(one.size_bytes for one in laptop.store.listed(PACKS))
+    moved = repack(laptop.store)
+    assert (moved.packs, moved.kept_bytes) == (1, sum(path.stat().st_size for path in walk_files(laptop.folder)))
+    laptop.pull(tmp_path / "there")
+    assert _same(laptop.folder, tmp_path / "there")
+    collect(laptop.store, grace_s=0)
+    collect(laptop.store, grace_s=0)
+    assert sum(one.size_bytes for one in laptop.store.listed(PACKS)) < before / 2
+    assert laptop.pull(tmp_path / "again").files == 100
+    assert laptop.push().sent_bytes == 0
+
+
 class CollectedMeanwhile(DirectoryObjects):
     """Somebody collects garbage, twice, just after the push has looked what there is."""
 
@@ -420,17 +445,23 @@ def test_names_that_are_hard_on_formats_survive(laptop: Laptop, tmp_path: Path) 
 
 def test_progress_counts_up_to_the_whole(laptop: Laptop, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
+    counted: list[tuple[int, int]] = []
 
-    def on_bytes(done: int, total: int) -> None:
+    def on_files(done: int, total: int, files: tuple[int, int]) -> None:
         seen.append((done, total))
+        counted.append(files)
 
     with FileIndex(tmp_path / "files.sqlite") as index:
-        pushed = push(laptop.folder, laptop.store, "plants", index, store_name="s", on_bytes=on_bytes)
+        pushed = push(laptop.folder, laptop.store, "plants", index, store_name="s", on_files=on_files)
     assert _is_progress(seen, pushed.size_bytes)
+    assert counted == sorted(counted)
+    assert (counted[0], counted[-1]) == ((0, 300), (300, 300))
     seen.clear()
+    counted.clear()
     assert pushed.manifest is not None
-    pull(read_manifest(laptop.store, pushed.manifest), laptop.store, tmp_path / "there", on_bytes)
+    pull(read_manifest(laptop.store, pushed.manifest), laptop.store, tmp_path / "there", on_files)
     assert _is_progress(seen, pushed.size_bytes)
+    assert counted == sorted(counted)
 
 
 def _is_progress(seen: Sequence[tuple[int, int]], total: int) -> bool:
