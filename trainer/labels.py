@@ -128,18 +128,9 @@ def _read_table(path: Path) -> _Table:
         raise _no_file(path) from None
     except (OSError, UnicodeDecodeError) as err:
         raise FolderProblem(f"{path} cannot be read: {err}", hint="it has to be a CSV file in UTF-8") from None
-    head = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    header = [cell.strip() for cell in next(reader, [])]
+    (_, header), *rows = _records(path, text) or [(1, [])]
     image_at = _column(path, header, _IMAGE_COLUMNS, "the image", "image")
     split_at = next((index for index, name in enumerate(header) if name.lower() in _SPLIT_COLUMNS), None)
-    rows: list[tuple[int, list[str]]] = []
-    line = reader.line_num + 1
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            rows.append((line, [cell.strip() for cell in cells]))
-        line = reader.line_num + 1
     _refuse(path, ((line, f"{len(cells)} cells, and the header has {len(header)}", "quote cells that hold a comma")
                    for line, cells in rows if len(cells) != len(header)))  # fmt: skip
     if not rows:
@@ -167,6 +158,22 @@ def _read_table(path: Path) -> _Table:
         classes,
         has_several,
     )
+
+
+def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """Lines that are not empty as cells, each with the number of its first line."""
+    head = text.split("\n", 1)[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), skipinitialspace=True)
+    records = []
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                records.append((line, [cell.strip() for cell in cells]))
+            line = reader.line_num + 1
+    except csv.Error as err:
+        raise FolderProblem(f"{path}:{line}: this is no CSV: {err}", hint="is a quote there not closed?") from None
+    return records
 
 
 def _column(path: Path, header: Sequence[str], names: Sequence[str], what: str, usual: str) -> int:

@@ -49,7 +49,7 @@ class Scores:
     @property
     def loss(self) -> float:
         """A mean over the images, without label smoothing."""
-        return float((self.targets.loss(self.logits, self.labels) / len(self.labels)).item())
+        return float(self.targets.losses(self.logits, self.labels).mean().item())
 
     @property
     def probabilities(self) -> Tensor:

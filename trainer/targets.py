@@ -40,15 +40,15 @@ class Targets:
         assert self.of_sets is not None
         return self.of_sets.to(labels.device)[labels]
 
-    def loss(self, logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-        """Sum over the images of `logits` (B, classes), float32; `smoothing` pulls the targets to the middle.
+    def losses(self, logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+        """(B,) from float32 `logits` (B, classes); `smoothing` pulls the targets to the middle.
 
         With several classes an image, the mean over the classes of binary cross entropy.
         """
         if self.of_sets is None:
-            return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="sum")
+            return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
         wanted = self.wanted(labels) * (1 - smoothing) + smoothing / 2
-        return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1).sum()
+        return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
 
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """How many images have all their classes right, and no other (at a threshold of 0.5), as a tensor ()."""

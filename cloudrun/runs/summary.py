@@ -1,4 +1,4 @@
-"""What a fetched run says of itself, in a line."""
+"""What a fetched run says of itself, in a line or two."""
 
 from __future__ import annotations
 
@@ -7,18 +7,31 @@ from pathlib import Path
 
 
 def accuracy_text(folder: Path) -> str:
-    """`accuracy  97.2 % on test, 96.0 % on validation (epoch 5)`; empty where there is no summary."""
+    """`accuracy  97.2 % on test, 96.0 % on validation (epoch 5)`; empty where there is no summary.
+
+    A line `macro F1` before it where an image may have several labels.
+    """
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return ""
-    parts = []
-    if summary.get("test_macro_f1") is not None:
-        parts.append(f"macro F1 {summary['test_macro_f1']:.4f} on test")
-    if summary.get("val_macro_f1") is not None:
-        parts.append(f"macro F1 {summary['val_macro_f1']:.4f} on validation")
-    if summary.get("test_accuracy") is not None:
-        parts.append(f"{summary['test_accuracy']:.1%} on test")
-    if summary.get("val_accuracy") is not None:
-        parts.append(f"{summary['val_accuracy']:.1%} on validation (epoch {summary.get('best_epoch')})")
-    return f"accuracy  {', '.join(parts)}" if parts else ""
+    epoch = f" (epoch {summary.get('best_epoch')})"
+    lines = [
+        _line("macro F1", _number(summary.get("test_macro_f1")), _number(summary.get("val_macro_f1")), epoch),
+        _line("accuracy", _percent(summary.get("test_accuracy")), _percent(summary.get("val_accuracy")), epoch),
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def _line(name: str, test: str, val: str, epoch: str) -> str:
+    parts = [f"{test} on test"] if test else []
+    parts += [f"{val} on validation{epoch}"] if val else []
+    return f"{name}  {', '.join(parts)}" if parts else ""
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry, OnBytes
+from cloudrun.stores.ranges import forget_ranges
 
 _TEMPORARY = (".tmp", ".partial")
 _PIECE_BYTES = 1024 * 1024
@@ -45,6 +46,7 @@ class DirectoryStore:
             return None
 
     def get(self, key: str, target: Path) -> None:
+        forget_ranges(target)
         try:
             with (self._folder / key).open("rb") as source, target.open("ab") as copy:
                 if copy.tell() > os.fstat(source.fileno()).st_size:  # no start of it

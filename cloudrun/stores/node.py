@@ -16,6 +16,7 @@ from cloudrun.errors import StoreError
 from cloudrun.ssh import Connection, ends_with_this, rsync_failed
 from cloudrun.stores import Entry, OnBytes, arrival
 from cloudrun.stores.background import started, waited
+from cloudrun.stores.ranges import forget_ranges
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class NodeStore:
         return output
 
     def get(self, key: str, target: Path) -> None:
+        forget_ranges(target)
         # In place, so that what has come survives a kill of either end; a start that differs is sent anew.
         self._connection.rsync("--append-verify", f"{self._machine}:{self._folder}/{key}", str(target))
 

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cloudrun.stores.ranges import note_of
+
 _RANGE_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 1 << 18
 _THREADS = 5
@@ -21,11 +23,6 @@ _PAUSE_S = 0.5
 
 class ObjectChanged(Exception):
     """Another version has taken the object's place since the download began."""
-
-
-def note_of(target: Path) -> Path:
-    """The file beside `target` that tells which ranges of which version it has."""
-    return target.with_name(target.name + ".ranges")
 
 
 def download_in_ranges(client: Any, bucket: str, name: str, target: Path) -> None:

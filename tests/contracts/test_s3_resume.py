@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.stores.directory import DirectoryStore
 from cloudrun.stores.s3 import S3Store
 from tests.relay import Relay, relay
 from tests.seaweedfs import BUCKET, SeaweedFS
@@ -95,3 +96,18 @@ def test_a_download_does_not_mix_two_versions(line: Relay, seaweedfs: SeaweedFS,
     direct.upload(tmp_path / "best.pt", "out/best.pt")
     assert run_until(code, None) == 0
     assert (tmp_path / "again.pt").read_bytes() == (tmp_path / "best.pt").read_bytes()
+
+
+def test_a_file_that_a_bucket_has_filled_with_gaps_comes_whole_from_a_machine(
+    line: Relay, seaweedfs: SeaweedFS, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best.pt").write_bytes(os.urandom(50_000_000))
+    S3Store(f"s3://{BUCKET}/{tmp_path.name}", seaweedfs.endpoint).upload(tmp_path / "run" / "best.pt", "best.pt")
+    code = "from pathlib import Path; from cloudrun.stores.s3 import S3Store; "
+    code += f"S3Store('s3://{BUCKET}/{tmp_path.name}', 'http://127.0.0.1:{line.port}')"
+    code += f".get('best.pt', Path('{tmp_path}/again.pt'))"
+    assert run_until(code, lambda: line.down_bytes > 25_000_000) == -9
+    DirectoryStore(tmp_path / "run").get("best.pt", tmp_path / "again.pt")
+    assert (tmp_path / "again.pt").read_bytes() == (tmp_path / "run" / "best.pt").read_bytes()
+    assert not (tmp_path / "again.pt.ranges").exists()

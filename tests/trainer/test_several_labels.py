@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import shutil
@@ -163,12 +164,11 @@ def test_an_image_that_is_alone_with_its_class_trains(tmp_path: Path) -> None:
 def test_the_loss_of_several_classes_is_binary_cross_entropy() -> None:
     targets = Targets(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
     logits, labels = torch.tensor([[2.0, -1.0], [0.0, 0.0]]), torch.tensor([0, 1])
-    by_hand = -(
-        torch.log(torch.sigmoid(torch.tensor(2.0))) + torch.log(torch.sigmoid(torch.tensor(1.0)))
-    ) / 2 - torch.log(torch.tensor(0.5))
-    assert float(targets.loss(logits, labels)) == pytest.approx(float(by_hand))
+    of_first = -(math.log(1 / (1 + math.exp(-2.0))) + math.log(1 / (1 + math.exp(-1.0)))) / 2
+    assert targets.losses(logits, labels).tolist() == [pytest.approx(of_first), pytest.approx(math.log(2))]
     certain = torch.tensor([[50.0, -50.0], [50.0, 50.0]])
-    assert float(targets.loss(certain, labels, smoothing=0.1)) > 1 > float(targets.loss(certain, labels))
+    assert targets.losses(certain, labels).tolist() == [pytest.approx(0)] * 2
+    assert targets.losses(certain, labels, smoothing=0.1).tolist() == [pytest.approx(50 * 0.05)] * 2
     assert int(targets.correct(certain, labels)) == 2
     assert int(targets.correct(-certain, labels)) == 0
 
