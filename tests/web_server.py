@@ -43,6 +43,7 @@ class WebServer:
         self.asked: list[Asked] = []
         self.route = route
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = False  # so that closing waits for them, and no socket is left open
         self._server.owner = self  # type: ignore[attr-defined]
         self._scheme = "http"
         if certificate is not None:
