@@ -100,11 +100,11 @@ def train(
     run = _open_run(config, data=data, labels=labels, out=out, progress=progress)
     try:
         return _train(run, stop=stop, progress=progress, started_at=started_at)
-    except RuntimeError as err:
-        if "DataLoader worker" not in str(err):
+    except (RuntimeError, ConnectionError, EOFError) as err:  # the last two: while it handed a batch over
+        if isinstance(err, RuntimeError) and "DataLoader worker" not in str(err):
             raise
         raise TrainerError(
-            f"a process that loads images has died: {str(err).splitlines()[0]}",
+            f"a process that loads images has died: {str(err).strip().splitlines()[0] if str(err) else repr(err)}",
             hint="was memory short? fewer `workers` need less; the same command goes on from the last checkpoint",
         ) from err
     finally:
