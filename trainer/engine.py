@@ -86,7 +86,15 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
     """
     started_at = time.monotonic()
     run = _open_run(config, data=data, out=out, progress=progress)
-    session = run.session
+    try:
+        return _train(run, stop=stop, progress=progress, started_at=started_at)
+    finally:
+        run.writer.drain()
+        run.session.stop_loading()
+
+
+def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -> dict[str, Any]:
+    session, config = run.session, run.session.config
     try:
         while run.position.epoch <= config.epochs:
             try:
@@ -111,8 +119,6 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
             f"{run.last_path} is complete",
             hint=stopped.hint,
         ) from None
-    finally:
-        run.writer.drain()
     run.writer.wait()
     summary = _finish(run, stop=stop, progress=progress)
     session.close()

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +22,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from trainer.cache import PixelCache
 from trainer.draws import Draw, Ranges, draw
+from trainer.errors import TrainerError
 from trainer.folders import LabelledFile
 from trainer.pixels import Pixels, UnreadableImage, read_image
 from trainer.unreadable import Unreadable
@@ -174,15 +179,50 @@ class Loader:
         return len(self._batches)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from step `start` on. Raises FolderProblem naming an unreadable image."""
+        """The epoch's batches from step `start` on.
+
+        Raises FolderProblem naming an unreadable image, TrainerError where a process that loads has died.
+        """
         self._batches.epoch, self._batches.start = epoch, start
-        for batch, broken in self._torch_loader:
+        with _signals_held():  # the processes are forked here, the first time
+            batches = iter(self._torch_loader)
+            if threading.current_thread() is threading.main_thread():
+                # torch's handler would raise wherever this process is when one dies; asking for a batch finds it, too.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            yield from self._read(batches)
+        except (RuntimeError, OSError, EOFError) as err:
+            if not any(_has_ended(worker) for worker in self._processes()):
+                raise
+            raise TrainerError(
+                f"a process that loads images has died: {' '.join(str(err).split())}",
+                hint="was memory short? fewer `workers` need less; the same command goes on from the last checkpoint",
+            ) from err
+
+    def _read(self, batches: Iterator[tuple[Batch | None, list[_Broken]]]) -> Iterator[Batch]:
+        for batch, broken in batches:
             for one in broken:
                 if self._unreadable is None:
                     raise UnreadableImage(one.path, one.reason)
                 self._unreadable.note(one.path, one.reason)
             if batch is not None:
                 yield batch
+
+    def _processes(self) -> list[BaseProcess]:
+        iterator = self._torch_loader._iterator  # noqa: SLF001  torch has no public way to its processes
+        return list(iterator._workers) if isinstance(iterator, _MultiProcessingDataLoaderIter) else []  # noqa: SLF001
+
+    def close(self) -> None:
+        """End the processes. Left to Python's exit they would not: it asks by SIGTERM, and waits.
+
+        To drop the last reference would do as well, but a traceback may hold one.
+        """
+        processes, iterator = self._processes(), self._torch_loader._iterator  # noqa: SLF001
+        self._torch_loader._iterator = None  # noqa: SLF001
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()  # noqa: SLF001
+        for process in processes:
+            process.kill()
 
 
 def even_sizes(count: int, batch_size: int) -> list[int]:
@@ -233,7 +273,25 @@ def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
     return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
 
 
+def _has_ended(process: BaseProcess) -> bool:
+    process.join(1)  # what it held is closed a moment before it is gone
+    return process.exitcode is not None
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What asks to stop waits meanwhile, here and in processes that are forked meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_signals_to_parent(_: int) -> None:
     """Signals reach the whole process group; the trainer still needs its loaders to finish the step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)

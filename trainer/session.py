@@ -85,6 +85,7 @@ class Session:
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
+    _evaluation_loaders: list[Loader] = field(default_factory=list)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -112,7 +113,7 @@ class Session:
         self, files: list[LabelledFile], *, cache: PixelCache | None = None, unreadable: Unreadable | None = None
     ) -> Loader:
         """`unreadable`: counts images that are left out; None: each of them is needed."""
-        return Loader(
+        loader = Loader(
             files,
             evaluation_transform(self.config.image_size),
             batch_size=max(self.micro_batch, 2),
@@ -122,6 +123,8 @@ class Session:
             cache=cache,
             unreadable=unreadable,
         )
+        self._evaluation_loaders.append(loader)
+        return loader
 
     def judged(self) -> AbstractContextManager[None]:
         """Meanwhile the model has the weights that are validated and kept: the averaged ones, where there are."""
@@ -134,6 +137,11 @@ class Session:
         self.model.load_state_dict(fresh.state_dict())
         self.optimizer = make_optimizer(self.model, self.config)
         self.ema = _average_of(self.model, self.config)
+
+    def stop_loading(self) -> None:
+        """End the processes that load images."""
+        for loader in (self.train_loader, *self._evaluation_loaders):
+            loader.close()
 
     def close(self) -> None:
         """The run has ended well, and its decoded images are of no more use."""

@@ -1,5 +1,8 @@
 """Transforms and batches: what the model sees is decided by the seed, the epoch and the sample alone."""
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,22 @@ def test_batches_from_the_cache_are_those_of_the_files(files: list[LabelledFile]
     for path in paths:
         path.write_bytes(b"gone")
     assert are_equal(batches(copies, epoch=3, cache=cache, workers=workers), batches(files, epoch=3))
+
+
+def test_a_signal_to_the_whole_group_never_ends_a_loaders_process_and_close_does(files: list[LabelledFile]) -> None:
+    loader = Loader(files, Square(32), batch_size=8, seed=3, workers=1, ranges=RANGES)
+    running = loader.epoch(1)
+    next(running)
+    [process] = multiprocessing.active_children()
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        assert int(status["SigBlk"], 16) >> (number - 1) & 1  # from the fork on
+    os.kill(process.pid, signal.SIGTERM)
+    assert len(list(running)) == 3
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    loader.close()
+    process.join(5)
+    assert multiprocessing.active_children() == []
 
 
 def test_an_epoch_can_be_entered_at_any_step(files: list[LabelledFile]) -> None:

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -274,6 +276,26 @@ def test_averaged_weights_are_validated_and_survive_stops(
     losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("whole", "plain")]
     assert losses[0][::2] == losses[1][::2]  # training goes on with its own weights
     assert losses[0][1] != losses[1][1]
+
+
+class KillsALoader(StopFlag):
+    """At the second step."""
+
+    steps = 0
+
+    def raise_if_set(self) -> None:
+        self.steps += 1
+        if self.steps == 2:
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+
+def test_a_loader_that_is_killed_ends_the_run_with_a_hint_and_leaves_no_process(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    with pytest.raises(TrainerError, match="a process that loads images has died") as caught:
+        train_quietly(tiny_config(workers=1), leaves, tmp_path, KillsALoader())
+    assert "memory" in caught.value.hint
+    assert multiprocessing.active_children() == []
 
 
 class Spoilt:
