@@ -29,7 +29,7 @@ from trainer.config import TrainConfig
 from trainer.device import tune_for_cpu
 from trainer.folders import LabelledFile, list_images
 from trainer.loader import Batch, Loader, mix
-from trainer.optim import lr_at
+from trainer.optim import lr_at, set_lr
 from trainer.scores import evaluate
 from trainer.session import Session, open_session
 from trainer.step import prepare, train_step
@@ -167,8 +167,7 @@ def test_accuracy(config: TrainConfig, data: Path, *, is_reference: bool) -> flo
 
 
 def take_step(session: Session, batch: Batch, step: int) -> None:
-    for group in session.optimizer.param_groups:
-        group["lr"] = lr_at(step, session.schedule)
+    set_lr(session.optimizer, lr_at(step, session.schedule))
     torch.manual_seed(mix(session.config.seed, step))
     train_step(session, batch, say=print)
 

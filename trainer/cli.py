@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     one = add("overfit", _overfit, "learn one batch by heart: finds a broken model or labels in a minute")
     _add_paths(one, config=True, data=True)
     one.add_argument("--steps", type=int, default=200)
+    one = add("lr", _lr, "learning rate range test: where the model learns fastest, and where it diverges")
+    _add_paths(one, config=True, data=True)
+    one.add_argument("--steps", type=_steps, default=100, help="steps in which the rate rises, at least 20")
     one = add("bench", _bench, "images per second of the loader, of the model, and of both together")
     _add_paths(one, config=True, data=False)
     one.add_argument("--data", type=Path, help="folder of images; left out: drawn leaves")
@@ -120,6 +123,24 @@ def _overfit(arguments: argparse.Namespace) -> int:
 
     is_learned = overfit(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
     return DONE if is_learned else FAILED
+
+
+def _lr(arguments: argparse.Namespace) -> int:
+    progress = Progress()
+    config = _config(arguments.config, progress)
+    from trainer.lr_range import lr_range
+
+    found = lr_range(config, data=arguments.data, steps=arguments.steps, say=progress.say)
+    curve = [{"lr": rate, "loss": round(loss, 4)} for rate, loss in found.curve]
+    answer(json.dumps({"steepest_lr": found.steepest, "diverges_lr": found.diverges, "curve": curve}))
+    return DONE
+
+
+def _steps(text: str) -> int:
+    steps = int(text)
+    if steps < 20:
+        raise argparse.ArgumentTypeError(f"{steps} steps are too few to see a slope; at least 20")
+    return steps
 
 
 def _bench(arguments: argparse.Namespace) -> int:

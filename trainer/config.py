@@ -84,10 +84,16 @@ class TrainConfig(BaseModel):
     """Images in memory at once; auto: the whole batch, halved whenever memory runs out."""
     lr: Annotated[Number, Field(gt=0, le=1)] = 3e-4
     """AdamW's learning rate at the end of the warm-up."""
+    backbone_lr: Annotated[Number, Field(gt=0, le=1)] = 1
+    """The backbones' learning rate as a part of `lr`, which the linear layer keeps."""
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1
+    """Each stage of a backbone learns at this part of the rate of the one after it: 0.7, say."""
     weight_decay: Annotated[Number, Field(ge=0, le=1)] = 1e-2
     """AdamW's decay of weights; norms and biases are not decayed."""
     dropout: Annotated[Number, Field(ge=0, le=0.95)] = 0.3
     """Before the linear layer."""
+    drop_path: Annotated[Number, Field(ge=0, le=0.9)] = 0
+    """Stochastic depth: the last block is left out for this part of the images, earlier ones for less."""
     label_smoothing: Annotated[Number, Field(ge=0, le=0.9)] = 0.1
     warmup_epochs: Annotated[Number, Field(ge=0, le=10_000)] = 5
     """Epochs of linear warm-up; at most half of the run is warm-up, however short the run."""
@@ -108,6 +114,8 @@ class TrainConfig(BaseModel):
     device: Literal["auto", "cuda", "cpu"] = "auto"
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """Of weights, split, order and augmentation."""
+    tta: Literal["none", "flip"] = "none"
+    """flip: test images are predicted as they are and mirrored, and the logits averaged."""
     val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
     """Of train, held out by class where there is no val folder."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08

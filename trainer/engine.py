@@ -16,7 +16,7 @@ from trainer.config import TrainConfig
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.loader import mix
 from trainer.metrics import MetricsLog
-from trainer.optim import lr_at
+from trainer.optim import lr_at, set_lr
 from trainer.progress import Progress, duration
 from trainer.scores import Rating, evaluate
 from trainer.session import Session, Tally, open_session
@@ -100,13 +100,6 @@ def train(
     run = _open_run(config, data=data, labels=labels, out=out, progress=progress)
     try:
         return _train(run, stop=stop, progress=progress, started_at=started_at)
-    except (RuntimeError, ConnectionError, EOFError) as err:  # the last two: while it handed a batch over
-        if isinstance(err, RuntimeError) and "DataLoader worker" not in str(err):
-            raise
-        raise TrainerError(
-            f"a process that loads images has died: {str(err).strip().splitlines()[0] if str(err) else repr(err)}",
-            hint="was memory short? fewer `workers` need less; the same command goes on from the last checkpoint",
-        ) from err
     finally:
         run.writer.drain()
         run.session.stop_loading()
@@ -257,8 +250,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
     for batch in session.train_loader.epoch(position.epoch, start=position.step):
         total_step = (position.epoch - 1) * session.steps_per_epoch + position.step
         lr = run.lr_factor * lr_at(total_step, session.schedule)
-        for group in session.optimizer.param_groups:
-            group["lr"] = lr
+        set_lr(session.optimizer, lr)
         torch.manual_seed(mix(config.seed, total_step))  # dropout is a function of the step: resuming repeats it
         result = train_step(session, batch, say=progress.say)
         if session.ema:
@@ -392,6 +384,7 @@ def _seconds_left(run: Run) -> float:
 
 def _finish(run: Run, *, stop: StopFlag | None, progress: Progress) -> dict[str, Any]:
     """Score the best model on test and write the summary; without `stop` the run was stopped, and is not scored."""
+    run.session.model.has_mirror = run.session.config.tta == "flip"
     return finish_run(
         run.session,
         out=run.out,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +26,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from trainer.cache import PixelCache
 from trainer.draws import Draw, Ranges, draw
+from trainer.errors import TrainerError
 from trainer.folders import LabelledFile
 from trainer.pixels import Pixels, UnreadableImage, read_image
 from trainer.unreadable import Unreadable
@@ -176,10 +179,27 @@ class Loader:
         return len(self._batches)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from step `start` on. Raises FolderProblem naming an unreadable image."""
+        """The epoch's batches from step `start` on.
+
+        Raises FolderProblem naming an unreadable image, TrainerError where a process that loads has died.
+        """
         self._batches.epoch, self._batches.start = epoch, start
         with _signals_held():  # the processes are forked here, the first time
             batches = iter(self._torch_loader)
+            if threading.current_thread() is threading.main_thread():
+                # torch's handler would raise wherever this process is when one dies; asking for a batch finds it, too.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        try:
+            yield from self._read(batches)
+        except (RuntimeError, OSError, EOFError) as err:
+            if not any(_has_ended(worker) for worker in self._processes()):
+                raise
+            raise TrainerError(
+                f"a process that loads images has died: {' '.join(str(err).split())}",
+                hint="was memory short? fewer `workers` need less; the same command goes on from the last checkpoint",
+            ) from err
+
+    def _read(self, batches: Iterator[tuple[Batch | None, list[_Broken]]]) -> Iterator[Batch]:
         for batch, broken in batches:
             for one in broken:
                 if self._unreadable is None:
@@ -188,16 +208,21 @@ class Loader:
             if batch is not None:
                 yield batch
 
+    def _processes(self) -> list[BaseProcess]:
+        iterator = self._torch_loader._iterator  # noqa: SLF001  torch has no public way to its processes
+        return list(iterator._workers) if isinstance(iterator, _MultiProcessingDataLoaderIter) else []  # noqa: SLF001
+
     def close(self) -> None:
         """End the processes. Left to Python's exit they would not: it asks by SIGTERM, and waits.
 
-        torch has no public way, but to drop the last reference, which a traceback may hold.
+        To drop the last reference would do as well, but a traceback may hold one.
         """
-        iterator, self._torch_loader._iterator = self._torch_loader._iterator, None  # noqa: SLF001
+        processes, iterator = self._processes(), self._torch_loader._iterator  # noqa: SLF001
+        self._torch_loader._iterator = None  # noqa: SLF001
         if isinstance(iterator, _MultiProcessingDataLoaderIter):
             iterator._shutdown_workers()  # noqa: SLF001
-            for worker in iterator._workers:  # noqa: SLF001
-                worker.kill()
+        for process in processes:
+            process.kill()
 
 
 def even_sizes(count: int, batch_size: int) -> list[int]:
@@ -246,6 +271,11 @@ def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
     images, labels, draws = zip(*whole, strict=True)
     drawn = None if draws[0] is None else torch.tensor(draws)
     return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
+
+
+def _has_ended(process: BaseProcess) -> bool:
+    process.join(1)  # what it held is closed a moment before it is gone
+    return process.exitcode is not None
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from trainer.config import TrainConfig
@@ -23,12 +24,15 @@ class Ensemble(nn.Module):
         # A module's name must not hold a dot: `efficientnet_b3.ra2_in1k`.
         self.backbones = nn.ModuleDict({name.replace(".", "-"): one for name, one in backbones.items()})
         self.memory_formats = [torch.contiguous_format] * len(backbones)
+        self.has_mirror = False  # each image is seen mirrored, too, and the logits averaged
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(sum(feature_counts), classes)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Logits (B, classes) from the backbones' pooled features, concatenated along dim 1."""
         logits: Tensor = self.head(self.dropout(self.features(images_BCHW)))
+        if self.has_mirror:
+            logits = (logits + self.head(self.dropout(self.features(images_BCHW.flip(3))))) / 2
         return logits
 
     def features(self, images_BCHW: Tensor) -> Tensor:
@@ -64,8 +68,33 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     """
     source = config.pretrained if pretrained is None else pretrained
     backbones = {name: _backbone(name, source) for name in config.backbones}
+    if config.drop_path:
+        for name, one in backbones.items():
+            set_drop_path(one, config.drop_path, name=name)
     counts = [_count_features(name, one, config.image_size) for name, one in backbones.items()]
     return Ensemble(backbones, feature_counts=counts, classes=classes, dropout=config.dropout)
+
+
+def set_drop_path(backbone: nn.Module, rate: float, *, name: str) -> None:
+    """Leave out residual branches in training: from 0 at the first block to `rate` at the last.
+
+    Set on the finished module, so that weights and their file are those of the model without.
+    Source: Huang et al. 2016, arXiv:1603.09382, the linear rule. Raises TrainerError where it has none.
+    """
+    kwargs = {"drop_path_rate": rate, "num_classes": 0}
+    try:
+        model = _module(timm.create_model(name, pretrained=False, **kwargs))
+    except TypeError:
+        model = nn.Identity()
+    dropping = {key: one for key, one in model.named_modules() if isinstance(one, DropPath) and one.drop_prob}
+    if not dropping:
+        raise TrainerError(
+            f"`{name}` has no residual branches that can be left out",
+            hint="set `drop_path: 0`, or choose another backbone",
+        )
+    for key, one in dropping.items():
+        parent, _, place = key.rpartition(".")
+        setattr(backbone.get_submodule(parent), place, one)
 
 
 def _backbone(name: str, pretrained: bool | str) -> nn.Module:

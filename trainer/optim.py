@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from timm.models import group_parameters
 from torch import nn
 
 from trainer.config import TrainConfig
+from trainer.errors import TrainerError
+from trainer.model import Ensemble
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,46 @@ def lr_at(step: int, schedule: Schedule) -> float:
     return schedule.final_lr + (schedule.peak_lr - schedule.final_lr) * height
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices and filters; norms' scales and biases are vectors, and do not decay."""
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    kept = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, fused=True)
+def make_optimizer(model: Ensemble, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW that decays matrices and filters; norms' scales and biases are vectors, and do not decay.
+
+    Each group has an `lr_factor`: its part of the learning rate.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for factor, parameter in _with_factors(model, config):
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((factor, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": config.lr * factor, "lr_factor": factor, "weight_decay": decay}
+            for (factor, decay), parameters in groups.items()
+        ],
+        lr=config.lr,
+        fused=True,
+    )
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """To each group its part of `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+
+
+def _with_factors(model: Ensemble, config: TrainConfig) -> Iterator[tuple[float, nn.Parameter]]:
+    """`backbone_lr` for a backbone's last stage, times `layer_decay` for each stage before that; 1 for the head."""
+    for backbone in model.backbones.values():
+        stages = _stages(backbone) if config.layer_decay < 1 else {}
+        last = max(stages.values(), default=0)
+        for name, parameter in backbone.named_parameters():
+            yield config.backbone_lr * config.layer_decay ** (last - stages.get(name, last)), parameter
+    for parameter in model.head.parameters():
+        yield 1.0, parameter
+
+
+def _stages(backbone: nn.Module) -> dict[str, int]:
+    """Parameter -> its stage from 0, the stem, as timm groups them."""
+    matcher = getattr(backbone, "group_matcher", None)
+    if matcher is None:
+        raise TrainerError(f"timm does not know the stages of a {type(backbone).__name__}", hint="set `layer_decay: 1`")
+    stages: dict[str, int] = group_parameters(backbone, matcher(coarse=True), reverse=True)
+    return stages

@@ -40,6 +40,7 @@ def predict(path: Path, *, data: Path, out: Path, device: Literal["auto", "cuda"
     place = choose_device(config)
     model = build_model(config, classes=len(state["classes"]), pretrained=False)
     model.load_state_dict(state["model"])
+    model.has_mirror = config.tta == "flip"
     model.to(place.torch_device).lay_out_for(place.torch_device.type)
     if not place.is_cuda:
         tune_for_cpu()

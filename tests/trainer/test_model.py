@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from timm.layers import DropPath
 
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
-from trainer.model import build_model
+from trainer.model import build_model, set_drop_path
 
 Config = Callable[..., TrainConfig]
 
@@ -69,3 +70,40 @@ def test_real_weights_give_the_features_that_timm_gives(shared: Path, tiny_confi
 def test_a_backbone_that_takes_another_size_is_named(tiny_config: Config) -> None:
     with pytest.raises(TrainerError, match="`vit_tiny_patch16_224` does not take images of 32 px"):
         build_model(tiny_config(backbones=["vit_tiny_patch16_224"]), classes=2)
+
+
+def test_stochastic_depth_leaves_out_branches_in_training_more_of_them_in_later_blocks() -> None:
+    config = TrainConfig(backbones="test_resnet", pretrained=False, image_size=32, dropout=0, drop_path=0.6)
+    torch.manual_seed(0)
+    plain = build_model(config.model_copy(update={"drop_path": 0.0}), classes=2)
+    torch.manual_seed(0)
+    model = build_model(config, classes=2)
+    assert [one.drop_prob for one in model.modules() if isinstance(one, DropPath)] == pytest.approx([0.2, 0.4, 0.6])
+    assert all(
+        torch.equal(value, model.backbones.state_dict()[key]) for key, value in plain.backbones.state_dict().items()
+    )
+    images = torch.randn(16, 3, 32, 32)
+    for norm in (one for both in (plain, model) for one in both.modules() if isinstance(one, torch.nn.BatchNorm2d)):
+        torch.nn.init.ones_(norm.weight)  # timm starts branches at 0, where leaving them out changes nothing
+    with torch.no_grad():
+        assert torch.equal(model.eval().features(images), plain.eval().features(images))
+        model.train()
+        assert not torch.equal(model.features(images), model.features(images))
+        plain.train()
+        assert torch.equal(plain.features(images), plain.features(images))
+
+
+def test_a_backbone_without_branches_to_leave_out_is_named() -> None:
+    with pytest.raises(TrainerError, match="`densenet121` has no residual branches"):
+        set_drop_path(torch.nn.Identity(), 0.1, name="densenet121")
+
+
+def test_with_its_mirror_an_image_gets_the_mean_of_both_logits_whichever_way_it_lies() -> None:
+    model = build_model(TrainConfig(backbones="test_resnet", pretrained=False, image_size=32), classes=3).eval()
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        expected = (model(images) + model(images.flip(3))) / 2
+        assert not torch.allclose(model(images), expected)
+        model.has_mirror = True
+        assert torch.equal(model(images), expected)
+        torch.testing.assert_close(model(images.flip(3)), expected)
