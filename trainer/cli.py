@@ -128,9 +128,10 @@ def _overfit(arguments: argparse.Namespace) -> int:
 def _lr(arguments: argparse.Namespace) -> int:
     progress = Progress()
     config = _config(arguments.config, progress)
+    labels = _labels(arguments)
     from trainer.lr_range import lr_range
 
-    found = lr_range(config, data=arguments.data, steps=arguments.steps, say=progress.say)
+    found = lr_range(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
     curve = [{"lr": rate, "loss": round(loss, 4)} for rate, loss in found.curve]
     answer(json.dumps({"steepest_lr": found.steepest, "diverges_lr": found.diverges, "curve": curve}))
     return DONE

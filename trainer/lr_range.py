@@ -35,12 +35,14 @@ class LrRange:
     curve: list[tuple[float, float]]
 
 
-def lr_range(config: TrainConfig, *, data: Path, steps: int, say: Callable[[str], None]) -> LrRange:
+def lr_range(
+    config: TrainConfig, *, data: Path, labels: Path | None = None, steps: int, say: Callable[[str], None]
+) -> LrRange:
     """Train for up to `steps` steps, from LOWEST_LR to HIGHEST_LR by a constant factor; nothing is written.
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3, with a rate that rises by factors.
     """
-    session = open_session(config, data)
+    session = open_session(config, data, labels=labels)
     for line in session.describe():
         say(line)
     try:
