@@ -17,6 +17,7 @@ import torchvision
 from trainer import checkpoint
 from trainer.atomic import replacing, write_json
 from trainer.labels import SEPARATOR
+from trainer.oof import Predictions, write_oof
 from trainer.scores import Rating, Scores, evaluate
 from trainer.session import Session
 from trainer.stop import StopFlag
@@ -46,8 +47,11 @@ def finish_run(
     classes = session.dataset.classes
     test: Rating | None = None
     test_files = list(session.dataset.splits.get("test", ()))
-    if stop is not None and test_files:
+    if stop is not None and (test_files or session.config.folds):
         session.model.load_state_dict(checkpoint.load(best_path)["model"])
+    if stop is not None and session.config.folds:
+        _predict_fold(session, out, naming, stop=stop, on_batch=on_batch)
+    if stop is not None and test_files:
         began = time.monotonic()
         scores = evaluate(
             session.model,
@@ -100,6 +104,21 @@ def finish_run(
     }
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _predict_fold(session: Session, out: Path, naming: Naming, *, stop: StopFlag, on_batch: Callable[[], None]) -> None:
+    """oof.csv: what the best model says of the fold that it was not trained on."""
+    loader = session.evaluation_loader(session.val_files, unreadable=session.unreadable)
+    scores = evaluate(session.model, loader, session.device, targets=session.targets, stop=stop, on_batch=on_batch)
+    files = [file for file in session.val_files if file[0] not in session.unreadable]
+    classes = session.dataset.classes
+    rows = Predictions(
+        classes=classes,
+        images=tuple(path.relative_to(session.dataset.folder).as_posix() for path, _ in files),
+        probabilities=session.targets.probabilities(scores.logits.double()),
+        truth=tuple(tuple(classes[index] for index in session.dataset.classes_of(label)) for _, label in files),
+    )
+    write_oof(out / "oof.csv", rows, naming)
 
 
 def _several(
