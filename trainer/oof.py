@@ -23,7 +23,7 @@ _SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class Predictions:
-    """float64 `probabilities` (N, classes) of `images`; `truth`: the classes of each image, None where nobody said."""
+    """`probabilities` (N, classes) of `images`; `truth`: the classes of each image, None where nobody said."""
 
     classes: tuple[str, ...]
     images: tuple[str, ...]
@@ -54,6 +54,26 @@ def write_oof(path: Path, predictions: Predictions, naming: Naming) -> None:
     for image, named, truth, row in zip(predictions.images, flags, predictions.truth, rows, strict=True):
         label = SEPARATOR.join(name for name, flag in zip(predictions.classes, named, strict=True) if flag)
         writer.writerow([image, label, SEPARATOR.join(truth), *(f"{value:.12g}" for value in row)])
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def write_test_predictions(path: Path, predictions: Predictions, naming: Naming) -> None:
+    """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability.
+
+    The confidence is the probability of the label; of several, of the least certain one; of none, that
+    no class is there.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "label", "confidence", *predictions.classes])
+    flags_by_image = naming.named(predictions.probabilities).tolist()
+    rows = predictions.probabilities.tolist()
+    for image, row, flags in zip(predictions.images, rows, flags_by_image, strict=True):
+        named = [index for index, flag in enumerate(flags) if flag]
+        confidence = min(row[index] for index in named) if named else 1 - max(row)
+        label = SEPARATOR.join(predictions.classes[index] for index in named)
+        writer.writerow([image, label, f"{confidence:.6f}", *(f"{value:.6f}" for value in row)])
     with replacing(path) as file:
         file.write(text.getvalue().encode())
 

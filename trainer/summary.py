@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +13,8 @@ import torch
 import torchvision
 
 from trainer import checkpoint
-from trainer.atomic import replacing, write_json
-from trainer.labels import SEPARATOR
-from trainer.oof import Predictions, write_oof
+from trainer.atomic import write_json
+from trainer.oof import Predictions, write_oof, write_test_predictions
 from trainer.scores import Rating, Scores, evaluate
 from trainer.session import Session
 from trainer.stop import StopFlag
@@ -137,19 +134,5 @@ def _several(
 def write_predictions(
     path: Path, images: Sequence[str], scores: Scores, classes: Sequence[str], naming: Naming
 ) -> None:
-    """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability.
-
-    The confidence is the probability of the label; of several, of the least certain one; of none, that
-    no class is there.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "label", "confidence", *classes])
-    named_by_image = naming.named(scores.probabilities).tolist()
-    for image, row, flags in zip(images, scores.probabilities.tolist(), named_by_image, strict=True):
-        named = [index for index, flag in enumerate(flags) if flag]
-        confidence = min(row[index] for index in named) if named else 1 - max(row)
-        label = SEPARATOR.join(classes[index] for index in named)
-        writer.writerow([image, label, f"{confidence:.6f}", *(f"{value:.6f}" for value in row)])
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+    """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability."""
+    write_test_predictions(path, Predictions(tuple(classes), tuple(images), scores.probabilities), naming)

@@ -1,5 +1,6 @@
 """K folds: who validates when, what each fold says of images that it never saw, and how it is put together."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -10,10 +11,14 @@ import torch
 
 from tests.trainer.conftest import Train
 from trainer.config import TrainConfig
+from trainer.crossfold import train_folds
+from trainer.errors import ConfigError, StoppedEarly
 from trainer.folders import Dataset, FolderProblem, list_dataset
-from trainer.folds import find_groups, fold_of_each, read_groups
+from trainer.folds import find_groups, fold_of_each, labelled_files, read_groups
 from trainer.labels import list_labelled
 from trainer.oof import read_predictions, roc_auc
+from trainer.progress import Progress
+from trainer.stop import StopFlag
 
 HERE = Path("/data")
 
@@ -106,3 +111,68 @@ def test_the_area_under_the_curve_counts_pairs_and_a_tie_half() -> None:
     scores = torch.tensor([0.9, 0.5, 0.5, 0.1], dtype=torch.float64)
     assert roc_auc(scores, torch.tensor([True, True, False, False])) == 3.5 / 4
     assert roc_auc(scores, torch.ones(4).bool()) is None
+
+
+def test_all_folds_together_say_something_of_every_image_once(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=2)
+    said = io.StringIO()
+    summary = train_folds(config, data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=said))
+    whole = read_predictions(tmp_path / "oof.csv")
+    assert sorted(whole.images) == [path.relative_to(leaves).as_posix() for path, _ in labelled(leaves)]
+    parts = [read_predictions(tmp_path / f"fold-{fold}" / "predictions.csv").probabilities for fold in (0, 1)]
+    mean = read_predictions(tmp_path / "predictions.csv").probabilities
+    assert torch.allclose(mean, sum(parts) / 2, atol=1e-6)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary["out_of_fold"]["images"] == sum(one["images"] for one in summary["per_fold"]) == 44
+    assert summary["test"]["images"] == 12
+    right = (whole.probabilities.argmax(1) == whole.wanted.int().argmax(1)).double().mean().item()
+    assert summary["out_of_fold"]["accuracy"] == pytest.approx(right)
+
+
+def test_a_fold_that_is_done_is_left_alone_and_the_current_one_goes_on(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=2)
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    train_folds(config, data=leaves, out=straight, stop=StopFlag(), progress=Progress(stream=io.StringIO()))
+    stop = StopFlag()
+    with pytest.raises(StoppedEarly):
+        train_folds(config, data=leaves, out=stopped, stop=stop, progress=StopsInFold(1, stop))
+    assert not (stopped / "summary.json").exists()
+    done_at = (stopped / "fold-0" / "oof.csv").stat().st_mtime_ns
+    said = io.StringIO()
+    train_folds(config, data=leaves, out=stopped, stop=StopFlag(), progress=Progress(stream=said))
+    assert "fold 0 of 2 is done" in said.getvalue()
+    assert (stopped / "fold-0" / "oof.csv").stat().st_mtime_ns == done_at
+    assert f"resumed from {stopped / 'fold-1' / 'checkpoints' / 'last.pt'}" in said.getvalue()
+    assert (stopped / "oof.csv").read_bytes() == (straight / "oof.csv").read_bytes()
+    assert (stopped / "predictions.csv").read_bytes() == (straight / "predictions.csv").read_bytes()
+
+
+def test_folds_of_another_config_are_not_mixed_up(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=2)
+    train_folds(config, data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=io.StringIO()))
+    other = config.model_copy(update={"lr": 1e-3})
+    with pytest.raises(ConfigError, match=r"`lr` was 0.0003 and is now 0.001"):
+        train_folds(other, data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=io.StringIO()))
+
+
+class StopsInFold(Progress):
+    """Sends a signal's flag after the first step of one fold."""
+
+    def __init__(self, fold: int, stop: StopFlag) -> None:
+        super().__init__(stream=io.StringIO())
+        self.fold, self.stop, self.is_there = fold, stop, False
+
+    def say(self, line: str) -> None:
+        self.is_there = self.is_there or line.startswith(f"fold {self.fold} of")
+        if self.is_there and line.startswith("first step after"):
+            self.stop.signal_name = "SIGTERM"
+
+
+def labelled(folder: Path) -> list[tuple[Path, int]]:
+    return sorted(labelled_files(list_dataset(folder)))
