@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     one = add("folds", _folds, "train each of `folds` in turn, or go on; then put together what they say")
     _add_paths(one, config=True, data=True)
     one.add_argument("--out", type=Path, required=True, help="folder for the folds and what they say together")
+    one.add_argument(
+        "--calibrate", action="store_true", help="probabilities of predictions.csv at the fitted temperature"
+    )
     one = add("predict", _predict, "name the class of each image of a folder")
     one.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt")
     _add_paths(one, config=False, data=True)
@@ -118,7 +121,15 @@ def _folds(arguments: argparse.Namespace) -> int:
     labels = _labels(arguments)
     from trainer.crossfold import train_folds
 
-    train_folds(config, data=arguments.data, labels=labels, out=arguments.out, stop=stop, progress=progress)
+    train_folds(
+        config,
+        data=arguments.data,
+        labels=labels,
+        out=arguments.out,
+        calibrate=arguments.calibrate,
+        stop=stop,
+        progress=progress,
+    )
     answer(str(arguments.out))
     return DONE
 

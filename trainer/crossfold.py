@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from trainer import checkpoint
 from trainer.atomic import write_json
+from trainer.calibrate import fit_temperature, tempered
 from trainer.config import TrainConfig
 from trainer.engine import train
 from trainer.errors import ConfigError, TrainerError
@@ -25,10 +27,18 @@ from trainer.targets import Naming, naming_of, targets_of, tune_thresholds
 
 
 def train_folds(
-    config: TrainConfig, *, data: Path, labels: Path | None = None, out: Path, stop: StopFlag, progress: Progress
+    config: TrainConfig,
+    *,
+    data: Path,
+    labels: Path | None = None,
+    out: Path,
+    calibrate: bool = False,
+    stop: StopFlag,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Train each fold in `out`/fold-I, then write oof.csv, predictions.csv (with a test folder) and summary.json.
 
+    `calibrate`: predictions.csv gets the probabilities at the temperature that is fitted out of fold.
     A fold that is done is not trained again, and the current one goes on from its checkpoint. Raises as
     `trainer.engine.train` does, and ConfigError where `config` has no folds; the content of summary.json.
     """
@@ -44,11 +54,16 @@ def train_folds(
         stop.raise_if_set()
         progress.say(f"fold {fold} of {config.folds}:")
         train(of_fold, data=data, labels=labels, out=folder, stop=stop, progress=progress)
-    summary = gather(folders, dataset, out=out)
+    summary = gather(folders, dataset, out=out, calibrate=calibrate)
     whole = summary["out_of_fold"]
     progress.say(
         f"out of fold: accuracy {whole['accuracy']:.4f}, macro F1 {_shown(whole['macro_f1'])}, "
         f"log loss {whole['log_loss']:.4f}, ROC AUC {_shown(whole['roc_auc'])}"
+    )
+    fitted = summary["calibration"]
+    progress.say(
+        f"temperature {fitted['temperature']:.3f}: log loss {fitted['log_loss_before']:.4f} before, "
+        f"{fitted['log_loss_after']:.4f} after" + ("" if calibrate else "; not applied without `--calibrate`")
     )
     return summary
 
@@ -64,7 +79,7 @@ def is_done(folder: Path, config: TrainConfig, dataset: Dataset) -> bool:
     return bool(has_ended and saved["data_digest"] == digest_of(dataset))
 
 
-def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path) -> dict[str, Any]:
+def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: bool = False) -> dict[str, Any]:
     """Write what the folds that are done in `folders` say together; the content of summary.json.
 
     Where an image may have several classes, their thresholds are tuned on all out-of-fold predictions at once.
@@ -74,6 +89,7 @@ def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path) -> dict[str,
     targets = targets_of(dataset)
     limits = tune_thresholds(together.probabilities, together.wanted) if targets.has_several else None
     naming = naming_of(targets, limits)
+    fitted = fit_temperature(together, several=targets.has_several)
     write_oof(out / "oof.csv", together, naming)
     summary: dict[str, Any] = {
         "folds": len(folders),
@@ -81,10 +97,17 @@ def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path) -> dict[str,
         "out_of_fold": rate(together, naming),
         "classes": list(together.classes),
         "thresholds": None if limits is None else dict(zip(together.classes, limits, strict=True)),
+        "calibration": {**asdict(fitted), "is_applied": calibrate},
         "test": None,
     }
     if "test" in dataset.splits:
-        mean = mean_of([read_predictions(folder / "predictions.csv") for folder in folders])
+        tests = [read_predictions(folder / "predictions.csv") for folder in folders]
+        if calibrate:
+            tests = [_tempered(test, fitted.temperature, several=targets.has_several) for test in tests]
+            if limits is not None:  # they move with the probabilities
+                limits = tempered(torch.tensor(limits), fitted.temperature, several=True).tolist()
+                naming = naming_of(targets, limits)
+        mean = mean_of(tests)
         write_test_predictions(out / "predictions.csv", mean, naming)
         summary["test"] = _rate_test(mean, dataset, naming)
     write_json(out / "summary.json", summary)
@@ -118,6 +141,10 @@ def mean_of(parts: Sequence[Predictions]) -> Predictions:
             )
     mean = torch.stack([part.probabilities for part in parts]).mean(0)
     return Predictions(first.classes, first.images, mean, first.truth)
+
+
+def _tempered(part: Predictions, temperature: float, *, several: bool) -> Predictions:
+    return replace(part, probabilities=tempered(part.probabilities, temperature, several=several))
 
 
 def _short(part: Predictions, naming: Naming) -> dict[str, Any]:
