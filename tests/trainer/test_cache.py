@@ -1,6 +1,7 @@
 """Decoded images on disk: what is torn, stale, of another recipe or too much is decoded again, never used."""
 
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -83,6 +84,15 @@ def test_another_process_finds_what_was_put(paths: list[Path]) -> None:
     assert (kept.values == some_pixels(1).values).all()
     assert (kept.width, kept.height) == (500, 376)
     assert (found.get(0), found.get(2)) == (None, None)
+
+
+def test_a_process_that_is_not_forked_opens_the_same_file(paths: list[Path]) -> None:
+    cache = a_cache(paths)
+    there: PixelCache = pickle.loads(pickle.dumps(cache))
+    there.put(2, some_pixels(2))
+    kept = cache.get(2)
+    assert kept is not None
+    assert (kept.values == some_pixels(2).values).all()
 
 
 @pytest.mark.parametrize("at", [0, 17, 30, 4096, 4096 + 2000, 4096 + 3 * SIDE * SIDE - 1])
