@@ -18,10 +18,11 @@ from cloudrun.packs.index import FileIndex
 from cloudrun.packs.layout import DATA, MANIFESTS, PACKS, REFS, manifest_key
 from cloudrun.packs.manifest import Extent, FileRecord, Manifest, decode
 from cloudrun.packs.pull import PARTIAL, Pulled, pull
-from cloudrun.packs.push import Pushed, push
+from cloudrun.packs.push import push
 from cloudrun.packs.refs import ChangedMeanwhile, read_manifest, read_ref
 from cloudrun.packs.repack import Repacked, repack
 from cloudrun.packs.scan import walk
+from cloudrun.packs.sending import Pushed
 from cloudrun.packs.verify import verify
 from cloudrun.stores import Listed
 from cloudrun.stores.directory_objects import DirectoryObjects
@@ -89,7 +90,7 @@ def test_what_is_pushed_is_pulled_again(laptop: Laptop, tmp_path: Path) -> None:
 
 def test_an_unchanged_folder_sends_nothing_and_reads_no_file(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     first = laptop.push()
-    monkeypatch.setattr("cloudrun.packs.push.read_whole", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("cloudrun.packs.sending.read_whole", lambda path: pytest.fail(f"{path} was read"))
     again = laptop.push()
     assert (again.manifest, again.sent_bytes) == (first.manifest, 0)
 
