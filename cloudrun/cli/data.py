@@ -171,6 +171,8 @@ def gc(
     would = "would be " if dry_run else ""
     answer(f"in use   {done.live_packs} packs, {size(done.live_bytes)}")
     answer(f"deleted  {would}{done.deleted} packs, {size(done.deleted_bytes)}")
+    if done.unfinished:
+        answer(f"cleared  {done.unfinished} uploads that never ended")
     answer(f"marked   {would}{done.marked} packs, {size(done.marked_bytes)}, to go in {grace_hours:g} h")
     return ExitCode.DONE
 
