@@ -88,6 +88,11 @@ def train(config: TrainConfig, *, data: Path, out: Path, stop: StopFlag, progres
     run = _open_run(config, data=data, out=out, progress=progress)
     try:
         return _train(run, stop=stop, progress=progress, started_at=started_at)
+    except StoppedEarly:
+        raise
+    except TrainerError:
+        run.session.close()
+        raise
     finally:
         run.writer.drain()
         run.session.stop_loading()
