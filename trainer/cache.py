@@ -2,7 +2,7 @@
 
 A file: header, then an entry an image (key, checks, original size), then the pixels of each. What a
 killed process left half-written fails its check, what belongs to a changed file has another key:
-both are decoded again. A cache is removed when its run has finished.
+both are decoded again. A cache is removed when its run has ended; one that was stopped finds it again.
 """
 
 from __future__ import annotations

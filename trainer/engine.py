@@ -100,6 +100,11 @@ def train(
     run = _open_run(config, data=data, labels=labels, out=out, progress=progress)
     try:
         return _train(run, stop=stop, progress=progress, started_at=started_at)
+    except StoppedEarly:
+        raise
+    except TrainerError:
+        run.session.close()
+        raise
     finally:
         run.writer.drain()
         run.session.stop_loading()

@@ -151,7 +151,7 @@ class Session:
             loader.close()
 
     def close(self) -> None:
-        """The run has ended well, and its decoded images are of no more use."""
+        """The run has ended, and its decoded images are of no more use."""
         for cache in self.caches:
             if cache is not None:
                 cache.remove()

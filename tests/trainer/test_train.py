@@ -155,6 +155,9 @@ def test_decoded_images_are_kept_while_a_run_goes_on_and_change_no_number(
     assert len(list(kept.glob("*.pixels"))) == 2  # of train and of val
     train_quietly(tiny_config(), leaves, tmp_path / "kept")
     assert list(kept.iterdir()) == []
+    with Spoilt(6, 10), pytest.raises(TrainerError):
+        train_quietly(tiny_config(), leaves, tmp_path / "failed")
+    assert list(kept.iterdir()) == []
     train_quietly(tiny_config(cache_gb=0), leaves, tmp_path / "none")
     for name in ("kept", "none"):
         assert_same_run(tmp_path / name, finished)
