@@ -164,7 +164,7 @@ class Sending:
             self._new_files += 1
             self._pack(path, content, read.seen.sha256)
         else:
-            self._note_done(len(content), files=1)
+            self._note_known(len(content), files=1)
 
     def _add_large(self, one: Found) -> None:
         """A file that does not fit a pack goes in pieces, of which one at a time is held in memory."""
@@ -179,7 +179,7 @@ class Sending:
                 is_new = True
                 self._pack(f"{one.path}.part{number:04}", content, sha256)
             else:
-                self._note_done(len(content), files=0)
+                self._note_known(len(content), files=0)
         self._new_files += is_new
         size = sum(length for _, length in pieces)
         self._read[one.path] = _Read(
@@ -234,6 +234,11 @@ class Sending:
             self._sent_bytes += len(pack.content)
             self._note_done(sum(extent.length for extent in pack.extents), files=len(pack.extents))
             self._memory.give_back(pack)
+
+    def _note_known(self, count: int, *, files: int) -> None:
+        """It was read, and need not be sent after all."""
+        self._total_bytes -= count
+        self._total_files -= files
 
     def _note_done(self, count: int, *, files: int) -> None:
         self._done_bytes = min(self._done_bytes + count, self._total_bytes - 1)

@@ -474,3 +474,21 @@ def _is_progress(seen: Sequence[tuple[int, int]], total: int) -> bool:
 
 def test_the_outcome_is_plain_data(laptop: Laptop) -> None:
     assert set(asdict(laptop.push())) == {"manifest", "files", "size_bytes", "new_files", "sent_bytes"}
+
+
+def test_progress_tells_of_what_is_sent_alone(laptop: Laptop, tmp_path: Path) -> None:
+    """Files that were only touched are read, and not sent."""
+    laptop.push()
+    for path in walk_files(laptop.folder):
+        path.touch()
+    (laptop.folder / "new.jpg").write_bytes(b"new" * 1000)
+    told: list[tuple[int, int, tuple[int, int]]] = []
+    with FileIndex(tmp_path / "home" / "files.sqlite") as index:
+        push(laptop.folder, laptop.store, "plants", index, store_name="store", on_files=lambda *one: told.append(one))
+    assert told[-1] == (3000, 3000, (1, 1))
+    told.clear()
+    for path in walk_files(laptop.folder):
+        path.touch()
+    with FileIndex(tmp_path / "home" / "files.sqlite") as index:
+        push(laptop.folder, laptop.store, "plants", index, store_name="store", on_files=lambda *one: told.append(one))
+    assert told[1:] == []
