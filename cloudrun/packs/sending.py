@@ -22,6 +22,7 @@ CHUNK_BYTES = 8_000_000  # a larger file is stored in pieces of this size
 _READERS, _SENDERS = 3, 8
 _BATCH_FILES, _BATCH_BYTES = 64, 4_000_000
 _LAST_S = 2.0
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +206,10 @@ class Sending:
         if self._archive.is_empty:
             return
         pack = self._archive.finish()
-        self._flow.start(len(pack.content))
-        self._take([one for one in self._uploads if one.done()])
+        is_started = False
+        while not is_started:
+            is_started = self._flow.start(len(pack.content), wait_s=_LOOK_S)
+            self._take([one for one in self._uploads if one.done()])
         self._archive = Archive(self._memory.take())
         self._known.update({extent.sha256: extent for extent in pack.extents})
         self.own_packs.add(pack.id)
