@@ -16,6 +16,7 @@ import torchvision
 
 from trainer import checkpoint
 from trainer.atomic import replacing, write_json
+from trainer.diagnosis import Finding
 from trainer.labels import SEPARATOR
 from trainer.scores import Rating, Scores, evaluate
 from trainer.session import Session
@@ -36,6 +37,7 @@ def finish_run(
     train_seconds: float,
     images_per_s: float,
     timing: Timing,
+    findings: Sequence[Finding],
     stop: StopFlag | None,
     on_batch: Callable[[], None],
 ) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def finish_run(
             "val": len(session.val_files),
             "test": len(test_files),
         },
+        "findings": [one.as_plain() for one in findings],
         "images_per_s": round(images_per_s, 2),
         "train_seconds": round(train_seconds, 2),
         "evaluation_seconds": round(timing.evaluation_s, 2),

@@ -47,7 +47,8 @@ class StopsAfter(StopFlag):
 def rows(out: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
     read = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in ("time", "images_per_s")} for row in read]
+    timed = ("time", "images_per_s", "wait_share")
+    return [{key: value for key, value in row.items() if key not in timed} for row in read]
 
 
 def weights(out: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
