@@ -48,7 +48,11 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
     if spec.data.kind is SourceKind.DEMO:
         counts, size_bytes = _DEMO_COUNTS, _DEMO_BYTES
     train_images, val_images = counts.get("train", 0), counts.get("val", 0)
-    if not val_images:
+    if spec.train.folds:
+        labelled = train_images + val_images
+        val_images = round(labelled / spec.train.folds)
+        train_images = labelled - val_images
+    elif not val_images:
         val_images = round(train_images * spec.train.val_fraction)
         train_images -= val_images
     is_sent = not spec.is_local and spec.data.kind is SourceKind.FOLDER

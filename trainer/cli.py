@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     one = add("train", _train, "train, or go on where the same command stopped")
     _add_paths(one, config=True, data=True)
     one.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and predictions")
+    one = add("folds", _folds, "train each of `folds` in turn, or go on; then put together what they say")
+    _add_paths(one, config=True, data=True)
+    one.add_argument("--out", type=Path, required=True, help="folder for the folds and what they say together")
     one = add("predict", _predict, "name the class of each image of a folder")
     one.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt")
     _add_paths(one, config=False, data=True)
@@ -104,6 +107,19 @@ def _train(arguments: argparse.Namespace) -> int:
     from trainer.engine import train
 
     train(config, data=arguments.data, labels=labels, out=arguments.out, stop=stop, progress=progress)
+    return DONE
+
+
+def _folds(arguments: argparse.Namespace) -> int:
+    stop = StopFlag()
+    stop.listen()
+    progress = Progress(out=arguments.out)
+    config = _config(arguments.config, progress)
+    labels = _labels(arguments)
+    from trainer.crossfold import train_folds
+
+    train_folds(config, data=arguments.data, labels=labels, out=arguments.out, stop=stop, progress=progress)
+    answer(str(arguments.out))
     return DONE
 
 

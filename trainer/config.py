@@ -118,6 +118,12 @@ class TrainConfig(BaseModel):
     """flip: test images are predicted as they are and mirrored, and the logits averaged."""
     val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
     """Of train, held out by class where there is no val folder."""
+    folds: Annotated[Whole, Field(ge=0, le=100)] = 0
+    """Parts of the labelled images of which one validates and the others train; 0: val, or a part held out."""
+    fold: Annotated[Whole, Field(ge=0, lt=100)] = 0
+    """Which of `folds` validates, from 0."""
+    groups: str | None = None
+    """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
     """Smallest area of a random crop, as a fraction of the image's."""
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
@@ -133,6 +139,20 @@ class TrainConfig(BaseModel):
     """Share of the training and validation images that may be unreadable: each is named once and skipped."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
     """last.pt is also saved this often within an epoch."""
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> TrainConfig:
+        if self.folds == 1:
+            raise PydanticCustomError(
+                "one_fold", "`folds` is 1, and leaves nothing to train on", {"hint": "take 5, or 0"}
+            )
+        if self.fold and self.fold >= self.folds:
+            raise PydanticCustomError(
+                "no_such_fold",
+                "`fold` is {fold} of {folds} folds, which count from 0",
+                {"fold": self.fold, "folds": self.folds, "hint": "lower `fold`, or raise `folds`"},
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_exist(self) -> TrainConfig:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.errors import TrainerError
@@ -28,7 +28,7 @@ class Dataset:
     """Images of `folder` by split, sorted by path; a split that is not there is not in `splits`.
 
     `label_sets`: where an image may have several classes, or none, the sets that occur, as indices of
-    classes. `left_out`: images that are in no split.
+    classes. `left_out`: images that are in no split. `groups`: the group of images that belong together, by path.
     """
 
     folder: Path
@@ -36,6 +36,7 @@ class Dataset:
     splits: dict[str, tuple[LabelledFile, ...]]
     label_sets: tuple[tuple[int, ...], ...] | None = None
     left_out: tuple[Path, ...] = ()
+    groups: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def test_is_labelled(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from trainer.folders import Dataset, LabelledFile, hold_out
 
@@ -17,7 +18,7 @@ def hold_out_for(dataset: Dataset, *, fraction: float, seed: int) -> tuple[list[
     files = dataset.splits["train"]
     if dataset.label_sets is None:
         return hold_out(files, fraction=fraction, seed=seed)
-    strata = _strata(dataset, files, enough=round(1 / fraction))
+    strata = strata_of(dataset, files, enough=round(1 / fraction))
     sizes = Counter(strata)
     drawn = [index for index in range(len(files)) if sizes[strata[index]] > 1]
     names = sorted(sizes)
@@ -26,9 +27,13 @@ def hold_out_for(dataset: Dataset, *, fraction: float, seed: int) -> tuple[list[
     return [index for index in range(len(files)) if index not in held], sorted(held)
 
 
-def _strata(dataset: Dataset, files: tuple[LabelledFile, ...], *, enough: int) -> list[tuple[int, ...]]:
-    """For each file the set of classes that it is drawn with; a set of one stands for all rare sets around it."""
-    assert dataset.label_sets is not None
+def strata_of(dataset: Dataset, files: Sequence[LabelledFile], *, enough: int) -> list[tuple[int, ...]]:
+    """For each file the set of classes that it is drawn with; a set of one stands for all rare sets around it.
+
+    A set with fewer than `enough` images is rare. With one class an image that class is its set.
+    """
+    if dataset.label_sets is None:
+        return [(label,) for _, label in files]
     images_of_set = Counter(label for _, label in files)
     images_of_class = dataset.count_classes(files)
     strata = []

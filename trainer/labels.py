@@ -25,6 +25,7 @@ SEPARATOR = "|"
 _IMAGE_COLUMNS = ("image", "image_id", "image_name", "filename", "file_name", "file", "path", "image_path", "img", "id")
 _LABEL_COLUMNS = ("label", "labels", "class", "classes", "class_name", "category", "species", "target", "diagnosis")
 _SPLIT_COLUMNS = ("split", "set", "subset")
+_GROUP_COLUMNS = ("group", "group_id", "groups")
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -53,6 +54,7 @@ class _Row:
     image: str
     labels: frozenset[str]
     split: str | None
+    group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,11 @@ def list_labelled(folder: Path, labels: Path) -> Dataset:
     """The images under `folder` with the classes that the CSV file `labels` says.
 
     One column names the image (with or without its folder or suffix), another its label, or several
-    labels with `|`, `;` or spaces between them; or each class has a column of 0 and 1. A row belongs
-    to the split that a column `split` says, or else the first folder of its image (train, val, test);
-    else it trains. Images without a row are a test set without labels: those in a folder `test*`
-    where there is one, else all of them. Raises LabelProblems with the line of each row that is wrong.
+    labels with `|`, `;` or spaces between them; or each class has a column of 0 and 1. A row belongs to
+    the split that a column `split` says, or else the first folder of its image (train, val, test); else
+    it trains. A column `group` says which images belong together. Images without a row are a test set
+    without labels: those in a folder `test*` where there is one, else all of them. Raises LabelProblems
+    with the line of each row that is wrong.
     """
     if not folder.is_dir():
         raise FolderProblem(f"there is no data folder {folder}", hint="`--data` takes a folder of images")
@@ -110,6 +113,7 @@ def list_labelled(folder: Path, labels: Path) -> Dataset:
         {name: tuple(sorted(files)) for name, files in splits.items() if files},
         label_sets=label_sets,
         left_out=tuple(unlisted),
+        groups={path: row.group for path, row in found.items() if row.group},
     )
 
 
@@ -131,11 +135,12 @@ def _read_table(path: Path) -> _Table:
     (_, header), *rows = _records(path, text) or [(1, [])]
     image_at = _column(path, header, _IMAGE_COLUMNS, "the image", "image")
     split_at = next((index for index, name in enumerate(header) if name.lower() in _SPLIT_COLUMNS), None)
+    group_at = next((index for index, name in enumerate(header) if name.lower() in _GROUP_COLUMNS), None)
     _refuse(path, ((line, f"{len(cells)} cells, and the header has {len(header)}", "quote cells that hold a comma")
                    for line, cells in rows if len(cells) != len(header)))  # fmt: skip
     if not rows:
         raise FolderProblem(f"{path} has no rows under its header", hint="a row an image: `image,label`")
-    others = [index for index in range(len(header)) if index not in (image_at, split_at)]
+    others = [index for index in range(len(header)) if index not in (image_at, split_at, group_at)]
     label_at = _label_column(path, header, rows, others)
     if label_at is None:
         classes, label_sets, has_several = _from_columns(path, header, rows, others)
@@ -152,7 +157,13 @@ def _read_table(path: Path) -> _Table:
     return _Table(
         path,
         [
-            _Row(line, cells[image_at], names, _SPLIT_NAMES[split] if split else None)
+            _Row(
+                line,
+                cells[image_at],
+                names,
+                _SPLIT_NAMES[split] if split else None,
+                "" if group_at is None else cells[group_at],
+            )
             for (line, cells), names, split in zip(rows, label_sets, splits, strict=True)
         ],
         classes,

@@ -18,6 +18,7 @@ from trainer.device import Device, choose_device, cores, thread_count, tune_for_
 from trainer.diagnosis import Facts
 from trainer.ema import Ema
 from trainer.folders import Dataset, LabelledFile, list_dataset
+from trainer.folds import find_groups, fold_of_each, labelled_files
 from trainer.holdout import hold_out_for
 from trainer.labels import list_labelled
 from trainer.loader import Loader, check_headers, mix
@@ -191,6 +192,8 @@ class Session:
         """What the run rests on, for the head of its log."""
         names = self.dataset.classes
         held_out = "" if "val" in self.dataset.splits else " (held out from train)"
+        if self.config.folds:
+            held_out = f" (fold {self.config.fold} of {self.config.folds}, from 0)"
         counts = self.dataset.count_classes(self.train_files)
         test_count = len(self.dataset.splits.get("test", ()))
         size, parameters = self.config.image_size, self.model.parameter_count() / 1e6
@@ -250,7 +253,7 @@ def open_session(
         dataset=dataset,
         train_files=train_files,
         val_files=val_files,
-        data_digest=_digest(dataset),
+        data_digest=digest_of(dataset),
         targets=targets_of(dataset, device.torch_device),
         model=model,
         optimizer=make_optimizer(model, config),
@@ -290,6 +293,11 @@ def _open_caches(
 
 
 def _train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
+    if config.folds:
+        groups = find_groups(config.groups, dataset)
+        fold_of = fold_of_each(dataset, folds=config.folds, seed=config.seed, groups=groups)
+        placed = list(zip(labelled_files(dataset), fold_of, strict=True))
+        return [f for f, fold in placed if fold != config.fold], [f for f, fold in placed if fold == config.fold]
     files = dataset.splits["train"]
     if "val" in dataset.splits:
         return list(files), list(dataset.splits["val"])
@@ -297,7 +305,7 @@ def _train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[Labelled
     return [files[index] for index in train], [files[index] for index in val]
 
 
-def _digest(dataset: Dataset) -> str:
+def digest_of(dataset: Dataset) -> str:
     """Of the names of the images that train and validate, wherever the folder lies."""
     digest = hashlib.sha256()
     if dataset.label_sets is not None:

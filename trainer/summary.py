@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -15,9 +13,9 @@ import torch
 import torchvision
 
 from trainer import checkpoint
-from trainer.atomic import replacing, write_json
+from trainer.atomic import write_json
 from trainer.diagnosis import Finding
-from trainer.labels import SEPARATOR
+from trainer.oof import Predictions, write_oof, write_test_predictions
 from trainer.scores import Rating, Scores, evaluate
 from trainer.session import Session
 from trainer.stop import StopFlag
@@ -48,8 +46,11 @@ def finish_run(
     classes = session.dataset.classes
     test: Rating | None = None
     test_files = list(session.dataset.splits.get("test", ()))
-    if stop is not None and test_files:
+    if stop is not None and (test_files or session.config.folds):
         session.model.load_state_dict(checkpoint.load(best_path)["model"])
+    if stop is not None and session.config.folds:
+        _predict_fold(session, out, naming, stop=stop, on_batch=on_batch)
+    if stop is not None and test_files:
         began = time.monotonic()
         scores = evaluate(
             session.model,
@@ -105,6 +106,21 @@ def finish_run(
     return summary
 
 
+def _predict_fold(session: Session, out: Path, naming: Naming, *, stop: StopFlag, on_batch: Callable[[], None]) -> None:
+    """oof.csv: what the best model says of the fold that it was not trained on."""
+    loader = session.evaluation_loader(session.val_files, unreadable=session.unreadable)
+    scores = evaluate(session.model, loader, session.device, targets=session.targets, stop=stop, on_batch=on_batch)
+    files = [file for file in session.val_files if file[0] not in session.unreadable]
+    classes = session.dataset.classes
+    rows = Predictions(
+        classes=classes,
+        images=tuple(path.relative_to(session.dataset.folder).as_posix() for path, _ in files),
+        probabilities=session.targets.probabilities(scores.logits.double()),
+        truth=tuple(tuple(classes[index] for index in session.dataset.classes_of(label)) for _, label in files),
+    )
+    write_oof(out / "oof.csv", rows, naming)
+
+
 def _several(
     val_macro_f1: float | None, thresholds: Sequence[float], test: Rating | None, classes: Sequence[str]
 ) -> dict[str, Any]:
@@ -121,19 +137,5 @@ def _several(
 def write_predictions(
     path: Path, images: Sequence[str], scores: Scores, classes: Sequence[str], naming: Naming
 ) -> None:
-    """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability.
-
-    The confidence is the probability of the label; of several, of the least certain one; of none, that
-    no class is there.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "label", "confidence", *classes])
-    named_by_image = naming.named(scores.probabilities).tolist()
-    for image, row, flags in zip(images, scores.probabilities.tolist(), named_by_image, strict=True):
-        named = [index for index, flag in enumerate(flags) if flag]
-        confidence = min(row[index] for index in named) if named else 1 - max(row)
-        label = SEPARATOR.join(classes[index] for index in named)
-        writer.writerow([image, label, f"{confidence:.6f}", *(f"{value:.6f}" for value in row)])
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+    """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability."""
+    write_test_predictions(path, Predictions(tuple(classes), tuple(images), scores.probabilities), naming)

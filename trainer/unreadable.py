@@ -17,6 +17,9 @@ class Unreadable:
         """Warnings that nobody has seen yet: `say` appends to it until somebody listens."""
         self.say = self.lines.append
 
+    def __contains__(self, path: Path) -> bool:
+        return path in self._paths
+
     def note(self, path: Path, reason: str) -> None:
         """Raise FolderProblem where `path` is one too many."""
         if path in self._paths:

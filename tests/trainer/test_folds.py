@@ -1,0 +1,178 @@
+"""K folds: who validates when, what each fold says of images that it never saw, and how it is put together."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trainer.conftest import Train
+from trainer.config import TrainConfig
+from trainer.crossfold import train_folds
+from trainer.errors import ConfigError, StoppedEarly
+from trainer.folders import Dataset, FolderProblem, list_dataset
+from trainer.folds import find_groups, fold_of_each, labelled_files, read_groups
+from trainer.labels import list_labelled
+from trainer.oof import read_predictions, roc_auc
+from trainer.progress import Progress
+from trainer.stop import StopFlag
+
+HERE = Path("/data")
+
+
+def a_dataset(*counts: int) -> Dataset:
+    files = tuple((HERE / f"c{label}" / f"{n}.jpg", label) for label, count in enumerate(counts) for n in range(count))
+    return Dataset(HERE, tuple(f"c{label}" for label in range(len(counts))), {"train": files})
+
+
+def test_each_fold_has_its_share_of_each_class_and_folds_differ_by_an_image_at_most() -> None:
+    dataset = a_dataset(23, 11, 6)
+    fold_of = fold_of_each(dataset, folds=5, seed=0)
+    assert sorted(Counter(fold_of).values()) == [8, 8, 8, 8, 8]
+    for label, count in enumerate((23, 11, 6)):
+        inside = Counter(fold for fold, (_, one) in zip(fold_of, dataset.splits["train"], strict=True) if one == label)
+        assert set(inside.values()) <= {count // 5, count // 5 + 1}
+
+
+def test_folds_follow_from_the_seed_and_not_from_the_order_of_the_files() -> None:
+    dataset = a_dataset(12, 9)
+    back = Dataset(HERE, dataset.classes, {"train": dataset.splits["train"][::-1]})
+    assert fold_of_each(back, folds=3, seed=4)[::-1] == fold_of_each(dataset, folds=3, seed=4)
+    assert fold_of_each(dataset, folds=3, seed=4) != fold_of_each(dataset, folds=3, seed=5)
+
+
+def test_images_of_a_group_share_a_fold_and_classes_stay_spread() -> None:
+    dataset = a_dataset(40, 20)
+    files = [path for path, _ in dataset.splits["train"]]
+    groups = {path: f"{path.parent.name}/{int(path.stem) // 4}" for path in files}
+    fold_of = fold_of_each(dataset, folds=5, seed=0, groups=groups)
+    folds_of_group: dict[str, set[int]] = {}
+    for path, fold in zip(files, fold_of, strict=True):
+        folds_of_group.setdefault(groups[path], set()).add(fold)
+    assert all(len(one) == 1 for one in folds_of_group.values())
+    by_class = Counter((path.parent.name, fold) for path, fold in zip(files, fold_of, strict=True))
+    assert all(by_class["c0", fold] == 8 and by_class["c1", fold] == 4 for fold in range(5))
+
+
+def test_a_class_that_only_one_fold_has_is_refused_by_name() -> None:
+    with pytest.raises(FolderProblem, match="class `c1` are in one of the 3 folds"):
+        fold_of_each(a_dataset(9, 1), folds=3, seed=0)
+    dataset = a_dataset(9, 9)
+    one_plant = {path: "plant" for path, label in dataset.splits["train"] if label == 1}
+    with pytest.raises(FolderProblem, match="class `c1`"):
+        fold_of_each(dataset, folds=3, seed=0, groups=one_plant)
+
+
+def test_groups_come_from_a_csv_file_a_json_file_or_a_column_of_the_labels(leaves: Path, tmp_path: Path) -> None:
+    dataset = list_dataset(leaves)
+    images = [path for path, _ in dataset.splits["train"]][:3]
+    names = [path.relative_to(leaves).as_posix() for path in images]
+    (tmp_path / "g.csv").write_text("image,group\n" + "".join(f"{name},p1\n" for name in names))
+    (tmp_path / "g.json").write_text(json.dumps(dict.fromkeys(names, "p1")))
+    (tmp_path / "l.csv").write_text(
+        "image,label,group\n"
+        + "".join(f"{path.relative_to(leaves)},{path.parent.name},p1\n" for path, _ in dataset.splits["train"])
+    )
+    assert read_groups(tmp_path / "g.csv", dataset) == read_groups(tmp_path / "g.json", dataset)
+    assert read_groups(tmp_path / "g.csv", dataset) == dict.fromkeys(images, "p1")
+    labelled = list_labelled(leaves, tmp_path / "l.csv")
+    assert set((find_groups(None, labelled) or {}).values()) == {"p1"}
+    assert labelled.classes == dataset.classes
+    (tmp_path / "g.csv").write_text("image,group\nnowhere.png,p1\n")
+    with pytest.raises(FolderProblem, match=r"g\.csv:2: there is no labelled image `nowhere.png`"):
+        read_groups(tmp_path / "g.csv", dataset)
+
+
+def test_a_fold_that_is_not_there_is_refused(tiny_config: Callable[..., TrainConfig]) -> None:
+    with pytest.raises(ValueError, match="`fold` is 3 of 3 folds"):
+        tiny_config(folds=3, fold=3)
+    with pytest.raises(ValueError, match="leaves nothing to train on"):
+        tiny_config(folds=1)
+
+
+def test_a_run_writes_what_it_says_of_its_own_fold(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig], train_quietly: Train
+) -> None:
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=4, fold=2)
+    summary = train_quietly(config, leaves, tmp_path)
+    rows = read_predictions(tmp_path / "oof.csv")
+    fold_of = fold_of_each(list_dataset(leaves), folds=4, seed=0)
+    assert len(rows.images) == fold_of.count(2) == summary["images"]["val"]
+    assert summary["images"]["train"] == 44 - fold_of.count(2)
+    assert rows.truth == tuple((Path(image).parent.name,) for image in rows.images)
+    right = (rows.probabilities.argmax(1) == rows.wanted.int().argmax(1)).double().mean().item()
+    assert right == pytest.approx(summary["val_accuracy"])
+
+
+def test_the_area_under_the_curve_counts_pairs_and_a_tie_half() -> None:
+    scores = torch.tensor([0.9, 0.5, 0.5, 0.1], dtype=torch.float64)
+    assert roc_auc(scores, torch.tensor([True, True, False, False])) == 3.5 / 4
+    assert roc_auc(scores, torch.ones(4).bool()) is None
+
+
+def test_all_folds_together_say_something_of_every_image_once(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=2)
+    said = io.StringIO()
+    summary = train_folds(config, data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=said))
+    whole = read_predictions(tmp_path / "oof.csv")
+    assert sorted(whole.images) == [path.relative_to(leaves).as_posix() for path, _ in labelled(leaves)]
+    parts = [read_predictions(tmp_path / f"fold-{fold}" / "predictions.csv").probabilities for fold in (0, 1)]
+    mean = read_predictions(tmp_path / "predictions.csv").probabilities
+    assert torch.allclose(mean, sum(parts) / 2, atol=1e-6)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert summary["out_of_fold"]["images"] == sum(one["images"] for one in summary["per_fold"]) == 44
+    assert summary["test"]["images"] == 12
+    right = (whole.probabilities.argmax(1) == whole.wanted.int().argmax(1)).double().mean().item()
+    assert summary["out_of_fold"]["accuracy"] == pytest.approx(right)
+
+
+def test_a_fold_that_is_done_is_left_alone_and_the_current_one_goes_on(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=2)
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    train_folds(config, data=leaves, out=straight, stop=StopFlag(), progress=Progress(stream=io.StringIO()))
+    stop = StopFlag()
+    with pytest.raises(StoppedEarly):
+        train_folds(config, data=leaves, out=stopped, stop=stop, progress=StopsInFold(1, stop))
+    assert not (stopped / "summary.json").exists()
+    done_at = (stopped / "fold-0" / "oof.csv").stat().st_mtime_ns
+    said = io.StringIO()
+    train_folds(config, data=leaves, out=stopped, stop=StopFlag(), progress=Progress(stream=said))
+    assert "fold 0 of 2 is done" in said.getvalue()
+    assert (stopped / "fold-0" / "oof.csv").stat().st_mtime_ns == done_at
+    assert f"resumed from {stopped / 'fold-1' / 'checkpoints' / 'last.pt'}" in said.getvalue()
+    assert (stopped / "oof.csv").read_bytes() == (straight / "oof.csv").read_bytes()
+    assert (stopped / "predictions.csv").read_bytes() == (straight / "predictions.csv").read_bytes()
+
+
+def test_folds_of_another_config_are_not_mixed_up(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=2)
+    train_folds(config, data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=io.StringIO()))
+    other = config.model_copy(update={"lr": 1e-3})
+    with pytest.raises(ConfigError, match=r"`lr` was 0.0003 and is now 0.001"):
+        train_folds(other, data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=io.StringIO()))
+
+
+class StopsInFold(Progress):
+    """Sends a signal's flag after the first step of one fold."""
+
+    def __init__(self, fold: int, stop: StopFlag) -> None:
+        super().__init__(stream=io.StringIO())
+        self.fold, self.stop, self.is_there = fold, stop, False
+
+    def say(self, line: str) -> None:
+        self.is_there = self.is_there or line.startswith(f"fold {self.fold} of")
+        if self.is_there and line.startswith("first step after"):
+            self.stop.signal_name = "SIGTERM"
+
+
+def labelled(folder: Path) -> list[tuple[Path, int]]:
+    return sorted(labelled_files(list_dataset(folder)))
