@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from benchmarks import sync_peers
 from benchmarks.machine import heading
 from benchmarks.sync_peers import OBSTORE, Line, ssh_server, tools
 from tests.relay import relay
@@ -51,7 +52,8 @@ class Bench:
         self.server = server
         self.peers = peers
         self.env = {
-            **os.environ,
+            # With Python's byte code written, as installed programs have it.
+            **{key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
             **server.env,
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -119,6 +121,10 @@ def small_files(bench: Bench, rounds: int, line: Line, count: int, floor_bytes_s
     folder = bench.base / "small"
     total = make_files(folder, count)
     found: dict[str, dict[str, list[Timed]]] = {}
+    warm = bench.base / bench.fresh("warm")
+    make_files(warm, 5)
+    for tool in tools(bench.peers, line):
+        bench.run(tool.up(warm, bench.fresh("set")), line)
     for number in range(rounds):
         for tool in tools(bench.peers, line):
             steps = found.setdefault(tool.name, {})
@@ -295,10 +301,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("rounds", type=int, nargs="?", default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of the bytes, to try it")
+    parser.add_argument("--tools", nargs="*", help="names of tools, or their beginnings; left out: all")
     parser.add_argument("--only", nargs="*", choices=["small", "many", "large", "killed", "machine"])
     options = parser.parse_args()
     scale = 10 if options.quick else 1
     wanted = options.only or ["small", "many", "large", "killed", "machine"]
+    if options.tools:
+        sync_peers.WANTED = ("cloudrun", *options.tools)
     base = Path(tempfile.mkdtemp(prefix="sync-"))
     server = SeaweedFS(_made(base / "weed"), volumes=400)
     server.start()

@@ -2,7 +2,7 @@
 
 A file: header, then an entry an image (key, checks, original size), then the pixels of each. What a
 killed process left half-written fails its check, what belongs to a changed file has another key:
-both are decoded again. A cache is removed when its run has finished.
+both are decoded again. A cache is removed when its run has ended; one that was stopped finds it again.
 """
 
 from __future__ import annotations
@@ -55,11 +55,22 @@ class PixelCache:
         # Rounded up to a page, so that entries and pixels share none.
         self._pixels_at = -(-max(1, self.kept * _ENTRY.size) // mmap.PAGESIZE) * mmap.PAGESIZE
         self.size_bytes = self._pixels_at + max(1, self.kept * self._record_bytes)
+        self._open()
+
+    def _open(self) -> None:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._file, self.size_bytes)
         self._bytes = mmap.mmap(self._file, self.size_bytes, prot=mmap.PROT_READ)
         self._checked = bytearray(self.kept)
         self._is_full = False
+
+    def __getstate__(self) -> dict[str, object]:
+        """For loader processes that are not forked but begin anew, as on a Mac: they open the file themselves."""
+        return {key: value for key, value in vars(self).items() if key not in ("_file", "_bytes")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._open()
 
     def get(self, index: int) -> Pixels | None:
         """The image if it is whole and of the file as it is; it is checked the first time in each process."""

@@ -13,6 +13,7 @@ import torch
 from trainer import checkpoint
 from trainer.checkpoint import State
 from trainer.config import TrainConfig
+from trainer.diagnosis import Finding, closing_lines, new_findings
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.loader import mix
 from trainer.metrics import MetricsLog
@@ -76,6 +77,7 @@ class Run:
     lr_factor: float = 1.0  # less than 1 once the loss was not finite
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
+    findings: list[Finding] = field(default_factory=list)
 
     @property
     def best_path(self) -> Path:
@@ -100,6 +102,11 @@ def train(
     run = _open_run(config, data=data, labels=labels, out=out, progress=progress)
     try:
         return _train(run, stop=stop, progress=progress, started_at=started_at)
+    except StoppedEarly:
+        raise
+    except TrainerError:
+        run.session.close()
+        raise
     finally:
         run.writer.drain()
         run.session.stop_loading()
@@ -136,6 +143,8 @@ def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -
     session.close()
     score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
     f1 = "" if run.best.macro_f1 is None else f", macro F1 {run.best.macro_f1:.4f}"
+    for line in closing_lines(run.findings):
+        progress.say(line)
     progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{f1}{score}")
     return summary
 
@@ -153,6 +162,7 @@ def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:
     else:
         session.start_afresh()
         run.position, run.tally, run.best = Position(), session.new_tally(), Best()
+        run.findings = []
         run.metrics = MetricsLog(run.out / "metrics.jsonl")
     run.lr_factor = _LOWER_LR
     run.bad = FirstBadStep(session.device.torch_device)
@@ -211,6 +221,7 @@ def _load(run: Run, saved: State) -> None:
     run.best = Best(**saved["best"])
     run.trained_s, run.trained_images = saved["trained_s"], saved["trained_images"]
     run.lr_factor = saved["lr_factor"]
+    run.findings = [Finding(**one) for one in saved.get("findings", ())]
     run.saved_at = time.monotonic()
 
 
@@ -230,6 +241,7 @@ def _save(run: Run) -> None:
         "tally": tally.as_plain(),
         "best": vars(run.best),
         "metrics": run.metrics.text,
+        "findings": [one.as_plain() for one in run.findings],
         "trained_s": run.trained_s,
         "trained_images": run.trained_images,
         "lr_factor": run.lr_factor,
@@ -246,8 +258,11 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
         return
     session.model.train()
     stop.raise_if_set()
+    first_step = position.step
     step_started_at = time.monotonic()
     for batch in session.train_loader.epoch(position.epoch, start=position.step):
+        if position.step > first_step:
+            run.tally.waited_s += time.monotonic() - step_started_at
         total_step = (position.epoch - 1) * session.steps_per_epoch + position.step
         lr = run.lr_factor * lr_at(total_step, session.schedule)
         set_lr(session.optimizer, lr)
@@ -302,7 +317,7 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     train_loss, train_accuracy = tally.loss(), tally.accuracy()
     run.metrics.append(
         "train", epoch=position.epoch, step=step, loss=train_loss, accuracy=train_accuracy, lr=lr,
-        images_per_s=tally.images_per_s(),
+        images_per_s=tally.images_per_s(), wait_share=tally.wait_share(),
     )  # fmt: skip
     run.metrics.append(
         "val", epoch=position.epoch, step=step, loss=scores.loss, accuracy=rating.accuracy, lr=lr,
@@ -320,6 +335,10 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
         f"{'' if rating.macro_f1 is None else f', macro F1 {rating.macro_f1:.4f}'}"
         f"{' (best)' if is_best else ''}; lr {lr:.2e}, {tally.images_per_s():.0f} images/s, {duration(eta_s)} left"
     )
+    for found in new_findings(run.metrics.rows(), session.facts(), known=run.findings):
+        run.findings.append(found)
+        for line in found.lines():
+            progress.say(line)
     progress.end_epoch(
         epoch=position.epoch,
         epochs=session.config.epochs,
@@ -396,6 +415,7 @@ def _finish(run: Run, *, stop: StopFlag | None, progress: Progress) -> dict[str,
         train_seconds=run.trained_s,
         images_per_s=run.trained_images / run.trained_s if run.trained_s else 0.0,
         timing=run.timing,
+        findings=run.findings,
         stop=stop,
         on_batch=progress.beat,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from trainer.atomic import replacing
 
@@ -30,10 +32,12 @@ class MetricsLog:
         lr: float,
         images_per_s: float,
         macro_f1: float | None = None,
+        wait_share: float | None = None,
     ) -> None:
         """`kind`: train or val; `epoch` counts from 1, `step` the optimizer steps so far.
 
-        `macro_f1`: only where an image may have several classes.
+        `macro_f1`: only where an image may have several classes. `wait_share`: only of train, the part of
+        the epoch's time that passed waiting for images.
         """
         row = {
             "kind": kind,
@@ -44,12 +48,16 @@ class MetricsLog:
             **({} if macro_f1 is None else {"macro_f1": macro_f1}),
             "lr": lr,
             "images_per_s": round(images_per_s, 2),
+            **({} if wait_share is None else {"wait_share": round(wait_share, 4)}),
             "time": now_utc(),
         }
         line = json.dumps(row) + "\n"
         self.text += line
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line)
+
+    def rows(self) -> list[Mapping[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
 
 
 def now_utc() -> str:

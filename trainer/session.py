@@ -14,7 +14,8 @@ from torch import Tensor
 from trainer.augment import Square, evaluation_transform, ranges_of, square_side
 from trainer.cache import PixelCache, limit_bytes, open_cache
 from trainer.config import TrainConfig
-from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
+from trainer.device import Device, choose_device, cores, thread_count, tune_for_cpu, worker_count
+from trainer.diagnosis import Facts
 from trainer.ema import Ema
 from trainer.folders import Dataset, LabelledFile, list_dataset
 from trainer.folds import find_groups, fold_of_each, labelled_files
@@ -41,6 +42,7 @@ class Tally:
     correct: Tensor
     images: int = 0
     seconds: float = 0.0
+    waited_s: float = 0.0  # of these, for images; but for an epoch's first batch, which nothing could fetch ahead
 
     def add(self, result: StepResult, *, images: int) -> None:
         self.loss_sum += result.loss_sum
@@ -56,12 +58,16 @@ class Tally:
     def images_per_s(self) -> float:
         return self.images / self.seconds if self.seconds else 0.0
 
+    def wait_share(self) -> float:
+        return self.waited_s / self.seconds if self.seconds else 0.0
+
     def as_plain(self) -> dict[str, float]:
         return {
             "loss_sum": float(self.loss_sum.item()),
             "correct": int(self.correct.item()),
             "images": self.images,
             "seconds": self.seconds,
+            "waited_s": self.waited_s,
         }
 
 
@@ -95,7 +101,15 @@ class Session:
     def steps_per_epoch(self) -> int:
         return len(self.train_loader)
 
-    def new_tally(self, *, loss_sum: float = 0.0, correct: int = 0, images: int = 0, seconds: float = 0.0) -> Tally:
+    def new_tally(
+        self,
+        *,
+        loss_sum: float = 0.0,
+        correct: int = 0,
+        images: int = 0,
+        seconds: float = 0.0,
+        waited_s: float = 0.0,
+    ) -> Tally:
         place = self.device.torch_device
         # float64, so that a sum that went through a checkpoint is the sum that did not.
         return Tally(
@@ -103,6 +117,7 @@ class Session:
             torch.tensor(correct, device=place),
             images,
             seconds,
+            waited_s,
         )
 
     def val_loader(self) -> Loader:
@@ -152,10 +167,26 @@ class Session:
             loader.close()
 
     def close(self) -> None:
-        """The run has ended well, and its decoded images are of no more use."""
+        """The run has ended, and its decoded images are of no more use."""
         for cache in self.caches:
             if cache is not None:
                 cache.remove()
+
+    def facts(self) -> Facts:
+        """What the diagnosis of the run's curves needs to know besides them."""
+        counts, images = self.dataset.count_classes(self.train_files), len(self.train_files)
+        return Facts(
+            config=self.config,
+            class_shares=tuple(count / images for count in counts),
+            has_several=self.targets.has_several,
+            train_images=images,
+            val_images=len(self.val_files),
+            batch_size=self.batch_size,
+            micro_batch=self.micro_batch,
+            workers=self.workers,
+            cores=cores(),
+            precision=self.device.precision,
+        )
 
     def describe(self) -> list[str]:
         """What the run rests on, for the head of its log."""

@@ -14,6 +14,7 @@ import torchvision
 
 from trainer import checkpoint
 from trainer.atomic import write_json
+from trainer.diagnosis import Finding
 from trainer.oof import Predictions, write_oof, write_test_predictions
 from trainer.scores import Rating, Scores, evaluate
 from trainer.session import Session
@@ -34,6 +35,7 @@ def finish_run(
     train_seconds: float,
     images_per_s: float,
     timing: Timing,
+    findings: Sequence[Finding],
     stop: StopFlag | None,
     on_batch: Callable[[], None],
 ) -> dict[str, Any]:
@@ -80,6 +82,7 @@ def finish_run(
             "val": len(session.val_files),
             "test": len(test_files),
         },
+        "findings": [one.as_plain() for one in findings],
         "images_per_s": round(images_per_s, 2),
         "train_seconds": round(train_seconds, 2),
         "evaluation_seconds": round(timing.evaluation_s, 2),

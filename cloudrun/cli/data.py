@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +12,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, note
-from cloudrun.errors import ExitCode, UsageError
+from cloudrun.errors import ExitCode, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.stores import Objects
@@ -46,7 +48,7 @@ def push(
 
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="name the folder that holds the images")
-    with Transfer("data sent") as on_files:
+    with _interruptible(), Transfer("data sent") as on_files:
         pushed = push_folder(
             folder,
             store,
@@ -91,7 +93,7 @@ def pull(
         raise UsageError(
             f"there is no data set `{name}` in {store}", hint=f"`cloudrun data ls {store}` lists what there is"
         )
-    with Transfer("data fetched") as on_files:
+    with _interruptible(), Transfer("data fetched") as on_files:
         pulled = execute(read_manifest(objects, ref.manifest), objects, folder, on_files, exact=exact)
     if as_json:
         answer_json({"folder": str(folder), **asdict(pulled)})
@@ -171,6 +173,8 @@ def gc(
     would = "would be " if dry_run else ""
     answer(f"in use   {done.live_packs} packs, {size(done.live_bytes)}")
     answer(f"deleted  {would}{done.deleted} packs, {size(done.deleted_bytes)}")
+    if done.unfinished:
+        answer(f"cleared  {done.unfinished} uploads that never ended")
     answer(f"marked   {would}{done.marked} packs, {size(done.marked_bytes)}, to go in {grace_hours:g} h")
     return ExitCode.DONE
 
@@ -199,6 +203,16 @@ def verify(
     if done.damage and not as_json:
         note(f"\nhint: {'' if remove else '`--remove` deletes them; then '}`cloudrun data push` sends what was in them")
     return ExitCode.FAILED if done.damage else ExitCode.DONE
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted; what has arrived stays", hint="run the same command again: it goes on from there"
+        ) from None
 
 
 def _opened(store: str, endpoint: str | None) -> Objects:

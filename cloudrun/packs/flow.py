@@ -11,7 +11,7 @@ import time
 PACK_BYTES = 8_000_000
 _LEAST_PACK_BYTES = 1_000_000
 _MOST_BYTES = 46_000_000  # with the tar's own bytes still below 48 MB
-_FIRST_BYTES = 3 * PACK_BYTES
+_FIRST_BYTES = 4_000_000  # before the rate is known
 # Seconds of the link's rate that are kept on their way.
 _AHEAD_S = 1.5
 
@@ -22,24 +22,28 @@ class Flow:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._in_flight = 0
+        self._started = 0
         self._began: float | None = None
         self._done = 0
         self._failed = False
 
     @property
     def pack_bytes(self) -> int:
-        """How large the next pack should be."""
+        """How large the next pack should be. The first ones are small, so that the rate is soon known."""
         rate = self._rate()
-        return PACK_BYTES if rate is None else int(min(max(rate * _AHEAD_S / 2, _LEAST_PACK_BYTES), PACK_BYTES))
+        wanted = _LEAST_PACK_BYTES * 2**self._started if rate is None else rate * _AHEAD_S / 2
+        return int(min(max(wanted, _LEAST_PACK_BYTES), PACK_BYTES))
 
-    def start(self, count: int) -> None:
-        """Wait until `count` more bytes may be on their way."""
+    def start(self, count: int, *, wait_s: float) -> bool:
+        """Wait until `count` more bytes may be on their way; False where they may not yet."""
         with self._changed:
-            while self._in_flight and self._in_flight + count > self._limit() and not self._failed:
-                self._changed.wait(0.5)
-            if self._began is None:
-                self._began = time.monotonic()
-            self._in_flight += count
+            may = self._changed.wait_for(lambda: self._failed or self._has_room(count), wait_s)
+            if may:
+                if self._began is None:
+                    self._began = time.monotonic()
+                self._in_flight += count
+                self._started += 1
+            return may
 
     def end(self, count: int, *, arrived: bool) -> None:
         with self._changed:
@@ -49,6 +53,9 @@ class Flow:
             else:
                 self._failed = True
             self._changed.notify_all()
+
+    def _has_room(self, count: int) -> bool:
+        return not self._in_flight or self._in_flight + count <= self._limit()
 
     def _rate(self) -> float | None:
         """Bytes a second; None before anything has arrived."""

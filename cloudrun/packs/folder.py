@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cloudrun.names import name_from
 from cloudrun.packs.index import FileIndex
-from cloudrun.packs.push import Pushed, push
+from cloudrun.packs.push import push
+from cloudrun.packs.sending import Pushed
 from cloudrun.stores import OnFiles, open_objects
 
 _INDEX = "files.sqlite"

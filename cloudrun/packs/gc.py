@@ -30,6 +30,7 @@ class Collected:
     waiting: int
     deleted: int
     deleted_bytes: int
+    unfinished: int  # uploads that never ended, and were cleared away
 
 
 def packs_there(store: Objects) -> tuple[set[str], set[str]]:
@@ -84,6 +85,7 @@ def collect(store: Objects, *, grace_s: float = GRACE_S, dry_run: bool = False) 
         waiting=len(waiting & set(packs)),
         deleted=len([one for one in deleted if one.key.startswith(PACKS)]),
         deleted_bytes=sum(one.size_bytes for one in deleted),
+        unfinished=0 if dry_run else store.clear_unfinished(now - grace_s),
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cloudrun.backends import Say
 from cloudrun.packs.folder import push_folder
-from cloudrun.packs.push import Pushed
 from cloudrun.packs.scan import walk
+from cloudrun.packs.sending import Pushed
 from cloudrun.plan import DataRoute, Plan
 from cloudrun.stores import OnFiles
 from cloudrun.units import size

@@ -102,6 +102,13 @@ class Objects(Protocol):
         """Delete these objects; those that are not there do not matter."""
         ...
 
+    def clear_unfinished(self, before: float) -> int:
+        """Remove what writes that never ended have left, begun before `before` (Unix time); returns how many.
+
+        Such parts are in no listing, and are billed.
+        """
+        ...
+
 
 def open_objects(uri: str, *, endpoint: str | None = None) -> Objects:
     """The objects below `uri`: `s3://BUCKET/PREFIX`, `file:///FOLDER` or a folder's path."""

@@ -84,6 +84,15 @@ class DirectoryObjects:
             with _explained("remove", key):
                 (self._folder / key).unlink(missing_ok=True)
 
+    def clear_unfinished(self, before: float) -> int:
+        left = []
+        for path in self._folder.rglob(f".*{_TEMPORARY}"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    left.append(path)
+        return len(left)
+
     @contextmanager
     def _written(self, path: Path, content: bytes | memoryview) -> Iterator[Path]:
         """A file of this content beside `path`, gone again at the end if nobody has renamed it."""

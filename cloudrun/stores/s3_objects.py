@@ -6,6 +6,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,6 +96,18 @@ class S3Objects:
                     f"{self._place} refused to remove {refused.get('Key')}: {refused.get('Code')}",
                     hint="the credentials need s3:DeleteObject there",
                 )
+
+    def clear_unfinished(self, before: float) -> int:
+        """Of everything below the store's prefix: runs' checkpoints are sent in parts, too."""
+        with translated(self._place, "list unfinished uploads"):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._prefix
+            )
+            left = [one for page in pages for one in page.get("Uploads", ()) if one["Initiated"].timestamp() < before]
+            for one in left:
+                with suppress(ClientError):  # ended since it was listed
+                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=one["Key"], UploadId=one["UploadId"])
+        return len(left)
 
     def _put(self, key: str, content: bytes | memoryview, condition: dict[str, Any], sha256: str | None = None) -> bool:
         digest = bytes.fromhex(sha256) if sha256 else hashlib.sha256(content).digest()

@@ -18,10 +18,11 @@ from cloudrun.packs.index import FileIndex
 from cloudrun.packs.layout import DATA, MANIFESTS, PACKS, REFS, manifest_key
 from cloudrun.packs.manifest import Extent, FileRecord, Manifest, decode
 from cloudrun.packs.pull import PARTIAL, Pulled, pull
-from cloudrun.packs.push import Pushed, push
+from cloudrun.packs.push import push
 from cloudrun.packs.refs import ChangedMeanwhile, read_manifest, read_ref
 from cloudrun.packs.repack import Repacked, repack
 from cloudrun.packs.scan import walk
+from cloudrun.packs.sending import Pushed
 from cloudrun.packs.verify import verify
 from cloudrun.stores import Listed
 from cloudrun.stores.directory_objects import DirectoryObjects
@@ -89,7 +90,7 @@ def test_what_is_pushed_is_pulled_again(laptop: Laptop, tmp_path: Path) -> None:
 
 def test_an_unchanged_folder_sends_nothing_and_reads_no_file(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
     first = laptop.push()
-    monkeypatch.setattr("cloudrun.packs.push.read_whole", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr("cloudrun.packs.sending.read_whole", lambda path: pytest.fail(f"{path} was read"))
     again = laptop.push()
     assert (again.manifest, again.sent_bytes) == (first.manifest, 0)
 
@@ -473,3 +474,21 @@ def _is_progress(seen: Sequence[tuple[int, int]], total: int) -> bool:
 
 def test_the_outcome_is_plain_data(laptop: Laptop) -> None:
     assert set(asdict(laptop.push())) == {"manifest", "files", "size_bytes", "new_files", "sent_bytes"}
+
+
+def test_progress_tells_of_what_is_sent_alone(laptop: Laptop, tmp_path: Path) -> None:
+    """Files that were only touched are read, and not sent."""
+    laptop.push()
+    for path in walk_files(laptop.folder):
+        path.touch()
+    (laptop.folder / "new.jpg").write_bytes(b"new" * 1000)
+    told: list[tuple[int, int, tuple[int, int]]] = []
+    with FileIndex(tmp_path / "home" / "files.sqlite") as index:
+        push(laptop.folder, laptop.store, "plants", index, store_name="store", on_files=lambda *one: told.append(one))
+    assert told[-1] == (3000, 3000, (1, 1))
+    told.clear()
+    for path in walk_files(laptop.folder):
+        path.touch()
+    with FileIndex(tmp_path / "home" / "files.sqlite") as index:
+        push(laptop.folder, laptop.store, "plants", index, store_name="store", on_files=lambda *one: told.append(one))
+    assert told[1:] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -101,3 +102,20 @@ def test_removing_what_is_not_there_does_not_matter(store: Objects) -> None:
     store.create("data/packs/a.zip", b"123")
     store.remove(["data/packs/a.zip", "data/packs/b.zip"])
     assert store.listed("data/") == []
+
+
+def test_what_a_write_that_never_ended_has_left_is_cleared_away_once_it_is_old(
+    store: Objects, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    store.create("data/packs/a.zip", b"123")
+    if isinstance(store, DirectoryObjects):
+        (tmp_path / "store" / "data" / "packs" / ".b.zip.1234.tmp").write_bytes(b"12")
+    else:
+        server: SeaweedFS = request.getfixturevalue("seaweedfs")
+        client, key = server.client(), f"{tmp_path.name}/run/out/best.pt"
+        upload = client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+        client.upload_part(Bucket=BUCKET, Key=key, UploadId=upload, PartNumber=1, Body=b"12")
+    assert store.clear_unfinished(time.time() - 3600) == 0
+    assert store.clear_unfinished(time.time() + 3600) == 1
+    assert store.clear_unfinished(time.time() + 3600) == 0
+    assert [one.key for one in store.listed("data/")] == ["data/packs/a.zip"]

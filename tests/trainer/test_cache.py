@@ -1,6 +1,7 @@
 """Decoded images on disk: what is torn, stale, of another recipe or too much is decoded again, never used."""
 
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -83,6 +84,15 @@ def test_another_process_finds_what_was_put(paths: list[Path]) -> None:
     assert (kept.values == some_pixels(1).values).all()
     assert (kept.width, kept.height) == (500, 376)
     assert (found.get(0), found.get(2)) == (None, None)
+
+
+def test_a_process_that_is_not_forked_opens_the_same_file(paths: list[Path]) -> None:
+    cache = a_cache(paths)
+    there: PixelCache = pickle.loads(pickle.dumps(cache))
+    there.put(2, some_pixels(2))
+    kept = cache.get(2)
+    assert kept is not None
+    assert (kept.values == some_pixels(2).values).all()
 
 
 @pytest.mark.parametrize("at", [0, 17, 30, 4096, 4096 + 2000, 4096 + 3 * SIDE * SIDE - 1])
@@ -154,10 +164,10 @@ def test_a_kill_while_images_are_put_leaves_whole_ones_and_none(tmp_path: Path) 
     assert int(done.stdout) > 3  # kills in the midst of it
 
 
-def test_it_lies_in_a_folder_of_this_user_alone(paths: list[Path], own_temporary_folder: Path) -> None:
+def test_it_lies_in_a_folder_of_this_user_alone(paths: list[Path], temporary_folder: Path) -> None:
     cache = open_cache(paths, recipe="square", side=SIDE, limit=PLENTY)
     assert cache is not None
-    folder = own_temporary_folder / f"cloudrun-pixels-{os.getuid()}"
+    folder = temporary_folder / f"cloudrun-pixels-{os.getuid()}"
     assert cache.path.parent == folder
     assert folder.stat().st_mode & 0o777 == 0o700
     cache.remove()
@@ -166,7 +176,7 @@ def test_it_lies_in_a_folder_of_this_user_alone(paths: list[Path], own_temporary
     assert open_cache(paths, recipe="square", side=SIDE, limit=PLENTY) is None
 
 
-def test_what_a_killed_run_left_days_ago_is_removed(paths: list[Path], own_temporary_folder: Path) -> None:
+def test_what_a_killed_run_left_days_ago_is_removed(paths: list[Path], temporary_folder: Path) -> None:
     old = open_cache(paths, recipe="square", side=SIDE, limit=PLENTY)
     recent = open_cache(paths[1:], recipe="square", side=SIDE, limit=PLENTY)
     assert old is not None
@@ -183,6 +193,6 @@ def test_its_limit_is_in_gigabytes_or_by_what_is_free() -> None:
     assert limit_bytes(0) == 0
 
 
-def test_nothing_is_kept_where_nothing_may_be(paths: list[Path], own_temporary_folder: Path) -> None:
+def test_nothing_is_kept_where_nothing_may_be(paths: list[Path], temporary_folder: Path) -> None:
     assert open_cache(paths, recipe="square", side=SIDE, limit=0) is None
-    assert list(own_temporary_folder.glob("**/*.pixels")) == []
+    assert list(temporary_folder.glob("**/*.pixels")) == []

@@ -2,15 +2,14 @@
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.trainer.conftest import CHECKOUT, TINY
+from tests.trainer.conftest import TINY
+from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
 from trainer.lr_range import HIGHEST_LR, LOWEST_LR, judge, lr_range, rate_at
@@ -59,12 +58,12 @@ def test_a_model_learns_at_the_rate_that_is_found_and_not_at_the_one_where_it_di
     assert said[-2].startswith("the loss falls fastest at")
 
 
-def test_the_command_prints_one_document(leaves: Path, tmp_path: Path) -> None:
+def test_the_command_prints_one_document(leaves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({**TINY, "backbones": "test_resnet"}))
-    command = [sys.executable, "-m", "trainer", "lr", "--config", str(tmp_path / "c.yaml"), "--data", str(leaves)]
-    done = subprocess.run([*command, "--steps", "20"], cwd=CHECKOUT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)) == {"steepest_lr", "diverges_lr", "curve"}
-    few = subprocess.run([*command, "--steps", "3"], cwd=CHECKOUT, capture_output=True, text=True)
-    assert few.returncode == 2
-    assert "too few" in few.stderr
+    words = ["lr", "--config", str(tmp_path / "c.yaml"), "--data", str(leaves), "--steps"]
+    assert main([*words, "20"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"steepest_lr", "diverges_lr", "curve"}
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "3"])
+    assert caught.value.code == 2
+    assert "3 steps are too few" in capsys.readouterr().err
