@@ -14,6 +14,7 @@ from cloudrun.metrics import parse_metrics
 from cloudrun.run import Run
 from cloudrun.units import duration
 
+_NAMED_IMAGES = 20
 _STYLE = """
 :root { --ink: #1d2433; --dim: #667085; --line: #d8dee9; --paper: #ffffff; --train: #8a94a6; --val: #1f7a4d; --bad: #b42318 }
 @media (prefers-color-scheme: dark) {
@@ -46,6 +47,7 @@ def report_html(run: Run, folder: Path, cost: dict[str, Any]) -> str:
         f"<div class='dim'>{escape(f'{run.run_id} · {run.phase.value} · {_machine(cost)}')}</div>",
         f"<p class='bad'>{escape(run.message)}</p>" if run.exit_code else "",
         _facts(summary, cost),
+        _trouble(summary),
         _charts(metrics),
         _epochs(metrics),
         _per_class(summary),
@@ -74,6 +76,21 @@ def _facts(summary: dict[str, Any], cost: dict[str, Any]) -> str:
     ]
     shown = "".join(f"<div><b>{escape(value)}</b>{escape(name)}</div>" for name, value in facts if value)
     return f"<div class='facts'>{shown}</div>"
+
+
+def _trouble(summary: dict[str, Any]) -> str:
+    """What the trainer found wrong with the run, and what it says to try."""
+    findings = [one for one in summary.get("findings") or () if isinstance(one, dict)]
+    items = [
+        f"<li><b>Epoch {escape(_text(one.get('epoch')))}:</b> {escape(_text(one.get('message')))}"
+        f"<br><span class='dim'>Try: {escape(_text(one.get('hint')))}</span></li>"
+        for one in findings
+    ]
+    skipped = [str(name) for name in summary.get("unreadable_images") or ()]
+    if skipped:
+        named = ", ".join(skipped[:_NAMED_IMAGES]) + (", ..." if len(skipped) > _NAMED_IMAGES else "")
+        items.append(f"<li><b>{len(skipped)} image(s) could not be read</b> and were skipped: {escape(named)}</li>")
+    return f"<h2>What the trainer found</h2><ul>{''.join(items)}</ul>" if items else ""
 
 
 def _charts(metrics: Sequence[dict[str, Any]]) -> str:

@@ -145,6 +145,9 @@ def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -
     f1 = "" if run.best.macro_f1 is None else f", macro F1 {run.best.macro_f1:.4f}"
     for line in closing_lines(run.findings):
         progress.say(line)
+    skipped = session.unreadable_names()
+    if skipped:
+        progress.say(f"skipped: {len(skipped)} image(s) that could not be read; summary.json names them")
     progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{f1}{score}")
     return summary
 
@@ -222,6 +225,7 @@ def _load(run: Run, saved: State) -> None:
     run.trained_s, run.trained_images = saved["trained_s"], saved["trained_images"]
     run.lr_factor = saved["lr_factor"]
     run.findings = [Finding(**one) for one in saved.get("findings", ())]
+    session.unreadable.remember(session.dataset.folder / name for name in saved.get("unreadable", ()))
     run.saved_at = time.monotonic()
 
 
@@ -242,6 +246,7 @@ def _save(run: Run) -> None:
         "best": vars(run.best),
         "metrics": run.metrics.text,
         "findings": [one.as_plain() for one in run.findings],
+        "unreadable": session.unreadable_names(),
         "trained_s": run.trained_s,
         "trained_images": run.trained_images,
         "lr_factor": run.lr_factor,

@@ -172,6 +172,10 @@ class Session:
             if cache is not None:
                 cache.remove()
 
+    def unreadable_names(self) -> list[str]:
+        """Images that were skipped, relative to the data folder."""
+        return [path.relative_to(self.dataset.folder).as_posix() for path in self.unreadable.paths]
+
     def facts(self) -> Facts:
         """What the diagnosis of the run's curves needs to know besides them."""
         counts, images = self.dataset.count_classes(self.train_files), len(self.train_files)

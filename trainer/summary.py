@@ -82,6 +82,7 @@ def finish_run(
             "val": len(session.val_files),
             "test": len(test_files),
         },
+        "unreadable_images": session.unreadable_names(),
         "findings": [one.as_plain() for one in findings],
         "images_per_s": round(images_per_s, 2),
         "train_seconds": round(train_seconds, 2),

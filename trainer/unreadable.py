@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from trainer.folders import FolderProblem
@@ -19,6 +20,15 @@ class Unreadable:
 
     def __contains__(self, path: Path) -> bool:
         return path in self._paths
+
+    @property
+    def paths(self) -> list[Path]:
+        """Sorted."""
+        return sorted(self._paths)
+
+    def remember(self, paths: Iterable[Path]) -> None:
+        """Those that an earlier process of this run has named, and skipped."""
+        self._paths.update(paths)
 
     def note(self, path: Path, reason: str) -> None:
         """Raise FolderProblem where `path` is one too many."""

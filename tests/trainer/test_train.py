@@ -243,6 +243,11 @@ def test_images_that_cannot_be_read_are_named_once_and_skipped(
     assert "truncated" in warnings[2]
     assert warnings[2].endswith("skipped (3 so far)")
     assert [row["step"] for row in rows(tmp_path / "out")] == [4, 4, 8, 8, 12, 12]
+    names = sorted(path.relative_to(data).as_posix() for path in (page, *cut))
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["unreadable_images"] == names
+    said_text = (tmp_path / "said.txt").read_text()
+    assert "skipped: 3 image(s) that could not be read; summary.json names them\n" in said_text
+    assert torch.load(tmp_path / "out" / "checkpoints" / "last.pt", weights_only=True)["unreadable"] == names
 
 
 def test_too_many_images_that_cannot_be_read_end_the_run(
