@@ -75,7 +75,12 @@ def kind_of(spec: JobSpec) -> str:
     if spec.run is not None:
         return f"run {hashlib.sha256(f'{spec.data.source}{spec.run}'.encode()).hexdigest()[:12]}"
     train = spec.train
-    return f"{' + '.join(sorted(train.backbones))} {train.image_size} px {train.precision} batch {train.batch_size}"
+    size = (
+        f"{train.image_size} px"
+        if train.start_image_size is None
+        else f"{train.start_image_size}-{train.image_size} px"
+    )
+    return f"{' + '.join(sorted(train.backbones))} {size} {train.precision} batch {train.batch_size}"
 
 
 def machine_key(spec: JobSpec, *, gpu: str | None, machine: str) -> str:

@@ -77,6 +77,8 @@ class TrainConfig(BaseModel):
     """ImageNet weights: from timm's hub, none, or from a folder of `<timm name>.pth` or `.safetensors`."""
     image_size: Annotated[Whole, Field(ge=32, le=1024)] = 224
     """Pixels of the square that the model sees."""
+    start_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
+    """Of the first epoch's training images, growing to `image_size` over three quarters of the run; null: none grow."""
     epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
     batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
     """Images in an optimizer step; what does not fit into memory at once is accumulated."""
@@ -151,6 +153,16 @@ class TrainConfig(BaseModel):
                 "no_such_fold",
                 "`fold` is {fold} of {folds} folds, which count from 0",
                 {"fold": self.fold, "folds": self.folds, "hint": "lower `fold`, or raise `folds`"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _grows(self) -> TrainConfig:
+        if self.start_image_size is not None and self.start_image_size > self.image_size:
+            raise PydanticCustomError(
+                "shrinks",
+                "`start_image_size` is {first}, and `image_size` {last}: images grow, they do not shrink",
+                {"first": self.start_image_size, "last": self.image_size, "hint": "lower `start_image_size`"},
             )
         return self
 

@@ -19,6 +19,7 @@ from trainer.loader import mix
 from trainer.metrics import MetricsLog
 from trainer.optim import lr_at, set_lr
 from trainer.progress import Progress, duration
+from trainer.progressive import size_at, work_left, work_of_epoch
 from trainer.scores import Rating, evaluate
 from trainer.session import Session, Tally, open_session
 from trainer.step import FirstBadStep, LossNotFinite, train_step
@@ -72,6 +73,7 @@ class Run:
     bad: FirstBadStep
     trained_s: float
     trained_images: int
+    trained_work: float  # those images, a smaller one counting less
     saved_at: float
     timing: Timing
     lr_factor: float = 1.0  # less than 1 once the loss was not finite
@@ -193,7 +195,7 @@ def _open_run(config: TrainConfig, *, data: Path, labels: Path | None, out: Path
             hint="restore the data folder, or name another `--out` folder",
         )
     metrics, timing = MetricsLog(out / "metrics.jsonl"), Timing(steps_per_epoch=session.steps_per_epoch)
-    run = Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, now, timing)
+    run = Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, 0.0, now, timing)
     if saved is None:
         return run
     _load(run, saved)
@@ -223,6 +225,7 @@ def _load(run: Run, saved: State) -> None:
     run.tally = session.new_tally(**saved["tally"])
     run.best = Best(**saved["best"])
     run.trained_s, run.trained_images = saved["trained_s"], saved["trained_images"]
+    run.trained_work = saved.get("trained_work", run.trained_images)
     run.lr_factor = saved["lr_factor"]
     run.findings = [Finding(**one) for one in saved.get("findings", ())]
     session.unreadable.remember(session.dataset.folder / name for name in saved.get("unreadable", ()))
@@ -249,6 +252,7 @@ def _save(run: Run) -> None:
         "unreadable": session.unreadable_names(),
         "trained_s": run.trained_s,
         "trained_images": run.trained_images,
+        "trained_work": run.trained_work,
         "lr_factor": run.lr_factor,
         "ema": session.ema.state_dict() if session.ema else None,
     }
@@ -262,6 +266,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
     if position.step >= session.steps_per_epoch:
         return
     session.model.train()
+    session.train_size = size_at(position.epoch, config)
     stop.raise_if_set()
     first_step = position.step
     step_started_at = time.monotonic()
@@ -285,7 +290,8 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
         run.tally.seconds += now - step_started_at
         run.trained_s += now - step_started_at
         run.trained_images += len(batch.labels)
-        run.timing.add_step(now - step_started_at)
+        run.timing.add_step(now - step_started_at, work=work_of_epoch(position.epoch, config))
+        run.trained_work += len(batch.labels) * work_of_epoch(position.epoch, config)
         if progress.is_due():
             run.bad.raise_if_any()  # the loss is asked for here anyway
             _show(run, progress)
@@ -351,7 +357,7 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
         loss=train_loss,
         images_per_s=tally.images_per_s(),
         eta_s=eta_s,
-        timing=_timing(run, epochs_done=position.epoch, step=0),
+        timing=_timing(run, epoch=position.epoch + 1, step=0),
     )
     run.position, run.tally = Position(position.epoch + 1, 0), session.new_tally()
 
@@ -381,15 +387,16 @@ def _show(run: Run, progress: Progress) -> None:
         loss=run.tally.loss(),
         images_per_s=run.tally.images_per_s(),
         eta_s=_seconds_left(run),
-        timing=_timing(run, epochs_done=run.position.epoch - 1, step=run.position.step),
+        timing=_timing(run, epoch=run.position.epoch, step=run.position.step),
     )
 
 
-def _timing(run: Run, *, epochs_done: int, step: int) -> dict[str, float | bool]:
+def _timing(run: Run, *, epoch: int, step: int) -> dict[str, float | bool]:
+    """What is left after `step` steps of `epoch`."""
     session = run.session
     return run.timing.left(
-        epochs=session.config.epochs - epochs_done,
-        step=step,
+        epochs=session.config.epochs - epoch + 1,
+        steps=_steps_left(session, epoch=epoch, step=step),
         batch_size=session.batch_size,
         val_images=len(session.val_files),
         test_images=len(session.dataset.splits.get("test", ())),
@@ -399,11 +406,18 @@ def _timing(run: Run, *, epochs_done: int, step: int) -> dict[str, float | bool]
 def _seconds_left(run: Run) -> float:
     """By the speed so far; validation counts as training that is three times as fast."""
     session = run.session
-    if not run.trained_images:
+    if not run.trained_work:
         return 0.0
     train_count, val_count = len(session.train_files), len(session.val_files)
-    epochs_left = session.config.epochs - run.position.epoch + 1 - run.position.step / session.steps_per_epoch
-    return epochs_left * (train_count + val_count / 3) * run.trained_s / run.trained_images
+    epoch, step, steps = run.position.epoch, run.position.step, session.steps_per_epoch
+    train_left = _steps_left(session, epoch=epoch, step=step) / steps
+    val_left = session.config.epochs - epoch + 1 - step / steps
+    return (train_left * train_count + val_left * val_count / 3) * run.trained_s / run.trained_work
+
+
+def _steps_left(session: Session, *, epoch: int, step: int) -> float:
+    """Counted as steps at full image size."""
+    return work_left(epoch=epoch, step=step, steps_per_epoch=session.steps_per_epoch, config=session.config)
 
 
 def _finish(run: Run, *, stop: StopFlag | None, progress: Progress) -> dict[str, Any]:

@@ -34,11 +34,12 @@ class Mix:
         return own * self.share + others * (1 - self.share)
 
 
-def draw_mix(config: TrainConfig) -> Mix | None:
-    """From torch's global CPU generator, which is a function of the step; None where the config mixes nothing.
+def draw_mix(config: TrainConfig, *, size: int) -> Mix | None:
+    """For images of `size` px, from torch's global CPU generator, which is a function of the step.
 
-    With both on, each step is one or the other. Source: Zhang et al. 2018, arXiv:1710.09412; Yun et
-    al. 2019, arXiv:1905.04899: shares from a Beta distribution, a box anywhere, cut off at the border.
+    None where the config mixes nothing. With both on, each step is one or the other. Source: Zhang et al. 2018,
+    arXiv:1710.09412; Yun et al. 2019, arXiv:1905.04899: shares from a Beta distribution, a box anywhere, cut off at
+    the border.
     """
     alphas = [(name, alpha) for name, alpha in (("mixup", config.mixup), ("cutmix", config.cutmix)) if alpha]
     if not alphas:
@@ -46,7 +47,7 @@ def draw_mix(config: TrainConfig) -> Mix | None:
     dice = random.Random(int(torch.randint(2**62, ()).item()))
     name, alpha = dice.choice(alphas)
     share = dice.betavariate(alpha, alpha)
-    return Mix(share) if name == "mixup" else _box(dice, share, config.image_size)
+    return Mix(share) if name == "mixup" else _box(dice, share, size)
 
 
 def _box(dice: random.Random, share: float, size: int) -> Mix:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
+from trainer.progressive import sizes_of
 from trainer.weights import weight_file
 
 
@@ -64,13 +65,16 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     """The model that `config` describes; `pretrained` in its place where given (False to load a checkpoint).
 
     Weights without a file are drawn from torch's global RNG. Raises TrainerError where weights are
-    missing, or a backbone does not take images of `config.image_size`.
+    missing, or a backbone does not take images of `config.image_size`, or of a size on the way to it.
     """
     source = config.pretrained if pretrained is None else pretrained
     backbones = {name: _backbone(name, source) for name in config.backbones}
     if config.drop_path:
         for name, one in backbones.items():
             set_drop_path(one, config.drop_path, name=name)
+    for size in sizes_of(config)[:-1]:
+        for name, one in backbones.items():
+            _count_features(name, one, size)
     counts = [_count_features(name, one, config.image_size) for name, one in backbones.items()]
     return Ensemble(backbones, feature_counts=counts, classes=classes, dropout=config.dropout)
 
@@ -146,7 +150,7 @@ def _count_features(name: str, backbone: nn.Module, image_size: int) -> int:
     except (AssertionError, RuntimeError) as err:
         raise TrainerError(
             f"`{name}` does not take images of {image_size} px: {_first_line(err)}",
-            hint="change `image_size` (many models take only 224), or choose another backbone",
+            hint="change `image_size` (many models take only 224, and none that grow), or choose another backbone",
         ) from err
     backbone.train(was_training)
     if pooled.ndim != 2:

@@ -92,6 +92,7 @@ class Session:
     batch_size: int
     micro_batch: int
     workers: int
+    train_size: int  # pixels of the training images by now
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
@@ -202,12 +203,13 @@ class Session:
         test_count = len(self.dataset.splits.get("test", ()))
         size, parameters = self.config.image_size, self.model.parameter_count() / 1e6
         micro_batch = min(self.micro_batch, self.batch_size)
+        grows = "" if self.config.start_image_size is None else f" (trained from {self.config.start_image_size} px up)"
         return [
             f"device: {self.device.describe()}",
             f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
             f"classes: {', '.join(f'{name} {counts[label]}' for label, name in enumerate(names))}",
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
-            f"size: {parameters:.2f} M parameters, images of {size} px, {self.workers} loader process(es)",
+            f"size: {parameters:.2f} M parameters, images of {size} px{grows}, {self.workers} loader process(es)",
             f"batch: {self.batch_size}, {micro_batch} at once; {self.steps_per_epoch} steps an epoch",
         ]
 
@@ -269,6 +271,7 @@ def open_session(
         batch_size=batch,
         micro_batch=batch if config.micro_batch == "auto" else min(config.micro_batch, batch),
         workers=workers,
+        train_size=config.image_size,
         ema=_average_of(model, config),
         class_weights=None if weights is None else weights.to(device.torch_device),
     )

@@ -63,7 +63,7 @@ def train_step(session: Session, batch: Batch, *, say: Callable[[str], None]) ->
         except torch.OutOfMemoryError:
             if session.micro_batch <= 2:
                 raise TrainerError(
-                    f"the GPU's memory does not hold {session.micro_batch} images of {session.config.image_size} px",
+                    f"the GPU's memory does not hold {session.micro_batch} images of {session.train_size} px",
                     hint="lower `image_size`, choose smaller `backbones`, or a GPU with more memory",
                 ) from None
         # Outside the handler: the exception would keep the failed step's tensors alive.
@@ -97,9 +97,9 @@ def _try_step(session: Session, batch: Batch) -> StepResult:
     loss_sum = torch.zeros((), device=device.torch_device)
     correct = torch.zeros((), dtype=torch.int64, device=device.torch_device)
     optimizer.zero_grad(set_to_none=True)
-    mix = draw_mix(session.config)
+    mix = draw_mix(session.config, size=session.train_size)
     for part in split(batch, sizes):
-        images = prepare(part, device.torch_device, size=session.config.image_size)
+        images = prepare(part, device.torch_device, size=session.train_size)
         labels = part.labels.to(device.torch_device, non_blocking=True)
         if mix is not None:
             images = mix.images(images)

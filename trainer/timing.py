@@ -21,20 +21,24 @@ class Timing:
     evaluated_images: int = 0
     _seen: int = 0
 
-    def add_step(self, seconds: float) -> None:
+    def add_step(self, seconds: float, *, work: float = 1.0) -> None:
+        """`work`: a part of a step at full image size; it is timed as the whole one."""
         self._seen += 1
         if self._seen > min(_WARMUP_STEPS, self.steps_per_epoch - 1):
             self.timed_steps += 1
-            self.timed_s += seconds
+            self.timed_s += seconds / work
 
     def add_evaluation(self, seconds: float, *, images: int) -> None:
         self.evaluation_s += seconds
         self.evaluated_images += images
 
     def left(
-        self, *, epochs: int, step: int, batch_size: int, val_images: int, test_images: int
+        self, *, epochs: int, steps: float, batch_size: int, val_images: int, test_images: int
     ) -> dict[str, float | bool]:
-        """For progress.json: the timed steps, and what is left after `step` steps of the first of `epochs` epochs."""
+        """For progress.json: the timed steps, and `steps` and the evaluations of `epochs` epochs as what is left.
+
+        All steps are counted and timed as those at full image size.
+        """
         images = epochs * val_images + test_images
         is_measured = self.evaluated_images > 0
         if is_measured:
@@ -45,7 +49,7 @@ class Timing:
             "timed_steps": self.timed_steps,
             "timed_s": round(self.timed_s, 4),
             "steps_per_epoch": self.steps_per_epoch,
-            "steps_left": epochs * self.steps_per_epoch - step,
+            "steps_left": round(steps),
             "evaluation_left_s": round(images * image_s, 4),
             "evaluation_is_measured": is_measured,
         }

@@ -72,7 +72,7 @@ def test_cutmix_pastes_a_box_of_the_other_and_counts_its_area() -> None:
     torch.manual_seed(0)
     config = TrainConfig(cutmix=1, image_size=32)
     for _ in range(50):
-        mix = draw_mix(config)
+        mix = draw_mix(config, size=config.image_size)
         assert mix is not None
         mixed = mix.images(zeros_and_ones)
         assert float(mixed[0].mean()) == pytest.approx(1 - mix.share, abs=1e-6)
@@ -82,7 +82,7 @@ def test_cutmix_pastes_a_box_of_the_other_and_counts_its_area() -> None:
 
 def test_shares_have_the_spread_that_alpha_says_and_both_kinds_take_turns() -> None:
     torch.manual_seed(0)
-    drawn = [draw_mix(TrainConfig(mixup=0.4, cutmix=1)) for _ in range(2000)]
+    drawn = [draw_mix(TrainConfig(mixup=0.4, cutmix=1), size=224) for _ in range(2000)]
     shares = torch.tensor([mix.share for mix in drawn if mix is not None and mix.box is None])
     assert len(shares) / 2000 == pytest.approx(0.5, abs=0.04)
     assert float(shares.mean()) == pytest.approx(0.5, abs=0.04)
@@ -91,7 +91,7 @@ def test_shares_have_the_spread_that_alpha_says_and_both_kinds_take_turns() -> N
 
 def test_nothing_is_drawn_where_nothing_is_mixed() -> None:
     torch.manual_seed(5)
-    assert draw_mix(TrainConfig()) is None
+    assert draw_mix(TrainConfig(), size=224) is None
     assert torch.equal(torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(5)))
 
 

@@ -1,0 +1,82 @@
+"""Progressive image size: small at first, and at full size for the last quarter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from trainer.config import TrainConfig
+from trainer.errors import TrainerError
+from trainer.model import Ensemble, build_model
+from trainer.progressive import size_at, work_left, work_of_epoch
+from trainer.timing import Timing
+
+Config = Callable[..., TrainConfig]
+Train = Callable[..., dict[str, Any]]
+
+
+def test_images_grow_evenly_and_the_last_quarter_is_at_full_size() -> None:
+    config = TrainConfig(image_size=224, start_image_size=128, epochs=12)
+    sizes = [size_at(epoch, config) for epoch in range(1, 13)]
+    assert sizes == [128, 128, 160, 160, 160, 192, 192, 192, 224, 224, 224, 224]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 30])
+@pytest.mark.parametrize("first", [32, 100, 223, 224])
+def test_the_last_epoch_is_always_at_full_size(epochs: int, first: int) -> None:
+    config = TrainConfig(image_size=224, start_image_size=first, epochs=epochs)
+    sizes = [size_at(epoch, config) for epoch in range(1, epochs + 1)]
+    assert sizes[-1] == 224
+    assert sizes == sorted(sizes)
+    assert min(sizes) >= first
+
+
+def test_without_it_every_epoch_is_at_full_size() -> None:
+    assert {size_at(epoch, TrainConfig(epochs=8)) for epoch in range(1, 9)} == {224}
+
+
+def test_images_do_not_shrink() -> None:
+    with pytest.raises(ValidationError, match="`start_image_size` is 256, and `image_size` 224: images grow"):
+        TrainConfig(start_image_size=256)
+
+
+def test_a_backbone_for_one_size_alone_is_refused_before_training() -> None:
+    config = TrainConfig(backbones=("vit_tiny_patch16_224",), pretrained=False, start_image_size=128)
+    with pytest.raises(TrainerError, match="`vit_tiny_patch16_224` does not take images of 128 px"):
+        build_model(config, classes=3)
+
+
+def test_time_left_counts_small_images_as_a_part_of_large_ones() -> None:
+    config = TrainConfig(image_size=64, start_image_size=32, epochs=4)
+    assert [work_of_epoch(epoch, config) for epoch in range(1, 5)] == [0.25, 0.25, 1.0, 1.0]
+    assert work_left(epoch=1, step=4, steps_per_epoch=10, config=config) == 24
+    assert work_left(epoch=5, step=0, steps_per_epoch=10, config=config) == 0
+    timing = Timing(steps_per_epoch=10)
+    for _ in range(10):
+        timing.add_step(0.5, work=0.25)
+    left = timing.left(epochs=4, steps=24, batch_size=8, val_images=0, test_images=0)
+    assert (left["timed_s"], left["timed_steps"], left["steps_left"]) == (14.0, 7, 24)
+
+
+def test_a_run_trains_at_each_size_validates_at_the_last(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int]] = []
+    forward = Ensemble.forward
+
+    def watched(model: Ensemble, images_BCHW: torch.Tensor) -> torch.Tensor:
+        seen.append((model.training, images_BCHW.shape[-1]))
+        return forward(model, images_BCHW)
+
+    monkeypatch.setattr(Ensemble, "forward", watched)
+    config = tiny_config(image_size=64, start_image_size=32, epochs=3, cutmix=1)
+    train_quietly(config, leaves, tmp_path / "out")
+    trained = [size for training, size in seen if training]
+    assert sorted(set(trained)) == [32, 64]
+    assert trained == sorted(trained)
+    assert {size for training, size in seen if not training} == {64}
