@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_paths(one, config=False, data=True)
     one.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     one.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    one = add("submit", _submit, "write predictions in the format of a competition's sample submission, and check them")
+    one.add_argument("--predictions", type=Path, required=True, help="predictions.csv of `train`, `folds` or `predict`")
+    one.add_argument("--sample", type=Path, required=True, help="the competition's sample submission")
+    one.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     one = add("overfit", _overfit, "learn one batch by heart: finds a broken model or labels in a minute")
     _add_paths(one, config=True, data=True)
     one.add_argument("--steps", type=int, default=200)
@@ -138,6 +142,14 @@ def _predict(arguments: argparse.Namespace) -> int:
     from trainer.predict import predict
 
     predict(arguments.checkpoint, data=arguments.data, out=arguments.out, device=arguments.device)
+    answer(str(arguments.out))
+    return DONE
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from trainer.submission import write_submission
+
+    write_submission(arguments.predictions, sample_path=arguments.sample, out=arguments.out, say=Progress().say)
     answer(str(arguments.out))
     return DONE
 

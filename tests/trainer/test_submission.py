@@ -1,0 +1,88 @@
+"""A competition's submission: the columns and ids of its sample file, in its order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.cli import main
+from trainer.errors import TrainerError
+from trainer.submission import write_submission
+
+PREDICTIONS = """image,label,confidence,Black-grass,Common wheat,Maize
+test/b.png,Common wheat,0.700000,0.200000,0.700000,0.100000
+test/a.png,Maize,0.900000,0.050000,0.050000,0.900000
+test/c.png,Black-grass,0.600000,0.600000,0.300000,0.100000
+"""
+
+
+def submit(folder: Path, sample: str, predictions: str = PREDICTIONS) -> tuple[str, list[str]]:
+    """The submission, and what was said."""
+    said: list[str] = []
+    (folder / "predictions.csv").write_text(predictions)
+    (folder / "sample.csv").write_text(sample)
+    out = folder / "submission.csv"
+    write_submission(folder / "predictions.csv", sample_path=folder / "sample.csv", out=out, say=said.append)
+    return out.read_text(), said
+
+
+def test_one_column_takes_the_label(tmp_path: Path) -> None:
+    text, said = submit(tmp_path, "file,species\na.png,Sugar beet\nb.png,Sugar beet\nc.png,Sugar beet\n")
+    assert text == "file,species\na.png,Maize\nb.png,Common wheat\nc.png,Black-grass\n"
+    assert said == [f"3 rows, a label each, columns and ids as in {tmp_path / 'sample.csv'}"]
+
+
+def test_several_columns_take_probabilities_in_the_samples_order_and_spelling(tmp_path: Path) -> None:
+    text, said = submit(tmp_path, "image_id,maize,black_grass,Common wheat\na,.3,.3,.3\nc,.3,.3,.3\n")
+    assert text.splitlines() == [
+        "image_id,maize,black_grass,Common wheat",
+        "a,0.900000,0.050000,0.050000",
+        "c,0.100000,0.600000,0.300000",
+    ]
+    assert said[0].startswith("warning: 1 of 3 predictions have no row in ")
+
+
+def test_an_id_without_an_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=r"2 of the 3 ids of .* are of no image in .*: `d.png`, `e.png`"):
+        submit(tmp_path, "file,species\na.png,x\nd.png,x\ne.png,x\n")
+    assert not (tmp_path / "submission.csv").exists()
+
+
+def test_an_id_that_fits_two_images_is_refused_unless_it_is_the_whole_path(tmp_path: Path) -> None:
+    twice = PREDICTIONS.replace("test/c.png", "more/a.png")
+    with pytest.raises(TrainerError, match=r"`a.png` of .* may be `test/a.png`, `more/a.png`"):
+        submit(tmp_path, "file,species\na.png,x\n", twice)
+    assert submit(tmp_path, "file,species\nmore/a.png,x\n", twice)[0] == "file,species\nmore/a.png,Black-grass\n"
+
+
+def test_columns_that_are_not_the_classes_are_named_with_the_classes_that_lack_one(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match="no class for `Rye`, no column for `Maize`"):
+        submit(tmp_path, "id,Black-grass,Common wheat,Rye\na,0,0,0\n")
+
+
+@pytest.mark.parametrize(
+    ("sample", "problem"),
+    [
+        ("", "sample.csv:1: there are not two columns"),
+        ("file,species\n", "sample.csv has no row below its header"),
+        ("file,species\na.png,x\na.png,x\n", "sample.csv:3: `a.png` stands there twice"),
+        ("file,species\na.png\n", "sample.csv:2: the row has not the 2 cells of the header"),
+    ],
+)
+def test_a_sample_that_is_none_is_refused_with_its_line(tmp_path: Path, sample: str, problem: str) -> None:
+    with pytest.raises(TrainerError, match=problem):
+        submit(tmp_path, sample)
+
+
+def test_the_command_prints_the_file_and_fails_with_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.csv").write_text(PREDICTIONS)
+    (tmp_path / "s.csv").write_text("file,species\na.png,x\n")
+    paths = ["--predictions", str(tmp_path / "p.csv"), "--sample", str(tmp_path / "s.csv")]
+    assert main(["submit", *paths, "--out", str(tmp_path / "out.csv")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out.csv'}\n"
+    (tmp_path / "s.csv").unlink()
+    assert main(["submit", *paths, "--out", str(tmp_path / "out.csv")]) == 1
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / 's.csv'} cannot be read" in error
+    assert "hint: `--sample` takes the competition's sample file" in error
