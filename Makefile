@@ -44,10 +44,11 @@ bench: .venv/ready
 bench-sync: .venv/ready
 	$(RUN) benchmarks.sync
 
-# The trainer's part of docs/benchmarks.md: its data path against the usual one (needs the real photographs), and kills.
+# The trainer's part of docs/benchmarks.md (needs the shared images): its data path, kills, a competition (40 minutes).
 bench-trainer: .venv/ready
 	$(RUN) benchmarks.trainer
 	$(RUN) benchmarks.kills
+	$(RUN) benchmarks.seedlings
 
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready
