@@ -230,6 +230,7 @@ def open_session(
     batch = batch_size or choose_batch_size(config, images=len(train_files), on_gpu=device.is_cuda)
     if device.is_cuda:
         torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32
     else:
         tune_for_cpu()
     torch.manual_seed(mix(config.seed))
