@@ -18,11 +18,12 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample submission: its columns, and the ids of its first one, in order."""
+    """A sample submission: its columns, the ids in order, and whether all else in it is whole numbers."""
 
     path: Path
     columns: tuple[str, ...]
     ids: tuple[str, ...]
+    is_numbered: bool
 
 
 def write_submission(predictions_path: Path, *, sample_path: Path, out: Path, say: Callable[[str], None]) -> None:
@@ -36,6 +37,7 @@ def write_submission(predictions_path: Path, *, sample_path: Path, out: Path, sa
     place_of = _places(sample, predictions, predictions_path)
     if len(sample.columns) == 2:
         labels = _labels(predictions_path)
+        _check_numbers(sample, predictions.classes)
         cells = [[labels[place]] for place in place_of]
     else:
         order = _order(sample, predictions.classes)
@@ -83,7 +85,18 @@ def read_sample(path: Path) -> Sample:
         ids.append(cells[0])
     if not ids:
         raise TrainerError(f"{path} has no row below its header", hint="it has to name the images that are judged")
-    return Sample(path, tuple(lines[0]), tuple(ids))
+    others = [cell for cells in lines[1:] for cell in cells[1:]]
+    return Sample(path, tuple(lines[0]), tuple(ids), all(cell.strip().isdecimal() for cell in others))
+
+
+def _check_numbers(sample: Sample, classes: Sequence[str]) -> None:
+    """Raise TrainerError where the competition numbers its classes, and the model names them."""
+    names = [name for name in classes if not name.isdecimal()]
+    if sample.is_numbered and names:
+        raise TrainerError(
+            f"the labels of {sample.path} are whole numbers, and the model's classes are {_some(names)}",
+            hint="train with class folders, or labels, that are the competition's numbers",
+        )
 
 
 def _places(sample: Sample, predictions: Predictions, path: Path) -> list[int]:

@@ -56,6 +56,14 @@ def test_an_id_that_fits_two_images_is_refused_unless_it_is_the_whole_path(tmp_p
     assert submit(tmp_path, "file,species\nmore/a.png,x\n", twice)[0] == "file,species\nmore/a.png,Black-grass\n"
 
 
+def test_a_competition_that_numbers_its_classes_takes_no_names(tmp_path: Path) -> None:
+    numbered = "image_id,label\na.png,4\n"
+    with pytest.raises(TrainerError, match="are whole numbers, and the model's classes are `Black-grass`, "):
+        submit(tmp_path, numbered)
+    by_number = PREDICTIONS.replace("Black-grass", "0").replace("Common wheat", "1").replace("Maize", "2")
+    assert submit(tmp_path, numbered, by_number)[0] == "image_id,label\na.png,2\n"
+
+
 def test_columns_that_are_not_the_classes_are_named_with_the_classes_that_lack_one(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match="no class for `Rye`, no column for `Maize`"):
         submit(tmp_path, "id,Black-grass,Common wheat,Rye\na,0,0,0\n")
