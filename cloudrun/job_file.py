@@ -92,7 +92,17 @@ def _build(
             hint=(f"did you mean {' or '.join(f'`{one}`' for one in meant)}? " if meant else "")
             + "`cloudrun gpus` lists them; a cluster's own names need `infra: slurm` or `infra: kubernetes`",
         )
-    return Job(_with_endpoint(_with_absolute_paths(spec, path.parent)), path, tuple(knob_warnings(spec.train)))
+    return Job(_with_endpoint(_with_absolute_paths(spec, path.parent)), path, _warnings(spec))
+
+
+def _warnings(spec: JobSpec) -> tuple[str, ...]:
+    """What is allowed, and hardly meant."""
+    idle = [
+        f"`{gpu}` is paid for whole, and the bundled trainer uses one GPU of a machine"
+        for gpu in spec.gpus
+        if gpu.count > 1 and spec.run is None
+    ]
+    return (*idle, *knob_warnings(spec.train))
 
 
 def missing_secrets(spec: JobSpec, environment: Mapping[str, str] | None = None) -> list[str]:

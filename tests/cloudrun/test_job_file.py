@@ -75,6 +75,13 @@ def test_knobs_outside_their_range_are_allowed_with_a_warning(tmp_path: Path) ->
     assert "weight_decay" in job.warnings[0] + job.warnings[1]
 
 
+def test_gpus_that_the_trainer_would_leave_idle_are_named(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, GOOD + "gpu: [A100:1, RTX4090:4]\n"))
+    assert job.warnings == ("`RTX4090:4` is paid for whole, and the bundled trainer uses one GPU of a machine",)
+    own = load_job(write(tmp_path, GOOD + "gpu: RTX4090:4\nrun: torchrun train.py\n"))
+    assert own.warnings == ()
+
+
 def test_folders_are_relative_to_the_job_file(tmp_path: Path) -> None:
     job = load_job(write(tmp_path, "data: {source: ../plants}\n"))
     assert job.spec.data.source == str((tmp_path / "../plants").resolve())
