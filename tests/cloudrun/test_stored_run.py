@@ -53,17 +53,23 @@ def lose_the_machine(shell: Shell, run_id: str) -> None:
     os.killpg(int((run_dir / "job.pid").read_text()), signal.SIGKILL)
     for name in ("shift.pid", "worker.pid"):
         os.kill(int((run_dir / name).read_text()), signal.SIGKILL)
-    subprocess.run(["pkill", "-KILL", "-f", f"cloudrun.uploader {run_dir}"], check=False)
+    end_processes(run_dir)
+    shutil.rmtree(run_dir)
+
+
+def end_processes(run_dir: Path) -> None:
+    """Those that have the run's folder in their command line."""
+    subprocess.run(["pkill", "-KILL", "-f", str(run_dir)], check=False)
     until = time.monotonic() + 20
     while subprocess.run(["pgrep", "-f", str(run_dir)], capture_output=True, check=False).stdout:
         assert time.monotonic() < until
         time.sleep(0.05)
-    shutil.rmtree(run_dir)
 
 
 def finished_run_whose_machine_is_gone(shell: Shell) -> str:
     run_id = shell("launch", "-d", shell.job(JOB)).out.strip()
     wait_until(shell, run_id, "stored")
+    end_processes(shell.home / "local" / run_id)
     shutil.rmtree(shell.home / "local" / run_id)
     return run_id
 
