@@ -44,7 +44,7 @@ bench: .venv/ready
 bench-sync: .venv/ready
 	$(RUN) benchmarks.sync
 
-# The trainer's part of docs/benchmarks.md (needs the shared images): its data path, kills, a competition (40 minutes).
+# The trainer's part of docs/benchmarks.md (needs the shared images): its data path, kills, a competition (20 minutes alone).
 bench-trainer: .venv/ready
 	$(RUN) benchmarks.trainer
 	$(RUN) benchmarks.kills

@@ -18,12 +18,12 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample submission: its columns, the ids in order, and whether all else in it is whole numbers."""
+    """A sample submission: its columns, the ids in order, and what stands beside them."""
 
     path: Path
     columns: tuple[str, ...]
     ids: tuple[str, ...]
-    is_numbered: bool
+    labels: frozenset[str]
 
 
 def write_submission(predictions_path: Path, *, sample_path: Path, out: Path, say: Callable[[str], None]) -> None:
@@ -37,7 +37,7 @@ def write_submission(predictions_path: Path, *, sample_path: Path, out: Path, sa
     place_of = _places(sample, predictions, predictions_path)
     if len(sample.columns) == 2:
         labels = _labels(predictions_path)
-        _check_numbers(sample, predictions.classes)
+        _check_labels(sample, predictions.classes)
         cells = [[labels[place]] for place in place_of]
     else:
         order = _order(sample, predictions.classes)
@@ -49,7 +49,7 @@ def write_submission(predictions_path: Path, *, sample_path: Path, out: Path, sa
     writer.writerows([name, *row] for name, row in zip(sample.ids, cells, strict=True))
     with replacing(out) as file:
         file.write(text.getvalue().encode())
-    unasked = len(predictions.images) - len(set(place_of))
+    unasked = len(predictions.images) - len(place_of)
     if unasked:
         say(f"warning: {unasked} of {len(predictions.images)} predictions have no row in {sample_path}")
     what = "a label" if len(sample.columns) == 2 else f"{len(sample.columns) - 1} probabilities"
@@ -85,22 +85,37 @@ def read_sample(path: Path) -> Sample:
         ids.append(cells[0])
     if not ids:
         raise TrainerError(f"{path} has no row below its header", hint="it has to name the images that are judged")
-    others = [cell for cells in lines[1:] for cell in cells[1:]]
-    return Sample(path, tuple(lines[0]), tuple(ids), all(cell.strip().isdecimal() for cell in others))
+    labels = frozenset(cell.strip() for cells in lines[1:] for cell in cells[1:])
+    return Sample(path, tuple(lines[0]), tuple(ids), labels)
 
 
-def _check_numbers(sample: Sample, classes: Sequence[str]) -> None:
-    """Raise TrainerError where the competition numbers its classes, and the model names them."""
+def _check_labels(sample: Sample, classes: Sequence[str]) -> None:
+    """Raise TrainerError where the competition numbers its classes, or spells them otherwise than the model."""
     names = [name for name in classes if not name.isdecimal()]
-    if sample.is_numbered and names:
+    if names and all(_is_number(label) for label in sample.labels):
         raise TrainerError(
-            f"the labels of {sample.path} are whole numbers, and the model's classes are {_some(names)}",
+            f"the labels of {sample.path} are numbers, and the model's classes are {_some(names)}",
             hint="train with class folders, or labels, that are the competition's numbers",
         )
+    spelled = {_plain(name): name for name in classes}
+    for label in sorted(sample.labels - set(classes)):
+        if _plain(label) in spelled:
+            raise TrainerError(
+                f"{sample.path} spells a class `{label}`, and the model `{spelled[_plain(label)]}`",
+                hint="name the class folders, or the labels, as the competition does; or mend predictions.csv",
+            )
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
 
 
 def _places(sample: Sample, predictions: Predictions, path: Path) -> list[int]:
-    """For each id of the sample, which row of the predictions it is: by the longest form of its name that fits."""
+    """For each id of the sample, which row of the predictions it is; a whole path wins over a shorter name."""
     by_name: dict[str, list[int]] = defaultdict(list)
     for place, image in enumerate(predictions.images):
         whole = PurePosixPath(image)
@@ -113,6 +128,7 @@ def _places(sample: Sample, predictions: Predictions, path: Path) -> list[int]:
             hint="predict the folder that holds the competition's test images: `python -m trainer predict`",
         )
     places = []
+    id_at: dict[int, str] = {}
     for one in sample.ids:
         exact = [place for place in by_name[one] if predictions.images[place] == one]
         found = exact or by_name[one]
@@ -121,6 +137,12 @@ def _places(sample: Sample, predictions: Predictions, path: Path) -> list[int]:
                 f"`{one}` of {sample.path} may be {_some([predictions.images[place] for place in found])}",
                 hint="predict only the folder of the competition's test images",
             )
+        if found[0] in id_at:
+            raise TrainerError(
+                f"`{id_at[found[0]]}` and `{one}` of {sample.path} are both `{predictions.images[found[0]]}`",
+                hint="take the file as it was given, and predict only the folder of its images",
+            )
+        id_at[found[0]] = one
         places.append(found[0])
     return places
 

@@ -57,11 +57,24 @@ def test_an_id_that_fits_two_images_is_refused_unless_it_is_the_whole_path(tmp_p
 
 
 def test_a_competition_that_numbers_its_classes_takes_no_names(tmp_path: Path) -> None:
+    for probability in ("0.5", "1"):  # a single probability of two classes is none of ours, too
+        with pytest.raises(TrainerError, match="are numbers, and"):
+            submit(tmp_path, f"id,label\na.png,{probability}\n")
     numbered = "image_id,label\na.png,4\n"
-    with pytest.raises(TrainerError, match="are whole numbers, and the model's classes are `Black-grass`, "):
+    with pytest.raises(TrainerError, match="are numbers, and the model's classes are `Black-grass`, "):
         submit(tmp_path, numbered)
     by_number = PREDICTIONS.replace("Black-grass", "0").replace("Common wheat", "1").replace("Maize", "2")
     assert submit(tmp_path, numbered, by_number)[0] == "image_id,label\na.png,2\n"
+
+
+def test_another_spelling_of_a_class_is_refused_where_the_label_itself_is_judged(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match="spells a class `Black grass`, and the model `Black-grass`"):
+        submit(tmp_path, "file,species\na.png,Black grass\n")
+
+
+def test_two_ids_of_one_image_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=r"`a.png` and `a` of .* are both `test/a.png`"):
+        submit(tmp_path, "file,species\na.png,x\na,x\n")
 
 
 def test_columns_that_are_not_the_classes_are_named_with_the_classes_that_lack_one(tmp_path: Path) -> None:
