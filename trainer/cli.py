@@ -27,6 +27,11 @@ def main(argv: Sequence[str]) -> int:
     except TrainerError as err:
         fail(err.message, err.hint)
         return err.exit_code
+    except OSError as err:
+        if err.filename is None:  # of no file that could be named: a bug
+            raise
+        fail(f"{err.filename}: {err.strerror}", "check the path, who may write there, and the room on the disk")
+        return FAILED
     except KeyboardInterrupt:
         return 130
 
