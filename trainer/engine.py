@@ -17,7 +17,7 @@ from trainer.diagnosis import Finding, closing_lines, new_findings
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.loader import mix
 from trainer.metrics import MetricsLog
-from trainer.optim import lr_at, set_lr
+from trainer.optim import align_moments, lr_at, set_lr
 from trainer.progress import Progress, duration
 from trainer.progressive import size_at, work_left, work_of_epoch
 from trainer.scores import Rating, evaluate
@@ -217,6 +217,7 @@ def _load(run: Run, saved: State) -> None:
     session = run.session
     session.model.load_state_dict(saved["model"])
     session.optimizer.load_state_dict(saved["optimizer"])
+    align_moments(session.optimizer)
     session.scaler.load_state_dict(saved["scaler"])
     if session.ema:
         session.ema.load_state_dict(saved["ema"])

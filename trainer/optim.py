@@ -63,6 +63,17 @@ def make_optimizer(model: Ensemble, config: TrainConfig) -> torch.optim.AdamW:
     )
 
 
+def align_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Lay each moment in memory as its weights lie: after these got another memory format, or a checkpoint was loaded.
+
+    The fused AdamW walks over both side by side. Where they lie otherwise it takes another weight's moments, silently.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """To each group its part of `lr`."""
     for group in optimizer.param_groups:

@@ -1,10 +1,11 @@
 """Learning rates and parameter groups, by equality."""
 
 import pytest
+import torch
 
 from trainer.config import TrainConfig
 from trainer.model import Ensemble, build_model
-from trainer.optim import Schedule, lr_at, make_optimizer, schedule_of, set_lr
+from trainer.optim import Schedule, align_moments, lr_at, make_optimizer, schedule_of, set_lr
 
 SCHEDULE = Schedule(peak_lr=1.0, warmup_steps=4, steps=12)
 
@@ -63,3 +64,20 @@ def test_each_stage_learns_at_its_part_of_the_next_ones_rate() -> None:
               "layer4.0.conv1.weight"]  # fmt: skip
     assert [found[f"backbones.test_resnet.{name}"] for name in stages] == [0.05, 0.1, 0.2, 0.4, 0.8]
     assert found["head.weight"] == 1.0
+
+
+def test_steps_are_the_same_whenever_the_format_changes() -> None:
+    """torch's fused AdamW mixes up weights and moments that lie otherwise, silently."""
+    ends = {}
+    for change_at in (0, 2):
+        torch.manual_seed(0)
+        filters = torch.nn.Conv2d(3, 4, 3, bias=False)
+        optimizer = torch.optim.AdamW(filters.parameters(), lr=0.1, fused=True)
+        for step in range(4):
+            if step == change_at:
+                filters.to(memory_format=torch.channels_last)
+                align_moments(optimizer)
+            filters.weight.grad = torch.empty_like(filters.weight).copy_(torch.randn(4, 3, 3, 3))
+            optimizer.step()
+        ends[change_at] = filters.weight.detach()
+    assert torch.equal(ends[0], ends[2])
