@@ -14,6 +14,8 @@ from trainer.leaves import write_leaves
 from trainer.loader import Batch
 from trainer.session import Session, open_session
 from trainer.step import train_step
+from trainer.stop import StopFlag
+from trainer.tuning import tune
 
 _WARMUP_STEPS = 2
 
@@ -27,6 +29,7 @@ def bench(config: TrainConfig, *, data: Path | None, steps: int, say: Callable[[
         session = open_session(config.model_copy(update={"pretrained": False}), data)
         for line in session.describe():
             say(line)
+        tune(session, stop=StopFlag(), say=say)
         session.model.train()
         batches = _endless(session)
         batch = next(batches)

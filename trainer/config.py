@@ -81,9 +81,17 @@ class TrainConfig(BaseModel):
     """Of the first epoch's training images, growing to `image_size` over three quarters of the run; null: none grow."""
     epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
     batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
-    """Images in an optimizer step; what does not fit into memory at once is accumulated."""
+    """Images in an optimizer step; what does not fit into memory at once is accumulated.
+
+    auto: 64 on a GPU, 32 on a CPU, less where an epoch would have fewer than 8 steps.
+    """
     micro_batch: Literal["auto"] | Annotated[Whole, Field(ge=1, le=65_536)] = "auto"
-    """Images in memory at once; auto: the whole batch, halved whenever memory runs out."""
+    """Images in memory at once; auto: on a GPU as many as fit, found by trying at the start; on a CPU the whole batch.
+
+    Halved whenever memory runs out all the same.
+    """
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    """How images and filters lie in memory; auto: on a GPU what is measured to be faster, for each backbone."""
     lr: Annotated[Number, Field(gt=0, le=1)] = 3e-4
     """AdamW's learning rate at the end of the warm-up."""
     backbone_lr: Annotated[Number, Field(gt=0, le=1)] = 1

@@ -54,6 +54,7 @@ class Facts:
     """What the curves alone do not say. `class_shares`: of the training images, a share a class.
 
     `has_several`: an image may have several classes. `micro_batch`: images in memory at once by now.
+    `fitting_micro_batch`: as many as were found to fit at the start, if that was looked for.
     """
 
     config: TrainConfig
@@ -66,6 +67,7 @@ class Facts:
     workers: int
     cores: int
     precision: str
+    fitting_micro_batch: int | None = None
 
 
 def diagnose(rows: Sequence[Row], facts: Facts) -> list[Finding]:
@@ -220,7 +222,8 @@ def _overfitting(train: Sequence[Row], val: Sequence[Row], facts: Facts) -> Find
 
 def _out_of_memory(train: Sequence[Row], facts: Facts) -> Finding | None:
     config = facts.config
-    first = facts.batch_size if config.micro_batch == "auto" else min(config.micro_batch, facts.batch_size)
+    asked = facts.batch_size if config.micro_batch == "auto" else min(config.micro_batch, facts.batch_size)
+    first = facts.fitting_micro_batch or asked
     if facts.micro_batch >= first:
         return None
     parts = -(-facts.batch_size // facts.micro_batch)

@@ -41,6 +41,12 @@ class Ema:
         finally:
             self._exchange()
 
+    def lay_out(self) -> None:
+        """In memory as the model's own tensors lie: they change places with these."""
+        for key, tensor in self._live().items():
+            if self._average[key].stride() != tensor.stride():
+                self._average[key] = torch.empty_like(tensor).copy_(self._average[key])
+
     def state_dict(self) -> dict[str, object]:
         return {"steps": self._steps, "average": self._average}
 

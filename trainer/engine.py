@@ -27,6 +27,8 @@ from trainer.stop import StopFlag
 from trainer.summary import finish_run
 from trainer.targets import naming_of
 from trainer.timing import Timing
+from trainer.tuned import Tuned
+from trainer.tuning import tune
 from trainer.writer import CheckpointWriter
 
 # After a loss that is not finite.
@@ -117,6 +119,8 @@ def train(
 def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -> dict[str, Any]:
     session, config = run.session, run.session.config
     try:
+        if run.position.epoch <= config.epochs:
+            tune(session, stop=stop, say=progress.say, beat=progress.beat)
         while run.position.epoch <= config.epochs:
             try:
                 _train_epoch(run, stop=stop, progress=progress, started_at=started_at)
@@ -199,6 +203,7 @@ def _open_run(config: TrainConfig, *, data: Path, labels: Path | None, out: Path
     if saved is None:
         return run
     _load(run, saved)
+    session.tuned = Tuned.from_plain(saved["tuned"]) if saved.get("tuned") else None
     if run.best.epoch and not run.best_path.exists():
         raise TrainerError(
             f"{run.best_path} is gone, and {run.last_path} goes on from it",
@@ -245,6 +250,7 @@ def _save(run: Run) -> None:
         "optimizer": session.optimizer.state_dict(),
         "scaler": session.scaler.state_dict(),
         "batch_size": session.batch_size,
+        "tuned": session.tuned.as_plain() if session.tuned else None,
         "data_digest": session.data_digest,
         "tally": tally.as_plain(),
         "best": vars(run.best),

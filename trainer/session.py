@@ -26,6 +26,7 @@ from trainer.loss import image_losses, weights_of_classes
 from trainer.model import Ensemble, build_model
 from trainer.optim import Schedule, make_optimizer, schedule_of
 from trainer.targets import Targets, targets_of
+from trainer.tuned import Tuned
 from trainer.unreadable import Unreadable
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Tally:
 
 @dataclass
 class Session:
-    """What a run trains with; `micro_batch` shrinks where memory runs out."""
+    """What a run trains with; `micro_batch` shrinks where memory runs out. `tuned`: what it measured at its start."""
 
     config: TrainConfig
     device: Device
@@ -95,6 +96,7 @@ class Session:
     train_size: int  # pixels of the training images by now
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
+    tuned: Tuned | None = None
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
     _evaluation_loaders: list[Loader] = field(default_factory=list)
 
@@ -191,6 +193,7 @@ class Session:
             workers=self.workers,
             cores=cores(),
             precision=self.device.precision,
+            fitting_micro_batch=self.tuned.micro_batch if self.tuned else None,
         )
 
     def describe(self) -> list[str]:
@@ -202,7 +205,8 @@ class Session:
         counts = self.dataset.count_classes(self.train_files)
         test_count = len(self.dataset.splits.get("test", ()))
         size, parameters = self.config.image_size, self.model.parameter_count() / 1e6
-        micro_batch = min(self.micro_batch, self.batch_size)
+        is_searched = self.device.is_cuda and self.config.micro_batch == "auto"
+        at_once = "as many at once as fit" if is_searched else f"{min(self.micro_batch, self.batch_size)} at once"
         grows = "" if self.config.start_image_size is None else f" (trained from {self.config.start_image_size} px up)"
         return [
             f"device: {self.device.describe()}",
@@ -210,7 +214,7 @@ class Session:
             f"classes: {', '.join(f'{name} {counts[label]}' for label, name in enumerate(names))}",
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
             f"size: {parameters:.2f} M parameters, images of {size} px{grows}, {self.workers} loader process(es)",
-            f"batch: {self.batch_size}, {micro_batch} at once; {self.steps_per_epoch} steps an epoch",
+            f"batch: {self.batch_size}, {at_once}; {self.steps_per_epoch} steps an epoch",
         ]
 
 

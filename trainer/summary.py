@@ -93,6 +93,7 @@ def finish_run(
         "precision": session.device.precision,
         "batch_size": session.batch_size,
         "micro_batch": session.micro_batch,
+        "memory_formats": session.model.format_names(),
         "backbones": list(session.config.backbones),
         "features": session.model.head.in_features,
         "parameters": session.model.parameter_count(),

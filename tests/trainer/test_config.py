@@ -41,6 +41,7 @@ def test_the_defaults_are_the_champion_recipe_and_warn_of_nothing() -> None:
         ({"batch_size": 1}, "train.batch_size", "is 1; it must be at least 2 or `auto`", '"auto"'),
         ({"batch_size": "big"}, "train.batch_size", '"big", not `auto` or a whole number', '"auto"'),
         ({"precision": "f16"}, "train.precision", "not `auto`, `bf16`, `fp16` or `fp32`", '"auto"'),
+        ({"memory_format": "nhwc"}, "train.memory_format", "not `auto`, `channels_last` or `contiguous`", '"auto"'),
         ({"backbones": []}, "train.backbones", "`train.backbones` is an empty list", "resnest50d"),
         ({"backbones": ["resnet18"] * 2}, "train.backbones", "resnet18 stands twice", "keep one"),
         ({"backbones": ["EfficientNet-B3"]}, "train.backbones.0", '"EfficientNet-B3" is not', "`efficientnet_b3`"),

@@ -6,6 +6,7 @@ the 400 train and 80 val images of `python -m trainer leaves`.
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,7 @@ def test_memory_that_ran_out_is_told_with_what_is_in_use_now() -> None:
     rows = rows_of(REAL_HEALTHY[:1])
     assert told(rows, facts_of(micro_batch_now=16)) == []
     assert told(rows, facts_of(micro_batch=4, micro_batch_now=4)) == []  # as it was asked for
+    assert told(rows, replace(facts_of(micro_batch_now=4), fitting_micro_batch=4)) == []  # as was found at the start
     (found,) = told(rows, facts_of(micro_batch_now=4))
     assert (found.kind, found.epoch) == ("out_of_memory", 1)
     assert "4 images at once instead of 16; the batch of 16 is accumulated from 4 parts" in found.message

@@ -1,0 +1,269 @@
+"""What a run measures at its start. Everything here is measured for real, on the CPU."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer.test_kill import run_python
+from tests.trainer.test_train import StopsAfter, assert_same_run, rows
+from trainer import checkpoint
+from trainer.config import TrainConfig
+from trainer.device import choose_device
+from trainer.engine import train
+from trainer.errors import StoppedEarly
+from trainer.fitting import largest_that_fits
+from trainer.layouts import faster, lay_out, measure_formats
+from trainer.model import build_model
+from trainer.progress import Progress
+from trainer.session import Session, open_session
+from trainer.step import train_step
+from trainer.stop import StopFlag
+from trainer.trial import is_out_of_memory, make_images, no_trace, run_pass
+from trainer.tuned import Tuned
+from trainer.tuning import tune
+
+Config = Callable[..., TrainConfig]
+Train = Callable[..., dict[str, Any]]
+
+
+def bits(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def assert_equal_bits(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> None:
+    assert some.keys() == others.keys()
+    assert all(torch.equal(value, others[key]) for key, value in some.items())
+
+
+def tuned(session: Session, **more: Any) -> list[str]:
+    """As on a GPU: measured. What is said of it."""
+    said: list[str] = []
+    tune(session, stop=StopFlag(), say=said.append, measures=True, **more)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("most", "limit", "found"),
+    [
+        (64, 64, 64),
+        (64, 63, 32),
+        (64, 21, 16),  # 22 would be the third part
+        (256, 100, 86),  # thirds: 128 are too many, and 64 more parts than are needed
+        (100, 7, 7),
+        (63, 20, 16),
+        (65_536, 3000, 2979),
+        (5, 3, 3),  # batch norm needs two images: 3 and 2
+        (5, 2, None),
+        (64, 1, None),
+        (1, 1, 1),
+    ],
+)
+def test_the_batch_goes_in_as_few_parts_as_fit(most: int, limit: int, found: int | None) -> None:
+    tried: list[int] = []
+    assert largest_that_fits(most, lambda count: tried.append(count) or count <= limit) == found
+    assert len(tried) == len(set(tried)) <= 12
+
+
+# Memory is limited to so much more than there is in use; prints what fits, then whether the model is what it was.
+# Without oneDNN, which may crash where memory runs out; torch's own kernels raise.
+SEARCHES_IN_LITTLE_MEMORY = """
+import ctypes, resource, sys
+from pathlib import Path
+import torch
+torch.backends.mkldnn.set_flags(False)
+from trainer.config import TrainConfig
+from trainer.fitting import Room, largest_that_fits
+from trainer.session import open_session
+config = TrainConfig(backbones="test_vit", pretrained=False, image_size=160, batch_size=512, workers=0, device="cpu")
+session = open_session(config, Path(sys.argv[1]))
+in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = in_use + int(sys.argv[2]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+before = {key: value.clone() for key, value in session.model.state_dict().items()}
+room = Room(session, {})
+fits = {}
+def is_fitting(count):
+    fits[count] = room.fits(count)
+    ctypes.CDLL(None).malloc_trim(0)  # what a GPU's allocator is asked for, too
+    return fits[count]
+print(largest_that_fits(512, is_fitting), fits[512], is_fitting(8))
+print(all(torch.equal(value, before[key]) for key, value in session.model.state_dict().items()))
+"""
+
+
+def test_the_search_finds_what_fits_into_a_memory_that_runs_out(leaves: Path) -> None:
+    found, whole_fits, few_fit, is_unchanged = run_python(SEARCHES_IN_LITTLE_MEMORY, leaves, Path("300")).split()
+    assert 16 <= int(found) <= 256
+    assert (whole_fits, few_fit, is_unchanged) == ("False", "True", "True")
+
+
+def test_memory_that_runs_out_is_known_by_what_allocators_say() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert is_out_of_memory(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        torch.ones(2) @ torch.ones(3)
+    assert not is_out_of_memory(caught.value)
+
+
+def test_both_formats_are_measured_and_nothing_is_left_of_it(tiny_config: Config) -> None:
+    model = build_model(tiny_config(), classes=4).eval()
+    model.lay_out_for("cpu")
+    before, random, cudnn = bits(model), torch.get_rng_state(), torch.backends.cudnn.benchmark
+    rates = measure_formats(model, choose_device(tiny_config()), count=8, size=32)
+    assert [sorted(one) for one in rates] == [["channels_last", "contiguous"]] * 2
+    assert all(rate > 0 for one in rates for rate in one.values())
+    assert_equal_bits(bits(model), before)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.backends.cudnn.benchmark == cudnn
+    assert not model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_what_a_trial_changes_is_put_back_also_where_it_fails(tiny_config: Config) -> None:
+    model, device = build_model(tiny_config(), classes=4), choose_device(tiny_config())
+    before, random = bits(model), torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError), no_trace(model):
+        run_pass(model, make_images(4, size=32, device=device), device)
+        assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        raise ZeroDivisionError
+    assert_equal_bits(bits(model), before)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+class OnlyContiguous(torch.nn.Module):
+    """As some models of timm: `view` of what has to lie in one piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        seen: torch.Tensor = self.filters(images)
+        return seen.view(len(seen), -1)
+
+
+def test_a_format_in_which_a_backbone_fails_is_not_chosen(tiny_config: Config) -> None:
+    model = build_model(tiny_config(backbones="test_resnet"), classes=4)
+    model.backbones["test_resnet"] = OnlyContiguous()
+    [rates] = measure_formats(model, choose_device(tiny_config()), count=4, size=32)
+    assert list(rates) == ["contiguous"]
+    assert faster(rates, otherwise="channels_last") == "contiguous"
+
+
+def test_the_faster_format_is_taken_and_the_rules_where_nothing_could_be_measured() -> None:
+    assert faster({"contiguous": 535.0, "channels_last": 202.0}, otherwise="channels_last") == "contiguous"
+    assert faster({}, otherwise="channels_last") == "channels_last"
+
+
+def test_moments_and_averaged_weights_follow_the_weights_into_another_format(leaves: Path, tiny_config: Config) -> None:
+    session = open_session(tiny_config(ema_decay=0.9), leaves)
+    session.model.train()
+    train_step(session, next(iter(session.train_loader.epoch(1))), say=print)
+    assert session.ema
+    session.ema.update()
+    before, averages = bits(session.model), session.ema.state_dict()["average"]
+    moments = {id(one): state["exp_avg"].clone() for one, state in session.optimizer.state.items()}
+    lay_out(session, ["contiguous", "contiguous"])
+    assert_equal_bits(bits(session.model), before)
+    for one, state in session.optimizer.state.items():
+        assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == one.stride()
+        assert torch.equal(state["exp_avg"], moments[id(one)])
+    after = session.ema.state_dict()["average"]
+    assert isinstance(averages, dict)
+    assert isinstance(after, dict)
+    assert_equal_bits(after, averages)
+    for name, one in session.model.named_parameters():
+        assert after[name].stride() == one.stride()
+
+
+def test_a_checkpoint_of_one_format_goes_on_in_another(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    train_quietly(tiny_config(dropout=0, lr=1e-4), leaves, tmp_path / "whole")
+    with pytest.raises(StoppedEarly):
+        train_quietly(tiny_config(dropout=0, lr=1e-4), leaves, tmp_path / "changed", StopsAfter(9))
+    config = tiny_config(dropout=0, lr=1e-4, memory_format="contiguous")
+    assert train_quietly(config, leaves, tmp_path / "changed")["memory_formats"] == ["contiguous"] * 2
+    for one, other in zip(rows(tmp_path / "whole"), rows(tmp_path / "changed"), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-3)
+
+
+def test_what_was_measured_is_said_with_its_numbers(leaves: Path, tiny_config: Config) -> None:
+    session = open_session(tiny_config(), leaves)
+    before, random = bits(session.model), torch.get_rng_state()
+    said = tuned(session)
+    assert [line.split()[:3] for line in said[:2]] == [
+        ["memory", "format:", "test_efficientnet"],
+        ["memory", "format:", "test_resnet"],
+    ]
+    assert said[0].count("images/s") == 2
+    assert said[2].startswith("batch: 8, 8 at once (found in ")
+    assert session.tuned is not None
+    assert session.tuned.memory_formats == tuple(session.model.format_names())
+    assert (session.tuned.gpu, session.tuned.micro_batch) == (None, 8)
+    assert_equal_bits(bits(session.model), before)
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_run_that_is_resumed_on_its_gpu_goes_on_with_what_it_found_and_measures_anew_on_another(
+    leaves: Path, tiny_config: Config
+) -> None:
+    session = open_session(tiny_config(), leaves)
+    found = Tuned(None, ("contiguous", "channels_last"), 4)
+    session.tuned = found
+    assert tuned(session) == [
+        "memory formats as before: contiguous, channels last",
+        "batch: 8, 4 at once, as before",
+    ]
+    assert session.tuned == found
+    assert session.model.format_names() == ["contiguous", "channels_last"]
+    session = open_session(tiny_config(), leaves)
+    session.tuned = replace(found, gpu="another")
+    assert len(tuned(session)) == 3
+    assert (session.tuned.gpu, session.tuned.micro_batch) == (None, 8)
+
+
+def test_what_the_config_says_is_not_measured(leaves: Path, tiny_config: Config) -> None:
+    session = open_session(tiny_config(memory_format="contiguous", micro_batch=4), leaves)
+    assert tuned(session) == []
+    assert session.model.format_names() == ["contiguous"] * 2
+    assert session.tuned == Tuned(None)
+
+
+def test_a_stop_ends_the_measuring_between_two_parts(leaves: Path, tiny_config: Config) -> None:
+    session = open_session(tiny_config(), leaves)
+    said: list[str] = []
+    with pytest.raises(StoppedEarly):
+        tune(session, stop=StopsAfter(0), say=said.append, measures=True)
+    assert [line.split(":")[0] for line in said] == ["memory format"] * 2
+    assert session.tuned is None
+
+
+def test_on_a_cpu_nothing_is_measured_and_the_checkpoint_says_so(
+    leaves: Path, tmp_path: Path, tiny_config: Config
+) -> None:
+    with (tmp_path / "said.txt").open("w") as said:
+        train(tiny_config(epochs=1), data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=said))
+    assert "memory format" not in (tmp_path / "said.txt").read_text()
+    state = checkpoint.load(tmp_path / "checkpoints" / "last.pt")
+    assert Tuned.from_plain(state["tuned"]) == Tuned(None)
+
+
+def test_a_checkpoint_from_before_there_was_measuring_goes_on(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    train_quietly(tiny_config(), leaves, tmp_path / "whole")
+    with pytest.raises(StoppedEarly):
+        train_quietly(tiny_config(), leaves, tmp_path / "old", StopsAfter(3))
+    last = tmp_path / "old" / "checkpoints" / "last.pt"
+    state = checkpoint.load(last)
+    del state["tuned"], state["config"]["memory_format"]
+    checkpoint.save(state, last)
+    train_quietly(tiny_config(), leaves, tmp_path / "old")
+    assert_same_run(tmp_path / "old", tmp_path / "whole")
