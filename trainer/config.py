@@ -25,6 +25,11 @@ def _no_bool(value: object) -> object:
     return value
 
 
+def _on_or_off(value: object) -> object:
+    """YAML 1.1 reads a bare `on` as true."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
 def _as_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -92,6 +97,8 @@ class TrainConfig(BaseModel):
     """
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     """How images and filters lie in memory; auto: on a GPU what is measured to be faster, for each backbone."""
+    compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
+    """torch.compile for training; auto: on a GPU, where what is left of the run gains more than compiling takes."""
     lr: Annotated[Number, Field(gt=0, le=1)] = 3e-4
     """AdamW's learning rate at the end of the warm-up."""
     backbone_lr: Annotated[Number, Field(gt=0, le=1)] = 1

@@ -120,7 +120,8 @@ def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -
     session, config = run.session, run.session.config
     try:
         if run.position.epoch <= config.epochs:
-            tune(session, stop=stop, say=progress.say, beat=progress.beat)
+            position = run.position
+            tune(session, epoch=position.epoch, step=position.step, stop=stop, say=progress.say, beat=progress.beat)
         while run.position.epoch <= config.epochs:
             try:
                 _train_epoch(run, stop=stop, progress=progress, started_at=started_at)

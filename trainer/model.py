@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import timm
@@ -27,12 +27,17 @@ class Ensemble(nn.Module):
         # A module's name must not hold a dot: `efficientnet_b3.ra2_in1k`.
         self.backbones = nn.ModuleDict({name.replace(".", "-"): one for name, one in backbones.items()})
         self.memory_formats = [torch.contiguous_format] * len(backbones)
+        self.compiled: Callable[[Tensor], Tensor] | None = None  # `logits`, for training alone
         self.has_mirror = False  # each image is seen mirrored, too, and the logits averaged
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(sum(feature_counts), classes)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Logits (B, classes) from the backbones' pooled features, concatenated along dim 1."""
+        return self.compiled(images_BCHW) if self.compiled and self.training else self.logits(images_BCHW)
+
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """As `forward`, and never compiled."""
         logits: Tensor = self.head(self.dropout(self.features(images_BCHW)))
         if self.has_mirror:
             logits = (logits + self.head(self.dropout(self.features(images_BCHW.flip(3))))) / 2

@@ -11,12 +11,15 @@ from typing import Any
 class Tuned:
     """Empty and None: nothing was measured there, since the config or the rule of the device said it.
 
-    `gpu`: where it was found; elsewhere it is worth nothing. `memory_formats`: a name a backbone.
+    `gpu`: where it was found; elsewhere it is worth nothing. `memory_formats`: a name a backbone. `compiled_sizes`:
+    images at once for which it paid to compile. `compile_s`: seconds that compiling took, over all starts of the run.
     """
 
     gpu: str | None
     memory_formats: tuple[str, ...] = ()
     micro_batch: int | None = None
+    compiled_sizes: tuple[int, ...] | None = None
+    compile_s: float = 0.0
 
     def as_plain(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,4 +1,4 @@
-"""What a run finds out at its start: memory formats, and images at once.
+"""What a run finds out at its start: memory formats, images at once, and whether compiling pays.
 
 On a GPU by measuring. On a CPU by rule alone: a run that is killed before its first checkpoint has to go on to equal
 numbers, and what is measured on a busy computer changes.
@@ -7,12 +7,26 @@ numbers, and what is measured on a busy computer changes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainer.compiling import (
+    EXPECTED_GAIN,
+    Compilation,
+    as_time,
+    compile_model,
+    eager_rate,
+    expected_seconds,
+    layer_count,
+    outcome,
+    passes_an_epoch,
+    sizes_worth_it,
+)
 from trainer.fitting import Room, largest_that_fits
 from trainer.layouts import faster, lay_out, measure_formats
+from trainer.progressive import size_at
 from trainer.stop import StopFlag
 from trainer.tuned import Tuned
 
@@ -26,21 +40,32 @@ _GB = 1e9
 def tune(
     session: Session,
     *,
+    epoch: int = 1,
+    step: int = 0,
     stop: StopFlag,
     say: Say,
     beat: Callable[[], None] = lambda: None,
     measures: bool | None = None,
 ) -> None:
-    """Set the model's memory formats and `micro_batch`, by what a checkpoint knows or by measuring.
+    """Set the model's memory formats, `micro_batch` and compiled forward, by what a checkpoint knows or by measuring.
 
-    `measures`: None: on a GPU. Weights, batch norms' statistics and random
+    `epoch`, `step`: how far the run has come. `measures`: None: on a GPU. Weights, batch norms' statistics and random
     numbers stay what they are. Raises StoppedEarly between two measurements once `stop` is set.
     """
     known = session.tuned if session.tuned and session.tuned.gpu == session.device.gpu_name else None
     tuning = _Tuning(session, known, stop, say, beat, session.device.is_cuda if measures is None else measures)
     formats = tuning.formats()
     micro_batch = tuning.micro_batch()
-    session.tuned = Tuned(session.device.gpu_name, formats, micro_batch)
+    compiled_sizes, compile_s = tuning.compiled(epochs=full_size_epochs(session, epoch=epoch, step=step))
+    before_s = session.tuned.compile_s if session.tuned else 0.0
+    session.tuned = Tuned(session.device.gpu_name, formats, micro_batch, compiled_sizes, before_s + compile_s)
+
+
+def full_size_epochs(session: Session, *, epoch: int, step: int) -> float:
+    """Epochs left that train at full image size: compiled is for that size alone."""
+    config = session.config
+    left = [one for one in range(epoch, config.epochs + 1) if size_at(one, config) == config.image_size]
+    return len(left) - (step / session.steps_per_epoch if epoch in left else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +126,57 @@ class _Tuning:
         self.say(f"batch: {session.batch_size}, {session.micro_batch} at once ({peak}found in {found_s:.1f} s)")
         self._next()
         return session.micro_batch
+
+    def compiled(self, *, epochs: float) -> tuple[tuple[int, ...] | None, float]:
+        """Images at once for which it was found to pay, None where the config said it; and seconds of compiling."""
+        session, wish = self.session, self.session.config.compile
+        session.model.compiled = None
+        if wish == "off" or (wish == "auto" and not self.measures):
+            return None, 0.0
+        passes = passes_an_epoch(
+            len(session.train_files), batch_size=session.batch_size, micro_batch=session.micro_batch
+        )
+        if wish == "on":
+            compilation = self._compile([count for count, _ in passes.most_common()], epochs=epochs)
+            return None, compilation.seconds
+        known = self.known.compiled_sizes if self.known else None
+        sizes = self._sizes_worth_it(passes, epochs=epochs) if known is None else known
+        if known == ():
+            self.say("not compiled, as before")
+        if not sizes:
+            return (), 0.0
+        compilation = self._compile(sizes, epochs=epochs, must_be_faster=known is None)
+        return tuple(sizes) if compilation.compiled else (), compilation.seconds
+
+    def _sizes_worth_it(self, passes: Counter[int], *, epochs: float) -> list[int]:
+        session = self.session
+        most_frequent, layers = passes.most_common(1)[0][0], layer_count(session.model)
+        size = session.config.image_size
+        rate = eager_rate(session.model, session.device, count=most_frequent, size=size)
+        if rate is None:
+            self.say(f"not compiled: memory runs out with {most_frequent} images at once")
+            return []
+        image_s = 1 / rate
+        sizes = sizes_worth_it(passes, epochs=epochs, image_s=image_s, layers=layers)
+        if not sizes:
+            left_s = len(session.train_files) * epochs * image_s
+            self.say(
+                f"not compiled: it would take some {expected_seconds(layers):.0f} s for each of {len(passes)} size(s) "
+                f"of a batch, and save some {EXPECTED_GAIN:.0%} of {as_time(left_s)} at full image size"
+            )
+        self._next()
+        return sizes
+
+    def _compile(self, sizes: Sequence[int], *, epochs: float, must_be_faster: bool = False) -> Compilation:
+        session = self.session
+        compilation = compile_model(
+            session.model, session.device, counts=sizes, size=session.config.image_size,
+            must_be_faster=must_be_faster, beat=self.beat,
+        )  # fmt: skip
+        session.model.compiled = compilation.compiled
+        self.say(outcome(compilation, images_left=len(session.train_files) * epochs))
+        self._next()
+        return compilation
 
     def _next(self) -> None:
         self.beat()

@@ -41,6 +41,7 @@ def test_the_defaults_are_the_champion_recipe_and_warn_of_nothing() -> None:
         ({"batch_size": 1}, "train.batch_size", "is 1; it must be at least 2 or `auto`", '"auto"'),
         ({"batch_size": "big"}, "train.batch_size", '"big", not `auto` or a whole number', '"auto"'),
         ({"precision": "f16"}, "train.precision", "not `auto`, `bf16`, `fp16` or `fp32`", '"auto"'),
+        ({"compile": "yes"}, "train.compile", '`train.compile` is "yes", not `auto`, `on` or `off`', '"auto"'),
         ({"memory_format": "nhwc"}, "train.memory_format", "not `auto`, `channels_last` or `contiguous`", '"auto"'),
         ({"backbones": []}, "train.backbones", "`train.backbones` is an empty list", "resnest50d"),
         ({"backbones": ["resnet18"] * 2}, "train.backbones", "resnet18 stands twice", "keep one"),
@@ -69,6 +70,16 @@ def test_every_mistake_is_found_at_once() -> None:
 
 def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
     assert TrainConfig.model_validate({"lr": "3e-4"}).lr == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "wish"), [("on", "on"), ("off", "off"), ("true", "on"), ("auto", "auto"), ("'on'", "on")]
+)
+def test_on_and_off_are_what_yaml_reads_as_true_and_false(tmp_path: Path, text: str, wish: str) -> None:
+    (tmp_path / "c.yaml").write_text(f"compile: {text}\n")
+    config = load_config(tmp_path / "c.yaml")
+    assert config.compile == wish
+    assert TrainConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from trainer.step import train_step
 from trainer.stop import StopFlag
 from trainer.trial import is_out_of_memory, make_images, no_trace, run_pass
 from trainer.tuned import Tuned
-from trainer.tuning import tune
+from trainer.tuning import full_size_epochs, tune
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]
@@ -204,9 +204,10 @@ def test_what_was_measured_is_said_with_its_numbers(leaves: Path, tiny_config: C
     ]
     assert said[0].count("images/s") == 2
     assert said[2].startswith("batch: 8, 8 at once (found in ")
+    assert said[3].startswith("not compiled: it would take some 33 s for each of 1 size(s) of a batch, ")
     assert session.tuned is not None
     assert session.tuned.memory_formats == tuple(session.model.format_names())
-    assert (session.tuned.gpu, session.tuned.micro_batch) == (None, 8)
+    assert (session.tuned.gpu, session.tuned.micro_batch, session.tuned.compiled_sizes) == (None, 8, ())
     assert_equal_bits(bits(session.model), before)
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -215,22 +216,23 @@ def test_a_run_that_is_resumed_on_its_gpu_goes_on_with_what_it_found_and_measure
     leaves: Path, tiny_config: Config
 ) -> None:
     session = open_session(tiny_config(), leaves)
-    found = Tuned(None, ("contiguous", "channels_last"), 4)
+    found = Tuned(None, ("contiguous", "channels_last"), 4, (), compile_s=60.0)
     session.tuned = found
     assert tuned(session) == [
         "memory formats as before: contiguous, channels last",
         "batch: 8, 4 at once, as before",
+        "not compiled, as before",
     ]
     assert session.tuned == found
     assert session.model.format_names() == ["contiguous", "channels_last"]
     session = open_session(tiny_config(), leaves)
     session.tuned = replace(found, gpu="another")
-    assert len(tuned(session)) == 3
-    assert (session.tuned.gpu, session.tuned.micro_batch) == (None, 8)
+    assert len(tuned(session)) == 4
+    assert (session.tuned.gpu, session.tuned.micro_batch, session.tuned.compile_s) == (None, 8, 60.0)
 
 
 def test_what_the_config_says_is_not_measured(leaves: Path, tiny_config: Config) -> None:
-    session = open_session(tiny_config(memory_format="contiguous", micro_batch=4), leaves)
+    session = open_session(tiny_config(memory_format="contiguous", micro_batch=4, compile=False), leaves)
     assert tuned(session) == []
     assert session.model.format_names() == ["contiguous"] * 2
     assert session.tuned == Tuned(None)
@@ -263,7 +265,14 @@ def test_a_checkpoint_from_before_there_was_measuring_goes_on(
         train_quietly(tiny_config(), leaves, tmp_path / "old", StopsAfter(3))
     last = tmp_path / "old" / "checkpoints" / "last.pt"
     state = checkpoint.load(last)
-    del state["tuned"], state["config"]["memory_format"]
+    del state["tuned"], state["config"]["memory_format"], state["config"]["compile"]
     checkpoint.save(state, last)
     train_quietly(tiny_config(), leaves, tmp_path / "old")
     assert_same_run(tmp_path / "old", tmp_path / "whole")
+
+
+def test_only_epochs_at_full_size_are_left_to_gain_from_compiling(leaves: Path, tiny_config: Config) -> None:
+    session = open_session(tiny_config(image_size=64, start_image_size=32, epochs=4), leaves)
+    assert session.steps_per_epoch == 4
+    assert full_size_epochs(session, epoch=1, step=1) == 2
+    assert full_size_epochs(session, epoch=4, step=1) == 0.75
