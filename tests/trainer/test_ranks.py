@@ -6,6 +6,7 @@ from a process that has imported torch, so that each takes a moment and not ten 
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,11 +66,17 @@ for run in json.load(sys.stdin):
         child = os.fork()
         if child == 0:
             if run["processes"] > 1:
+                here = 1 if run["machines"] else run["processes"]
                 os.environ.update(
-                    RANK=str(rank), WORLD_SIZE=str(run["processes"]), LOCAL_RANK=str(rank),
-                    LOCAL_WORLD_SIZE=str(run["processes"]), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                    RANK=str(rank), WORLD_SIZE=str(run["processes"]), LOCAL_RANK=str(rank % here),
+                    LOCAL_WORLD_SIZE=str(here), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+                    GLOO_SOCKET_IFNAME="lo",
                 )
             sys.stderr = open(run["argv"][-1] + f".rank-{rank}.log", "a")
+            if run["machines"]:  # each has its own disk
+                os.environ["TMPDIR"] = f"{run['argv'][-1]}.machine-{rank}.tmp"
+                os.mkdir(os.environ["TMPDIR"])
+                run["argv"][-3:] = run["machines"][rank], "--out", run["argv"][-1] + f".machine-{rank}"
             for act in run.get("acts", {}).get(str(rank), ()):
                 globals()[act[0]](act[1])
             os._exit(main(run["argv"]))
@@ -85,11 +92,21 @@ class Runs:
         self._folder, self._data = folder, data
         self._list: list[dict[str, Any]] = []
 
-    def add(self, name: str, *, processes: int, acts: dict[str, Any] | None = None, **config: Any) -> None:
+    def add(
+        self,
+        name: str,
+        *,
+        processes: int,
+        acts: dict[str, Any] | None = None,
+        machines: list[Path] | None = None,
+        **config: Any,
+    ) -> None:
+        """`machines`: the data folder of each, a process on each."""
         path = self._folder / f"{name}-{len(self._list)}.yaml"
         path.write_text(yaml.safe_dump({**TINY, **config}))
         argv = ["train", "--config", str(path), "--data", str(self._data), "--out", str(self._folder / name)]
-        self._list.append({"argv": argv, "processes": processes, "acts": acts or {}})
+        folders = [str(one) for one in machines or ()]
+        self._list.append({"argv": argv, "processes": processes, "acts": acts or {}, "machines": folders})
 
     def do(self) -> list[list[int]]:
         """The exit codes of each run's processes."""
@@ -145,8 +162,15 @@ def done(tmp_path_factory: pytest.TempPathFactory, odd_leaves: Path) -> Path:
     runs.add("stopped", processes=2)
     runs.add("moved", processes=2, acts={"0": [["stop_at", 7]]}, **PLAIN)
     runs.add("moved", processes=1, **PLAIN)
+    copy, other = folder / "copy", folder / "other"
+    for path in (copy, other):
+        shutil.copytree(odd_leaves, path)
+    next((other / "train").rglob("*.jpg")).unlink()
+    runs.add("machines", processes=2, machines=[odd_leaves, copy], **PLAIN)
+    runs.add("unlike", processes=2, machines=[odd_leaves, other], **PLAIN)
     codes = runs.do()
-    assert codes == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]], log(folder / "short", 1)
+    assert codes[:-2] == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
+    assert codes[-2:] == [[0, 0], [1, 1]]
     return folder
 
 
@@ -183,6 +207,17 @@ def test_one_that_is_asked_to_stop_stops_all_and_resuming_changes_no_bit(done: P
 
 def test_a_run_goes_on_with_another_number_of_processes(done: Path) -> None:
     assert_nearly_same_run(done / "moved", done / "alone")
+
+
+def test_machines_share_nothing_but_the_network(done: Path) -> None:
+    first, second = (done / f"machines.machine-{rank}" for rank in (0, 1))
+    assert_nearly_same_run(first, done / "alone")
+    assert not second.exists()
+    assert "2 processes on 2 machines" in log(done / "machines")
+
+
+def test_machines_with_other_images_do_not_train_together(done: Path) -> None:
+    assert "error: the machines of this run hold different images" in log(done / "unlike")
 
 
 def test_after_a_step_all_processes_hold_the_same_weights_and_statistics(done: Path) -> None:
