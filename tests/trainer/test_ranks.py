@@ -73,6 +73,7 @@ for run in json.load(sys.stdin):
                     GLOO_SOCKET_IFNAME="lo",
                 )
             sys.stderr = open(run["argv"][-1] + f".rank-{rank}.log", "a")
+            sys.stdout = open(os.devnull, "w")  # the codes are printed there
             if run["machines"]:  # each has its own disk
                 os.environ["TMPDIR"] = f"{run['argv'][-1]}.machine-{rank}.tmp"
                 os.mkdir(os.environ["TMPDIR"])
@@ -99,12 +100,13 @@ class Runs:
         processes: int,
         acts: dict[str, Any] | None = None,
         machines: list[Path] | None = None,
+        command: str = "train",
         **config: Any,
     ) -> None:
         """`machines`: the data folder of each, a process on each."""
         path = self._folder / f"{name}-{len(self._list)}.yaml"
         path.write_text(yaml.safe_dump({**TINY, **config}))
-        argv = ["train", "--config", str(path), "--data", str(self._data), "--out", str(self._folder / name)]
+        argv = [command, "--config", str(path), "--data", str(self._data), "--out", str(self._folder / name)]
         folders = [str(one) for one in machines or ()]
         self._list.append({"argv": argv, "processes": processes, "acts": acts or {}, "machines": folders})
 
@@ -167,10 +169,13 @@ def done(tmp_path_factory: pytest.TempPathFactory, odd_leaves: Path) -> Path:
         shutil.copytree(odd_leaves, path)
     next((other / "train").rglob("*.jpg")).unlink()
     runs.add("machines", processes=2, machines=[odd_leaves, copy], **PLAIN)
+    for asked in (14, 3, 0):  # in the second fold's first epoch, soon after, not
+        acts = {"1": [["stop_at", asked]]} if asked else {}
+        runs.add("folds", processes=2, command="folds", acts=acts, folds=2, **PLAIN)
     runs.add("unlike", processes=2, machines=[odd_leaves, other], **PLAIN)
     codes = runs.do()
-    assert codes[:-2] == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
-    assert codes[-2:] == [[0, 0], [1, 1]]
+    assert codes[:-5] == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
+    assert codes[-5:] == [[0, 0], [75, 75], [75, 75], [0, 0], [1, 1]]
     return folder
 
 
@@ -214,6 +219,15 @@ def test_machines_share_nothing_but_the_network(done: Path) -> None:
     assert_nearly_same_run(first, done / "alone")
     assert not second.exists()
     assert "2 processes on 2 machines" in log(done / "machines")
+
+
+def test_folds_that_were_stopped_twice_judge_each_image_once(done: Path, odd_leaves: Path) -> None:
+    assert "fold 0 of 2 is done" in log(done / "folds")
+    images = [row.split(",")[0] for row in (done / "folds" / "oof.csv").read_text().splitlines()[1:]]
+    assert images == sorted(set(images))
+    assert len(images) == 33 + 13
+    assert json.loads((done / "folds" / "summary.json").read_text())["out_of_fold"]["images"] == 46
+    assert (done / "folds" / "predictions.csv").exists()
 
 
 def test_machines_with_other_images_do_not_train_together(done: Path) -> None:
