@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from trainer.device import Device
 from trainer.loader import even_sizes
 from trainer.model import Ensemble
+from trainer.ranks import ALONE, Ranks
+from trainer.step import micro_batches
 from trainer.trial import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of, wait_for
 
 # Of a pass's time, saved by compiling, before it has been tried. Cited: nothing for EfficientNet-B0's training (geti
@@ -59,11 +61,12 @@ class Compilation:
     failure: str | None = None
 
 
-def passes_an_epoch(images: int, *, batch_size: int, micro_batch: int) -> Counter[int]:
-    """Images at once -> how often an epoch has such a pass."""
+def passes_an_epoch(images: int, *, batch_size: int, micro_batch: int, ranks: Ranks = ALONE) -> Counter[int]:
+    """Images at once -> how often an epoch has such a pass, in this process."""
     passes: Counter[int] = Counter()
     for size in even_sizes(images, batch_size):
-        passes.update(even_sizes(size, micro_batch))
+        own = len(range(ranks.rank, size, ranks.world))
+        passes.update(micro_batches(own, size, micro_batch=micro_batch, ranks=ranks))
     return passes
 
 

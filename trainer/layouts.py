@@ -38,12 +38,21 @@ def faster(rates: Rates, *, otherwise: str) -> str:
     return max(rates, key=rates.__getitem__, default=otherwise)
 
 
+def slowest(processes: Sequence[Rates]) -> Rates:
+    """Of what several processes measured: a run is as fast as its slowest; a format has to work in each."""
+    return {
+        name: min(one[name] for one in processes) for name in MEMORY_FORMATS if all(name in one for one in processes)
+    }
+
+
 def lay_out(session: Session, formats: Sequence[str]) -> None:
-    """Put the model into `formats`, and with it what lies beside it: the optimizer's moments, the averaged weights."""
+    """Put the model into `formats`, and with it what lies beside it: moments, averages, gradients' buffers."""
     session.model.lay_out(formats)
     align_moments(session.optimizer)
     if session.ema:
         session.ema.lay_out()
+    if session.gradients:
+        session.gradients.lay_out()
 
 
 def _rates(backbone: nn.Module, device: Device, *, count: int, size: int) -> Rates:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trainer.compiling import (
@@ -25,7 +25,7 @@ from trainer.compiling import (
     sizes_worth_it,
 )
 from trainer.fitting import Room, largest_that_fits
-from trainer.layouts import faster, lay_out, measure_formats
+from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.progressive import size_at
 from trainer.stop import StopFlag
 from trainer.tuned import Tuned
@@ -51,14 +51,31 @@ def tune(
 
     `epoch`, `step`: how far the run has come. `measures`: None: on a GPU. Weights, batch norms' statistics and random
     numbers stay what they are. Raises StoppedEarly between two measurements once `stop` is set.
+
+    Several processes measure at the same time, and agree on the slowest's figures: after each step they have to be
+    equal to the bit, and gradients are summed as they lie in memory.
     """
-    known = session.tuned if session.tuned and session.tuned.gpu == session.device.gpu_name else None
-    tuning = _Tuning(session, known, stop, say, beat, session.device.is_cuda if measures is None else measures)
+    gpu = _cards(session)
+    known = session.tuned if session.tuned and session.tuned.gpu == gpu else None
+    measures = session.device.is_cuda if measures is None else measures
+    if session.has_shared_norms and (measures or session.config.compile == "on"):
+        # Each pass waits for the other processes' passes, and by the clock one may do more of them.
+        say("nothing is measured or compiled: batch norm is over all processes; `sync_batchnorm: false` changes that")
+    tuning = _Tuning(session, known, say, beat, measures and not session.has_shared_norms)
+
+    def pause() -> None:
+        beat()
+        if measures or session.config.compile == "on":
+            stop.raise_if_set()
+
     formats = tuning.formats()
+    pause()
     micro_batch = tuning.micro_batch()
+    pause()
     compiled_sizes, compile_s = tuning.compiled(epochs=full_size_epochs(session, epoch=epoch, step=step))
+    pause()
     before_s = session.tuned.compile_s if session.tuned else 0.0
-    session.tuned = Tuned(session.device.gpu_name, formats, micro_batch, compiled_sizes, before_s + compile_s)
+    session.tuned = Tuned(gpu, formats, micro_batch, compiled_sizes, before_s + compile_s)
 
 
 def full_size_epochs(session: Session, *, epoch: int, step: int) -> float:
@@ -68,11 +85,16 @@ def full_size_epochs(session: Session, *, epoch: int, step: int) -> float:
     return len(left) - (step / session.steps_per_epoch if epoch in left else 0.0)
 
 
+def _cards(session: Session) -> str | None:
+    """The names of all processes' GPUs; None on a CPU."""
+    names = {name for name in session.ranks.gather(session.device.gpu_name) if name is not None}
+    return " + ".join(sorted(names)) or None
+
+
 @dataclass(frozen=True, slots=True)
 class _Tuning:
     session: Session
     known: Tuned | None
-    stop: StopFlag
     say: Say
     beat: Callable[[], None]
     measures: bool
@@ -96,7 +118,8 @@ class _Tuning:
         session = self.session
         by_rule = session.model.format_names()
         size = session.config.image_size
-        rates = measure_formats(session.model, session.device, count=session.micro_batch, size=size)
+        own = measure_formats(session.model, session.device, count=session.micro_batch, size=size)
+        rates = [slowest(one) for one in zip(*session.ranks.gather(own), strict=True)]
         chosen = tuple(faster(one, otherwise=rule) for one, rule in zip(rates, by_rule, strict=True))
         lay_out(session, chosen)
         for name, format_name, measured in zip(session.config.backbones, chosen, rates, strict=True):
@@ -105,7 +128,6 @@ class _Tuning:
                 for one in ("contiguous", "channels_last")
             )
             self.say(f"memory format: {name} {_words(format_name)} ({speeds})")
-        self._next()
         return chosen
 
     def micro_batch(self) -> int | None:
@@ -118,34 +140,42 @@ class _Tuning:
             return session.micro_batch
         began, room = time.monotonic(), Room(session, {})
         fitting = largest_that_fits(session.micro_batch, room.fits)
-        session.micro_batch = fitting or 2  # or the first step tells of it
+        # Where not even 2 fit, the first step tells of it.
+        session.micro_batch = -session.ranks.decide(-(fitting or 2))[0]
         peak = ""
         if fitting and room.usable:
             peak = f"peak {room.peaks[fitting] / _GB:.1f} of {room.usable / _GB:.1f} GB; "
         found_s = time.monotonic() - began
         self.say(f"batch: {session.batch_size}, {session.micro_batch} at once ({peak}found in {found_s:.1f} s)")
-        self._next()
         return session.micro_batch
 
     def compiled(self, *, epochs: float) -> tuple[tuple[int, ...] | None, float]:
         """Images at once for which it was found to pay, None where the config said it; and seconds of compiling."""
         session, wish = self.session, self.session.config.compile
         session.model.compiled = None
-        if wish == "off" or (wish == "auto" and not self.measures):
+        if wish == "off" or session.has_shared_norms or (wish == "auto" and not self.measures):
             return None, 0.0
         passes = passes_an_epoch(
-            len(session.train_files), batch_size=session.batch_size, micro_batch=session.micro_batch
+            len(session.train_files),
+            batch_size=session.batch_size,
+            micro_batch=session.micro_batch,
+            ranks=session.ranks,
         )
         if wish == "on":
             compilation = self._compile([count for count, _ in passes.most_common()], epochs=epochs)
             return None, compilation.seconds
         known = self.known.compiled_sizes if self.known else None
-        sizes = self._sizes_worth_it(passes, epochs=epochs) if known is None else known
         if known == ():
             self.say("not compiled, as before")
-        if not sizes:
             return (), 0.0
-        compilation = self._compile(sizes, epochs=epochs, must_be_faster=known is None)
+        # Not where `micro_batch` is another by now. Each process has sizes of its own, one image apart.
+        sizes = [count for count, _ in passes.most_common() if known and (count in known or session.ranks.world > 1)]
+        is_known = bool(sizes)
+        if not is_known:
+            sizes = self._sizes_worth_it(passes, epochs=epochs)
+            if session.ranks.decide(int(not sizes))[0]:  # in one of the processes
+                return (), 0.0
+        compilation = self._compile(sizes, epochs=epochs, must_be_faster=not is_known)
         return tuple(sizes) if compilation.compiled else (), compilation.seconds
 
     def _sizes_worth_it(self, passes: Counter[int], *, epochs: float) -> list[int]:
@@ -164,7 +194,6 @@ class _Tuning:
                 f"not compiled: it would take some {expected_seconds(layers):.0f} s for each of {len(passes)} size(s) "
                 f"of a batch, and save some {EXPECTED_GAIN:.0%} of {as_time(left_s)} at full image size"
             )
-        self._next()
         return sizes
 
     def _compile(self, sizes: Sequence[int], *, epochs: float, must_be_faster: bool = False) -> Compilation:
@@ -173,14 +202,11 @@ class _Tuning:
             session.model, session.device, counts=sizes, size=session.config.image_size,
             must_be_faster=must_be_faster, beat=self.beat,
         )  # fmt: skip
+        if session.ranks.decide(int(compilation.compiled is None))[0] and compilation.compiled is not None:
+            compilation = replace(compilation, compiled=None, failure="in another process, or it is no faster there")
         session.model.compiled = compilation.compiled
         self.say(outcome(compilation, images_left=len(session.train_files) * epochs))
-        self._next()
         return compilation
-
-    def _next(self) -> None:
-        self.beat()
-        self.stop.raise_if_set()
 
 
 def _words(format_name: str) -> str:

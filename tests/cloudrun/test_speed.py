@@ -57,6 +57,15 @@ def test_fp32_is_slower() -> None:
     assert train_s("A100:1", precision="fp32") > 2 * train_s("A100:1")
 
 
+def test_several_gpus_are_at_best_as_many_times_as_fast_and_may_wait_for_each_other() -> None:
+    one, four = (listed_speed(a_workload(), gpu=f"A100:{count}", cpus=64) for count in (1, 4))
+    assert one is not None
+    assert four is not None
+    assert four.train_s[0] == pytest.approx(one.train_s[0] / 4)
+    assert one.train_s[1] / 4 < four.train_s[1] < one.train_s[1] / 2
+    assert four.rests_on == "the listed speed of A100 times 4, or less where they wait for each other"
+
+
 def test_few_cores_starve_a_fast_gpu_and_it_is_said() -> None:
     starved = listed_speed(a_workload(), gpu="H200:1", cpus=2)
     assert starved is not None

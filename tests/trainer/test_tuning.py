@@ -16,7 +16,7 @@ from trainer.device import choose_device
 from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.fitting import largest_that_fits
-from trainer.layouts import faster, lay_out, measure_formats
+from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.model import build_model
 from trainer.progress import Progress
 from trainer.session import Session, open_session
@@ -276,3 +276,55 @@ def test_only_epochs_at_full_size_are_left_to_gain_from_compiling(leaves: Path, 
     assert session.steps_per_epoch == 4
     assert full_size_epochs(session, epoch=1, step=1) == 2
     assert full_size_epochs(session, epoch=4, step=1) == 0.75
+
+
+# Two processes measure, and take a step; each prints what it chose, what its gradients' buffers look like, its weights.
+TUNES_TOGETHER = """
+import hashlib, os, socket, sys
+from pathlib import Path
+import torch
+from tests.trainer.conftest import TINY
+from trainer.config import TrainConfig
+from trainer.device import choose_device
+from trainer.ranks import Ranks
+from trainer.session import open_session
+from trainer.step import train_step
+from trainer.stop import StopFlag
+from trainer.tuning import tune
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE="2")
+children = []
+for rank in range(2):
+    children.append(os.fork())
+    if children[-1] == 0:
+        break
+else:
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+os.environ["RANK"] = str(rank)
+config, ranks = TrainConfig.model_validate(TINY | {"batch_size": 11}), Ranks(rank, 2, rank, 2)
+ranks.join(choose_device(config, ranks=ranks).torch_device)
+session = open_session(config, Path(sys.argv[1]), ranks=ranks)
+tune(session, stop=StopFlag(ranks), say=lambda line: None, measures=True)
+buckets = session.gradients._buckets
+fits = all(one.stride() == view.stride() for part in buckets for one, view in zip(part.parameters, part._views))
+session.model.train()
+for batch in session.train_loader.epoch(1):
+    train_step(session, batch, say=print, images=11)
+weights = b"".join(value.contiguous().numpy().tobytes() for value in session.model.state_dict().values())
+print(session.tuned.memory_formats, session.micro_batch, fits, hashlib.sha256(weights).hexdigest(), flush=True)
+ranks.leave()
+os._exit(0)
+"""
+
+
+def test_processes_that_train_together_measure_and_agree(leaves: Path) -> None:
+    one, other = run_python(TUNES_TOGETHER, leaves).splitlines()
+    assert one == other
+    assert " 6 True " in one  # of 11 images, in one part
+
+
+def test_processes_are_as_fast_as_the_slowest_and_take_what_works_in_each() -> None:
+    fast, slow = {"contiguous": 500.0, "channels_last": 600.0}, {"contiguous": 300.0, "channels_last": 200.0}
+    assert slowest([fast, slow]) == slow
+    assert slowest([fast, {"contiguous": 10.0}]) == {"contiguous": 10.0}
