@@ -5,9 +5,11 @@ Evaluation and `predict` stay eager: they would be compiled anew for their own s
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +30,8 @@ EXPECTED_GAIN = 0.1
 # that with cold caches (pytorch/benchmark #1547); EfficientNet-B0, 82 layers, about 75 s (geti #3758).
 SECONDS_A_LAYER = 1.0
 BACKEND = "inductor"
+# Compiling takes minutes for one size; a compiler that takes longer than this is taken for a stall.
+_PATIENCE_S = 1800.0
 _PASSES = 8
 # For what was not compiled beforehand: another size, another memory layout.
 STANCE: Literal["eager_on_recompile", "fail_on_recompile"] = "eager_on_recompile"
@@ -113,11 +117,10 @@ def compile_model(
     rates: tuple[float, float] | None = None
     try:
         compiled = Compiled(model)
-        with no_trace(model):
+        with no_trace(model), beating(beat):
             for place, count in enumerate(counts):
                 images = make_images(count, size=size, device=device)
                 run_pass(compiled.learn, images, device)
-                beat()
                 if place == 0:
                     rates = _rate(compiled, images, device), _rate(model.logits, images, device)
                     if must_be_faster and rates[0] <= rates[1]:
@@ -131,6 +134,24 @@ def compile_model(
     torch.compiler.reset()
     release(model)
     return Compilation(None, time.monotonic() - began, rates, failure)
+
+
+@contextmanager
+def beating(beat: Callable[[], None], *, every_s: float = 10.0, most_s: float = _PATIENCE_S) -> Iterator[None]:
+    """Call `beat` meanwhile, from a thread of its own, so that long work is not taken for a stall."""
+    is_done, began = threading.Event(), time.monotonic()
+
+    def keep() -> None:
+        while not is_done.wait(every_s) and time.monotonic() - began < most_s:
+            beat()
+
+    thread = threading.Thread(target=keep, name="beats", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
 
 
 def outcome(tried: Compilation, *, images_left: float) -> str:

@@ -75,12 +75,14 @@ class Progress:
             self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {shown}")
 
     def beat(self) -> None:
-        """Nothing to say, but alive: an evaluation has no steps, and must not be taken for a stall."""
+        """Nothing to say, but alive: an evaluation, or compiling, has no steps, and must not be taken for a stall."""
         now = time.monotonic()
         if self._out is not None and now - self._file_at >= _FILE_EVERY_S:
             self._file_at = now
-            with suppress(FileNotFoundError):
-                os.utime(self._out / "progress.json")
+            for name in ("progress.json", "metrics.jsonl"):  # the latter is there from the start
+                with suppress(FileNotFoundError):
+                    os.utime(self._out / name)
+                    return
 
     def end_epoch(
         self,

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.trainer.test_train import StopsAfter, assert_same_run, rows, weights
 from trainer import checkpoint, compiling
 from trainer.compiling import (
     Compilation,
+    beating,
     compile_model,
     layer_count,
     outcome,
@@ -159,6 +161,16 @@ def test_what_is_no_faster_than_eager_is_dropped(tiny_config: Config, monkeypatc
     )
     assert (tried.compiled, tried.failure) == (None, None)
     assert outcome(tried, images_left=100).startswith("not compiled: tried for ")
+
+
+def test_what_takes_long_is_no_stall_until_it_takes_too_long() -> None:
+    beaten, often = threading.Semaphore(0), 3
+    with beating(beaten.release, every_s=0.001):
+        assert all(beaten.acquire(timeout=10) for _ in range(often))
+    few: list[None] = []
+    with beating(lambda: few.append(None), every_s=0.001, most_s=0):
+        time.sleep(0.05)
+    assert few == []
 
 
 def test_without_a_working_compiler_a_run_says_so_and_goes_on(leaves: Path, tmp_path: Path) -> None:

@@ -20,3 +20,12 @@ def test_an_evaluation_shows_that_the_run_is_alive(tmp_path: Path) -> None:
     Progress(out=tmp_path, stream=io.StringIO()).beat()
     assert time.time() - (tmp_path / "progress.json").stat().st_mtime < 10
     assert (tmp_path / "progress.json").read_text() == before
+
+
+def test_before_the_first_step_the_run_shows_by_its_metrics_that_it_is_alive(tmp_path: Path) -> None:
+    metrics, long_ago = tmp_path / "metrics.jsonl", time.time() - 1000
+    metrics.touch()
+    os.utime(metrics, (long_ago, long_ago))
+    Progress(out=tmp_path, stream=io.StringIO()).beat()
+    assert time.time() - metrics.stat().st_mtime < 10
+    assert metrics.read_text() == ""
