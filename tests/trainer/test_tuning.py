@@ -1,7 +1,9 @@
 """What a run measures at its start. Everything here is measured for real, on the CPU."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +259,20 @@ def test_on_a_cpu_nothing_is_measured_and_the_checkpoint_says_so(
     assert Tuned.from_plain(state["tuned"]) == Tuned(None)
 
 
+def test_a_run_goes_on_to_equal_bits_with_what_it_measured(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.engine.tune", partial(tune, measures=True))
+    with pytest.raises(StoppedEarly):
+        train_quietly(tiny_config(), leaves, tmp_path / "one", StopsAfter(9))
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    found = Tuned.from_plain(checkpoint.load(tmp_path / "one" / "checkpoints" / "last.pt")["tuned"])
+    assert found.memory_formats
+    summaries = [train_quietly(tiny_config(), leaves, tmp_path / name) for name in ("one", "other")]
+    assert_same_run(tmp_path / "one", tmp_path / "other")
+    assert [one["memory_formats"] for one in summaries] == [list(found.memory_formats)] * 2
+
+
 def test_a_checkpoint_from_before_there_was_measuring_goes_on(
     leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
 ) -> None:
@@ -284,6 +300,7 @@ import hashlib, os, socket, sys
 from pathlib import Path
 import torch
 from tests.trainer.conftest import TINY
+from trainer import compiling
 from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.ranks import Ranks
@@ -302,7 +319,8 @@ for rank in range(2):
 else:
     sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 os.environ["RANK"] = str(rank)
-config, ranks = TrainConfig.model_validate(TINY | {"batch_size": 11}), Ranks(rank, 2, rank, 2)
+config = TrainConfig.model_validate(TINY | {"batch_size": 11, "compile": sys.argv[2]})
+ranks, compiling.BACKEND, compiling.STANCE = Ranks(rank, 2, rank, 2), "aot_eager", "fail_on_recompile"
 ranks.join(choose_device(config, ranks=ranks).torch_device)
 session = open_session(config, Path(sys.argv[1]), ranks=ranks)
 tune(session, stop=StopFlag(ranks), say=lambda line: None, measures=True)
@@ -312,16 +330,18 @@ session.model.train()
 for batch in session.train_loader.epoch(1):
     train_step(session, batch, say=print, images=11)
 weights = b"".join(value.contiguous().numpy().tobytes() for value in session.model.state_dict().values())
-print(session.tuned.memory_formats, session.micro_batch, fits, hashlib.sha256(weights).hexdigest(), flush=True)
+found = session.tuned.memory_formats, session.micro_batch, fits, session.model.compiled is not None
+os.write(1, f"{found} {hashlib.sha256(weights).hexdigest()}\\n".encode())  # at once, whole
 ranks.leave()
 os._exit(0)
 """
 
 
-def test_processes_that_train_together_measure_and_agree(leaves: Path) -> None:
-    one, other = run_python(TUNES_TOGETHER, leaves).splitlines()
+@pytest.mark.parametrize("wish", ["auto", "on"])
+def test_processes_that_train_together_measure_and_agree(leaves: Path, wish: str) -> None:
+    one, other = run_python(TUNES_TOGETHER, leaves, Path(wish)).splitlines()
     assert one == other
-    assert " 6 True " in one  # of 11 images, in one part
+    assert f", 6, True, {wish == 'on'}) " in one  # of 11 images, in one part
 
 
 def test_processes_are_as_fast_as_the_slowest_and_take_what_works_in_each() -> None:
