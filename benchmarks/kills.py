@@ -65,7 +65,7 @@ def main(kills: int, seconds: float, processes: int) -> None:
             number += 1
             ends[f"{kind.name}, exit {' and '.join(map(str, sorted(codes)))}"] += 1
             # One that is asked before it listens dies of it, and the others notice, or are ended.
-            left = {FAILED, -signal.SIGKILL} if -kind in codes and processes > 1 else set()
+            left = {FAILED, DONE, -signal.SIGKILL} if -kind in codes and processes > 1 else set()
             if not set(codes) <= {-kind, STOPPED_EARLY} | left:
                 sys.exit(f"{name}: exit {codes} after {kind.name}; see {folder / name}.log")
             if kind == signal.SIGTERM:
