@@ -79,7 +79,7 @@ def is_done(folder: Path, config: TrainConfig, dataset: Dataset) -> bool:
     saved = checkpoint.load(last_path)
     checkpoint.check_config(saved["config"], config, last_path)
     has_ended = saved["epoch"] > config.epochs and not json.loads(summary_path.read_text())["stopped_early"]
-    return bool(has_ended and saved["data_digest"] == digest_of(dataset))
+    return bool(has_ended and saved["data_digest"] == digest_of(dataset, config))
 
 
 def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: bool = False) -> dict[str, Any]:

@@ -220,8 +220,8 @@ def _open_run(
     now = time.monotonic()
     if saved is not None and saved["data_digest"] != session.data_digest:
         raise TrainerError(
-            f"the images are not those that {out} was trained on",
-            hint="restore the data folder, or name another `--out` folder",
+            f"the images that train and validate are not those that {out} was trained on",
+            hint="restore the data folder (and the file of groups, where there is one), or name another `--out` folder",
         )
     timing = Timing(steps_per_epoch=session.steps_per_epoch)
     run = Run(session, out, Position(), session.new_tally(), Best(), bad, 0.0, 0, 0.0, now, timing)

@@ -8,6 +8,7 @@ Importing this module does not load torch.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -137,4 +138,5 @@ def peers() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError) as err:
-        raise PeerLost(str(err).splitlines()[0]) from err
+        reason = re.sub(r"\[[^\]]*\]:?\d*:? *", "", str(err).splitlines()[0])  # file and line, address
+        raise PeerLost(reason.split(". ")[0]) from err

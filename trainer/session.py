@@ -252,9 +252,9 @@ def open_session(
     """
     device = choose_device(config, ranks=ranks)
     dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
-    train_files, val_files = _train_and_val(dataset, config)
+    train_files, val_files = train_and_val(dataset, config)
     unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
-    digest = digest_of(dataset)
+    digest = digest_of(dataset, config)
     if len(set(ranks.gather(digest))) > 1:
         raise TrainerError("the machines of this run hold different images", hint="give each the same data folder")
     check_headers([*train_files, *val_files], unreadable, ranks=ranks)
@@ -381,7 +381,8 @@ def _open_caches(
     return train, open_cache(val_paths, recipe="evaluation", side=config.image_size, limit=left)
 
 
-def _train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
+def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
+    """The images that train in this run, and those that validate."""
     if config.folds:
         groups = find_groups(config.groups, dataset)
         fold_of = fold_of_each(dataset, folds=config.folds, seed=config.seed, groups=groups)
@@ -394,12 +395,12 @@ def _train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[Labelled
     return [files[index] for index in train], [files[index] for index in val]
 
 
-def digest_of(dataset: Dataset) -> str:
-    """Of the names of the images that train and validate, wherever the folder lies."""
+def digest_of(dataset: Dataset, config: TrainConfig) -> str:
+    """Of the names of the images that train and of those that validate, wherever the folder lies."""
     digest = hashlib.sha256()
     if dataset.label_sets is not None:
         digest.update(f"{dataset.label_sets}\n".encode())
-    for split in ("train", "val"):
-        for path, label in dataset.splits.get(split, ()):
+    for split, files in zip(("train", "val"), train_and_val(dataset, config), strict=True):
+        for path, label in files:
             digest.update(f"{split}/{label}/{path.relative_to(dataset.folder).as_posix()}\n".encode())
     return digest.hexdigest()

@@ -66,6 +66,18 @@ def test_several_gpus_are_at_best_as_many_times_as_fast_and_may_wait_for_each_ot
     assert four.rests_on == "the listed speed of A100 times 4, or less where they wait for each other"
 
 
+def test_images_that_begin_small_cost_less_but_are_judged_at_full_size() -> None:
+    grown, whole = (
+        listed_speed(a_workload(**train), gpu="A100:1", cpus=64)
+        for train in ({"epochs": 4, "start_image_size": 112}, {"epochs": 4})
+    )
+    assert grown is not None
+    assert whole is not None
+    pixels = sum((size / 224) ** 2 for size in (112, 144, 176, 224))
+    assert grown.train_s[0] == pytest.approx(whole.train_s[0] * pixels / 4)
+    assert grown.evaluate_s == whole.evaluate_s
+
+
 def test_few_cores_starve_a_fast_gpu_and_it_is_said() -> None:
     starved = listed_speed(a_workload(), gpu="H200:1", cpus=2)
     assert starved is not None
