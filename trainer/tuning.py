@@ -73,9 +73,9 @@ def tune(
     micro_batch = tuning.micro_batch()
     pause()
     compiled_sizes, compile_s = tuning.compiled(epochs=full_size_epochs(session, epoch=epoch, step=step))
-    pause()
     before_s = session.tuned.compile_s if session.tuned else 0.0
     session.tuned = Tuned(gpu, formats, micro_batch, compiled_sizes, before_s + compile_s)
+    pause()
 
 
 def full_size_epochs(session: Session, *, epoch: int, step: int) -> float:
@@ -86,9 +86,10 @@ def full_size_epochs(session: Session, *, epoch: int, step: int) -> float:
 
 
 def _cards(session: Session) -> str | None:
-    """The names of all processes' GPUs; None on a CPU."""
-    names = {name for name in session.ranks.gather(session.device.gpu_name) if name is not None}
-    return " + ".join(sorted(names)) or None
+    """The GPUs of all processes, `2 x A100` where there are several; None on a CPU."""
+    counts = Counter(name for name in session.ranks.gather(session.device.gpu_name) if name is not None)
+    several = [f"{count} x {name}" if count > 1 else name for name, count in sorted(counts.items())]
+    return " + ".join(several) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,6 +247,9 @@ def test_a_stop_ends_the_measuring_between_two_parts(leaves: Path, tiny_config: 
         tune(session, stop=StopsAfter(0), say=said.append, measures=True)
     assert [line.split(":")[0] for line in said] == ["memory format"] * 2
     assert session.tuned is None
+    with pytest.raises(StoppedEarly):
+        tune(session, stop=StopsAfter(2), say=said.append, measures=True)
+    assert session.tuned is not None  # all was done: the checkpoint keeps it
 
 
 def test_on_a_cpu_nothing_is_measured_and_the_checkpoint_says_so(
