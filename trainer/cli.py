@@ -145,9 +145,15 @@ def _labels(arguments: argparse.Namespace) -> Path | None:
 def _train(arguments: argparse.Namespace) -> int:
     def work(config: TrainConfig, stop: StopFlag, progress: Progress, ranks: Ranks) -> None:
         labels = _labels(arguments)
+        common = {"data": arguments.data, "labels": labels, "out": arguments.out}
+        if config.fold == "all":
+            from trainer.crossfold import train_folds
+
+            train_folds(config, **common, stop=stop, progress=progress, ranks=ranks)
+            return
         from trainer.engine import train
 
-        train(config, data=arguments.data, labels=labels, out=arguments.out, stop=stop, progress=progress, ranks=ranks)
+        train(config, **common, stop=stop, progress=progress, ranks=ranks)
 
     return _together(arguments, work)
 
