@@ -1,9 +1,10 @@
 """Kills at random instants of a small run on this computer, each resumed; does it end with the same numbers?
 
 `kill -9` and SIGTERM by turns, to the trainer and its loader; a new run begins whenever one has finished. Trainers are
-forked from this process, so that torch is imported once.
+forked from this process, so that torch is imported once. With PROCESSES, that many train together, and the signal goes
+to one of them alone: SIGTERM is to stop all, and after `kill -9` the others have to notice, and to end.
 
-python -m benchmarks.kills [KILLS] [SECONDS]
+python -m benchmarks.kills [KILLS] [SECONDS] [PROCESSES]
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,21 +30,22 @@ import yaml
 import trainer.engine  # noqa: F401  here, so that the forked trainers have it
 from benchmarks.machine import heading
 from trainer.cli import main as trainer_main
-from trainer.errors import DONE, STOPPED_EARLY
+from trainer.errors import DONE, FAILED, STOPPED_EARLY
 from trainer.leaves import write_leaves
 
 BUG = 70
+_PATIENCE_S = 5.0  # torchrun has 30; whoever has met the others notices in an instant
 TINY = {
     "backbones": ["test_resnet"], "pretrained": False, "image_size": 32, "epochs": 4, "batch_size": 8,
     "warmup_epochs": 1, "device": "cpu", "workers": 1, "checkpoint_minutes": 0.002,
 }  # fmt: skip
 
 
-def main(kills: int, seconds: float) -> None:
+def main(kills: int, seconds: float, processes: int) -> None:
     began, dice, folder = time.monotonic(), random.Random(0), Path(tempfile.mkdtemp(prefix="kills-", dir="/tmp"))
     write_leaves(folder / "data", train=96, val=24, test=24, size=48)
     (folder / "c.yaml").write_text(yaml.safe_dump(TINY))
-    run_s = wait(start(folder, "whole"))[1]
+    run_s = wait(start(folder, "whole", processes))[1]
     whole = result(folder / "whole")
     ends: Counter[str] = Counter()
     runs = equal = number = 0
@@ -50,22 +54,25 @@ def main(kills: int, seconds: float) -> None:
         runs += 1
         name = f"run{runs}"
         while True:
-            trainer_pid = start(folder, name)
+            trainers = start(folder, name, processes)
             time.sleep(dice.uniform(0, run_s / 2))  # or most would have ended by themselves
             kind = (signal.SIGKILL, signal.SIGTERM)[number % 2]
             with suppress(ProcessLookupError):  # it may have ended by itself
-                os.killpg(trainer_pid, kind)
-            code, took_s = wait(trainer_pid)
-            if code == DONE:
+                os.killpg(dice.choice(trainers), kind)
+            codes, took_s = wait(trainers)
+            if set(codes) == {DONE}:
                 break
             number += 1
-            ends[f"{kind.name}, exit {code}"] += 1
-            if code not in (-kind, STOPPED_EARLY):
-                sys.exit(f"{name}: exit {code} after {kind.name}; see {folder / name}.log")
+            ends[f"{kind.name}, exit {' and '.join(map(str, sorted(codes)))}"] += 1
+            # One that is asked before it listens dies of it, and the others notice, or are ended.
+            left = {FAILED, DONE, -signal.SIGKILL} if -kind in codes and processes > 1 else set()
+            if not set(codes) <= {-kind, STOPPED_EARLY} | left:
+                sys.exit(f"{name}: exit {codes} after {kind.name}; see {folder / name}.log")
             if kind == signal.SIGTERM:
                 longest_stop_s = max(longest_stop_s, took_s)
         equal += result(folder / name) == whole
-    print(f"{heading()}; a run alone takes {run_s:.1f} s")
+    together = "" if processes == 1 else f"; {processes} processes train together"
+    print(f"{heading()}; a run alone takes {run_s:.1f} s{together}")
     print("| kills | by signal and exit code | runs | equal bit for bit | longest from SIGTERM to the end, s |")
     print("| --- | --- | --- | --- | --- |")
     print(f"| {number} | {', '.join(f'{end}: {ends[end]}' for end in sorted(ends))} | {runs} | {equal} "
@@ -74,14 +81,25 @@ def main(kills: int, seconds: float) -> None:
         sys.exit(f"{runs - equal} run(s) ended with other numbers: {folder}")
 
 
-def start(folder: Path, name: str) -> int:
-    """Process id, and process group, of a trainer whose log is `name`.log."""
+def start(folder: Path, name: str, processes: int) -> list[int]:
+    """Process ids, and process groups, of trainers whose log is `name`.log."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return [_start_one(folder, name, rank, processes, port) for rank in range(processes)]
+
+
+def _start_one(folder: Path, name: str, rank: int, processes: int, port: int) -> int:
     child = os.fork()
     if child == 0:
         os.setsid()
         log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        if processes > 1:
+            numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+            os.environ.update({key: str(value) for key, value in numbers.items()})
+            os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         words = ["train", "--config", folder / "c.yaml", "--data", folder / "data", "--out", folder / name]
         code = BUG
         try:
@@ -93,17 +111,30 @@ def start(folder: Path, name: str) -> int:
     return child
 
 
-def wait(child: int) -> tuple[int, float]:
-    """Exit code (-9: killed) and seconds until then."""
+def wait(children: Sequence[int]) -> tuple[list[int], float]:
+    """Exit codes (-9: killed) and seconds until all have ended: as torchrun does, it ends those that one has left."""
     began = time.monotonic()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, time.monotonic() - began
+    codes: dict[int, int] = {}
+    ends_at = None
+    while len(codes) < len(children):
+        for child in set(children) - set(codes):
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                codes[child] = os.waitstatus_to_exitcode(status)
+        now = time.monotonic()
+        if ends_at is None and any(codes.values()):
+            ends_at = now + _PATIENCE_S
+        if ends_at is not None and now > ends_at:
+            for child in set(children) - set(codes):
+                os.killpg(child, signal.SIGKILL)
+        time.sleep(0.002)
+    return [codes[child] for child in children], time.monotonic() - began
 
 
 def result(out: Path) -> Any:
     """All that a run ends with, but what depends on the clock."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    metrics = [{key: row[key] for key in row if key not in ("time", "images_per_s")} for row in rows]
+    metrics = [{key: row[key] for key in row if key not in ("time", "images_per_s", "wait_share")} for row in rows]
     weights = {}
     for name in ("best.pt", "last.pt"):
         state = torch.load(out / "checkpoints" / name, weights_only=True)["model"]
@@ -114,4 +145,5 @@ def result(out: Path) -> Any:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200, float(sys.argv[2]) if len(sys.argv) > 2 else 600)
+    asked = dict(enumerate(sys.argv[1:]))
+    main(int(asked.get(0, "200")), float(asked.get(1, "600")), int(asked.get(2, "1")))

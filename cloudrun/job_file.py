@@ -40,6 +40,11 @@ class Job:
     warnings: tuple[str, ...]
 
 
+# Images of a batch for each of several GPUs: the trainer refuses fewer than two at the end of an epoch, whose batches
+# may be half as large.
+_LEAST_OF_EACH, _ENOUGH_FOR_EACH = 4, 16
+
+
 def load_job(path: Path, *, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Job:
     """Read and check `path`. `overrides` are `--set` texts (`train.epochs=3`), `options` whole keys
     that command-line options set (`{"gpu": ["A100:1"]}`); both win over the file.
@@ -92,17 +97,26 @@ def _build(
             hint=(f"did you mean {' or '.join(f'`{one}`' for one in meant)}? " if meant else "")
             + "`cloudrun gpus` lists them; a cluster's own names need `infra: slurm` or `infra: kubernetes`",
         )
+    batch = spec.train.batch_size
+    for index, gpu in enumerate(spec.gpus):
+        if spec.run is None and batch != "auto" and gpu.count > 1 and batch < _LEAST_OF_EACH * gpu.count:
+            raise JobFileError(
+                f"{_place(path, f'gpu.{index}', lines, origins)}: `{gpu}` cannot share a batch of {batch} images",
+                hint=f"set `train.batch_size` to {_LEAST_OF_EACH * gpu.count} or more, or ask for fewer GPUs",
+            )
     return Job(_with_endpoint(_with_absolute_paths(spec, path.parent)), path, _warnings(spec))
 
 
 def _warnings(spec: JobSpec) -> tuple[str, ...]:
     """What is allowed, and hardly meant."""
-    idle = [
-        f"`{gpu}` is paid for whole, and the bundled trainer uses one GPU of a machine"
+    batch = spec.train.batch_size
+    small = [
+        f"`{gpu}` shares a batch of {batch}: with {batch // gpu.count} images each, the GPUs mostly wait; "
+        f"16 or more each is sensible, a `train.batch_size` of {16 * gpu.count}"
         for gpu in spec.gpus
-        if gpu.count > 1 and spec.run is None
+        if spec.run is None and batch != "auto" and gpu.count > 1 and batch < _ENOUGH_FOR_EACH * gpu.count
     ]
-    return (*idle, *knob_warnings(spec.train))
+    return (*small, *knob_warnings(spec.train))
 
 
 def missing_secrets(spec: JobSpec, environment: Mapping[str, str] | None = None) -> list[str]:

@@ -17,6 +17,7 @@ from cloudrun.gpus import LISTED_SPEED, MEMORY_GB, parse_gpu
 from cloudrun.workload import Workload
 from trainer.config import TrainConfig
 from trainer.gmacs import Work, work_of
+from trainer.progressive import work_left
 
 _FLOPS_A_MAC = 2
 _BACKWARD_AND_FORWARD = 3  # backward costs twice the forward pass
@@ -31,6 +32,8 @@ _UNKNOWN_CPUS = 8
 # How far off a listed speed may be: the time is between these multiples of it.
 _GPU_SPREAD = (0.65, 1.6)
 _CPU_SPREAD = (0.4, 2.5)
+# Of several GPUs of a machine, where gradients go over a slow bus: a guess, not measured.
+_WORST_SCALING = 0.6
 _OPTIMIZER_BYTES = 16  # a parameter: weight, gradient and Adam's two moments, in fp32
 _CONTEXT_GB = 1.0  # CUDA's own
 _LEAST_AT_ONCE = 8
@@ -50,35 +53,40 @@ def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None) -> 
     work = _work(workload.train)
     if work is None:
         return None
+    assert workload.train is not None
+    smaller = work_left(epoch=1, step=0, steps_per_epoch=1, config=workload.train) / workload.train.epochs
     cores = cpus or _UNKNOWN_CPUS
     load_s = _LOAD_S + _LOAD_S_PER_BYTE * workload.image_bytes
     if gpu is None:
         is_tiny = sum(one.parameters_m for one in work) < _TINY_PARAMETERS_M
         forward_s = sum(one.gmacs for one in work) * 1e9 * _FLOPS_A_MAC / _CPU_FLOPS_A_CORE
+        learn_s = _BACKWARD_AND_FORWARD * forward_s * smaller
         if is_tiny:  # one core trains while another loads
-            train_s, evaluate_s = max(_BACKWARD_AND_FORWARD * forward_s, load_s), max(forward_s, load_s)
+            train_s, evaluate_s = max(learn_s, load_s), max(forward_s, load_s)
         else:
-            train_s = (_BACKWARD_AND_FORWARD * forward_s + load_s) / cores
+            train_s = (learn_s + load_s) / cores
             evaluate_s = (forward_s + load_s) / cores
         rests_on = f"a guess for {cores:g} CPU cores"
         return Speed(_spread(train_s, _CPU_SPREAD), _spread(evaluate_s, _CPU_SPREAD), rests_on)
-    name = parse_gpu(gpu).name
+    name, count = parse_gpu(gpu).name, parse_gpu(gpu).count
     card = LISTED_SPEED.get(name)
     if card is None:
         return None
-    assert workload.train is not None
     bytes_a_value, slower = (4, 8) if workload.train.precision == "fp32" else (2, 1)
     products_s = sum(one.gmacs for one in work) * 1e9 * _FLOPS_A_MAC / (card.tflops * 1e12 * _MATRIX_EFFICIENCY)
     memory_s = sum(one.activations_m for one in work) * 1e6 * bytes_a_value * _MEMORY_PASSES / (card.gb_per_s * 1e9)
     train_s = _BACKWARD_AND_FORWARD * products_s * slower + memory_s + _LAUNCH_S * len(work)
-    evaluate_s = train_s / _BACKWARD_AND_FORWARD
-    loaders = max(1.0, min(cores - 1, 16))
+    train_s, evaluate_s = train_s * smaller / count, train_s / _BACKWARD_AND_FORWARD / count
+    # Together they are at best as many times as fast as one.
+    spread = _GPU_SPREAD if count == 1 else (_GPU_SPREAD[0], _GPU_SPREAD[1] / _WORST_SCALING)
+    loaders = max(float(count), min(cores - count, 16 * count))
     feed_s = load_s / loaders
     waits = f", held back by {loaders:g} loader process(es)" if feed_s > train_s else ""
+    together = "" if count == 1 else f" times {count}, or less where they wait for each other"
     return Speed(
-        _spread(max(train_s, feed_s), _GPU_SPREAD),
-        _spread(max(evaluate_s, feed_s), _GPU_SPREAD),
-        f"the listed speed of {name}{waits}",
+        _spread(max(train_s, feed_s), spread),
+        _spread(max(evaluate_s, feed_s), spread),
+        f"the listed speed of {name}{together}{waits}",
     )
 
 

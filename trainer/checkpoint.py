@@ -23,7 +23,7 @@ FORMAT = 1
 _MAY_CHANGE = frozenset(
     (
         "epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained", "cache_gb",
-        "max_unreadable", "tta",
+        "max_unreadable", "tta", "sync_batchnorm",
     )
 )  # fmt: skip
 

@@ -10,30 +10,44 @@ from pathlib import Path
 from trainer.config import TrainConfig, knob_warnings, load_config
 from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
 from trainer.labels import find_labels
+from trainer.launch import end_with_parent, launch, process_count, report_ending
 from trainer.leaves import write_leaves
-from trainer.progress import Progress, answer, fail
+from trainer.progress import Progress, Silence, answer, fail
+from trainer.ranks import Ranks, ranks_from
 from trainer.stop import StopFlag
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code: 0 done, 1 failed, 2 bad usage or config, 75 stopped early with a complete checkpoint."""
     arguments = _parser().parse_args(argv)
+    arguments.argv = argv
     command: Callable[[argparse.Namespace], int] = arguments.command
+    end_with_parent()
     try:
-        return command(arguments)
+        code = command(arguments)
     except StoppedEarly as stopped:
-        Progress().say(stopped.message)
+        if ranks_from().is_main:
+            Progress().say(stopped.message)
+        report_ending(stopped.exit_code)
         return stopped.exit_code
     except TrainerError as err:
-        fail(err.message, err.hint)
+        if not report_ending(err.exit_code, err):
+            fail(err.message, err.hint)
         return err.exit_code
     except OSError as err:
         if err.filename is None:  # of no file that could be named: a bug
             raise
-        fail(f"{err.filename}: {err.strerror}", "check the path, who may write there, and the room on the disk")
+        told = TrainerError(
+            f"{err.filename}: {err.strerror}",
+            hint="check the path, who may write there, and the room on the disk",
+        )
+        if not report_ending(FAILED, told):
+            fail(told.message, told.hint)
         return FAILED
     except KeyboardInterrupt:
         return 130
+    report_ending(code)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,9 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     one = add("train", _train, "train, or go on where the same command stopped")
     _add_paths(one, config=True, data=True)
     one.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and predictions")
+    _add_processes(one)
     one = add("folds", _folds, "train each of `folds` in turn, or go on; then put together what they say")
     _add_paths(one, config=True, data=True)
     one.add_argument("--out", type=Path, required=True, help="folder for the folds and what they say together")
+    _add_processes(one)
     one.add_argument(
         "--calibrate", action="store_true", help="probabilities of predictions.csv at the fitted temperature"
     )
@@ -112,6 +128,22 @@ def _add_paths(parser: argparse.ArgumentParser, *, config: bool, data: bool) -> 
         parser.add_argument("--labels", metavar="CSV", help="labels of the images, a path in the data folder, or here")
 
 
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes",
+        type=_processes,
+        metavar="N",
+        help="that train together, each on its share of a batch; left out: one for each GPU of this machine",
+    )
+
+
+def _processes(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} processes train nothing; at least 1")
+    return count
+
+
 def _config(path: Path, progress: Progress) -> TrainConfig:
     config = load_config(path)
     for warning in knob_warnings(config):
@@ -127,35 +159,59 @@ def _labels(arguments: argparse.Namespace) -> Path | None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    stop = StopFlag()
-    stop.listen()
-    progress = Progress(out=arguments.out)
-    config = _config(arguments.config, progress)
-    labels = _labels(arguments)
-    from trainer.engine import train
+    def work(config: TrainConfig, stop: StopFlag, progress: Progress, ranks: Ranks) -> None:
+        labels = _labels(arguments)
+        from trainer.engine import train
 
-    train(config, data=arguments.data, labels=labels, out=arguments.out, stop=stop, progress=progress)
-    return DONE
+        train(config, data=arguments.data, labels=labels, out=arguments.out, stop=stop, progress=progress, ranks=ranks)
+
+    return _together(arguments, work)
 
 
 def _folds(arguments: argparse.Namespace) -> int:
-    stop = StopFlag()
-    stop.listen()
-    progress = Progress(out=arguments.out)
-    config = _config(arguments.config, progress)
-    labels = _labels(arguments)
-    from trainer.crossfold import train_folds
+    def work(config: TrainConfig, stop: StopFlag, progress: Progress, ranks: Ranks) -> None:
+        labels = _labels(arguments)
+        from trainer.crossfold import train_folds
 
-    train_folds(
-        config,
-        data=arguments.data,
-        labels=labels,
-        out=arguments.out,
-        calibrate=arguments.calibrate,
-        stop=stop,
-        progress=progress,
-    )
-    answer(str(arguments.out))
+        train_folds(
+            config,
+            data=arguments.data,
+            labels=labels,
+            out=arguments.out,
+            calibrate=arguments.calibrate,
+            stop=stop,
+            progress=progress,
+            ranks=ranks,
+        )
+        if ranks.is_main:
+            answer(str(arguments.out))
+
+    return _together(arguments, work)
+
+
+def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFlag, Progress, Ranks], None]) -> int:
+    """Do `work` here, or start the processes that do it together, each of which comes here again."""
+    ranks = ranks_from()
+    stop = StopFlag(ranks)
+    stop.listen()
+    config = load_config(arguments.config)
+    processes = process_count(config, arguments.processes)
+    if processes > 1:
+        stop.raise_if_set()
+        return launch(arguments.argv, processes=processes)
+    progress = Progress(out=arguments.out) if ranks.is_main else Silence()
+    for warning in knob_warnings(config):
+        progress.say(f"warning: {warning}")
+    if ranks.world > 1:
+        from trainer.device import choose_device
+
+        ranks.join(choose_device(config, ranks=ranks).torch_device)
+    try:
+        work(config, stop, progress, ranks)
+    except StoppedEarly:
+        ranks.leave()  # all end together, once the main process has written its checkpoint
+        raise
+    ranks.leave()
     return DONE
 
 

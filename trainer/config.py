@@ -114,6 +114,8 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
+    sync_batchnorm: Literal["auto"] | StrictBool = "auto"
+    """Batch norm's statistics over all GPUs of a run; auto: where each has fewer than 16 images at once."""
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """Of weights, split, order and augmentation."""
     tta: Literal["none", "flip"] = "none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from trainer.folders import Dataset, list_dataset
 from trainer.labels import list_labelled
 from trainer.oof import Predictions, rate, read_predictions, write_oof, write_test_predictions
 from trainer.progress import Progress
+from trainer.ranks import ALONE, Ranks
 from trainer.session import digest_of
 from trainer.stop import StopFlag
 from trainer.targets import Naming, naming_of, targets_of, tune_thresholds
@@ -35,10 +37,11 @@ def train_folds(
     calibrate: bool = False,
     stop: StopFlag,
     progress: Progress,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train each fold in `out`/fold-I, then write oof.csv, predictions.csv (with a test folder) and summary.json.
 
-    `calibrate`: predictions.csv gets the probabilities at the temperature that is fitted out of fold.
+    `calibrate`: predictions.csv gets the probabilities at the temperature that is fitted out of fold. `ranks`: joined.
     A fold that is done is not trained again, and the current one goes on from its checkpoint. Raises as
     `trainer.engine.train` does, and ConfigError where `config` has no folds; the content of summary.json.
     """
@@ -48,13 +51,13 @@ def train_folds(
     folders = [out / f"fold-{fold}" for fold in range(config.folds)]
     for fold, folder in enumerate(folders):
         of_fold = config.model_copy(update={"fold": fold})
-        if is_done(folder, of_fold, dataset):
+        if ranks.from_main(partial(is_done, folder, of_fold, dataset)):
             progress.say(f"fold {fold} of {config.folds} is done")
             continue
         stop.raise_if_set()
         progress.say(f"fold {fold} of {config.folds}:")
-        train(of_fold, data=data, labels=labels, out=folder, stop=stop, progress=progress)
-    summary = gather(folders, dataset, out=out, calibrate=calibrate)
+        train(of_fold, data=data, labels=labels, out=folder, stop=stop, progress=progress, ranks=ranks)
+    summary = ranks.from_main(partial(gather, folders, dataset, out=out, calibrate=calibrate))
     whole = summary["out_of_fold"]
     progress.say(
         f"out of fold: accuracy {whole['accuracy']:.4f}, macro F1 {_shown(whole['macro_f1'])}, "
@@ -76,7 +79,7 @@ def is_done(folder: Path, config: TrainConfig, dataset: Dataset) -> bool:
     saved = checkpoint.load(last_path)
     checkpoint.check_config(saved["config"], config, last_path)
     has_ended = saved["epoch"] > config.epochs and not json.loads(summary_path.read_text())["stopped_early"]
-    return bool(has_ended and saved["data_digest"] == digest_of(dataset))
+    return bool(has_ended and saved["data_digest"] == digest_of(dataset, config))
 
 
 def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: bool = False) -> dict[str, Any]:

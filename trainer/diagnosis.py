@@ -53,7 +53,8 @@ class Finding:
 class Facts:
     """What the curves alone do not say. `class_shares`: of the training images, a share a class.
 
-    `has_several`: an image may have several classes. `micro_batch`: images in memory at once by now.
+    `has_several`: an image may have several classes. `micro_batch`: images in memory at once by now, in each of
+    `processes`.
     """
 
     config: TrainConfig
@@ -66,6 +67,7 @@ class Facts:
     workers: int
     cores: int
     precision: str
+    processes: int = 1
 
 
 def diagnose(rows: Sequence[Row], facts: Facts) -> list[Finding]:
@@ -220,10 +222,11 @@ def _overfitting(train: Sequence[Row], val: Sequence[Row], facts: Facts) -> Find
 
 def _out_of_memory(train: Sequence[Row], facts: Facts) -> Finding | None:
     config = facts.config
-    first = facts.batch_size if config.micro_batch == "auto" else min(config.micro_batch, facts.batch_size)
+    own = math.ceil(facts.batch_size / facts.processes)
+    first = own if config.micro_batch == "auto" else min(config.micro_batch, own)
     if facts.micro_batch >= first:
         return None
-    parts = -(-facts.batch_size // facts.micro_batch)
+    parts = math.ceil(own / facts.micro_batch)
     cheaper = "" if facts.precision in ("bf16", "fp16") else ", `precision: bf16` where the GPU has it"
     return Finding(
         "out_of_memory",

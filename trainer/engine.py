@@ -20,6 +20,7 @@ from trainer.metrics import MetricsLog
 from trainer.optim import lr_at, set_lr
 from trainer.progress import Progress, duration
 from trainer.progressive import size_at, work_left, work_of_epoch
+from trainer.ranks import ALONE, Ranks
 from trainer.scores import Rating, evaluate
 from trainer.session import Session, Tally, open_session
 from trainer.step import FirstBadStep, LossNotFinite, train_step
@@ -66,7 +67,6 @@ class Run:
 
     session: Session
     out: Path
-    metrics: MetricsLog
     position: Position
     tally: Tally
     best: Best
@@ -80,6 +80,14 @@ class Run:
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
     findings: list[Finding] = field(default_factory=list)
+    metrics: MetricsLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = MetricsLog(self.metrics_path)
+
+    @property
+    def metrics_path(self) -> Path | None:
+        return self.out / "metrics.jsonl" if self.session.ranks.is_main else None
 
     @property
     def best_path(self) -> Path:
@@ -91,17 +99,24 @@ class Run:
 
 
 def train(
-    config: TrainConfig, *, data: Path, labels: Path | None = None, out: Path, stop: StopFlag, progress: Progress
+    config: TrainConfig,
+    *,
+    data: Path,
+    labels: Path | None = None,
+    out: Path,
+    stop: StopFlag,
+    progress: Progress,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Train from the checkpoint in `out`, or from scratch where there is none; the content of summary.json.
 
-    `labels`: a CSV file; None: the folders of `data` say the classes.
+    `labels`: a CSV file; None: the folders of `data` say the classes. `ranks`: joined; only the main process writes.
 
     Raises StoppedEarly after a signal, with a complete checkpoint in `out`; TrainerError where the
     data, the config or the loss ends the run.
     """
     started_at = time.monotonic()
-    run = _open_run(config, data=data, labels=labels, out=out, progress=progress)
+    run = _open_run(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
     try:
         return _train(run, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
@@ -162,13 +177,14 @@ def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:
         ) from None
     run.writer.wait()
     session = run.session
-    if run.last_path.exists():
-        _load(run, checkpoint.load(run.last_path))
+    saved = session.ranks.from_main(lambda: _saved_in(run.last_path))
+    if saved is not None:
+        _load(run, saved)
     else:
         session.start_afresh()
         run.position, run.tally, run.best = Position(), session.new_tally(), Best()
         run.findings = []
-        run.metrics = MetricsLog(run.out / "metrics.jsonl")
+        run.metrics = MetricsLog(run.metrics_path)
     run.lr_factor = _LOWER_LR
     run.bad = FirstBadStep(session.device.torch_device)
     progress.say(
@@ -177,29 +193,37 @@ def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:
     )
 
 
-def _open_run(config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress) -> Run:
+def _saved_in(path: Path) -> State | None:
+    return checkpoint.load(path) if path.exists() else None
+
+
+def _open_run(
+    config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress, ranks: Ranks
+) -> Run:
     last_path = out / "checkpoints" / "last.pt"
-    saved = checkpoint.load(last_path) if last_path.exists() else None
+    saved = ranks.from_main(lambda: _saved_in(last_path))
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
-    session = open_session(config, data, labels=labels, batch_size=saved["batch_size"] if saved else None)
+    batch_size = saved["batch_size"] if saved else None
+    session = open_session(config, data, labels=labels, batch_size=batch_size, ranks=ranks)
     for line in [*session.describe(), *session.unreadable.lines]:
         progress.say(line)
     session.unreadable.say = progress.say
-    out.mkdir(parents=True, exist_ok=True)
+    if ranks.is_main:
+        out.mkdir(parents=True, exist_ok=True)
     bad = FirstBadStep(session.device.torch_device)
     now = time.monotonic()
     if saved is not None and saved["data_digest"] != session.data_digest:
         raise TrainerError(
-            f"the images are not those that {out} was trained on",
-            hint="restore the data folder, or name another `--out` folder",
+            f"the images that train and validate are not those that {out} was trained on",
+            hint="restore the data folder (and the file of groups, where there is one), or name another `--out` folder",
         )
-    metrics, timing = MetricsLog(out / "metrics.jsonl"), Timing(steps_per_epoch=session.steps_per_epoch)
-    run = Run(session, out, metrics, Position(), session.new_tally(), Best(), bad, 0.0, 0, 0.0, now, timing)
+    timing = Timing(steps_per_epoch=session.steps_per_epoch)
+    run = Run(session, out, Position(), session.new_tally(), Best(), bad, 0.0, 0, 0.0, now, timing)
     if saved is None:
         return run
     _load(run, saved)
-    if run.best.epoch and not run.best_path.exists():
+    if run.best.epoch and ranks.is_main and not run.best_path.exists():
         raise TrainerError(
             f"{run.best_path} is gone, and {run.last_path} goes on from it",
             hint=f"restore it, or remove {run.best_path.parent} to start afresh",
@@ -220,7 +244,7 @@ def _load(run: Run, saved: State) -> None:
     session.scaler.load_state_dict(saved["scaler"])
     if session.ema:
         session.ema.load_state_dict(saved["ema"])
-    run.metrics = MetricsLog(run.out / "metrics.jsonl", saved["metrics"])
+    run.metrics = MetricsLog(run.metrics_path, saved["metrics"])
     run.position = Position(saved["epoch"], saved["step"])
     run.tally = session.new_tally(**saved["tally"])
     run.best = Best(**saved["best"])
@@ -233,7 +257,11 @@ def _load(run: Run, saved: State) -> None:
 
 
 def _save(run: Run) -> None:
+    """The processes are equal after each step, so one of them knows all that there is to keep."""
     session, tally = run.session, run.tally
+    run.saved_at = time.monotonic()
+    if not session.ranks.is_main:
+        return
     state: State = {
         "config": session.config.model_dump(mode="json"),
         "classes": list(session.dataset.classes),
@@ -257,7 +285,6 @@ def _save(run: Run) -> None:
         "ema": session.ema.state_dict() if session.ema else None,
     }
     run.writer.save(state, run.last_path)
-    run.saved_at = time.monotonic()
 
 
 def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
@@ -266,6 +293,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
     if position.step >= session.steps_per_epoch:
         return
     session.model.train()
+    ranks, sizes = session.ranks, session.train_loader.sizes
     session.train_size = size_at(position.epoch, config)
     stop.raise_if_set()
     first_step = position.step
@@ -276,12 +304,14 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
         total_step = (position.epoch - 1) * session.steps_per_epoch + position.step
         lr = run.lr_factor * lr_at(total_step, session.schedule)
         set_lr(session.optimizer, lr)
-        torch.manual_seed(mix(config.seed, total_step))  # dropout is a function of the step: resuming repeats it
-        result = train_step(session, batch, say=progress.say)
+        # Dropout is a function of the step, so that resuming repeats it, and in each process another one.
+        torch.manual_seed(mix(config.seed, total_step, *([ranks.rank] if ranks.rank else [])))
+        images = sizes[position.step]
+        result = train_step(session, batch, say=progress.say, images=images)
         if session.ema:
             session.ema.update()
         run.bad.note(total_step + 1, result)
-        run.tally.add(result, images=len(batch.labels))
+        run.tally.add(result, images=images)
         position.step += 1
         now = time.monotonic()
         if not run.has_stepped:
@@ -289,15 +319,17 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
             run.has_stepped = True
         run.tally.seconds += now - step_started_at
         run.trained_s += now - step_started_at
-        run.trained_images += len(batch.labels)
+        run.trained_images += images
         run.timing.add_step(now - step_started_at, work=work_of_epoch(position.epoch, config))
-        run.trained_work += len(batch.labels) * work_of_epoch(position.epoch, config)
-        if progress.is_due():
+        run.trained_work += images * work_of_epoch(position.epoch, config)
+        is_save_due = now - run.saved_at >= config.checkpoint_minutes * 60
+        must_show, must_save = ranks.decide(progress.is_due(), is_save_due)  # clocks differ
+        if must_show:
             run.bad.raise_if_any()  # the loss is asked for here anyway
             _show(run, progress)
         if position.step < session.steps_per_epoch:
             stop.raise_if_set()
-            if now - run.saved_at >= config.checkpoint_minutes * 60:
+            if must_save:
                 run.bad.raise_if_any()
                 _save(run)
         step_started_at = time.monotonic()
@@ -317,7 +349,9 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
             targets=session.targets,
             stop=stop,
             on_batch=progress.beat,
+            ranks=session.ranks,
         )
+    session.share_unreadable()
     rating = scores.rate()
     run.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
@@ -364,6 +398,8 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
 
 def _save_best(run: Run) -> None:
     session = run.session
+    if not session.ranks.is_main:
+        return
     state: State = {
         "config": session.config.model_dump(mode="json"),
         "classes": list(session.dataset.classes),

@@ -29,6 +29,7 @@ from trainer.draws import Draw, Ranges, draw
 from trainer.errors import TrainerError
 from trainer.folders import LabelledFile
 from trainer.pixels import Pixels, UnreadableImage, read_image
+from trainer.ranks import ALONE, Ranks
 from trainer.unreadable import Unreadable
 
 Transform = Callable[[Image.Image], Tensor]
@@ -115,26 +116,33 @@ class ImageFiles(Dataset[_Sample]):
 
 
 class EpochBatches:
-    """The keys of the batches of one epoch from a step on: set `epoch` and `start`, then iterate."""
+    """The keys of the batches of one epoch from a step on: set `epoch` and `start`, then iterate.
 
-    def __init__(self, count: int, batch_size: int, *, seed: int | None) -> None:
-        """`seed`: None keeps the order of the files."""
-        self._count, self._seed = count, seed
+    Of several processes each has its share: of every batch, or without a `seed` a stretch of the files.
+    """
+
+    def __init__(self, count: int, batch_size: int, *, seed: int | None, ranks: Ranks = ALONE) -> None:
+        """`seed`: None keeps the order of the files, and `batch_size` is of this process alone."""
+        self._seed, self._ranks = seed, ranks
+        own = stretch(count, ranks) if seed is None else range(count)
+        self._indices = own
+        self.sizes = even_sizes(len(own), batch_size)
         self.batch_size = batch_size
         self.epoch, self.start = 0, 0
 
     def __len__(self) -> int:
-        return len(even_sizes(self._count, self.batch_size))
+        return len(self.sizes)
 
     def __iter__(self) -> Iterator[list[_Key]]:
-        order = list(range(self._count))
+        order, first, every = list(self._indices), 0, 1
         if self._seed is not None:
             dice = torch.Generator().manual_seed(mix(self._seed, self.epoch, -1))
-            order = torch.randperm(self._count, generator=dice).tolist()
+            order = torch.randperm(len(order), generator=dice).tolist()
+            first, every = self._ranks.rank, self._ranks.world
         place = 0
-        for step, size in enumerate(even_sizes(self._count, self.batch_size)):
+        for step, size in enumerate(self.sizes):
             if step >= self.start:
-                yield [(self.epoch, index) for index in order[place : place + size]]
+                yield [(self.epoch, index) for index in order[place : place + size][first::every]]
             place += size
 
 
@@ -154,14 +162,15 @@ class Loader:
         ranges: Ranges | None = None,
         cache: PixelCache | None = None,
         unreadable: Unreadable | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`seed`: None keeps the order of the files. `ranges`: None draws no augmentation.
 
         `at_least`: pixels that `transform` needs on a side; None for all that the file has.
-        `unreadable`: counts what is skipped; None: nothing is.
+        `unreadable`: counts what is skipped; None: nothing is. `ranks`: who takes which share.
         """
         self._unreadable = unreadable
-        self._batches = EpochBatches(len(files), batch_size, seed=seed)
+        self._batches = EpochBatches(len(files), batch_size, seed=seed, ranks=ranks)
         self._torch_loader: DataLoader[Any] = DataLoader(
             ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache),
             batch_sampler=self._batches,
@@ -177,6 +186,11 @@ class Loader:
     def __len__(self) -> int:
         """Steps an epoch."""
         return len(self._batches)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Images of each step's batch, of all processes together where it is shared."""
+        return self._batches.sizes
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on.
@@ -230,8 +244,19 @@ def even_sizes(count: int, batch_size: int) -> list[int]:
 
     At most `batch_size`, but never 1 (batch norm needs two) unless `count` is 1.
     """
-    steps = max(1, min(-(-count // batch_size), count // 2))
-    return [count // steps + (step < count % steps) for step in range(steps)]
+    return spread(count, max(1, min(-(-count // batch_size), count // 2)))
+
+
+def spread(count: int, parts: int) -> list[int]:
+    """Sizes of `parts` that are as even as can be."""
+    return [count // parts + (part < count % parts) for part in range(parts)]
+
+
+def stretch(count: int, ranks: Ranks) -> range:
+    """Which of `count` files are this process's: one after another, so that the processes' stretches make the whole."""
+    sizes = spread(count, ranks.world)
+    first = sum(sizes[: ranks.rank])
+    return range(first, first + sizes[ranks.rank])
 
 
 def mix(*numbers: int) -> int:
@@ -240,11 +265,14 @@ def mix(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None) -> None:
+def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None, *, ranks: Ranks = ALONE) -> None:
     """Open every file, without decoding: finds at the start what would end an epoch, or the last minute.
 
-    Raises FolderProblem at the first that is no image, or where `found` says that there are too many.
+    Each process opens its share, and all hear what was found. Raises FolderProblem at the first that is no image, or
+    where `found` says that there are too many.
     """
+    own = stretch(len(files), ranks)
+    paths = [path for path, _ in files[own.start : own.stop]]
 
     def problem(path: Path) -> str | None:
         try:
@@ -256,11 +284,12 @@ def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None
             return str(err)
 
     with ThreadPoolExecutor(8) as pool:
-        for (path, _), reason in zip(files, pool.map(problem, [path for path, _ in files]), strict=True):
-            if reason is not None and found is None:
-                raise UnreadableImage(path, reason)
-            if reason is not None and found is not None:
-                found.note(path, reason)
+        reasons = [reason for part in ranks.gather(list(pool.map(problem, paths))) for reason in part]
+    for (path, _), reason in zip(files, reasons, strict=True):
+        if reason is not None and found is None:
+            raise UnreadableImage(path, reason)
+        if reason is not None and found is not None:
+            found.note(path, reason)
 
 
 def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:

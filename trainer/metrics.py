@@ -14,12 +14,13 @@ from trainer.atomic import replacing
 class MetricsLog:
     """Appends rows to `path`. `text` is all of it: a checkpoint keeps it, and resuming restores it."""
 
-    def __init__(self, path: Path, text: str = "") -> None:
-        """Start `path` with `text`, whatever it held: rows after the checkpoint come again."""
+    def __init__(self, path: Path | None, text: str = "") -> None:
+        """Start `path` with `text`, whatever it held: rows after the checkpoint come again. None: in memory alone."""
         self._path = path
         self.text = text
-        with replacing(path) as file:
-            file.write(text.encode())
+        if path is not None:
+            with replacing(path) as file:
+                file.write(text.encode())
 
     def append(
         self,
@@ -53,8 +54,9 @@ class MetricsLog:
         }
         line = json.dumps(row) + "\n"
         self.text += line
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
 
     def rows(self) -> list[Mapping[str, Any]]:
         return [json.loads(line) for line in self.text.splitlines()]

@@ -109,6 +109,19 @@ class Progress:
             )
 
 
+class Silence(Progress):
+    """Of a process beside the main one: it would say the same."""
+
+    def say(self, line: str) -> None:
+        pass
+
+    def is_due(self) -> bool:
+        return False
+
+    def show(self, **_: object) -> None:
+        pass
+
+
 def duration(seconds: float) -> str:
     """`0:07`, `12:34`, `1:02:03`"""
     whole = max(0, round(seconds))

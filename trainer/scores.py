@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from trainer.augment import normalise
 from trainer.device import Device
 from trainer.folders import UNLABELLED
-from trainer.loader import Loader
+from trainer.loader import Batch, Loader
+from trainer.ranks import ALONE, Ranks
 from trainer.stop import StopFlag
 from trainer.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
 
@@ -91,21 +92,36 @@ def evaluate(
     targets: Targets = ONE_CLASS,
     stop: StopFlag | None = None,
     on_batch: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> Scores:
-    """Scores of all images of `loader`. Raises StoppedEarly between two batches once `stop` is set."""
+    """Scores of all images of `loader`. Raises StoppedEarly between two batches once `stop` is set.
+
+    `ranks`: whose loaders have an image each once; all get the scores of all of them.
+    """
     was_training = model.training
     model.eval()
     logits, labels = [], []
     try:
         with torch.inference_mode():
-            for batch in loader.epoch(0):
-                images = normalise(batch.images.to(device.torch_device, non_blocking=True))
-                with device.autocast():
-                    logits.append(model(images).float())
-                labels.append(batch.labels)
+            for batch in _together(loader.epoch(0), ranks):
+                if batch is not None:
+                    images = normalise(batch.images.to(device.torch_device, non_blocking=True))
+                    with device.autocast():
+                        logits.append(model(images).float())
+                    labels.append(batch.labels)
                 on_batch()
                 if stop is not None:
                     stop.raise_if_set()
-            return Scores(torch.cat(logits).cpu(), torch.cat(labels), targets)
+            own = (torch.cat(logits).cpu(), torch.cat(labels)) if logits else None
     finally:
         model.train(was_training)
+    parts = [part for part in ranks.gather(own) if part is not None]
+    return Scores(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), targets)
+
+
+def _together(batches: Iterator[Batch], ranks: Ranks) -> Iterator[Batch | None]:
+    """As many for each process: None where it has no more, but another has."""
+    batch = next(batches, None)
+    while ranks.decide(int(batch is not None))[0]:
+        yield batch
+        batch = next(batches, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from trainer.affine import augment
 from trainer.augment import normalise
 from trainer.errors import TrainerError
-from trainer.loader import Batch, even_sizes
+from trainer.loader import Batch, even_sizes, spread
 from trainer.mixing import draw_mix
 from trainer.session import Session
 
@@ -55,18 +56,20 @@ class FirstBadStep:
             raise LossNotFinite(step)
 
 
-def train_step(session: Session, batch: Batch, *, say: Callable[[str], None]) -> StepResult:
-    """One step on `batch`. Where memory runs out the micro-batch is halved, and the step done again."""
+def train_step(session: Session, batch: Batch, *, say: Callable[[str], None], images: int | None = None) -> StepResult:
+    """One step on `batch`. Where memory runs out the micro-batch is halved, and the step done again.
+
+    `images`: of the whole batch, where this process has a share of it; the result is of all of them.
+    """
     while True:
-        try:
-            return _try_step(session, batch)
-        except torch.OutOfMemoryError:
-            if session.micro_batch <= 2:
-                raise TrainerError(
-                    f"the GPU's memory does not hold {session.micro_batch} images of {session.train_size} px",
-                    hint="lower `image_size`, choose smaller `backbones`, or a GPU with more memory",
-                ) from None
-        # Outside the handler: the exception would keep the failed step's tensors alive.
+        result = _try_step(session, batch, images=len(batch.labels) if images is None else images)
+        if result is not None:
+            return result
+        if session.micro_batch <= 2:
+            raise TrainerError(
+                f"the GPU's memory does not hold {session.micro_batch} images of {session.train_size} px",
+                hint="lower `image_size`, choose smaller `backbones`, or a GPU with more memory",
+            )
         session.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         session.micro_batch = max(2, session.micro_batch // 2)
@@ -90,30 +93,76 @@ def prepare(batch: Batch, device: torch.device, *, size: int) -> Tensor:
     return augment(images, batch.draws.to(device, non_blocking=True), size=size)
 
 
-def _try_step(session: Session, batch: Batch) -> StepResult:
-    device, scaler, optimizer = session.device, session.scaler, session.optimizer
-    count = len(batch.labels)
-    sizes = even_sizes(count, session.micro_batch)
+def _try_step(session: Session, batch: Batch, *, images: int) -> StepResult | None:
+    """None where memory ran out, here or in another process: nothing has been learned then."""
+    together = session.gradients
+    try:
+        done = _backward(session, batch, images=images)
+        if together is None:
+            return _update(session, *done)
+    except torch.OutOfMemoryError:
+        if together is None:
+            return None
+        if session.has_shared_norms:  # the others wait within their forward pass
+            raise TrainerError(
+                f"the GPU's memory does not hold {session.micro_batch} images of {session.train_size} px",
+                hint="lower `micro_batch` or `image_size`, or set `sync_batchnorm: false`",
+            ) from None
+        nothing = torch.zeros((), device=session.device.torch_device)
+        done = nothing, nothing.long()
+        is_void = 1
+    else:
+        is_void = 0
+    loss_sum, correct = together.finish(*done)
+    if session.ranks.decide(is_void)[0]:
+        return None
+    return _update(session, loss_sum, correct)
+
+
+def _backward(session: Session, batch: Batch, *, images: int) -> tuple[Tensor, Tensor]:
+    """The gradient of the mean loss over `images`; the sum of the losses, and how many are named right."""
+    device, together = session.device, session.gradients
+    sizes = _micro_batches(len(batch.labels), images, session)
     loss_sum = torch.zeros((), device=device.torch_device)
     correct = torch.zeros((), dtype=torch.int64, device=device.torch_device)
-    optimizer.zero_grad(set_to_none=True)
+    if together is None:
+        session.optimizer.zero_grad(set_to_none=True)
+    else:
+        together.zero()
     mix = draw_mix(session.config, size=session.train_size)
-    for part in split(batch, sizes):
-        images = prepare(part, device.torch_device, size=session.train_size)
+    for number, part in enumerate(split(batch, sizes), start=1):
+        inputs = prepare(part, device.torch_device, size=session.train_size)
         labels = part.labels.to(device.torch_device, non_blocking=True)
         if mix is not None:
-            images = mix.images(images)
+            inputs = mix.images(inputs)
         with device.autocast():
-            logits = session.model(images)
+            logits = session.model(inputs)
         losses = session.image_losses(logits.float(), labels)
         if mix is not None:
             others = labels.flip(0)
             losses = mix.losses(losses, session.image_losses(logits.float(), others))
             labels = labels if mix.share >= 0.5 else others  # for the accuracy: what most of an image is
         loss = losses.sum()
-        torch.autograd.backward(scaler.scale(loss / count))
+        if together is not None and number == len(sizes):
+            together.arm()
+        torch.autograd.backward(session.scaler.scale(loss / images))
         loss_sum += loss.detach()
         correct += session.targets.correct(logits.detach(), labels)
+    return loss_sum, correct
+
+
+def _micro_batches(own: int, images: int, session: Session) -> list[int]:
+    """Sizes of the parts of this process's `own` of a batch of `images`; as many parts in each process."""
+    world = session.ranks.world
+    if world == 1:
+        return even_sizes(own, session.micro_batch)
+    most = math.ceil(images / world)
+    parts = math.ceil(most / session.micro_batch)
+    return spread(own, max(1, min(parts, images // world // 2)))
+
+
+def _update(session: Session, loss_sum: Tensor, correct: Tensor) -> StepResult:
+    scaler, optimizer = session.scaler, session.optimizer
     scaler.unscale_(optimizer)
     limit = session.config.grad_clip or float("inf")
     norm = torch.nn.utils.clip_grad_norm_(session.model.parameters(), limit)

@@ -46,8 +46,9 @@ def finish_run(
     classes = session.dataset.classes
     test: Rating | None = None
     test_files = list(session.dataset.splits.get("test", ()))
+    ranks = session.ranks
     if stop is not None and (test_files or session.config.folds):
-        session.model.load_state_dict(checkpoint.load(best_path)["model"])
+        session.model.load_state_dict(ranks.from_main(lambda: checkpoint.load(best_path)["model"]))
     if stop is not None and session.config.folds:
         _predict_fold(session, out, naming, stop=stop, on_batch=on_batch)
     if stop is not None and test_files:
@@ -59,10 +60,12 @@ def finish_run(
             targets=session.targets,
             stop=stop,
             on_batch=on_batch,
+            ranks=ranks,
         )
         timing.add_evaluation(time.monotonic() - began, images=len(test_files))
         names = [path.relative_to(session.dataset.folder).as_posix() for path, _ in test_files]
-        write_predictions(out / "predictions.csv", names, scores, classes, naming)
+        if ranks.is_main:
+            write_predictions(out / "predictions.csv", names, scores, classes, naming)
         if scores.is_labelled():
             test = scores.rate(naming.thresholds)
     accuracy = best_accuracy if best_epoch else None
@@ -90,6 +93,7 @@ def finish_run(
         "evaluated_images": timing.evaluated_images,
         "device": str(session.device.torch_device),
         "gpu": session.device.gpu_name,
+        "processes": ranks.world,
         "precision": session.device.precision,
         "batch_size": session.batch_size,
         "micro_batch": session.micro_batch,
@@ -103,14 +107,24 @@ def finish_run(
             "timm": timm.__version__,
         },
     }
-    write_json(out / "summary.json", summary)
+    if ranks.is_main:
+        write_json(out / "summary.json", summary)
     return summary
 
 
 def _predict_fold(session: Session, out: Path, naming: Naming, *, stop: StopFlag, on_batch: Callable[[], None]) -> None:
     """oof.csv: what the best model says of the fold that it was not trained on."""
     loader = session.evaluation_loader(session.val_files, unreadable=session.unreadable)
-    scores = evaluate(session.model, loader, session.device, targets=session.targets, stop=stop, on_batch=on_batch)
+    scores = evaluate(
+        session.model,
+        loader,
+        session.device,
+        targets=session.targets,
+        stop=stop,
+        on_batch=on_batch,
+        ranks=session.ranks,
+    )
+    session.share_unreadable()
     files = [file for file in session.val_files if file[0] not in session.unreadable]
     classes = session.dataset.classes
     rows = Predictions(
@@ -119,7 +133,8 @@ def _predict_fold(session: Session, out: Path, naming: Naming, *, stop: StopFlag
         probabilities=session.targets.probabilities(scores.logits.double()),
         truth=tuple(tuple(classes[index] for index in session.dataset.classes_of(label)) for _, label in files),
     )
-    write_oof(out / "oof.csv", rows, naming)
+    if session.ranks.is_main:
+        write_oof(out / "oof.csv", rows, naming)
 
 
 def _several(

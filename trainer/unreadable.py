@@ -13,7 +13,7 @@ class Unreadable:
 
     def __init__(self, *, images: int, share: float) -> None:
         self._images, self._share = images, share
-        self._paths: set[Path] = set()
+        self._paths: dict[Path, str] = {}
         self.lines: list[str] = []
         """Warnings that nobody has seen yet: `say` appends to it until somebody listens."""
         self.say = self.lines.append
@@ -26,15 +26,19 @@ class Unreadable:
         """Sorted."""
         return sorted(self._paths)
 
+    def found(self) -> list[tuple[Path, str]]:
+        """Path and reason of each, in the order in which they were found."""
+        return list(self._paths.items())
+
     def remember(self, paths: Iterable[Path]) -> None:
         """Those that an earlier process of this run has named, and skipped."""
-        self._paths.update(paths)
+        self._paths.update(dict.fromkeys(paths, "found before"))
 
     def note(self, path: Path, reason: str) -> None:
         """Raise FolderProblem where `path` is one too many."""
         if path in self._paths:
             return
-        self._paths.add(path)
+        self._paths[path] = reason
         count = len(self._paths)
         if count > self._share * self._images:
             more = f"; it is number {count} of {self._images} images" if count > 1 else ""

@@ -75,10 +75,18 @@ def test_knobs_outside_their_range_are_allowed_with_a_warning(tmp_path: Path) ->
     assert "weight_decay" in job.warnings[0] + job.warnings[1]
 
 
-def test_gpus_that_the_trainer_would_leave_idle_are_named(tmp_path: Path) -> None:
-    job = load_job(write(tmp_path, GOOD + "gpu: [A100:1, RTX4090:4]\n"))
-    assert job.warnings == ("`RTX4090:4` is paid for whole, and the bundled trainer uses one GPU of a machine",)
-    own = load_job(write(tmp_path, GOOD + "gpu: RTX4090:4\nrun: torchrun train.py\n"))
+def test_gpus_that_would_have_hardly_an_image_each_are_refused_and_with_few_warned_of(tmp_path: Path) -> None:
+    assert load_job(write(tmp_path, GOOD + "gpu: [A100:1, RTX4090:4]\n")).warnings == ()
+    few = load_job(write(tmp_path, GOOD + "gpu: [A100:1, RTX4090:4]\ntrain: {batch_size: 32}\n"))
+    (warning,) = few.warnings
+    assert warning == (
+        "`RTX4090:4` shares a batch of 32: with 8 images each, the GPUs mostly wait; "
+        "16 or more each is sensible, a `train.batch_size` of 64"
+    )
+    with pytest.raises(JobFileError, match=r"`RTX4090:8` cannot share a batch of 16 images") as caught:
+        load_job(write(tmp_path, GOOD + "gpu: [A100:1, RTX4090:8]\ntrain: {batch_size: 16}\n"))
+    assert "`train.batch_size` to 32 or more" in caught.value.hint
+    own = load_job(write(tmp_path, GOOD + "gpu: RTX4090:8\ntrain: {batch_size: 16}\nrun: torchrun train.py\n"))
     assert own.warnings == ()
 
 

@@ -57,6 +57,27 @@ def test_fp32_is_slower() -> None:
     assert train_s("A100:1", precision="fp32") > 2 * train_s("A100:1")
 
 
+def test_several_gpus_are_at_best_as_many_times_as_fast_and_may_wait_for_each_other() -> None:
+    one, four = (listed_speed(a_workload(), gpu=f"A100:{count}", cpus=64) for count in (1, 4))
+    assert one is not None
+    assert four is not None
+    assert four.train_s[0] == pytest.approx(one.train_s[0] / 4)
+    assert one.train_s[1] / 4 < four.train_s[1] < one.train_s[1] / 2
+    assert four.rests_on == "the listed speed of A100 times 4, or less where they wait for each other"
+
+
+def test_images_that_begin_small_cost_less_but_are_judged_at_full_size() -> None:
+    grown, whole = (
+        listed_speed(a_workload(**train), gpu="A100:1", cpus=64)
+        for train in ({"epochs": 4, "start_image_size": 112}, {"epochs": 4})
+    )
+    assert grown is not None
+    assert whole is not None
+    pixels = sum((size / 224) ** 2 for size in (112, 144, 176, 224))
+    assert grown.train_s[0] == pytest.approx(whole.train_s[0] * pixels / 4)
+    assert grown.evaluate_s == whole.evaluate_s
+
+
 def test_few_cores_starve_a_fast_gpu_and_it_is_said() -> None:
     starved = listed_speed(a_workload(), gpu="H200:1", cpus=2)
     assert starved is not None

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from tests.trainer.conftest import Train
 from trainer.config import TrainConfig
 from trainer.crossfold import train_folds
-from trainer.errors import ConfigError, StoppedEarly
+from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.folders import Dataset, FolderProblem, list_dataset
 from trainer.folds import find_groups, fold_of_each, labelled_files, read_groups
 from trainer.labels import list_labelled
@@ -159,6 +160,24 @@ def test_folds_of_another_config_are_not_mixed_up(
     other = config.model_copy(update={"lr": 1e-3})
     with pytest.raises(ConfigError, match=r"`lr` was 0.0003 and is now 0.001"):
         train_folds(other, data=leaves, out=tmp_path, stop=StopFlag(), progress=Progress(stream=io.StringIO()))
+
+
+def test_a_fold_does_not_go_on_with_other_groups(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig], train_quietly: Train
+) -> None:
+    """Images would change sides: what was trained on would judge."""
+    data = tmp_path / "data"
+    shutil.copytree(leaves, data)
+    names = [path.relative_to(data).as_posix() for path, _ in labelled_files(list_dataset(data))]
+    plants = [f"{name.split('/')[1]}/{int(Path(name).stem.split('-')[-1]) // 2}" for name in names]
+    groups = data / "groups.csv"
+    groups.write_text("image,group\n" + "".join(f"{n},{plant}\n" for n, plant in zip(names, plants, strict=True)))
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=2, groups="groups.csv")
+    train_quietly(config, data, tmp_path / "out")
+    groups.write_text("image,group\n" + "".join(f"{name},alone-{name}\n" for name in names))
+    with pytest.raises(TrainerError, match="that train and validate are not those") as caught:
+        train_quietly(config.model_copy(update={"epochs": 2}), data, tmp_path / "out")
+    assert "the file of groups" in caught.value.hint
 
 
 class StopsInFold(Progress):

@@ -17,6 +17,7 @@ import torch
 
 from tests.trainer.test_train import StopsAfter, assert_same_run
 from trainer.config import TrainConfig, load_config
+from trainer.crossfold import train_folds
 from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.folders import Dataset, list_dataset
@@ -26,6 +27,7 @@ from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.progress import Progress
 from trainer.scores import Scores
+from trainer.stop import StopFlag
 from trainer.targets import Naming, Targets, f1_scores, targets_of, tune_thresholds
 
 Config = Callable[..., TrainConfig]
@@ -123,6 +125,34 @@ def test_a_run_that_was_stopped_is_the_run_that_never_stopped(finished: Path, pl
                     progress=Progress(stream=nowhere),
                 )
     assert_same_run(tmp_path, finished)
+
+
+def test_folds_name_several_labels_at_thresholds_of_all_folds_together(plants: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        backbones="test_resnet", pretrained=False, image_size=32, epochs=2, batch_size=8, device="cpu", workers=0,
+        folds=2, lr=3e-3,
+    )  # fmt: skip
+    with Path(os.devnull).open("w") as nowhere:
+        progress = Progress(stream=nowhere)
+        summary = train_folds(
+            config,
+            data=plants,
+            labels=plants / "train.csv",
+            out=tmp_path,
+            calibrate=True,
+            stop=StopFlag(),
+            progress=progress,
+        )
+    rows = table(tmp_path / "oof.csv")
+    assert len(rows) == summary["out_of_fold"]["images"] == 44
+    assert {"rust|scab"} <= {row["truth"] for row in rows}
+    limits = summary["thresholds"]
+    for row in rows:
+        above = [name for name in ("healthy", "rust", "scab") if float(row[name]) > limits[name]]
+        assert row["label"].split("|") == above or not above
+    right = sum(row["label"] == row["truth"] for row in rows) / len(rows)
+    assert summary["out_of_fold"]["accuracy"] == pytest.approx(right)
+    assert len(table(tmp_path / "predictions.csv")) == 12
 
 
 def test_one_batch_with_several_labels_is_learned_by_heart(plants: Path, tiny_config: Config) -> None:

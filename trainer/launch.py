@@ -1,0 +1,168 @@
+"""One process for each GPU of this machine, started and watched by torchrun's own library.
+
+What it does not do is done here: an error is said once, by the process that met it first; and a run that was asked to
+stop ends with the exit code of one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from trainer.config import TrainConfig
+from trainer.errors import FAILED, STOPPED_EARLY, ConfigError, TrainerError
+from trainer.ranks import PeerLost, ranks_from
+
+_REPORTS = "CLOUDRUN_TRAINER_REPORTS"
+_PR_SET_PDEATHSIG = 1
+_PATIENCE_S = 60.0
+
+
+def process_count(config: TrainConfig, asked: int | None, environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes to start: as `asked`, or one for each GPU. 1: this one does it all.
+
+    Raises ConfigError where there are fewer GPUs.
+    """
+    if "RANK" in environment:  # torchrun has started them already
+        return 1
+    if asked == 1 or (asked is None and config.device == "cpu"):
+        return 1
+    import torch
+
+    gpus = 0 if config.device == "cpu" else torch.cuda.device_count()
+    if asked is None:
+        return max(1, gpus)
+    if gpus and asked > gpus:
+        raise ConfigError(f"{asked} processes need as many GPUs, and there are {gpus}", hint="lower `--processes`")
+    return asked
+
+
+def launch(argv: Sequence[str], *, processes: int) -> int:
+    """Run `python -m trainer argv` in `processes` processes; the exit code. Raises TrainerError of one that failed."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.disable(logging.CRITICAL)  # torchrun says at length what is said here
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise SignalException("asked to stop", sigval=signal.Signals(number))
+
+    # torchrun's own come a moment later; until then a signal must not be lost.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with tempfile.TemporaryDirectory(prefix="cloudrun-trainer-") as folder:
+        os.environ[_REPORTS] = folder
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+        )
+        killed: list[str] = []
+        try:
+            elastic_launch(config, sys.executable)("-m", "trainer", *argv)
+        except ChildFailedError as err:
+            killed = [
+                f"process {rank} of {processes} (from 0) {_ending(failure.exitcode)}"
+                for rank, failure in err.failures.items()
+            ]
+        except SignalException:
+            killed = ["the processes did not end within 30 s of being asked to stop, and were killed"]
+        return _outcome(_reports(Path(folder)), killed, processes=processes)
+
+
+def report_ending(code: int, error: TrainerError | None = None) -> bool:
+    """In one of the processes: tell the one that started it how it ends. False where there is none to tell."""
+    folder = os.environ.get(_REPORTS)
+    if folder is None or "RANK" not in os.environ:
+        return False
+    rank = ranks_from().rank
+    ending = {
+        "code": code,
+        "message": error.message if error else "",
+        "hint": error.hint if error else "",
+        "is_echo": isinstance(error, PeerLost),
+        "at": time.time(),
+    }
+    path = Path(folder) / f"rank-{rank}.json"
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(ending))
+    unfinished.replace(path)
+    return True
+
+
+def end_with_parent() -> None:
+    """In one of the processes: it is asked to stop when the one that started it is killed, and ends in any case."""
+    if sys.platform != "linux" or "RANK" not in os.environ:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    threading.Thread(target=_end_long_after, args=(os.getppid(),), name="parent", daemon=True).start()
+
+
+def _end_long_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(5)
+    time.sleep(_PATIENCE_S)  # for the checkpoint; a process that waits for a dead peer's GPU would wait for ever
+    os._exit(FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    code: int
+    message: str
+    hint: str
+    is_echo: bool
+    at: float
+
+
+def _reports(folder: Path) -> list[_Report]:
+    """In the order of time."""
+    found = [_Report(**json.loads(path.read_text())) for path in folder.glob("rank-*.json")]
+    return sorted(found, key=lambda one: one.at)
+
+
+def _outcome(reports: Sequence[_Report], killed: Sequence[str], *, processes: int) -> int:
+    failed = [one for one in reports if one.code not in (0, STOPPED_EARLY)]
+    causes = [one for one in failed if not one.is_echo]
+    if causes:
+        first = causes[0]
+        raise _Failed(first.message, hint=first.hint, code=first.code)
+    if len(reports) == processes and not failed:
+        return max(one.code for one in reports)
+    what = killed[0] if killed else failed[0].message
+    raise _Failed(
+        what,
+        hint="a traceback stands above, or memory was short; the same command goes on from the last checkpoint",
+        code=FAILED,
+    )
+
+
+class _Failed(TrainerError):
+    """What one of the processes said."""
+
+    def __init__(self, message: str, *, hint: str, code: int) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = code
+
+
+def _ending(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    return f"ended with exit code {exit_code}"

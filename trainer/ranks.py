@@ -1,0 +1,142 @@
+"""The processes of one run: each trains on its share of every batch, and after each step all hold the same weights.
+
+They are started as torchrun starts them (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
+What one of them must decide alone (a signal, a clock, a file) is agreed on here, so that none waits for another.
+Importing this module does not load torch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
+Value = TypeVar("Value")
+
+# A process that died is noticed at once, by its closed connection; this is for a machine that fell silent.
+_SILENCE = timedelta(minutes=10)
+
+
+class PeerLost(TrainerError):
+    """Another process of the run has ended: its own error says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"another process of this run has ended: {reason}",
+            hint="its own message says why; the same command goes on from the last checkpoint",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process is `rank` of `world`, and `local_rank` of the `local_world` on this machine; all from 0."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """The one that writes files and speaks."""
+        return self.rank == 0
+
+    def join(self, device: torch.device) -> None:
+        """Meet the others; gradients of a GPU go by NCCL, all else by Gloo. Raises PeerLost."""
+        if self.world == 1 or _control:
+            return
+        import torch.distributed as dist
+
+        if self.local_world == self.world and sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a hired machine's name may lead nowhere
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        with peers():
+            dist.init_process_group(backend, timeout=_SILENCE)
+            _control.append(cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=_SILENCE)))
+
+    def leave(self) -> None:
+        """Once all have come to their end. The run is over: who has ended already is no matter."""
+        if not _control:
+            return
+        import torch.distributed as dist
+
+        try:
+            self.decide(0)
+        except PeerLost:
+            return
+        finally:
+            _control.clear()
+            dist.destroy_process_group()
+
+    def decide(self, *numbers: int) -> tuple[int, ...]:
+        """The largest of what the processes say, for each of `numbers`: the same for all. Raises PeerLost."""
+        if self.world == 1:
+            return numbers
+        import torch
+        import torch.distributed as dist
+
+        with peers():
+            told = torch.tensor(numbers, dtype=torch.int64)
+            dist.all_reduce(told, op=dist.ReduceOp.MAX, group=_control[0])
+        return tuple(told.tolist())
+
+    def from_main(self, ask: Callable[[], Value]) -> Value:
+        """What `ask` gives in the main process; the others do not call it. Raises PeerLost."""
+        if self.world == 1:
+            return ask()
+        import torch.distributed as dist
+
+        told = [ask() if self.is_main else None]
+        with peers():
+            dist.broadcast_object_list(told, src=0, group=_control[0])
+        return cast("Value", told[0])
+
+    def gather(self, value: Value) -> list[Value]:
+        """The value of each process, in their order: the same for all. Raises PeerLost."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Value | None] = [None] * self.world
+        with peers():
+            dist.all_gather_object(values, value, group=_control[0])
+        return cast("list[Value]", values)
+
+
+ALONE = Ranks()
+_control: list[dist.ProcessGroup] = []  # Gloo, apart from the gradients
+
+
+def ranks_from(environment: Mapping[str, str] = os.environ) -> Ranks:
+    """As torchrun says; ALONE where it does not."""
+    world = int(environment.get("WORLD_SIZE", "1"))
+    if world == 1 or "RANK" not in environment:
+        return ALONE
+    rank = int(environment["RANK"])
+    return Ranks(
+        rank,
+        world,
+        int(environment.get("LOCAL_RANK", rank)),
+        int(environment.get("LOCAL_WORLD_SIZE", world)),
+    )
+
+
+@contextmanager
+def peers() -> Iterator[None]:
+    """A collective call: that a peer has gone is PeerLost."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError) as err:
+        reason = re.sub(r"\[[^\]]*\]:?\d*:? *", "", str(err).splitlines()[0])  # file and line, address
+        raise PeerLost(reason.split(". ")[0]) from err
