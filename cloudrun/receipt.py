@@ -46,7 +46,8 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
         "estimate": _estimate(run, quote, cost),
         "phases": [_priced(name, seconds, quote) for name, seconds in phases],
         "epochs": epochs,
-        "accuracy": _worth(epochs),
+        # One model after another: no epoch's accuracy is the run's.
+        "accuracy": None if any("fold" in row for row in metrics) else _worth(epochs),
         "skypilot": _compared(run),
         "alternatives": [_alternative(one) for one in run.alternatives],
     }

@@ -64,11 +64,13 @@ def _machine(cost: dict[str, Any]) -> str:
 
 
 def _facts(summary: dict[str, Any], cost: dict[str, Any]) -> str:
+    is_of_folds = str(summary.get("metric_name")).startswith("oof_")
+    validation = "{} out of fold" if is_of_folds else "best validation {}"
     facts = [
         ("test macro F1", _decimal(summary.get("test_macro_f1"))),
-        ("best validation macro F1", _decimal(summary.get("val_macro_f1"))),
+        (validation.format("macro F1"), _decimal(summary.get("val_macro_f1"))),
         ("test accuracy", _percent(summary.get("test_accuracy"))),
-        ("best validation accuracy", _percent(summary.get("val_accuracy", summary.get("best_metric")))),
+        (validation.format("accuracy"), _percent(summary.get("val_accuracy", summary.get("best_metric")))),
         ("best epoch", _text(summary.get("best_epoch"))),
         ("images a second", _text(summary.get("images_per_s"))),
         ("training", _duration(summary.get("train_seconds"))),

@@ -10,6 +10,7 @@ import yaml
 
 import cloudrun
 import trainer
+from cloudrun.checkpoints import to_go_on
 from cloudrun.errors import CloudrunError
 from cloudrun.plan import LABELS, WEIGHTS, Plan
 from trainer.weights import weight_file
@@ -67,17 +68,13 @@ def stage(plan: Plan, folder: Path) -> None:
     (folder / "train.yaml").write_text(plan.train_yaml, encoding="utf-8")
 
 
-# What a run needs to go on, by the names that it was fetched under: nothing else of that folder is ours to send.
-_TO_GO_ON = ("checkpoints", "metrics.jsonl", "summary.json", "predictions.csv")
-
-
 def stage_checkpoint(home: Path, staged: Path) -> None:
     """Add what a run needs to go on from the copy of its results that lies at home."""
     (staged / "out").mkdir(parents=True, exist_ok=True)
-    for name in _TO_GO_ON:
-        if (home / name).is_dir():
-            shutil.copytree(home / name, staged / "out" / name, dirs_exist_ok=True)
-        elif (home / name).exists():
-            shutil.copy2(home / name, staged / "out" / name)
+    for path in to_go_on(home):
+        if path.is_dir():
+            shutil.copytree(path, staged / "out" / path.name, dirs_exist_ok=True)
+        else:
+            shutil.copy2(path, staged / "out" / path.name)
     if (home / "log.txt").exists():
         shutil.copy2(home / "log.txt", staged / "log.txt")  # the log goes on, too

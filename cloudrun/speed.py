@@ -116,9 +116,9 @@ def memory_fit(workload: Workload, gpu: str, memory_gb: float | None) -> Fit:
 
 
 def checkpoint_bytes(workload: Workload) -> float:
-    """best.pt holds the weights, last.pt also Adam's moments: 16 bytes a parameter in all."""
+    """best.pt holds the weights, last.pt also Adam's moments: 16 bytes a parameter in all, of each model."""
     work = _work(workload.train)
-    return sum(one.parameters_m for one in work) * 16e6 if work else 0.0
+    return sum(one.parameters_m for one in work) * 16e6 * workload.models if work else 0.0
 
 
 def uncounted(workload: Workload) -> list[str]:

@@ -27,6 +27,7 @@ class Workload:
     sent_bytes: int  # 0 where the data are used where they lie, or made on the machine
     stored_bytes: int  # that the machine takes from a store, to which they are sent before it is rented
     has_setup: bool  # or data that are made on the machine, which counts as set-up
+    models: int = 1  # trained one after another, a fold each; `epochs` are of all of them
 
     @property
     def image_bytes(self) -> float:
@@ -35,8 +36,8 @@ class Workload:
 
     @property
     def evaluations(self) -> int:
-        """Images that pass forward alone: validation after each epoch, and test at the end."""
-        return self.epochs * self.val_images + self.test_images
+        """Images that pass forward alone: validation after each epoch, and test at the end of each model."""
+        return self.epochs * self.val_images + self.models * self.test_images
 
     def after(self, epochs_done: int) -> Workload:
         """What is left of a run that goes on."""
@@ -55,6 +56,7 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
     elif not val_images:
         val_images = round(train_images * spec.train.val_fraction)
         train_images -= val_images
+    models = spec.train.folds if spec.train.fold == "all" else 1
     is_sent = not spec.is_local and spec.data.kind is SourceKind.FOLDER
     return Workload(
         kind=kind_of(spec),
@@ -62,11 +64,12 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
         train_images=train_images,
         val_images=val_images,
         test_images=counts.get("test", 0),
-        epochs=spec.train.epochs,
+        epochs=spec.train.epochs * models,
         data_bytes=size_bytes,
         sent_bytes=size_bytes if is_sent and spec.store is None else 0,
         stored_bytes=size_bytes if is_sent and spec.store is not None else 0,
         has_setup=not spec.is_local or spec.setup is not None or spec.data.kind is not SourceKind.FOLDER,
+        models=models,
     )
 
 

@@ -7,6 +7,7 @@ last.pt   these and what goes on from there: batch_size, optimizer, scaler, tall
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ def save(state: Mapping[str, Any], path: Path) -> None:
 
 def load(path: Path) -> State:
     """Tensors on the CPU. Raises TrainerError where the file is absent or not one of ours."""
+    if path.is_file() and not zipfile.is_zipfile(path):  # what torch makes of other bytes ends in any exception
+        raise TrainerError(f"{path} is not a checkpoint: it is no zip archive", hint="it is damaged; remove it")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

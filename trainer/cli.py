@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.config import TrainConfig, knob_warnings, load_config
-from trainer.errors import DONE, FAILED, StoppedEarly, TrainerError
+from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
 from trainer.labels import find_labels
 from trainer.launch import end_with_parent, launch, process_count, report_ending
 from trainer.leaves import write_leaves
@@ -79,6 +79,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_paths(one, config=False, data=True)
     one.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     one.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    one = add("stack", _stack, "learn from the out-of-fold predictions of `folds`, beside the plain average")
+    one.add_argument("--runs", type=Path, nargs="+", required=True, metavar="DIR", help="`--out` folders of `folds`")
+    one.add_argument("--out", type=Path, required=True, help="folder for stacking.json, oof.csv and predictions.csv")
+    one.add_argument(
+        "--learners",
+        default="logistic,lightgbm,xgboost,catboost",
+        help="which ones, with commas (default: %(default)s)",
+    )
+    one.add_argument(
+        "--features",
+        action="store_true",
+        help="learn from the networks' features, too; needs `--data`, and takes longer",
+    )
+    one.add_argument("--data", type=Path, help="the folder of images that the runs were trained on, for `--features`")
+    one.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="of the networks")
+    one.add_argument("--metric", choices=("accuracy", "log_loss"), default="accuracy", help="by which one is chosen")
     one = add("submit", _submit, "write predictions in the format of a competition's sample submission, and check them")
     one.add_argument("--predictions", type=Path, required=True, help="predictions.csv of `train`, `folds` or `predict`")
     one.add_argument("--sample", type=Path, required=True, help="the competition's sample submission")
@@ -145,9 +161,15 @@ def _labels(arguments: argparse.Namespace) -> Path | None:
 def _train(arguments: argparse.Namespace) -> int:
     def work(config: TrainConfig, stop: StopFlag, progress: Progress, ranks: Ranks) -> None:
         labels = _labels(arguments)
+        common = {"data": arguments.data, "labels": labels, "out": arguments.out}
+        if config.fold == "all":
+            from trainer.crossfold import train_folds
+
+            train_folds(config, **common, stop=stop, progress=progress, ranks=ranks)
+            return
         from trainer.engine import train
 
-        train(config, data=arguments.data, labels=labels, out=arguments.out, stop=stop, progress=progress, ranks=ranks)
+        train(config, **common, stop=stop, progress=progress, ranks=ranks)
 
     return _together(arguments, work)
 
@@ -203,6 +225,30 @@ def _predict(arguments: argparse.Namespace) -> int:
     from trainer.predict import predict
 
     predict(arguments.checkpoint, data=arguments.data, out=arguments.out, device=arguments.device)
+    answer(str(arguments.out))
+    return DONE
+
+
+def _stack(arguments: argparse.Namespace) -> int:
+    if arguments.features != (arguments.data is not None):
+        raise ConfigError(
+            "`--features` needs `--data`, and `--data` is for `--features` alone",
+            hint="`--features --data DIR` names the images; without both, predictions alone are learned from",
+        )
+    from trainer.learners import open_learners
+
+    learners = open_learners([name.strip() for name in arguments.learners.split(",") if name.strip()])
+    from trainer.stacking import stack
+
+    stack(
+        arguments.runs,
+        out=arguments.out,
+        learners=learners,
+        data=arguments.data,
+        metric=arguments.metric,
+        device=arguments.device,
+        say=Progress().say,
+    )
     answer(str(arguments.out))
     return DONE
 

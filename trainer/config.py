@@ -139,8 +139,8 @@ class TrainConfig(BaseModel):
     """Of train, held out by class where there is no val folder."""
     folds: Annotated[Whole, Field(ge=0, le=100)] = 0
     """Parts of the labelled images of which one validates and the others train; 0: val, or a part held out."""
-    fold: Annotated[Whole, Field(ge=0, lt=100)] = 0
-    """Which of `folds` validates, from 0."""
+    fold: Literal["all"] | Annotated[Whole, Field(ge=0, lt=100)] = 0
+    """Which of `folds` validates, from 0; all: each in turn, and what they say together."""
     groups: str | None = None
     """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
@@ -165,7 +165,11 @@ class TrainConfig(BaseModel):
             raise PydanticCustomError(
                 "one_fold", "`folds` is 1, and leaves nothing to train on", {"hint": "take 5, or 0"}
             )
-        if self.fold and self.fold >= self.folds:
+        if self.fold == "all" and not self.folds:
+            raise PydanticCustomError(
+                "no_folds", "`fold` is all, of 0 folds", {"hint": "set `folds: 5`, or leave it out"}
+            )
+        if self.fold != "all" and self.fold and self.fold >= self.folds:
             raise PydanticCustomError(
                 "no_such_fold",
                 "`fold` is {fold} of {folds} folds, which count from 0",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from trainer import checkpoint
+from trainer.as_one_run import as_one_run, join_metrics, summary_in
 from trainer.atomic import write_json
 from trainer.calibrate import fit_temperature, tempered
 from trainer.config import TrainConfig
@@ -56,7 +57,16 @@ def train_folds(
             continue
         stop.raise_if_set()
         progress.say(f"fold {fold} of {config.folds}:")
-        train(of_fold, data=data, labels=labels, out=folder, stop=stop, progress=progress, ranks=ranks)
+        progress.is_part(epochs_before=fold * config.epochs, epochs_in_all=config.folds * config.epochs)
+        after = config.folds - fold - 1
+        try:
+            train(
+                of_fold, data=data, labels=labels, out=folder, stop=stop, progress=progress, ranks=ranks,
+                runs_after=after,
+            )  # fmt: skip
+        finally:
+            if ranks.is_main:
+                join_metrics(folders[: fold + 1], epochs=config.epochs, out=out)
     summary = ranks.from_main(partial(gather, folders, dataset, out=out, calibrate=calibrate))
     whole = summary["out_of_fold"]
     progress.say(
@@ -113,6 +123,8 @@ def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: b
         mean = mean_of(tests)
         write_test_predictions(out / "predictions.csv", mean, naming)
         summary["test"] = _rate_test(mean, dataset, naming)
+    join_metrics(folders, epochs=summary_in(folders[0])["epochs"], out=out)
+    summary |= as_one_run([summary_in(folder) for folder in folders], summary)
     write_json(out / "summary.json", summary)
     return summary
 

@@ -81,6 +81,7 @@ class Run:
     lr_factor: float = 1.0  # less than 1 once the loss was not finite
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
+    runs_after: int = 0  # as long as this one
     findings: list[Finding] = field(default_factory=list)
     metrics: MetricsLog = field(init=False)
 
@@ -109,16 +110,19 @@ def train(
     stop: StopFlag,
     progress: Progress,
     ranks: Ranks = ALONE,
+    runs_after: int = 0,
 ) -> dict[str, Any]:
     """Train from the checkpoint in `out`, or from scratch where there is none; the content of summary.json.
 
     `labels`: a CSV file; None: the folders of `data` say the classes. `ranks`: joined; only the main process writes.
+    `runs_after`: as long as this one, for what is left in all.
 
     Raises StoppedEarly after a signal, with a complete checkpoint in `out`; TrainerError where the
     data, the config or the loss ends the run.
     """
     started_at = time.monotonic()
     run = _open_run(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
+    run.runs_after = runs_after
     try:
         return _train(run, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
@@ -437,13 +441,14 @@ def _show(run: Run, progress: Progress) -> None:
 
 def _timing(run: Run, *, epoch: int, step: int) -> dict[str, float | bool]:
     """What is left after `step` steps of `epoch`."""
-    session = run.session
+    session, after = run.session, run.runs_after
+    epochs = session.config.epochs
     return run.timing.left(
-        epochs=session.config.epochs - epoch + 1,
-        steps=_steps_left(session, epoch=epoch, step=step),
+        epochs=epochs - epoch + 1 + after * epochs,
+        steps=_steps_left(run, epoch=epoch, step=step),
         batch_size=session.batch_size,
         val_images=len(session.val_files),
-        test_images=len(session.dataset.splits.get("test", ())),
+        test_images=len(session.dataset.splits.get("test", ())) * (1 + after),
     )
 
 
@@ -454,14 +459,16 @@ def _seconds_left(run: Run) -> float:
         return 0.0
     train_count, val_count = len(session.train_files), len(session.val_files)
     epoch, step, steps = run.position.epoch, run.position.step, session.steps_per_epoch
-    train_left = _steps_left(session, epoch=epoch, step=step) / steps
-    val_left = session.config.epochs - epoch + 1 - step / steps
+    train_left = _steps_left(run, epoch=epoch, step=step) / steps
+    val_left = session.config.epochs * (1 + run.runs_after) - epoch + 1 - step / steps
     return (train_left * train_count + val_left * val_count / 3) * run.trained_s / run.trained_work
 
 
-def _steps_left(session: Session, *, epoch: int, step: int) -> float:
+def _steps_left(run: Run, *, epoch: int, step: int) -> float:
     """Counted as steps at full image size."""
-    return work_left(epoch=epoch, step=step, steps_per_epoch=session.steps_per_epoch, config=session.config)
+    steps, config = run.session.steps_per_epoch, run.session.config
+    later = run.runs_after * work_left(epoch=1, step=0, steps_per_epoch=steps, config=config)
+    return later + work_left(epoch=epoch, step=step, steps_per_epoch=steps, config=config)
 
 
 def _finish(run: Run, *, stop: StopFlag | None, progress: Progress) -> dict[str, Any]:

@@ -31,6 +31,12 @@ class Progress:
         self._has_bar = self._stream.isatty()
         self._bar_shown = False
         self._file_at = self._shown_at = -1e9
+        self._epochs_before = 0
+        self._epochs_in_all: int | None = None
+
+    def is_part(self, *, epochs_before: int, epochs_in_all: int) -> None:
+        """progress.json counts the epochs of several runs, of which this is one."""
+        self._epochs_before, self._epochs_in_all = epochs_before, epochs_in_all
 
     def say(self, line: str) -> None:
         """A line of its own, after what stands in the bar's line is wiped."""
@@ -103,9 +109,10 @@ class Progress:
     def _show_every_s(self) -> float:
         return _BAR_EVERY_S if self._has_bar else _LINE_EVERY_S
 
-    def _write_file(self, timing: Mapping[str, float | bool], **numbers: float) -> None:
+    def _write_file(self, timing: Mapping[str, float | bool], *, epoch: int, epochs: int, **numbers: float) -> None:
         if self._out is not None:
             rounded = {key: value if isinstance(value, int) else round(value, 4) for key, value in numbers.items()}
+            rounded = {"epoch": self._epochs_before + epoch, "epochs": self._epochs_in_all or epochs, **rounded}
             write_json(
                 self._out / "progress.json", {**rounded, "timing": dict(timing), "time": now_utc()}, durable=False
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cloudrun.checkpoints import bests, is_best
 from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.metrics import parse_metrics
@@ -148,7 +149,7 @@ def _store_of(run: Run) -> Store | None:
 def _entries(run: Run, store: Store, *, best_only: bool) -> list[Entry]:
     entries = [entry for entry in store.entries("out") if _name_at_home(entry.key) not in _OWN_USE]
     if best_only:
-        entries = [entry for entry in entries if entry.key == "out/checkpoints/best.pt"]
+        entries = [entry for entry in entries if is_best(_name_at_home(entry.key))]
         if not entries:
             raise _nothing_yet(run, "no best checkpoint")
     return entries
@@ -182,12 +183,13 @@ def _from_home(run: Run, folder: Path, *, best_only: bool) -> Path:
             hint="the machine is gone, so there is no other copy; look where that folder was moved to",
         )
     if best_only:
-        best = home / "checkpoints" / "best.pt"
-        if not best.is_file():
+        found = bests(home)
+        if not found:
             raise _nothing_yet(run, "no best checkpoint")
-        if folder != home:
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            shutil.copy2(best, folder / "checkpoints" / "best.pt")
+        for best in found if folder != home else ():
+            copy = folder / best.relative_to(home)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(best, copy)
     elif folder != home:
         shutil.copytree(home, folder, dirs_exist_ok=True)
     if not best_only:

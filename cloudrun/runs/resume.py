@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cloudrun.backends import Backend
+from cloudrun.checkpoints import can_go_on
 from cloudrun.errors import CloudrunError, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
@@ -85,7 +86,7 @@ def _go_on_elsewhere(
         console.say(f"fetching what {run.store_uri} has ...")
         run = _fetched(run, ledger)
     home = Path(run.folder) if run.folder else None
-    if home is None or not (home / "checkpoints" / "last.pt").is_file():
+    if home is None or not can_go_on(home):
         raise RunNotFinished(
             f"`{run.run_id}` has no checkpoint at home to go on from",
             hint=f"start anew: `cloudrun launch {run.job_path}`",

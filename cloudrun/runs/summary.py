@@ -15,17 +15,19 @@ def accuracy_text(folder: Path) -> str:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return ""
-    epoch = f" (epoch {summary.get('best_epoch')})"
+    # Of folds, each image is judged by the one that did not see it.
+    is_of_folds = str(summary.get("metric_name")).startswith("oof_")
+    where = " out of fold" if is_of_folds else f" on validation (epoch {summary.get('best_epoch')})"
     lines = [
-        _line("macro F1", _number(summary.get("test_macro_f1")), _number(summary.get("val_macro_f1")), epoch),
-        _line("accuracy", _percent(summary.get("test_accuracy")), _percent(summary.get("val_accuracy")), epoch),
+        _line("macro F1", _number(summary.get("test_macro_f1")), _number(summary.get("val_macro_f1")), where),
+        _line("accuracy", _percent(summary.get("test_accuracy")), _percent(summary.get("val_accuracy")), where),
     ]
     return "\n".join(filter(None, lines))
 
 
-def _line(name: str, test: str, val: str, epoch: str) -> str:
+def _line(name: str, test: str, val: str, where: str) -> str:
     parts = [f"{test} on test"] if test else []
-    parts += [f"{val} on validation{epoch}"] if val else []
+    parts += [f"{val}{where}"] if val else []
     return f"{name}  {', '.join(parts)}" if parts else ""
 
 

@@ -49,7 +49,13 @@ def test_predicting_with_no_checkpoint_fails_with_a_hint(
     tmp_path: Path, leaves: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "damaged.pt").write_bytes(b"PK")
-    for name, message in (("none.pt", "there is no checkpoint"), ("damaged.pt", "is not a checkpoint")):
+    (tmp_path / "text.pt").write_text("junk\n")
+    problems = {
+        "none.pt": "there is no checkpoint",
+        "damaged.pt": "is not a checkpoint",
+        "text.pt": "is not a checkpoint",
+    }
+    for name, message in problems.items():
         code = main(
             ["predict", "--checkpoint", str(tmp_path / name), "--data", str(leaves), "--out", str(tmp_path / "p.csv")]
         )

@@ -1,0 +1,95 @@
+"""Stacking on a real competition: what it makes of two runs of folds, on images that no fold ever saw.
+
+Two pretrained backbones learn the plant seedlings' `train` in three folds each; each method of `python -m trainer
+stack`, with features and without, is judged out of fold, and once on the set's `val`, which chose nothing.
+
+python -m benchmarks.stacking [OUT]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import torch
+import yaml
+
+from benchmarks.machine import CHECKOUT, heading
+from trainer.feature_heads import Heads, fit_heads
+from trainer.fold_runs import FoldRun, read_runs
+from trainer.learners import LEARNERS, open_learners, versions_of
+from trainer.oof import Predictions, rate
+from trainer.stacking import AVERAGE, assemble, choose, differences_to, learn
+from trainer.targets import Naming
+
+BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")
+RECIPE = {
+    "folds": 3, "image_size": 96, "epochs": 4, "batch_size": 32, "lr": 1e-3, "warmup_epochs": 1, "crop_scale_min": 0.5,
+    "rotation_degrees": 180, "device": "cpu",
+}  # fmt: skip
+
+
+def main(shared: Path, out: Path) -> None:
+    """Folds that an interrupted benchmark left in `out` are not trained again."""
+    for part, split in (("train", "train"), ("test", "val")):
+        link = out / "data" / part
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(shared / "data" / "plant-seedlings" / split)
+    for name in BACKBONES:
+        config = out / f"{name}.yaml"
+        config.write_text(yaml.safe_dump({**RECIPE, "backbones": name, "pretrained": str(shared / "weights")}))
+        command = [sys.executable, "-m", "trainer", "folds", "--config", str(config), "--data", str(out / "data")]
+        subprocess.run([*command, "--out", str(out / name)], cwd=CHECKOUT, check=True)
+    runs = read_runs([out / name for name in BACKBONES])
+    heads = [fit_heads(run, data=out / "data", device="cpu", say=print) for run in runs]
+    versions = ", ".join(f"{name} {version}" for name, version in versions_of(tuple(LEARNERS)).items())
+    print(f"\n{heading()}, {versions}\n")
+    columns = [
+        "accuracy",
+        "macro F1",
+        "log loss",
+        "ROC AUC",
+        "accuracy against the average",
+        "on val",
+        "log loss on val",
+    ]
+    print(f"| learned from | method | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 2)}")
+    for name, run in zip(BACKBONES, runs, strict=True):
+        _print_rows(name, [run], [], only_average=True)
+    _print_rows("predictions", runs, [])
+    _print_rows("features, too", runs, heads)
+
+
+def _print_rows(what: str, runs: Sequence[FoldRun], heads: Sequence[Heads], *, only_average: bool = False) -> None:
+    level = assemble(runs, heads)
+    methods = learn(level, {} if only_average else open_learners(tuple(LEARNERS)))
+    differences = differences_to(methods[0], methods, level.truth)
+    whole, images = runs[0].out_of_fold, runs[0].test_images
+    truth = tuple((PurePosixPath(image).parent.name,) for image in images)
+    chosen = choose(differences, AVERAGE, "accuracy")
+    for one in methods:
+        found = rate(replace(whole, probabilities=torch.from_numpy(one.out_of_fold)), Naming())
+        assert one.test is not None
+        test = rate(Predictions(whole.classes, images, torch.from_numpy(one.test), truth), Naming())
+        cells = [f"{found[key]:.4f}" for key in ("accuracy", "macro_f1", "log_loss", "roc_auc")]
+        against = ""
+        if one.name != AVERAGE:
+            of = differences[one.name]
+            against = f"{of.accuracy:+.4f} ± {of.accuracy_error:.4f} ({of.won} won, {of.lost} lost)"
+        name = f"**{one.name}**" if one.name == chosen else one.name
+        print(
+            f"| {what} | {name} | {' | '.join(cells)} | {against} | {test['accuracy']:.4f} | {test['log_loss']:.4f} |"
+        )
+
+
+if __name__ == "__main__":
+    main(
+        Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared")).resolve(),
+        Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="stacking-")),
+    )

@@ -1,0 +1,73 @@
+"""Folds that were trained one after another, told as one run: for those who read a run's metrics and summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.atomic import replacing
+
+
+def join_metrics(folders: Sequence[Path], *, epochs: int, out: Path) -> None:
+    """metrics.jsonl of the folds that have begun as one: `fold` from 0, and epochs that go on counting."""
+    lines = []
+    for fold, folder in enumerate(folders):
+        path = folder / "metrics.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            row = json.loads(line)
+            lines.append(json.dumps({**row, "epoch": fold * epochs + row["epoch"], "fold": fold}) + "\n")
+    if lines:
+        with replacing(out / "metrics.jsonl") as file:
+            file.write("".join(lines).encode())
+
+
+def summary_in(folder: Path) -> dict[str, Any]:
+    """The content of its summary.json."""
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def as_one_run(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -> dict[str, Any]:
+    """What a single run's summary says, for those who read that: out of fold in place of validation."""
+    whole, test = together["out_of_fold"], together["test"] or {}
+    metric = "macro_f1" if together["thresholds"] else "accuracy"
+    trained = [part["images_per_s"] * part["train_seconds"] for part in parts]
+    seconds = sum(part["train_seconds"] for part in parts)
+    same = (
+        "device",
+        "gpu",
+        "precision",
+        "processes",
+        "batch_size",
+        "micro_batch",
+        "backbones",
+        "features",
+        "parameters",
+        "versions",
+    )
+    return {
+        "best_epoch": None,
+        "metric_name": f"oof_{metric}",
+        "best_metric": whole[metric],
+        "val_accuracy": whole["accuracy"],
+        "test_accuracy": test.get("accuracy"),
+        "test_recall": {name: one["recall"] for name, one in test["per_class"].items()} if test else None,
+        **(
+            {"val_macro_f1": whole["macro_f1"], "test_macro_f1": test.get("macro_f1")} if together["thresholds"] else {}
+        ),
+        "epochs": parts[0]["epochs"],
+        "stopped_early": False,
+        "images_per_s": round(sum(trained) / seconds, 2) if seconds else 0.0,
+        "train_seconds": round(seconds, 2),
+        "evaluation_seconds": round(sum(part["evaluation_seconds"] for part in parts), 2),
+        "evaluated_images": sum(part["evaluated_images"] for part in parts),
+        "unreadable_images": sorted({name for part in parts for name in part["unreadable_images"]}),
+        "findings": [
+            {**one, "message": f"fold {fold}: {one['message']}"}
+            for fold, part in enumerate(parts)
+            for one in part["findings"]
+        ],
+        **{key: parts[-1][key] for key in same},
+    }
