@@ -5,14 +5,18 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: demo test check format test-sky reliability bench bench-sync bench-trainer requirements clean
+.PHONY: test-slow demo test check format test-sky reliability bench bench-sync bench-trainer requirements clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
 	.venv/bin/cloudrun launch --yes --infra local jobs/demo.yaml
 
 test: .venv/ready
-	$(RUN) pytest -m "not sky" -n 2 --dist loadfile
+	$(RUN) pytest -m "not sky and not slow" -n 2 --dist loadfile
+
+# What waits for a compiler.
+test-slow: .venv/ready
+	$(RUN) pytest -m slow
 
 # SkyPilot itself, on a Slurm cluster that the tests start on this machine (Debian, root).
 test-sky: .venv/ready

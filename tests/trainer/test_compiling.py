@@ -173,6 +173,7 @@ def test_what_takes_long_is_no_stall_until_it_takes_too_long() -> None:
     assert few == []
 
 
+@pytest.mark.slow
 def test_without_a_working_compiler_a_run_says_so_and_goes_on(leaves: Path, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({**TINY, **COMPILED, "epochs": 1}))
     command = [sys.executable, "-m", "trainer", "train", "--config", "c.yaml", "--data", str(leaves), "--out", "out"]
@@ -186,6 +187,7 @@ def test_without_a_working_compiler_a_run_says_so_and_goes_on(leaves: Path, tmp_
 
 
 @pytest.mark.skipif(not CAN_COMPILE, reason="inductor needs g++ and Python's headers")
+@pytest.mark.slow
 def test_inductor_compiles_a_run_before_its_first_step(
     leaves: Path, tmp_path: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -340,7 +340,7 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize("wish", ["auto", "on"])
+@pytest.mark.parametrize("wish", ["auto", pytest.param("on", marks=pytest.mark.slow)])
 def test_processes_that_train_together_measure_and_agree(leaves: Path, wish: str) -> None:
     one, other = run_python(TUNES_TOGETHER, leaves, Path(wish)).splitlines()
     assert one == other
