@@ -61,6 +61,7 @@ def as_one_run(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -> dic
         "stopped_early": False,
         "images_per_s": round(sum(trained) / seconds, 2) if seconds else 0.0,
         "train_seconds": round(seconds, 2),
+        "compile_seconds": round(sum(part.get("compile_seconds", 0.0) for part in parts), 2),
         "evaluation_seconds": round(sum(part["evaluation_seconds"] for part in parts), 2),
         "evaluated_images": sum(part["evaluated_images"] for part in parts),
         "unreadable_images": sorted({name for part in parts for name in part["unreadable_images"]}),
