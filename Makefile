@@ -52,6 +52,8 @@ bench-sync: .venv/ready
 bench-trainer: .venv/ready
 	$(RUN) benchmarks.trainer
 	$(RUN) benchmarks.kills
+	$(RUN) benchmarks.kills 200 400 2
+	$(RUN) benchmarks.ranks
 	$(RUN) benchmarks.seedlings
 
 # The versions that a rented machine installs are those of uv.lock.
