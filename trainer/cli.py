@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     one = add("submit", _submit, "write predictions in the format of a competition's sample submission, and check them")
     one.add_argument("--predictions", type=Path, required=True, help="predictions.csv of `train`, `folds` or `predict`")
     one.add_argument("--sample", type=Path, required=True, help="the competition's sample submission")
+    one.add_argument("--separator", help="between several classes of an image; left out: as the sample has it")
     one.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     one = add("overfit", _overfit, "learn one batch by heart: finds a broken model or labels in a minute")
     _add_paths(one, config=True, data=True)
@@ -256,7 +257,13 @@ def _stack(arguments: argparse.Namespace) -> int:
 def _submit(arguments: argparse.Namespace) -> int:
     from trainer.submission import write_submission
 
-    write_submission(arguments.predictions, sample_path=arguments.sample, out=arguments.out, say=Progress().say)
+    write_submission(
+        arguments.predictions,
+        sample_path=arguments.sample,
+        out=arguments.out,
+        separator=arguments.separator,
+        say=Progress().say,
+    )
     answer(str(arguments.out))
     return DONE
 

@@ -11,9 +11,11 @@ from pathlib import Path, PurePosixPath
 
 from trainer.atomic import replacing
 from trainer.errors import TrainerError
+from trainer.labels import SEPARATOR
 from trainer.oof import Predictions, read_predictions
 
 _NAMED = 5
+_SEPARATORS = (" ", "|", ";", ",")
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,23 @@ class Sample:
     labels: frozenset[str]
 
 
-def write_submission(predictions_path: Path, *, sample_path: Path, out: Path, say: Callable[[str], None]) -> None:
+def write_submission(
+    predictions_path: Path, *, sample_path: Path, out: Path, separator: str | None = None, say: Callable[[str], None]
+) -> None:
     """Write `out`: the sample's columns and ids, in its order, filled from a predictions.csv.
 
     One column beside the id takes the label; several take probabilities, one for each class. Columns may spell a
     class with other case, blanks, hyphens or underscores; ids are images' paths, file names or names without
-    ending. Raises TrainerError where an id has no image or several, or columns and classes do not match.
+    ending. `separator`: between several classes of an image; None: as the sample has it. Raises TrainerError where an
+    id has no image or several, columns and classes do not match, or nothing says how classes are separated.
     """
     sample, predictions = read_sample(sample_path), read_predictions(predictions_path)
     place_of = _places(sample, predictions, predictions_path)
     if len(sample.columns) == 2:
         labels = _labels(predictions_path)
         _check_labels(sample, predictions.classes)
-        cells = [[labels[place]] for place in place_of]
+        between = _separator(sample, predictions.classes, labels, separator)
+        cells = [[labels[place].replace(SEPARATOR, between)] for place in place_of]
     else:
         order = _order(sample, predictions.classes)
         table = predictions.probabilities.tolist()
@@ -104,6 +110,23 @@ def _check_labels(sample: Sample, classes: Sequence[str]) -> None:
                 f"{sample.path} spells a class `{label}`, and the model `{spelled[_plain(label)]}`",
                 hint="name the class folders, or the labels, as the competition does; or mend predictions.csv",
             )
+
+
+def _separator(sample: Sample, classes: Sequence[str], labels: Sequence[str], asked: str | None) -> str:
+    """What stands between several classes of an image. Raises TrainerError where nothing says it."""
+    several = [label for label in labels if SEPARATOR in label]
+    if not several or asked is not None:
+        return asked or SEPARATOR
+    for between in _SEPARATORS:
+        for label in sample.labels - set(classes):
+            parts = [part.strip() for part in label.split(between)]
+            if len(parts) > 1 and set(parts) <= set(classes):
+                return between
+    raise TrainerError(
+        f"{len(several)} image(s) have several classes, as `{several[0]}`, and no row of {sample.path} shows how the "
+        "competition separates them",
+        hint="say it: `--separator ' '`, as in Plant Pathology 2021; the competition's page on evaluation has it",
+    )
 
 
 def _is_number(label: str) -> bool:

@@ -33,6 +33,34 @@ def test_one_column_takes_the_label(tmp_path: Path) -> None:
     assert said == [f"3 rows, a label each, columns and ids as in {tmp_path / 'sample.csv'}"]
 
 
+SEVERAL = """image,label,confidence,healthy,rust,scab
+test/a.jpg,rust|scab,0.700000,0.100000,0.800000,0.700000
+test/b.jpg,healthy,0.900000,0.900000,0.100000,0.100000
+"""
+
+
+def test_several_classes_of_an_image_are_separated_as_in_the_sample(tmp_path: Path) -> None:
+    text, _ = submit(tmp_path, "image,labels\na.jpg,scab rust\nb.jpg,healthy\n", SEVERAL)
+    assert text == "image,labels\na.jpg,rust scab\nb.jpg,healthy\n"
+
+
+def test_a_sample_that_shows_no_separator_needs_to_be_told_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(TrainerError, match=r"1 image\(s\) have several classes, as `rust\|scab`, and no row"):
+        submit(tmp_path, "image,labels\na.jpg,healthy\nb.jpg,healthy\n", SEVERAL)
+    words = [
+        "--predictions",
+        tmp_path / "predictions.csv",
+        "--sample",
+        tmp_path / "sample.csv",
+        "--out",
+        tmp_path / "o.csv",
+    ]
+    assert main(["submit", *map(str, words), "--separator", " "]) == 0
+    assert (tmp_path / "o.csv").read_text() == "image,labels\na.jpg,rust scab\nb.jpg,healthy\n"
+
+
 def test_several_columns_take_probabilities_in_the_samples_order_and_spelling(tmp_path: Path) -> None:
     text, said = submit(tmp_path, "image_id,maize,black_grass,Common wheat\na,.3,.3,.3\nc,.3,.3,.3\n")
     assert text.splitlines() == [
