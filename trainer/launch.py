@@ -82,6 +82,7 @@ def launch(argv: Sequence[str], *, processes: int) -> int:
             killed = [
                 f"process {rank} of {processes} (from 0) {_ending(failure.exitcode)}"
                 for rank, failure in err.failures.items()
+                if not _path(Path(folder), rank).exists()
             ]
         except SignalException:
             killed = ["the processes did not end within 30 s of being asked to stop, and were killed"]
@@ -101,7 +102,7 @@ def report_ending(code: int, error: TrainerError | None = None) -> bool:
         "is_echo": isinstance(error, PeerLost),
         "at": time.time(),
     }
-    path = Path(folder) / f"rank-{rank}.json"
+    path = _path(Path(folder), rank)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(ending))
     unfinished.replace(path)
@@ -121,6 +122,10 @@ def _end_long_after(parent: int) -> None:
         time.sleep(5)
     time.sleep(_PATIENCE_S)  # for the checkpoint; a process that waits for a dead peer's GPU would wait for ever
     os._exit(FAILED)
+
+
+def _path(folder: Path, rank: int) -> Path:
+    return folder / f"rank-{rank}.json"
 
 
 @dataclass(frozen=True, slots=True)
