@@ -21,7 +21,7 @@ import yaml
 from benchmarks.machine import CHECKOUT, heading
 
 RECIPE = {
-    "backbones": ["tf_efficientnet_lite0", "tf_efficientnet_lite1"], "image_size": 128, "epochs": 10, "batch_size": 32,
+    "backbones": ["tf_efficientnet_lite0", "tf_efficientnet_lite1"], "image_size": 128, "epochs": 12, "batch_size": 32,
     "lr": 1e-3, "warmup_epochs": 1, "crop_scale_min": 0.5, "rotation_degrees": 180, "ema_decay": 0.99,
     "val_fraction": 0.05, "tta": "flip", "device": "cpu",
 }  # fmt: skip
