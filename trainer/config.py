@@ -88,7 +88,8 @@ class TrainConfig(BaseModel):
     batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
     """Images in an optimizer step; what does not fit into memory at once is accumulated.
 
-    auto: 64 on a GPU, 32 on a CPU, less where an epoch would have fewer than 8 steps.
+    auto: 64 on a GPU (32 for each of several, where that is more), 32 on a CPU; less where an epoch would have fewer
+    than 8 steps.
     """
     micro_batch: Literal["auto"] | Annotated[Whole, Field(ge=1, le=65_536)] = "auto"
     """Images in memory at once; auto: on a GPU as many as fit, found by trying at the start; on a CPU the whole batch.
