@@ -31,9 +31,10 @@ from trainer.folders import LabelledFile, list_images
 from trainer.gmacs import work_of
 from trainer.loader import Batch, Loader, mix
 from trainer.model import build_model
+from trainer.opening import open_session
 from trainer.optim import lr_at, set_lr
 from trainer.scores import evaluate
-from trainer.session import Session, open_session
+from trainer.session import Session
 from trainer.step import prepare, train_step
 from trainer.stop import StopFlag
 from trainer.tuning import tune

@@ -12,7 +12,8 @@ import torch
 from trainer.config import TrainConfig
 from trainer.leaves import write_leaves
 from trainer.loader import Batch
-from trainer.session import Session, open_session
+from trainer.opening import open_session
+from trainer.session import Session
 from trainer.step import train_step
 from trainer.stop import StopFlag
 from trainer.tuning import tune

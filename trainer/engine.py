@@ -4,101 +4,31 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainer import checkpoint
-from trainer.checkpoint import State
 from trainer.config import TrainConfig
-from trainer.diagnosis import Finding, closing_lines, new_findings
+from trainer.diagnosis import closing_lines, new_findings
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.loader import mix
 from trainer.metrics import MetricsLog
-from trainer.optim import align_moments, lr_at, set_lr
+from trainer.optim import lr_at, set_lr
 from trainer.progress import Progress, duration
 from trainer.progressive import size_at, work_left, work_of_epoch
 from trainer.ranks import ALONE, Ranks
-from trainer.scores import Rating, evaluate
-from trainer.session import Session, Tally, open_session
-from trainer.step import FirstBadStep, LossNotFinite, train_step
+from trainer.run import Best, Position, Run, load_into, open_run, save, save_best, saved_in
+from trainer.scores import evaluate
+from trainer.step import train_step
 from trainer.stop import StopFlag
 from trainer.summary import finish_run
+from trainer.tally import FirstBadStep, LossNotFinite
 from trainer.targets import naming_of
-from trainer.timing import Timing
-from trainer.tuned import Tuned
 from trainer.tuning import tune
-from trainer.writer import CheckpointWriter
 
 # After a loss that is not finite.
 _LOWER_LR = 0.1
-
-
-@dataclass
-class Position:
-    """How far a run has come: `step` of `epoch` (from 1) are done."""
-
-    epoch: int = 1
-    step: int = 0
-
-
-@dataclass
-class Best:
-    """Of the epochs so far: highest accuracy on val, then the lowest loss.
-
-    Where an image may have several classes, the highest macro F1 at the `thresholds` that val likes best.
-    """
-
-    epoch: int = 0
-    accuracy: float = -1.0
-    loss: float = float("inf")
-    macro_f1: float | None = None
-    thresholds: list[float] | None = None
-
-    def is_beaten_by(self, rating: Rating, loss: float) -> bool:
-        mine = self.accuracy if self.macro_f1 is None else self.macro_f1
-        metric = rating.accuracy if rating.macro_f1 is None else rating.macro_f1
-        return (metric, -loss) > (mine, -self.loss)
-
-
-@dataclass
-class Run:
-    """Everything that changes while a run goes on."""
-
-    session: Session
-    out: Path
-    position: Position
-    tally: Tally
-    best: Best
-    bad: FirstBadStep
-    trained_s: float
-    trained_images: int
-    trained_work: float  # those images, a smaller one counting less
-    saved_at: float
-    timing: Timing
-    lr_factor: float = 1.0  # less than 1 once the loss was not finite
-    writer: CheckpointWriter = field(default_factory=CheckpointWriter)
-    has_stepped: bool = False  # in this process
-    runs_after: int = 0  # as long as this one
-    findings: list[Finding] = field(default_factory=list)
-    metrics: MetricsLog = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.metrics = MetricsLog(self.metrics_path)
-
-    @property
-    def metrics_path(self) -> Path | None:
-        return self.out / "metrics.jsonl" if self.session.ranks.is_main else None
-
-    @property
-    def best_path(self) -> Path:
-        return self.out / "checkpoints" / "best.pt"
-
-    @property
-    def last_path(self) -> Path:
-        return self.out / "checkpoints" / "last.pt"
 
 
 def train(
@@ -121,7 +51,7 @@ def train(
     data, the config or the loss ends the run.
     """
     started_at = time.monotonic()
-    run = _open_run(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
+    run = open_run(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
     run.runs_after = runs_after
     try:
         return _train(run, stop=stop, progress=progress, started_at=started_at)
@@ -148,14 +78,14 @@ def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -
             except LossNotFinite as err:
                 _go_back(run, err, progress=progress)
             else:
-                _save(run)
+                save(run)
     except StoppedEarly as stopped:
         if run.bad.is_any():
             raise StoppedEarly(
                 f"{stopped.message}; the loss was not finite by then, and {run.last_path} is from before that",
                 hint=stopped.hint,
             ) from None
-        _save(run)
+        save(run)
         run.writer.wait()
         _finish(run, stop=None, progress=progress)
         epoch, step = run.position.epoch, run.position.step
@@ -186,9 +116,9 @@ def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:
         ) from None
     run.writer.wait()
     session = run.session
-    saved = session.ranks.from_main(lambda: _saved_in(run.last_path))
+    saved = session.ranks.from_main(lambda: saved_in(run.last_path))
     if saved is not None:
-        _load(run, saved)
+        load_into(run, saved)
     else:
         session.start_afresh()
         run.position, run.tally, run.best = Position(), session.new_tally(), Best()
@@ -200,103 +130,6 @@ def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:
         f"warning: {err.message}; back to epoch {run.position.epoch}, step {run.position.step}, "
         f"and on with {_LOWER_LR:g} of the learning rate"
     )
-
-
-def _saved_in(path: Path) -> State | None:
-    return checkpoint.load(path) if path.exists() else None
-
-
-def _open_run(
-    config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress, ranks: Ranks
-) -> Run:
-    last_path = out / "checkpoints" / "last.pt"
-    saved = ranks.from_main(lambda: _saved_in(last_path))
-    if saved is not None:
-        checkpoint.check_config(saved["config"], config, last_path)
-    batch_size = saved["batch_size"] if saved else None
-    session = open_session(config, data, labels=labels, batch_size=batch_size, ranks=ranks)
-    for line in [*session.describe(), *session.unreadable.lines]:
-        progress.say(line)
-    session.unreadable.say = progress.say
-    if ranks.is_main:
-        out.mkdir(parents=True, exist_ok=True)
-    bad = FirstBadStep(session.device.torch_device)
-    now = time.monotonic()
-    if saved is not None and saved["data_digest"] != session.data_digest:
-        raise TrainerError(
-            f"the images that train and validate are not those that {out} was trained on",
-            hint="restore the data folder (and the file of groups, where there is one), or name another `--out` folder",
-        )
-    timing = Timing(steps_per_epoch=session.steps_per_epoch)
-    run = Run(session, out, Position(), session.new_tally(), Best(), bad, 0.0, 0, 0.0, now, timing)
-    if saved is None:
-        return run
-    _load(run, saved)
-    session.tuned = Tuned.from_plain(saved["tuned"]) if saved.get("tuned") else None
-    if run.best.epoch and ranks.is_main and not run.best_path.exists():
-        raise TrainerError(
-            f"{run.best_path} is gone, and {run.last_path} goes on from it",
-            hint=f"restore it, or remove {run.best_path.parent} to start afresh",
-        )
-    progress.say(f"resumed from {last_path}: epoch {run.position.epoch}, step {run.position.step} done")
-    if saved["config"]["epochs"] != config.epochs:
-        were = saved["config"]["epochs"]
-        progress.say(
-            f"epochs were {were} and are now {config.epochs}: the learning rate follows the new cosine from here"
-        )
-    return run
-
-
-def _load(run: Run, saved: State) -> None:
-    session = run.session
-    session.model.load_state_dict(saved["model"])
-    session.optimizer.load_state_dict(saved["optimizer"])
-    align_moments(session.optimizer)
-    session.scaler.load_state_dict(saved["scaler"])
-    if session.ema:
-        session.ema.load_state_dict(saved["ema"])
-    run.metrics = MetricsLog(run.metrics_path, saved["metrics"])
-    run.position = Position(saved["epoch"], saved["step"])
-    run.tally = session.new_tally(**saved["tally"])
-    run.best = Best(**saved["best"])
-    run.trained_s, run.trained_images = saved["trained_s"], saved["trained_images"]
-    run.trained_work = saved.get("trained_work", run.trained_images)
-    run.lr_factor = saved["lr_factor"]
-    run.findings = [Finding(**one) for one in saved.get("findings", ())]
-    session.unreadable.remember(session.dataset.folder / name for name in saved.get("unreadable", ()))
-    run.saved_at = time.monotonic()
-
-
-def _save(run: Run) -> None:
-    """The processes are equal after each step, so one of them knows all that there is to keep."""
-    session, tally = run.session, run.tally
-    run.saved_at = time.monotonic()
-    if not session.ranks.is_main:
-        return
-    state: State = {
-        "config": session.config.model_dump(mode="json"),
-        "classes": list(session.dataset.classes),
-        "naming": naming_of(session.targets, run.best.thresholds).as_plain(),
-        "epoch": run.position.epoch,
-        "step": run.position.step,
-        "model": session.model.state_dict(),
-        "optimizer": session.optimizer.state_dict(),
-        "scaler": session.scaler.state_dict(),
-        "batch_size": session.batch_size,
-        "tuned": session.tuned.as_plain() if session.tuned else None,
-        "data_digest": session.data_digest,
-        "tally": tally.as_plain(),
-        "best": vars(run.best),
-        "metrics": run.metrics.text,
-        "findings": [one.as_plain() for one in run.findings],
-        "unreadable": session.unreadable_names(),
-        "trained_s": run.trained_s,
-        "trained_images": run.trained_images,
-        "trained_work": run.trained_work,
-        "lr_factor": run.lr_factor,
-        "ema": session.ema.state_dict() if session.ema else None,
-    }
-    run.writer.save(state, run.last_path)
 
 
 def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
@@ -343,7 +176,7 @@ def _train_epoch(run: Run, *, stop: StopFlag, progress: Progress, started_at: fl
             stop.raise_if_set()
             if must_save:
                 run.bad.raise_if_any()
-                _save(run)
+                save(run)
         step_started_at = time.monotonic()
     run.bad.raise_if_any()
 
@@ -384,7 +217,7 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     if is_best:
         run.best = Best(position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds)
         with session.judged():
-            _save_best(run)
+            save_best(run)
     eta_s = _seconds_left(run)
     progress.say(
         f"epoch {position.epoch}/{session.config.epochs}: train loss {train_loss:.4f}, accuracy "
@@ -406,23 +239,6 @@ def _validate(run: Run, *, stop: StopFlag, progress: Progress) -> None:
         timing=_timing(run, epoch=position.epoch + 1, step=0),
     )
     run.position, run.tally = Position(position.epoch + 1, 0), session.new_tally()
-
-
-def _save_best(run: Run) -> None:
-    session = run.session
-    if not session.ranks.is_main:
-        return
-    state: State = {
-        "config": session.config.model_dump(mode="json"),
-        "classes": list(session.dataset.classes),
-        "naming": naming_of(session.targets, run.best.thresholds).as_plain(),
-        "epoch": run.position.epoch,
-        "step": run.position.step,
-        "val_accuracy": run.best.accuracy,
-        "val_loss": run.best.loss,
-        "model": session.model.state_dict(),
-    }
-    run.writer.save(state, run.best_path)
 
 
 def _show(run: Run, progress: Progress) -> None:

@@ -13,8 +13,9 @@ import torch
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
 from trainer.loader import Batch, mix
+from trainer.opening import open_session
 from trainer.optim import set_lr
-from trainer.session import Session, open_session
+from trainer.session import Session
 from trainer.step import train_step
 
 LOWEST_LR, HIGHEST_LR = 1e-6, 1.0

@@ -10,7 +10,7 @@ import torch
 from trainer.augment import evaluation_transform
 from trainer.config import TrainConfig
 from trainer.loader import Batch, Loader
-from trainer.session import open_session
+from trainer.opening import open_session
 from trainer.step import train_step
 
 _ENOUGH_LOSS = 0.05

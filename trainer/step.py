@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,45 +15,7 @@ from trainer.loader import Batch, even_sizes, spread
 from trainer.mixing import draw_mix
 from trainer.ranks import Ranks
 from trainer.session import Session
-
-
-class StepResult(NamedTuple):
-    """Still on the device: reading them waits for the GPU."""
-
-    loss_sum: Tensor  # over the batch's images
-    correct: Tensor
-    gradient_norm: Tensor
-
-
-class LossNotFinite(TrainerError):
-    """Or the gradient: from this step on the weights are worth nothing."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(
-            f"the loss is not finite at step {step}; the last checkpoint is from before it",
-            hint="lower `lr`, lengthen `warmup_epochs`, or set `precision: fp32`",
-        )
-
-
-class FirstBadStep:
-    """The first step whose loss or gradient is not finite, noted without waiting for the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._step = torch.zeros((), dtype=torch.int64, device=device)
-
-    def note(self, step: int, result: StepResult) -> None:
-        """`step` counts from 1."""
-        is_bad = ~torch.isfinite(result.loss_sum) | torch.isnan(result.gradient_norm)
-        self._step = torch.where((self._step == 0) & is_bad, step, self._step)
-
-    def is_any(self) -> bool:
-        return bool(self._step.item())
-
-    def raise_if_any(self) -> None:
-        """Raise LossNotFinite naming the step. Asked before every save, so checkpoints stay good."""
-        step = int(self._step.item())
-        if step:
-            raise LossNotFinite(step)
+from trainer.tally import StepResult
 
 
 def train_step(session: Session, batch: Batch, *, say: Callable[[str], None], images: int | None = None) -> StepResult:

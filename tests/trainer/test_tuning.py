@@ -20,8 +20,9 @@ from trainer.errors import StoppedEarly
 from trainer.fitting import largest_that_fits
 from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.model import build_model
+from trainer.opening import open_session
 from trainer.progress import Progress
-from trainer.session import Session, open_session
+from trainer.session import Session
 from trainer.step import train_step
 from trainer.stop import StopFlag
 from trainer.trial import is_out_of_memory, make_images, no_trace, run_pass
@@ -79,7 +80,7 @@ import torch
 torch.backends.mkldnn.set_flags(False)
 from trainer.config import TrainConfig
 from trainer.fitting import Room, largest_that_fits
-from trainer.session import open_session
+from trainer.opening import open_session
 config = TrainConfig(backbones="test_vit", pretrained=False, image_size=160, batch_size=512, workers=0, device="cpu")
 session = open_session(config, Path(sys.argv[1]))
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -307,7 +308,7 @@ from trainer import compiling
 from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.ranks import Ranks
-from trainer.session import open_session
+from trainer.opening import open_session
 from trainer.step import train_step
 from trainer.stop import StopFlag
 from trainer.tuning import tune

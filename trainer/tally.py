@@ -1,0 +1,87 @@
+"""What a step comes to, summed up without waiting for the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainer.errors import TrainerError
+
+
+class StepResult(NamedTuple):
+    """Still on the device: reading them waits for the GPU."""
+
+    loss_sum: Tensor  # over the batch's images
+    correct: Tensor
+    gradient_norm: Tensor
+
+
+class LossNotFinite(TrainerError):
+    """Or the gradient: from this step on the weights are worth nothing."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"the loss is not finite at step {step}; the last checkpoint is from before it",
+            hint="lower `lr`, lengthen `warmup_epochs`, or set `precision: fp32`",
+        )
+
+
+class FirstBadStep:
+    """The first step whose loss or gradient is not finite, noted without waiting for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+
+    def note(self, step: int, result: StepResult) -> None:
+        """`step` counts from 1."""
+        is_bad = ~torch.isfinite(result.loss_sum) | torch.isnan(result.gradient_norm)
+        self._step = torch.where((self._step == 0) & is_bad, step, self._step)
+
+    def is_any(self) -> bool:
+        return bool(self._step.item())
+
+    def raise_if_any(self) -> None:
+        """Raise LossNotFinite naming the step. Asked before every save, so checkpoints stay good."""
+        step = int(self._step.item())
+        if step:
+            raise LossNotFinite(step)
+
+
+@dataclass
+class Tally:
+    """Sums over an epoch's images so far; loss and count stay on the device until they are asked for."""
+
+    loss_sum: Tensor
+    correct: Tensor
+    images: int = 0
+    seconds: float = 0.0
+    waited_s: float = 0.0  # of these, for images; but for an epoch's first batch, which nothing could fetch ahead
+
+    def add(self, result: StepResult, *, images: int) -> None:
+        self.loss_sum += result.loss_sum
+        self.correct += result.correct
+        self.images += images
+
+    def loss(self) -> float:
+        return float(self.loss_sum.item()) / max(1, self.images)
+
+    def accuracy(self) -> float:
+        return float(self.correct.item()) / max(1, self.images)
+
+    def images_per_s(self) -> float:
+        return self.images / self.seconds if self.seconds else 0.0
+
+    def wait_share(self) -> float:
+        return self.waited_s / self.seconds if self.seconds else 0.0
+
+    def as_plain(self) -> dict[str, float]:
+        return {
+            "loss_sum": float(self.loss_sum.item()),
+            "correct": int(self.correct.item()),
+            "images": self.images,
+            "seconds": self.seconds,
+            "waited_s": self.waited_s,
+        }
