@@ -99,6 +99,12 @@ def open_run(
 ) -> Run:
     last_path = out / "checkpoints" / "last.pt"
     saved = ranks.from_main(lambda: saved_in(last_path))
+    holders = [rank for rank, has_one in enumerate(ranks.gather(last_path.exists())) if has_one]
+    if saved is None and holders:
+        raise TrainerError(
+            f"process {holders[0]} has {last_path}, and the main one, of another machine, has not",
+            hint="start torchrun with the `--node-rank` of before on each machine, or move the folder to the first",
+        )
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
     batch_size = saved["batch_size"] if saved else None

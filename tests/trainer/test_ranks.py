@@ -75,9 +75,10 @@ for run in json.load(sys.stdin):
             sys.stderr = open(run["argv"][-1] + f".rank-{rank}.log", "a")
             sys.stdout = open(os.devnull, "w")  # the codes are printed there
             if run["machines"]:  # each has its own disk
-                os.environ["TMPDIR"] = f"{run['argv'][-1]}.machine-{rank}.tmp"
-                os.mkdir(os.environ["TMPDIR"])
-                run["argv"][-3:] = run["machines"][rank], "--out", run["argv"][-1] + f".machine-{rank}"
+                machine = (rank + run["main"]) % len(run["machines"])
+                os.environ["TMPDIR"] = f"{run['argv'][-1]}.machine-{machine}.tmp"
+                os.makedirs(os.environ["TMPDIR"], exist_ok=True)
+                run["argv"][-3:] = run["machines"][machine], "--out", run["argv"][-1] + f".machine-{machine}"
             for act in run.get("acts", {}).get(str(rank), ()):
                 globals()[act[0]](act[1])
             os._exit(main(run["argv"]))
@@ -101,14 +102,15 @@ class Runs:
         acts: dict[str, Any] | None = None,
         machines: list[Path] | None = None,
         command: str = "train",
+        main: int = 0,
         **config: Any,
     ) -> None:
-        """`machines`: the data folder of each, a process on each."""
+        """`machines`: the data folder of each, a process on each; `main`: which of them is the first."""
         path = self._folder / f"{name}-{len(self._list)}.yaml"
         path.write_text(yaml.safe_dump({**TINY, **config}))
         argv = [command, "--config", str(path), "--data", str(self._data), "--out", str(self._folder / name)]
         folders = [str(one) for one in machines or ()]
-        self._list.append({"argv": argv, "processes": processes, "acts": acts or {}, "machines": folders})
+        self._list.append({"argv": argv, "processes": processes, "acts": acts or {}, "machines": folders, "main": main})
 
     def do(self) -> list[list[int]]:
         """The exit codes of each run's processes."""
@@ -173,9 +175,12 @@ def done(tmp_path_factory: pytest.TempPathFactory, odd_leaves: Path) -> Path:
         acts = {"1": [["stop_at", asked]]} if asked else {}
         runs.add("folds", processes=2, command="folds", acts=acts, folds=2, **PLAIN)
     runs.add("unlike", processes=2, machines=[odd_leaves, other], **PLAIN)
+    runs.add("swapped", processes=2, machines=[odd_leaves, copy], acts={"0": [["stop_at", 7]]}, **PLAIN)
+    runs.add("swapped", processes=2, machines=[odd_leaves, copy], main=1, **PLAIN)
     codes = runs.do()
-    assert codes[:-5] == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
-    assert codes[-5:] == [[0, 0], [75, 75], [75, 75], [0, 0], [1, 1]]
+    assert codes[:-7] == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
+    assert codes[-7:-2] == [[0, 0], [75, 75], [75, 75], [0, 0], [1, 1]]
+    assert codes[-2:] == [[75, 75], [1, 1]]
     return folder
 
 
@@ -228,6 +233,13 @@ def test_folds_that_were_stopped_twice_judge_each_image_once(done: Path, odd_lea
     assert len(images) == 33 + 13
     assert json.loads((done / "folds" / "summary.json").read_text())["out_of_fold"]["images"] == 46
     assert (done / "folds" / "predictions.csv").exists()
+
+
+def test_machines_in_another_order_do_not_begin_again_unseen(done: Path) -> None:
+    assert "error: process 1 has" in log(done / "swapped", 1)
+    assert "the `--node-rank` of before" in log(done / "swapped", 1)
+    assert (done / "swapped.machine-0" / "checkpoints" / "last.pt").exists()
+    assert not (done / "swapped.machine-1").exists()
 
 
 def test_machines_with_other_images_do_not_train_together(done: Path) -> None:
