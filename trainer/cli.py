@@ -10,7 +10,7 @@ from pathlib import Path
 from trainer.config import TrainConfig, knob_warnings, load_config
 from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
 from trainer.labels import find_labels
-from trainer.launch import end_with_parent, launch, process_count, report_ending
+from trainer.launch import end_with_parent, launch, process_count, report_ending, report_listening
 from trainer.leaves import write_leaves
 from trainer.progress import Progress, Silence, answer, fail
 from trainer.ranks import Ranks, ranks_from
@@ -139,10 +139,24 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
 
 
 def _processes(text: str) -> int:
-    count = int(text)
+    count = _whole(text)
     if count < 1:
         raise argparse.ArgumentTypeError(f"{count} processes train nothing; at least 1")
     return count
+
+
+def _steps(text: str) -> int:
+    steps = _whole(text)
+    if steps < 20:
+        raise argparse.ArgumentTypeError(f"{steps} steps are too few to see a slope; at least 20")
+    return steps
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"`{text}` is no whole number") from None
 
 
 def _config(path: Path, progress: Progress) -> TrainConfig:
@@ -201,6 +215,7 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
     ranks = ranks_from()
     stop = StopFlag(ranks)
     stop.listen()
+    report_listening()
     config = load_config(arguments.config)
     processes = process_count(config, arguments.processes)
     if processes > 1:
@@ -288,13 +303,6 @@ def _lr(arguments: argparse.Namespace) -> int:
     curve = [{"lr": rate, "loss": round(loss, 4)} for rate, loss in found.curve]
     answer(json.dumps({"steepest_lr": found.steepest, "diverges_lr": found.diverges, "curve": curve}))
     return DONE
-
-
-def _steps(text: str) -> int:
-    steps = int(text)
-    if steps < 20:
-        raise argparse.ArgumentTypeError(f"{steps} steps are too few to see a slope; at least 20")
-    return steps
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from trainer.config import TrainConfig
-from trainer.errors import FAILED, STOPPED_EARLY, ConfigError, TrainerError
+from trainer.errors import FAILED, STOPPED_EARLY, ConfigError, StoppedEarly, TrainerError
 from trainer.ranks import PeerLost, ranks_from
 
 _REPORTS = "CLOUDRUN_TRAINER_REPORTS"
@@ -50,7 +50,10 @@ def process_count(config: TrainConfig, asked: int | None, environment: Mapping[s
 
 
 def launch(argv: Sequence[str], *, processes: int) -> int:
-    """Run `python -m trainer argv` in `processes` processes; the exit code. Raises TrainerError of one that failed."""
+    """Run `python -m trainer argv` in `processes` processes; the exit code.
+
+    Raises TrainerError of one that failed, StoppedEarly where they were asked to stop before all could listen.
+    """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -84,9 +87,21 @@ def launch(argv: Sequence[str], *, processes: int) -> int:
                 for rank, failure in err.failures.items()
                 if not _path(Path(folder), rank).exists()
             ]
-        except SignalException:
+        except SignalException as asked:
+            if len(list(Path(folder).glob("rank-*.listens"))) < processes:
+                raise StoppedEarly(
+                    f"stopped by {asked.sigval.name} before training began",
+                    hint="the same command on the same folder goes on from what is there",
+                ) from None
             killed = ["the processes did not end within 30 s of being asked to stop, and were killed"]
         return _outcome(_reports(Path(folder)), killed, processes=processes)
+
+
+def report_listening() -> None:
+    """In one of the processes: from here on a signal ends it with a checkpoint."""
+    folder = os.environ.get(_REPORTS)
+    if folder is not None and "RANK" in os.environ:
+        (Path(folder) / f"rank-{ranks_from().rank}.listens").touch()
 
 
 def report_ending(code: int, error: TrainerError | None = None) -> bool:

@@ -29,12 +29,12 @@ _SILENCE = timedelta(minutes=10)
 
 
 class PeerLost(TrainerError):
-    """Another process of the run has ended: its own error says why."""
+    """Talking to the others failed: mostly since another process of the run has ended, and its own error says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"another process of this run has ended: {reason}",
-            hint="its own message says why; the same command goes on from the last checkpoint",
+            f"the processes of this run lost each other: {reason}",
+            hint="one that has ended says why itself; the same command goes on from the last checkpoint",
         )
 
 
@@ -134,7 +134,7 @@ def ranks_from(environment: Mapping[str, str] = os.environ) -> Ranks:
 
 @contextmanager
 def peers() -> Iterator[None]:
-    """A collective call: that a peer has gone is PeerLost."""
+    """A collective call: that it fails is PeerLost."""
     try:
         yield
     except (RuntimeError, ConnectionError) as err:

@@ -106,6 +106,23 @@ def test_sigterm_ends_all_with_a_complete_checkpoint(started: Started) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_stop_before_all_of_them_listen_is_a_stop_and_no_error(tmp_path: Path, leaves: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({**TINY, "epochs": 500}))
+    run = Started(tmp_path, leaves)
+    try:
+        deadline = time.monotonic() + 60
+        while not run.children():  # the first of the two has just been started
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(40) == 75, run.log
+        assert run.log.splitlines()[-1].startswith("stopped by SIGTERM")
+        assert "error:" not in run.log
+    finally:
+        run.end()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_one_that_is_killed_is_named_and_none_is_left(started: Started) -> None:
     everyone = started.children()
     os.kill(started.ranks()[1], signal.SIGKILL)
