@@ -45,6 +45,8 @@ def open_session(
 
     `labels`: a CSV file; None: the folders say the classes. `ranks`: joined already.
     """
+    if config.fold == "all":  # a session is of one; here somebody looks at the first
+        config = config.model_copy(update={"fold": 0})
     device = choose_device(config, ranks=ranks)
     dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
     train_files, val_files = train_and_val(dataset, config)

@@ -18,6 +18,7 @@ from trainer.folders import Dataset, FolderProblem, list_dataset
 from trainer.folds import find_groups, fold_of_each, labelled_files, read_groups
 from trainer.labels import list_labelled
 from trainer.oof import read_predictions, roc_auc
+from trainer.opening import open_session
 from trainer.progress import Progress
 from trainer.stop import StopFlag
 
@@ -178,6 +179,15 @@ def test_a_fold_does_not_go_on_with_other_groups(
     with pytest.raises(TrainerError, match="that train and validate are not those") as caught:
         train_quietly(config.model_copy(update={"epochs": 2}), data, tmp_path / "out")
     assert "the file of groups" in caught.value.hint
+
+
+def test_where_a_look_at_one_fold_is_enough_it_is_the_first(
+    leaves: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    """For the range test of the learning rate, say."""
+    every, first = (open_session(tiny_config(folds=2, fold=fold), leaves) for fold in ("all", 0))
+    assert every.val_files == first.val_files != []
+    assert every.train_files == first.train_files
 
 
 class StopsInFold(Progress):
