@@ -48,13 +48,15 @@ bench: .venv/ready
 bench-sync: .venv/ready
 	$(RUN) benchmarks.sync
 
-# The trainer's part of docs/benchmarks.md (needs the shared images): its data path, kills, a competition (20 minutes alone).
+# The trainer's part of docs/benchmarks.md (needs the shared images): its data path, kills, a competition, stacking:
+# more than an hour, on two cores that do nothing else.
 bench-trainer: .venv/ready
 	$(RUN) benchmarks.trainer
 	$(RUN) benchmarks.kills
 	$(RUN) benchmarks.kills 200 400 2
 	$(RUN) benchmarks.ranks
 	$(RUN) benchmarks.seedlings
+	$(RUN) benchmarks.stacking
 
 # The versions that a rented machine installs are those of uv.lock.
 requirements: .venv/ready

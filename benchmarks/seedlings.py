@@ -29,11 +29,7 @@ RECIPE = {
 
 def main(shared: Path, out: Path) -> None:
     """Resumes what an interrupted benchmark left in `out`; its minutes are then of the last part alone."""
-    for part, split in (("train", "train"), ("test", "val")):
-        link = out / "data" / part
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(shared / "data" / "plant-seedlings" / split)
+    link_images(shared, out / "data")
     config = out / "config.yaml"
     config.write_text(yaml.safe_dump({**RECIPE, "pretrained": str(shared / "weights")}))
     began = time.monotonic()
@@ -50,6 +46,15 @@ def main(shared: Path, out: Path) -> None:
     print("| class | recall on val |\n| --- | --- |")
     for name, recall in summary["test_recall"].items():
         print(f"| {name} | {recall:.3f} |")
+
+
+def link_images(shared: Path, data: Path) -> None:
+    """A data folder whose test images are the set's `val`."""
+    data.mkdir(parents=True, exist_ok=True)
+    for part, split in (("train", "train"), ("test", "val")):
+        link = data / part
+        link.unlink(missing_ok=True)
+        link.symlink_to(shared / "data" / "plant-seedlings" / split)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from benchmarks.machine import CHECKOUT, heading
+from benchmarks.seedlings import link_images
 from trainer.feature_heads import Heads, fit_heads
 from trainer.fold_runs import FoldRun, read_runs
 from trainer.learners import LEARNERS, open_learners, versions_of
@@ -36,11 +37,7 @@ RECIPE = {
 
 def main(shared: Path, out: Path) -> None:
     """Folds that an interrupted benchmark left in `out` are not trained again."""
-    for part, split in (("train", "train"), ("test", "val")):
-        link = out / "data" / part
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(shared / "data" / "plant-seedlings" / split)
+    link_images(shared, out / "data")
     for name in BACKBONES:
         config = out / f"{name}.yaml"
         config.write_text(yaml.safe_dump({**RECIPE, "backbones": name, "pretrained": str(shared / "weights")}))

@@ -168,12 +168,7 @@ def save(run: Run) -> None:
     if not session.ranks.is_main:
         return
     state: State = {
-        "config": session.config.model_dump(mode="json"),
-        "classes": list(session.dataset.classes),
-        "naming": naming_of(session.targets, run.best.thresholds).as_plain(),
-        "epoch": run.position.epoch,
-        "step": run.position.step,
-        "model": session.model.state_dict(),
+        **_what_is_trained(run),
         "optimizer": session.optimizer.state_dict(),
         "scaler": session.scaler.state_dict(),
         "batch_size": session.batch_size,
@@ -194,17 +189,24 @@ def save(run: Run) -> None:
 
 
 def save_best(run: Run) -> None:
-    session = run.session
-    if not session.ranks.is_main:
+    if not run.session.ranks.is_main:
         return
     state: State = {
+        **_what_is_trained(run),
+        "val_accuracy": run.best.accuracy,
+        "val_loss": run.best.loss,
+    }
+    run.writer.save(state, run.best_path)
+
+
+def _what_is_trained(run: Run) -> State:
+    """What both checkpoints hold: to predict with one, nothing else is needed."""
+    session = run.session
+    return {
         "config": session.config.model_dump(mode="json"),
         "classes": list(session.dataset.classes),
         "naming": naming_of(session.targets, run.best.thresholds).as_plain(),
         "epoch": run.position.epoch,
         "step": run.position.step,
-        "val_accuracy": run.best.accuracy,
-        "val_loss": run.best.loss,
         "model": session.model.state_dict(),
     }
-    run.writer.save(state, run.best_path)
