@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,7 @@ from trainer.errors import FAILED, STOPPED_EARLY, ConfigError, StoppedEarly, Tra
 from trainer.ranks import PeerLost, ranks_from
 
 _REPORTS = "CLOUDRUN_TRAINER_REPORTS"
+_PARENT = "CLOUDRUN_TRAINER_PARENT"
 _PR_SET_PDEATHSIG = 1
 _PATIENCE_S = 60.0
 
@@ -67,7 +69,7 @@ def launch(argv: Sequence[str], *, processes: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     with tempfile.TemporaryDirectory(prefix="cloudrun-trainer-") as folder:
-        os.environ[_REPORTS] = folder
+        os.environ[_REPORTS], os.environ[_PARENT] = folder, str(os.getpid())
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -88,6 +90,7 @@ def launch(argv: Sequence[str], *, processes: int) -> int:
                 if not _path(Path(folder), rank).exists()
             ]
         except SignalException as asked:
+            _end_children()
             if len(list(Path(folder).glob("rank-*.listens"))) < processes:
                 raise StoppedEarly(
                     f"stopped by {asked.sigval.name} before training began",
@@ -100,14 +103,14 @@ def launch(argv: Sequence[str], *, processes: int) -> int:
 def report_listening() -> None:
     """In one of the processes: from here on a signal ends it with a checkpoint."""
     folder = os.environ.get(_REPORTS)
-    if folder is not None and "RANK" in os.environ:
+    if folder is not None and "RANK" in os.environ and Path(folder).is_dir():
         (Path(folder) / f"rank-{ranks_from().rank}.listens").touch()
 
 
 def report_ending(code: int, error: TrainerError | None = None) -> bool:
-    """In one of the processes: tell the one that started it how it ends. False where there is none to tell."""
+    """In one of the processes: tell the one that started it how it ends. False where there is none to tell any more."""
     folder = os.environ.get(_REPORTS)
-    if folder is None or "RANK" not in os.environ:
+    if folder is None or "RANK" not in os.environ or not Path(folder).is_dir():
         return False
     rank = ranks_from().rank
     ending = {
@@ -129,6 +132,8 @@ def end_with_parent() -> None:
     if sys.platform != "linux" or "RANK" not in os.environ:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):
+        os._exit(STOPPED_EARLY)  # it has ended meanwhile, and nothing has begun
     threading.Thread(target=_end_long_after, args=(os.getppid(),), name="parent", daemon=True).start()
 
 
@@ -141,6 +146,14 @@ def _end_long_after(parent: int) -> None:
 
 def _path(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank}.json"
+
+
+def _end_children() -> None:
+    """Those that torchrun has just started when a signal comes: it does not know of them yet, and would leave them."""
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    for child in listed.read_text().split() if listed.exists() else ():
+        with suppress(ProcessLookupError):  # each is the head of a group of its own, or none of torchrun's
+            os.killpg(int(child), signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ def test_a_stop_before_all_of_them_listen_is_a_stop_and_no_error(tmp_path: Path,
         assert run.process.wait(40) == 75, run.log
         assert run.log.splitlines()[-1].startswith("stopped by SIGTERM")
         assert "error:" not in run.log
+        assert "Traceback" not in run.log
     finally:
         run.end()
 
