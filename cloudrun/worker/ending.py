@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+_PATIENCE_S = 25.0
+_LONGEST_PAUSE_S = 300.0
 
 # SkyPilot's own way for an idle machine, taken at once: on every cloud where it knows autodown.
 _SKYPILOT = """
@@ -29,6 +33,20 @@ def ways_to_end(ending: str) -> Iterator[tuple[str, list[str]]]:
         yield "cancel the Slurm allocation", ["scancel", job]
     else:  # a machine that is off bills no GPU, where it cannot be deleted
         yield "power the machine off", ["sudo", "-n", "poweroff"]
+
+
+def insist_on_the_end(ending: str, *, say: Callable[[str], None], is_called_off: Callable[[], bool]) -> None:
+    """Each way in turn, again and again: the machine ends, and this with it, or somebody else is at it."""
+    pause_s = _PATIENCE_S
+    while not is_called_off():
+        for text, command in ways_to_end(ending):
+            failed = try_to_end(command)
+            if not failed:
+                time.sleep(_PATIENCE_S)  # it ends with the machine; what follows is for one that goes on
+                failed = "it is still up"
+            say(f"tried to {text}: {failed}")
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
 def try_to_end(command: list[str], *, timeout_s: float = 120.0) -> str:

@@ -10,26 +10,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from cloudrun.worker.child import end_with_parent
-from cloudrun.worker.ending import try_to_end, ways_to_end
+from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
 from cloudrun.worker.order import Order, secrets_path
+from cloudrun.worker.shift_process import ShiftProcess
 from cloudrun.worker.upload import Upload
 from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
 
 _LOOK_EVERY_S = 0.5
 # The job's command that tells of each step; a command of the user's own may be silent for hours.
 _TELLS_STEPS = "train"
-_SHIFT_GRACE_S = 60.0
 _SAVE_PATIENCE_S = 20.0
-_ENDING_PATIENCE_S = 25.0
-_LONGEST_PAUSE_S = 300.0
 
 
 class Switch:
@@ -40,7 +36,7 @@ class Switch:
         self._order = order
         self._billing_began = time.monotonic() - order.billed_at_start(time.time())
         self._signalled = False
-        self._shift: subprocess.Popen[bytes] | None = None
+        self._shift: ShiftProcess | None = None
         self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
@@ -48,17 +44,10 @@ class Switch:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
         os.environ.update(_secrets(self._order.run_id))
-        environment = {**os.environ, "CLOUDRUN_BILLED_S": f"{self._billed_s():.1f}"}
-        self._shift = subprocess.Popen(
-            [sys.executable, "-m", "cloudrun.worker", str(self._dir), "shift"],
-            env=environment,
-            close_fds=False,  # the lock by which a local run is known to live is held by both
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
-        )
-        (self._dir / "shift.pid").write_text(str(self._shift.pid))
+        self._shift = ShiftProcess(self._dir, billed_s=self._billed_s())
         while self._goes_on():
             time.sleep(_LOOK_EVERY_S)
-        self._finish_shift()
+        self._shift.finish()
         self._upload.end(enough=self._is_enough)
         result = read_json(self._dir / "result.json") or {}
         return int(result.get("exit_code", 1))
@@ -75,8 +64,8 @@ class Switch:
 
     def _pass_on(self, *_: object) -> None:
         self._signalled = True
-        if self._shift is not None and self._shift.poll() is None:
-            self._shift.send_signal(signal.SIGTERM)
+        if self._shift is not None:
+            self._shift.ask_to_stop()
 
     def _billed_s(self) -> float:
         return time.monotonic() - self._billing_began
@@ -88,7 +77,7 @@ class Switch:
         assert self._shift is not None
         return Facts(
             billed_s=self._billed_s(),
-            shift_lives=self._shift.poll() is None,
+            shift_lives=self._shift.lives,
             is_left=_age(self._dir / "leave") is not None,
             is_signalled=self._signalled,
             stop_age_s=_age(self._dir / "stop"),
@@ -114,6 +103,7 @@ class Switch:
 
     def _act(self, what: Verdict) -> bool:
         """Carry it out; whether to go on."""
+        assert self._shift is not None
         match what:
             case Wait():
                 return True
@@ -122,16 +112,15 @@ class Switch:
                 return True
             case Kill():
                 self._say("the job does not stop: ending its processes")
-                self._kill_job(patience_s=0)
+                self._shift.kill(patience_s=0)
                 return True
             case Bury():
-                self._kill_job(patience_s=_SAVE_PATIENCE_S)
-                assert self._shift is not None
-                bury(self._dir, f"its worker was killed (exit code {self._shift.returncode})")
+                self._shift.kill(patience_s=_SAVE_PATIENCE_S)
+                bury(self._dir, f"its worker was killed (exit code {self._shift.exit_code})")
                 return True
             case End(why):
                 if read_json(self._dir / "result.json") is None:
-                    self._kill_job(patience_s=0)
+                    self._shift.kill(patience_s=0)
                     bury(self._dir, "it did not save in time", reason="budget", exit_code=75)
                 self._end_machine(why)
                 return False
@@ -147,40 +136,7 @@ class Switch:
     def _end_machine(self, why: str) -> None:
         """Returns only by being ended itself, or once a signal has told it that somebody else is at it."""
         self._say(f"ending this machine: {why}")
-        pause_s = _ENDING_PATIENCE_S
-        while not self._signalled:
-            for text, command in ways_to_end(self._order.ending):
-                failed = try_to_end(command)
-                if not failed:
-                    time.sleep(_ENDING_PATIENCE_S)  # it ends with the machine; what follows is for one that goes on
-                    failed = "it is still up"
-                self._say(f"tried to {text}: {failed}")
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-
-    def _kill_job(self, *, patience_s: float) -> None:
-        """The shift and, since it leads a group of its own, the job, which may have `patience_s` to save."""
-        assert self._shift is not None
-        self._shift.kill()
-        self._shift.wait()
-        try:
-            group = int((self._dir / "job.pid").read_text())
-        except (FileNotFoundError, ValueError):
-            return
-        for number, seconds in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
-            try:
-                os.killpg(group, number)
-            except ProcessLookupError:
-                break
-            _wait_until_gone(group, seconds)
-        (self._dir / "job.pid").unlink(missing_ok=True)
-
-    def _finish_shift(self) -> None:
-        assert self._shift is not None
-        try:
-            self._shift.wait(_SHIFT_GRACE_S)
-        except subprocess.TimeoutExpired:
-            self._kill_job(patience_s=0)
+        insist_on_the_end(self._order.ending, say=self._say, is_called_off=lambda: self._signalled)
 
     def _say(self, text: str) -> None:
         with suppress(OSError):  # a full disk
@@ -208,13 +164,3 @@ def _age(path: Path) -> float | None:
 
 def _first(*ages: float | None) -> float | None:
     return max((age for age in ages if age is not None), default=None)
-
-
-def _wait_until_gone(group: int, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
