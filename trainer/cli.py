@@ -10,8 +10,16 @@ from pathlib import Path
 from trainer.config import TrainConfig, knob_warnings, load_config
 from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
 from trainer.labels import find_labels
-from trainer.launch import end_with_parent, launch, process_count, report_ending, report_listening
+from trainer.launch import (
+    end_with_parent,
+    is_to_launch,
+    launch,
+    process_count,
+    report_ending,
+    report_listening,
+)
 from trainer.leaves import write_leaves
+from trainer.nodes import Nodes
 from trainer.progress import Progress, Silence, answer, fail
 from trainer.ranks import Ranks, ranks_from
 from trainer.stop import StopFlag
@@ -136,6 +144,9 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="that train together, each on its share of a batch; left out: one for each GPU of this machine",
     )
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines that train together")
+    parser.add_argument("--node-rank", type=int, default=0, metavar="R", help="which of them this is, from 0")
+    parser.add_argument("--head", default="", metavar="HOST:PORT", help="where the first of them can be reached")
 
 
 def _processes(text: str) -> int:
@@ -217,10 +228,11 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
     stop.listen()
     report_listening()
     config = load_config(arguments.config)
+    nodes = Nodes(arguments.nodes, arguments.node_rank, arguments.head)
     processes = process_count(config, arguments.processes)
-    if processes > 1:
+    if is_to_launch(processes, nodes):
         stop.raise_if_set()
-        return launch(arguments.argv, processes=processes)
+        return launch(arguments.argv, processes=processes, nodes=nodes)
     progress = Progress(out=arguments.out) if ranks.is_main else Silence()
     for warning in knob_warnings(config):
         progress.say(f"warning: {warning}")

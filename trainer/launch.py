@@ -1,7 +1,8 @@
 """One process for each GPU of this machine, started and watched by torchrun's own library.
 
 What it does not do is done here: an error is said once, by the process that met it first; and a run that was asked to
-stop ends with the exit code of one.
+stop ends with the exit code of one. Where several machines train together, each has a launcher, and they meet at the
+first one's address.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from types import FrameType
 
 from trainer.config import TrainConfig
 from trainer.errors import FAILED, STOPPED_EARLY, ConfigError, StoppedEarly, TrainerError
+from trainer.nodes import ONE_NODE, Nodes, meeting, not_met, stay_stoppable
 from trainer.ranks import PeerLost, ranks_from
 
 _REPORTS = "CLOUDRUN_TRAINER_REPORTS"
@@ -51,11 +52,17 @@ def process_count(config: TrainConfig, asked: int | None, environment: Mapping[s
     return asked
 
 
-def launch(argv: Sequence[str], *, processes: int) -> int:
-    """Run `python -m trainer argv` in `processes` processes; the exit code.
+def is_to_launch(processes: int, nodes: Nodes, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is one that starts others, and no one of them."""
+    return "RANK" not in environment and (processes > 1 or nodes.count > 1)
+
+
+def launch(argv: Sequence[str], *, processes: int, nodes: Nodes = ONE_NODE) -> int:
+    """Run `python -m trainer argv` in `processes` processes of this machine; the exit code.
 
     Raises TrainerError of one that failed, StoppedEarly where they were asked to stop before all could listen.
     """
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -68,27 +75,24 @@ def launch(argv: Sequence[str], *, processes: int) -> int:
     # torchrun's own come a moment later; until then a signal must not be lost.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    if nodes.count > 1:
+        stay_stoppable(stop)
     with tempfile.TemporaryDirectory(prefix="cloudrun-trainer-") as folder:
         os.environ[_REPORTS], os.environ[_PARENT] = folder, str(os.getpid())
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            local_addr="127.0.0.1",
-            max_restarts=0,
+            min_nodes=nodes.count, max_nodes=nodes.count, nproc_per_node=processes, max_restarts=0, **meeting(nodes)
         )
         killed: list[str] = []
         try:
             elastic_launch(config, sys.executable)("-m", "trainer", *argv)
         except ChildFailedError as err:
             killed = [
-                f"process {rank} of {processes} (from 0) {_ending(failure.exitcode)}"
+                f"process {rank} of {processes * nodes.count} (from 0) {_ending(failure.exitcode)}"
                 for rank, failure in err.failures.items()
                 if not _path(Path(folder), rank).exists()
             ]
+        except DistError as err:  # no process has started
+            raise not_met(nodes, err) from None
         except SignalException as asked:
             _end_children()
             if len(list(Path(folder).glob("rank-*.listens"))) < processes:
@@ -97,7 +101,7 @@ def launch(argv: Sequence[str], *, processes: int) -> int:
                     hint="the same command on the same folder goes on from what is there",
                 ) from None
             killed = ["the processes did not end within 30 s of being asked to stop, and were killed"]
-        return _outcome(_reports(Path(folder)), killed, processes=processes)
+        return _outcome(_reports(Path(folder)), killed, processes=processes, nodes=nodes)
 
 
 def report_listening() -> None:
@@ -171,7 +175,7 @@ def _reports(folder: Path) -> list[_Report]:
     return sorted(found, key=lambda one: one.at)
 
 
-def _outcome(reports: Sequence[_Report], killed: Sequence[str], *, processes: int) -> int:
+def _outcome(reports: Sequence[_Report], killed: Sequence[str], *, processes: int, nodes: Nodes) -> int:
     failed = [one for one in reports if one.code not in (0, STOPPED_EARLY)]
     causes = [one for one in failed if not one.is_echo]
     if causes:
@@ -179,6 +183,12 @@ def _outcome(reports: Sequence[_Report], killed: Sequence[str], *, processes: in
         raise _Failed(first.message, hint=first.hint, code=first.code)
     if len(reports) == processes and not failed:
         return max(one.code for one in reports)
+    if not killed and nodes.count > 1:
+        raise _Failed(
+            f"another machine of this run has ended: {failed[0].message}",
+            hint="that one says why; the same command on all goes on from the last checkpoint",
+            code=FAILED,
+        )
     what = killed[0] if killed else failed[0].message
     raise _Failed(
         what,

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -26,6 +28,7 @@ Value = TypeVar("Value")
 
 # A process that died is noticed at once, by its closed connection; this is for a machine that fell silent.
 _SILENCE = timedelta(minutes=10)
+_SIOCGIFADDR = 0x8915  # Linux: the address of a network interface
 
 
 class PeerLost(TrainerError):
@@ -58,8 +61,11 @@ class Ranks:
             return
         import torch.distributed as dist
 
-        if self.local_world == self.world and sys.platform == "linux":
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a hired machine's name may lead nowhere
+        if (
+            sys.platform == "linux" and "GLOO_SOCKET_IFNAME" not in os.environ
+        ):  # a hired machine's name may lead nowhere
+            name = "lo" if self.local_world == self.world else interface_to(os.environ["MASTER_ADDR"])
+            os.environ.update({"GLOO_SOCKET_IFNAME": name} if name else {})
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with peers():
             dist.init_process_group(backend, timeout=_SILENCE)
@@ -112,6 +118,24 @@ class Ranks:
         with peers():
             dist.all_gather_object(values, value, group=_control[0])
         return cast("list[Value]", values)
+
+
+def interface_to(host: str) -> str | None:
+    """The name of this machine's network interface by which `host` is reached (Linux); None where there is none."""
+    import fcntl
+
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # sends nothing
+            own = socket.inet_aton(probe.getsockname()[0])
+            for _, name in socket.if_nameindex():
+                request = struct.pack("256s", name.encode()[:15])
+                with suppress(OSError):  # one without an address
+                    if fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)[20:24] == own:
+                        return name
+    except OSError:
+        return None
+    return None
 
 
 ALONE = Ranks()

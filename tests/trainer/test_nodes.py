@@ -1,0 +1,225 @@
+"""`python -m trainer train --nodes 2`: two launchers on this computer, as two machines that share only a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.trainer.conftest import CHECKOUT, TINY
+from trainer import checkpoint
+from trainer.errors import ConfigError
+from trainer.nodes import Nodes, not_met
+from trainer.ranks import interface_to
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Machines:
+    """Each has images, a config and an output folder of its own."""
+
+    def __init__(self, folder: Path, data: Path, config: dict[str, object]) -> None:
+        self.folder = folder
+        self.head = f"127.0.0.1:{free_port()}"
+        self.launchers: dict[int, subprocess.Popen[bytes]] = {}
+        for number in (0, 1):
+            shutil.copytree(data, folder / f"{number}/data")
+            (folder / f"{number}/c.yaml").write_text(yaml.safe_dump(config))
+
+    def start(self, *numbers: int, words: Sequence[str] = ()) -> None:
+        for number in numbers:
+            own = self.folder / str(number)
+            command = [sys.executable, "-m", "trainer", "train", "--config", str(own / "c.yaml")]
+            command += ["--data", str(own / "data"), "--out", str(own / "out")]
+            command += ["--nodes", "2", "--node-rank", str(number), "--head", self.head, *words]
+            with (own / "log").open("a") as log:
+                self.launchers[number] = subprocess.Popen(command, cwd=CHECKOUT, stderr=log, start_new_session=True)
+
+    def log(self, number: int) -> str:
+        return (self.folder / str(number) / "log").read_text()
+
+    def codes(self, seconds: float = 100) -> list[int]:
+        """Of both, once they have ended."""
+        return [self.launchers[number].wait(seconds) for number in sorted(self.launchers)]
+
+    def wait_for(self, number: int, text: str) -> None:
+        deadline = time.monotonic() + 100
+        while text not in self.log(number):
+            assert time.monotonic() < deadline, self.log(0) + self.log(1)
+            assert self.launchers[number].poll() is None, self.log(number)
+            time.sleep(0.05)
+
+    def wait_until_it_listens(self, number: int) -> None:
+        """To SIGTERM: no signal is lost from then on."""
+        status = Path(f"/proc/{self.launchers[number].pid}/status")
+        deadline = time.monotonic() + 60
+        while not int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def processes(self) -> list[int]:
+        """All that work for this run, launchers and trainers."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                is_zombie = b") Z " in (folder / "stat").read_bytes()
+            except OSError:
+                continue
+            if self.head.encode() in words and not is_zombie:
+                found.append(int(folder.name))
+        return found
+
+    def wait_until_gone(self) -> None:
+        deadline = time.monotonic() + 60
+        while self.processes():
+            assert time.monotonic() < deadline, self.log(0) + self.log(1)
+            time.sleep(0.1)
+
+    def end(self) -> None:
+        for pid in self.processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for launcher in self.launchers.values():
+            launcher.wait()
+
+
+@pytest.fixture
+def machines(tmp_path: Path, leaves: Path) -> Iterator[type[Machines]]:
+    made: list[Machines] = []
+
+    class Made(Machines):
+        def __init__(self, config: dict[str, object]) -> None:
+            super().__init__(tmp_path, leaves, config)
+            made.append(self)
+
+    yield Made  # type: ignore[misc]
+    for one in made:
+        one.end()
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+
+
+@linux
+def test_two_machines_learn_what_two_processes_of_one_learn(machines: type[Machines], tmp_path: Path) -> None:
+    run = machines({**TINY, "epochs": 2})  # type: ignore[call-arg, arg-type]
+    run.start(0, 1)
+    assert run.codes() == [0, 0], run.log(0) + run.log(1)
+    one = tmp_path / "one"
+    words = ["--config", str(tmp_path / "0/c.yaml"), "--data", str(tmp_path / "0/data"), "--out", str(one)]
+    subprocess.run([sys.executable, "-m", "trainer", "train", "--processes", "2", *words], cwd=CHECKOUT, check=True)
+
+    def rows(folder: Path) -> list[tuple[str, int, float, float]]:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return [(row["kind"], row["step"], row["loss"], row["accuracy"]) for row in map(json.loads, lines)]
+
+    assert rows(tmp_path / "0/out") == rows(one)
+    assert (tmp_path / "0/out/predictions.csv").read_bytes() == (one / "predictions.csv").read_bytes()
+    assert not [path for path in (tmp_path / "1/out").rglob("*") if path.is_file()]  # results are the first one's
+    assert run.log(1) == ""
+
+
+@linux
+def test_a_stop_of_one_machine_stops_both_and_they_go_on_where_they_were(machines: type[Machines]) -> None:
+    run = machines({**TINY, "epochs": 500, "workers": 1})  # type: ignore[call-arg, arg-type]
+    run.start(0, 1)
+    run.wait_for(0, "epoch 1/500")
+    run.launchers[1].send_signal(signal.SIGTERM)
+    assert run.codes() == [75, 75], run.log(0) + run.log(1)
+    saved = checkpoint.load(run.folder / "0/out/checkpoints/last.pt")
+    assert saved["epoch"] >= 2
+    run.wait_until_gone()
+
+    run.start(0, 1)
+    run.wait_for(0, "resumed from")
+    run.launchers[0].send_signal(signal.SIGTERM)
+    assert run.codes() == [75, 75], run.log(0) + run.log(1)
+    assert "Traceback" not in run.log(0) + run.log(1)
+
+
+@linux
+def test_a_machine_that_goes_without_a_word_ends_the_other(machines: type[Machines]) -> None:
+    run = machines({**TINY, "epochs": 500, "workers": 1})  # type: ignore[call-arg, arg-type]
+    run.start(0, 1)
+    run.wait_for(0, "epoch 1/500")
+    first = [run.launchers[0].pid, *_below(run.launchers[0].pid)]
+    for pid in run.processes():
+        if pid not in first:
+            os.kill(pid, signal.SIGKILL)
+    assert run.launchers[0].wait(60) == 1
+    assert "error: another machine of this run has ended: " in run.log(0)
+    assert "Traceback" not in run.log(0)
+    run.wait_until_gone()
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_machine_that_waits_for_the_others_can_be_stopped(machines: type[Machines], number: int) -> None:
+    run = machines({**TINY, "epochs": 500})  # type: ignore[call-arg, arg-type]
+    run.start(number)
+    run.wait_until_it_listens(number)
+    time.sleep(4)  # it imports torch, and then waits for the other: a signal may come at any moment of it
+    run.launchers[number].send_signal(signal.SIGTERM)
+    assert run.launchers[number].wait(20) == 75
+    assert "stopped by SIGTERM" in run.log(number)
+    assert "Traceback" not in run.log(number)
+    run.wait_until_gone()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ((2, 2, "10.0.0.1:29500"), "there is no machine 2 of 2"),
+        ((2, 0, ""), "`` is not where machines can meet"),
+        ((2, 0, "10.0.0.1"), "`10.0.0.1` is not where machines can meet"),
+        ((2, 0, "10.0.0.1:99999"), "`10.0.0.1:99999` is not where machines can meet"),
+        ((0, 0, ""), "0 machines train nothing"),
+    ],
+)
+def test_a_machine_without_a_place_among_the_others_is_refused(nodes: tuple[int, int, str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Nodes(*nodes)
+    assert said in caught.value.message
+
+
+def test_machines_that_did_not_meet_say_so_with_their_address() -> None:
+    err = not_met(Nodes(2, 1, "10.0.0.1:29500"), RuntimeError("Timed out after 600 seconds. More of it\nand more"))
+    assert err.message == (
+        "machine 1 of 2 (from 0) did not meet the others at 10.0.0.1:29500: Timed out after 600 seconds"
+    )
+
+
+@linux
+def test_the_way_to_another_machine_leads_by_an_interface_of_this_one() -> None:
+    assert interface_to("127.0.0.1") == "lo"
+    assert interface_to("no.such.host.invalid") is None
+
+
+def _below(pid: int) -> list[int]:
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
