@@ -28,9 +28,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 MARK = "SKY_TEST_CLUSTER"
-GPU_HOURLY_USD = {"A100": 1.29, "RTX4090": 0.35}
+GPU_HOURLY_USD = {"A100": 1.29, "RTX4090": 0.35, "L4": 0.7}
 # One device file for each pretended GPU: Slurm wants the files to exist and never opens them.
-GPU_DEVICES = {"A100": ["/dev/null", "/dev/zero"], "RTX4090": ["/dev/full"]}
+GPU_DEVICES = {"A100": ["/dev/null", "/dev/zero"], "RTX4090": ["/dev/full"], "L4": ["/dev/tty"]}
+# Nodes with such GPUs; L4 is for runs on several.
+GPU_NODES = {"A100": 1, "RTX4090": 1, "L4": 2}
+# One GPU type a node, since SkyPilot sees only one; each node's name begins with the user's.
+_NODES = {f"{gpu.lower()}-{number}": gpu for gpu, count in GPU_NODES.items() for number in range(count)}
 PROGRAMS = {
     "slurmctld": "slurm-wlm",
     "munged": "munge",
@@ -118,7 +122,7 @@ def start(base: Path) -> SlurmCluster:
     if any(base.iterdir()):
         raise ClusterUnavailable(f"{base} is not empty: end the cluster there with `down` first")
     base.chmod(0o755)  # the machine's user looks inside
-    cluster = SlurmCluster(base, _add_user(base / "node"), _free_ports("ctld", "ssh", "probe", "api", *GPU_DEVICES))
+    cluster = SlurmCluster(base, _add_user(base / "node"), _free_ports("ctld", "ssh", "probe", "api", *_NODES))
     try:
         _make_folders(cluster)
         _write_machine(cluster)
@@ -308,9 +312,9 @@ def _write_slurm(cluster: SlurmCluster) -> None:
     key.chmod(0o400)
     size = "CPUs=64 RealMemory=262144"  # more than there is: `cpus: 8+` and `memory: 64+` must fit, twice
     nodes = [
-        f"NodeName={node} NodeAddr={address} Port={cluster.ports[gpu]} {size} "
+        f"NodeName={cluster.user}-{node} NodeAddr={address} Port={cluster.ports[node]} {size} "
         f"Gres=gpu:{gpu}:{len(GPU_DEVICES[gpu])} State=UNKNOWN\n"
-        for gpu, node in _node_names(cluster).items()
+        for node, gpu in _NODES.items()
     ]
     (base / "etc/slurm.conf").write_text(
         textwrap.dedent(f"""\
@@ -340,12 +344,12 @@ def _write_slurm(cluster: SlurmCluster) -> None:
         + "".join(nodes)
     )
     lines = [
-        f"NodeName={node} Name=gpu Type={gpu} File={','.join(GPU_DEVICES[gpu])}\n"
-        for gpu, node in _node_names(cluster).items()
+        f"NodeName={cluster.user}-{node} Name=gpu Type={gpu} File={','.join(GPU_DEVICES[gpu])}\n"
+        for node, gpu in _NODES.items()
     ]
     (base / "etc/gres.conf").write_text("".join(lines))
     (base / "etc/cgroup.conf").touch()
-    _rewrite_hosts(base, _node_names(cluster).values())
+    _rewrite_hosts(base, _node_names(cluster))
 
 
 def _write_client(cluster: SlurmCluster) -> None:
@@ -394,20 +398,19 @@ def _start_daemons(cluster: SlurmCluster) -> None:
     _daemon(cluster, sys.executable, *probe, "--directory", str(base / "run/empty"))
     _wait((base / "run/munge.sock").exists, 10, lambda: _tail(base, "munged"))
     _daemon(cluster, "slurmctld", "-D", "-f", conf)
-    for node in _node_names(cluster).values():
+    for node in _node_names(cluster):
         _daemon(cluster, "slurmd", "-D", "-N", node, "-f", conf)
 
     def nodes_are_idle() -> bool:
         with contextlib.suppress(RuntimeError):
-            return cluster.run("sinfo", "--noheader", "--format=%T %D").strip() == f"idle {len(GPU_DEVICES)}"
+            return cluster.run("sinfo", "--noheader", "--format=%T %D").strip() == f"idle {len(_NODES)}"
         return False
 
     _wait(nodes_are_idle, 30, lambda: _tail(base, "slurmctld") + _tail(base, "slurmd"))
 
 
-def _node_names(cluster: SlurmCluster) -> dict[str, str]:
-    """A node for each GPU type, since SkyPilot sees only one type a node."""
-    return {gpu: f"{cluster.user}-{gpu.lower()}" for gpu in GPU_DEVICES}
+def _node_names(cluster: SlurmCluster) -> list[str]:
+    return [f"{cluster.user}-{node}" for node in _NODES]
 
 
 def _rewrite_hosts(base: Path, names: Iterable[str]) -> None:
