@@ -21,7 +21,7 @@ def alternatives(run: Run, offers: Sequence[Offer]) -> tuple[Alternative, ...]:
     if quote is None or quote.gpu is None or spec.run is not None or spec.train.device == "cpu":
         return ()
     workload = workload_of(spec, {}, 0)
-    here = listed_speed(workload, gpu=quote.gpu, cpus=quote.cpus)
+    here = listed_speed(workload, gpu=quote.gpu, cpus=quote.cpus, nodes=quote.nodes)
     train_s = sum(float(phase["seconds"]) for phase in run.phases if phase["name"] == "run")
     if here is None or run.billed_from is None or run.released_at is None:
         return ()
@@ -30,7 +30,7 @@ def alternatives(run: Run, offers: Sequence[Offer]) -> tuple[Alternative, ...]:
     for offer in offers:
         if offer.gpu is None or not memory_fit(workload, offer.gpu, offer.memory_gb).fits:
             continue
-        there = listed_speed(workload, gpu=offer.gpu, cpus=offer.cpus)
+        there = listed_speed(workload, gpu=offer.gpu, cpus=offer.cpus, nodes=offer.nodes)
         if there is None:
             continue
         seconds = other_s + train_s * _middle(there) / _middle(here)

@@ -41,7 +41,8 @@ class Machine:
     infra: str
     gpu: str | None  # that trains; None: a CPU does
     cpus: float | None
-    hourly_usd: float | None
+    hourly_usd: float | None  # of all of them
+    nodes: int = 1  # such machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _train(workload: Workload, machine: Machine, past: Sequence[Measured]) -> tu
         low, high = train_s
         speed = Speed(train_s, evaluate_s or (low / 3, high), remembered)
     else:
-        listed = listed_speed(workload, gpu=machine.gpu, cpus=machine.cpus)
+        listed = listed_speed(workload, gpu=machine.gpu, cpus=machine.cpus, nodes=machine.nodes)
         if listed is None:
             names = uncounted(workload)
             what = f"the work of {', '.join(names)}" if names else f"the speed of {machine.gpu}"

@@ -17,6 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from cloudrun.errors import JobFileError
+from cloudrun.gpus import GpuRequest
 from cloudrun.names import name_from
 from cloudrun.spec import Data, JobSpec, SourceKind
 from trainer.config import knob_warnings
@@ -99,10 +100,12 @@ def _build(
         )
     batch = spec.train.batch_size
     for index, gpu in enumerate(spec.gpus):
-        if spec.run is None and batch != "auto" and gpu.count > 1 and batch < _LEAST_OF_EACH * gpu.count:
+        count = gpu.count * spec.nodes
+        if spec.run is None and batch != "auto" and count > 1 and batch < _LEAST_OF_EACH * count:
             raise JobFileError(
-                f"{_place(path, f'gpu.{index}', lines, origins)}: `{gpu}` cannot share a batch of {batch} images",
-                hint=f"set `train.batch_size` to {_LEAST_OF_EACH * gpu.count} or more, or ask for fewer GPUs",
+                f"{_place(path, f'gpu.{index}', lines, origins)}: {_cards(spec, gpu)} cannot share a batch of {batch}"
+                " images",
+                hint=f"set `train.batch_size` to {_LEAST_OF_EACH * count} or more, or ask for fewer GPUs",
             )
     return Job(_with_endpoint(_with_absolute_paths(spec, path.parent)), path, _warnings(spec))
 
@@ -111,12 +114,19 @@ def _warnings(spec: JobSpec) -> tuple[str, ...]:
     """What is allowed, and hardly meant."""
     batch = spec.train.batch_size
     small = [
-        f"`{gpu}` shares a batch of {batch}: with {batch // gpu.count} images each, the GPUs mostly wait; "
-        f"16 or more each is sensible, a `train.batch_size` of {16 * gpu.count}"
+        f"{_cards(spec, gpu)} share{'s' if spec.nodes == 1 else ''} a batch of {batch}: with {batch // count} images"
+        f" each, the GPUs mostly wait; 16 or more each is sensible, a `train.batch_size` of {16 * count}"
         for gpu in spec.gpus
-        if spec.run is None and batch != "auto" and gpu.count > 1 and batch < _ENOUGH_FOR_EACH * gpu.count
+        if (count := gpu.count * spec.nodes) > 1
+        and spec.run is None
+        and batch != "auto"
+        and batch < _ENOUGH_FOR_EACH * count
     ]
     return (*small, *knob_warnings(spec.train))
+
+
+def _cards(spec: JobSpec, gpu: GpuRequest) -> str:
+    return f"`{gpu}`" if spec.nodes == 1 else f"{spec.nodes} machines with `{gpu}`"
 
 
 def missing_secrets(spec: JobSpec, environment: Mapping[str, str] | None = None) -> list[str]:

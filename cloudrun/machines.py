@@ -62,9 +62,9 @@ def strays(scan: Scan, runs: Iterable[Run]) -> list[Machine]:
     return [machine for machine in scan.machines if machine.run_id not in billed]
 
 
-def find_machine(machines: Sequence[Machine], text: str) -> Machine | None:
-    """The machine that a person means by its name, or by the run's id."""
-    for machine in machines:
-        if text in (machine.name, machine.handle, machine.run_id, f"{MACHINE_PREFIX}{machine.run_id}"):
-            return machine
-    return None
+def find_machines(machines: Sequence[Machine], text: str) -> list[Machine]:
+    """The machines that a person means by a name, or by the run's id: all that a run on several has."""
+    exactly = [machine for machine in machines if text == machine.handle]
+    return exactly or [
+        machine for machine in machines if text in (machine.name, machine.run_id, f"{MACHINE_PREFIX}{machine.run_id}")
+    ]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import random
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,6 +135,8 @@ class Plan:
             endpoint=spec.endpoint,
             after_s=after_s,
             may_ask=may_ask,
+            nodes=spec.nodes,
+            ports=_ports(self.run_id) if spec.nodes > 1 else [],
         )
 
     def as_plain(self) -> dict[str, Any]:
@@ -144,6 +147,7 @@ class Plan:
             "machine": self.machine_name,
             "infra": self.spec.infra,
             "gpu": list(self.spec.gpu),
+            "nodes": self.spec.nodes,
             "resources": self.spec.resources.model_dump(),
             "spot": self.spec.spot,
             "autodown_minutes": self.spec.lifecycle.idle_minutes if self.backend == "sky" else None,
@@ -218,6 +222,14 @@ def _command(spec: JobSpec) -> Step:
         "--out",
         "{out}",
     ]
+    if spec.nodes > 1:
+        argv += ["--nodes", str(spec.nodes), "--node-rank", "{node_rank}", "--head", "{head}"]
     if spec.data.labels is not None:
         argv += ["--labels", "{labels}" if Path(spec.data.labels).is_absolute() else spec.data.labels]
     return Step("train", argv)
+
+
+def _ports(run_id: str) -> list[int]:
+    """Some of which are free on the first machine: no other program has reason to take just these."""
+    chance = random.Random(run_id)
+    return [chance.randrange(20_000, 32_000) for _ in range(6)]

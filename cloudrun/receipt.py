@@ -28,6 +28,7 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
     return {
         "run_id": run.run_id,
         "machine": quote.machine if quote else None,
+        "nodes": quote.nodes if quote else run.nodes,
         "infra": quote.infra if quote else run.infra,
         "region": quote.region if quote else None,
         "gpu": quote.gpu if quote else None,

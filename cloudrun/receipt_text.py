@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloudrun.render import table
-from cloudrun.units import duration
+from cloudrun.units import duration, times
 
 Receipt = Mapping[str, Any]
 _COLUMNS = (
@@ -29,7 +29,7 @@ def receipt_text(cost: Receipt) -> str:
     place = "/".join(str(cost[key]) for key in ("infra", "region") if cost[key])
     disk = f" and ${cost['disk_hourly_usd']:.4f} for its disk" if cost["disk_hourly_usd"] else ""
     lines = [
-        f"{cost['run_id']}  {cost['machine']}  {place}{'  spot' if cost['spot'] else ''}",
+        f"{cost['run_id']}  {times(cost['nodes'], cost['machine'])}  {place}{'  spot' if cost['spot'] else ''}",
         f"  price     ${rate:.4f} an hour{disk} ({cost['price_source']}, as of {cost['price_as_of']})",
         f"  billed    {cost['billed_from']} .. {cost['billed_to']}{_end(cost)}",
     ]

@@ -10,7 +10,7 @@ from cloudrun.cost import cost_of, worst_case
 from cloudrun.endings import how_it_ends
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import Estimate, Quote, Run
-from cloudrun.units import duration, iso
+from cloudrun.units import duration, iso, times
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.plan import Plan
@@ -26,6 +26,7 @@ def run_row(run: Run, now: datetime) -> dict[str, Any]:
         "billing": run.may_bill,
         "infra": run.price.infra if run.price else run.infra,
         "gpu": run.price.gpu if run.price else (run.gpu[0] if run.gpu else None),
+        "nodes": run.nodes,
         "hourly_usd": run.price.hourly_usd if run.price else None,
         "cost_usd": float(cost.usd),
         "estimate_usd": run.estimate.middle_usd if run.estimate else None,
@@ -66,7 +67,7 @@ def ps_table(runs: Sequence[Run], now: datetime) -> str:
                 run.phase.value,
                 _billing(run),
                 str(row["infra"] or "-"),
-                str(row["gpu"] or "-"),
+                times(run.nodes, str(row["gpu"] or "-")),
                 "unknown" if run.may_bill and run.price is None else f"${row['cost_usd']:.2f}",
                 f"{run.epoch}/{run.epochs}" if run.epoch else "-",
                 duration(run.eta_s) if run.eta_s and not run.phase.is_final else "-",
@@ -86,6 +87,7 @@ def stray_row(machine: Machine, now: datetime) -> dict[str, Any]:
         "billing": True,
         "infra": machine.infra,
         "gpu": machine.gpu,
+        "nodes": None,
         "hourly_usd": machine.hourly_usd,
         "cost_usd": machine.cost_usd(now),
         "estimate_usd": None,
@@ -133,6 +135,7 @@ def plan_text(
     wanted = " or ".join(spec.gpu) if spec.gpu else "no GPU"
     lines = [f"run      {plan.run_id}"]
     if quote is None:
+        wanted = times(spec.nodes, wanted if spec.nodes == 1 or len(spec.gpu) < 2 else f"({wanted})")
         lines.append(
             f"machine  {wanted}, {spec.infra or 'the cheapest enabled cloud'}; the price is known when it is rented"
         )
@@ -140,7 +143,8 @@ def plan_text(
     else:
         place = "/".join(part for part in (quote.infra, quote.region) if part)
         what = quote.gpu or ("" if plan.backend == "local" else "no GPU")
-        lines.append(f"machine  {', '.join(part for part in (quote.machine, what, place) if part)}")
+        machine = ", ".join(part for part in (quote.machine, what, place) if part)
+        lines.append(f"machine  {times(quote.nodes, machine)}")
         if quote.hourly_usd:
             budget = spec.budget
             rate = quote.total_hourly_usd

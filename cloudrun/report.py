@@ -12,7 +12,7 @@ import yaml
 
 from cloudrun.metrics import parse_metrics
 from cloudrun.run import Run
-from cloudrun.units import duration
+from cloudrun.units import duration, times
 
 _NAMED_IMAGES = 20
 _STYLE = """
@@ -59,7 +59,12 @@ def report_html(run: Run, folder: Path, cost: dict[str, Any]) -> str:
 
 
 def _machine(cost: dict[str, Any]) -> str:
-    parts = (cost["machine"], cost["gpu"], cost["infra"], cost["region"])
+    parts = (
+        times(cost["nodes"], cost["machine"]) if cost["machine"] else None,
+        cost["gpu"],
+        cost["infra"],
+        cost["region"],
+    )
     return ", ".join(str(part) for part in dict.fromkeys(parts) if part) or "no machine"
 
 

@@ -71,6 +71,7 @@ class Quote(_Record):
     source: str
     as_of: datetime
     cpus: float | None = None
+    nodes: int = 1  # such machines; the prices are of all of them together
 
     @property
     def total_hourly_usd(self) -> float:
@@ -241,6 +242,11 @@ class Run(_Record):
     def price(self) -> Quote | None:
         """Of the machine that was got, else of the one that was expected."""
         return self.quote or self.expected
+
+    @property
+    def nodes(self) -> int:
+        """Machines that train together."""
+        return self.price.nodes if self.price else int(self.job.get("nodes") or 1)
 
     @property
     def may_bill(self) -> bool:

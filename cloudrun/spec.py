@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictInt,
     model_validator,
 )
 
@@ -162,6 +163,7 @@ class JobSpec(_Section):
 
     name: Annotated[str, AfterValidator(_check_name)]
     gpu: Annotated[tuple[Annotated[str, AfterValidator(_canonical_gpu)], ...], BeforeValidator(_as_list)] = ()
+    nodes: Annotated[StrictInt, Field(ge=1, le=64)] = 1  # machines, each with what `gpu` asks for
     resources: Resources = Resources()
     infra: Annotated[str | None, AfterValidator(_check_infra)] = None
     spot: StrictBool = False
@@ -195,6 +197,10 @@ class JobSpec(_Section):
     def _makes_sense(self) -> JobSpec:
         if self.train.device == "cuda" and not self.gpu:
             raise ValueError("`train.device` is cuda, but no `gpu` is asked for; add `gpu: [A100:1]`")
+        if self.nodes > 1 and self.is_local:
+            raise ValueError(
+                f"`nodes` is {self.nodes}, and `infra: local` is this one computer; remove `nodes`, or rent machines"
+            )
         if self.workdir is not None and self.run is None:
             raise ValueError("`workdir` is only used by a `run` command of your own; add `run` or remove it")
         if self.endpoint is not None and self.store is None and self.data.kind is not SourceKind.S3:

@@ -32,8 +32,8 @@ _UNKNOWN_CPUS = 8
 # How far off a listed speed may be: the time is between these multiples of it.
 _GPU_SPREAD = (0.65, 1.6)
 _CPU_SPREAD = (0.4, 2.5)
-# Of several GPUs of a machine, where gradients go over a slow bus: a guess, not measured.
-_WORST_SCALING = 0.6
+# Of several GPUs, where gradients go over a slow bus, or a slow network between machines: guesses, not measured.
+_WORST_SCALING, _WORST_SCALING_OF_NODES = 0.6, 0.3
 _OPTIMIZER_BYTES = 16  # a parameter: weight, gradient and Adam's two moments, in fp32
 _CONTEXT_GB = 1.0  # CUDA's own
 _LEAST_AT_ONCE = 8
@@ -48,14 +48,17 @@ class Speed:
     rests_on: str
 
 
-def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None) -> Speed | None:
-    """By the data sheet of `gpu` (None: a CPU trains); None where nobody counted the work of a backbone or the card."""
+def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None, nodes: int = 1) -> Speed | None:
+    """Of `nodes` machines, each with `cpus`, by the data sheet of `gpu` (None: a CPU trains).
+
+    None where nobody counted the work of a backbone or the card.
+    """
     work = _work(workload.train)
     if work is None:
         return None
     assert workload.train is not None
     smaller = work_left(epoch=1, step=0, steps_per_epoch=1, config=workload.train) / workload.train.epochs
-    cores = cpus or _UNKNOWN_CPUS
+    cores = (cpus or _UNKNOWN_CPUS) * nodes
     load_s = _LOAD_S + _LOAD_S_PER_BYTE * workload.image_bytes
     if gpu is None:
         is_tiny = sum(one.parameters_m for one in work) < _TINY_PARAMETERS_M
@@ -68,7 +71,7 @@ def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None) -> 
             evaluate_s = (forward_s + load_s) / cores
         rests_on = f"a guess for {cores:g} CPU cores"
         return Speed(_spread(train_s, _CPU_SPREAD), _spread(evaluate_s, _CPU_SPREAD), rests_on)
-    name, count = parse_gpu(gpu).name, parse_gpu(gpu).count
+    name, count = parse_gpu(gpu).name, parse_gpu(gpu).count * nodes
     card = LISTED_SPEED.get(name)
     if card is None:
         return None
@@ -78,7 +81,8 @@ def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None) -> 
     train_s = _BACKWARD_AND_FORWARD * products_s * slower + memory_s + _LAUNCH_S * len(work)
     train_s, evaluate_s = train_s * smaller / count, train_s / _BACKWARD_AND_FORWARD / count
     # Together they are at best as many times as fast as one.
-    spread = _GPU_SPREAD if count == 1 else (_GPU_SPREAD[0], _GPU_SPREAD[1] / _WORST_SCALING)
+    worst = 1.0 if count == 1 else _WORST_SCALING if nodes == 1 else _WORST_SCALING_OF_NODES
+    spread = (_GPU_SPREAD[0], _GPU_SPREAD[1] / worst)
     loaders = max(float(count), min(cores - count, 16 * count))
     feed_s = load_s / loaders
     waits = f", held back by {loaders:g} loader process(es)" if feed_s > train_s else ""

@@ -32,30 +32,34 @@ class MachineUnreachable(StoreError):
 
 
 class Connection:
-    """Commands and copies on one machine."""
+    """Commands and copies on one machine; of several that SkyPilot rented together, on `node`, from 0.
 
-    def __init__(self, machine: str) -> None:
+    `host` is its name for ssh and rsync.
+    """
+
+    def __init__(self, machine: str, *, node: int = 0) -> None:
         self.machine = machine
+        self.host = machine if node == 0 else f"{machine}-worker{node}"
 
     def run(self, script: str, *, content: bytes | None = None, timeout_s: float = 60.0) -> tuple[int, bytes]:
         """Run a shell script there; returns its exit code and stdout. Raises MachineUnreachable."""
         try:
             done = subprocess.run(
-                [*_ssh(self.machine), self.machine, script],
+                [*_ssh(self.machine, self.host), self.host, script],
                 input=content if content is not None else b"",
                 capture_output=True,
                 timeout=timeout_s,
                 check=False,
             )
         except subprocess.TimeoutExpired as err:
-            raise MachineUnreachable(self.machine, f"no answer in {timeout_s:.0f} s") from err
+            raise MachineUnreachable(self.host, f"no answer in {timeout_s:.0f} s") from err
         if done.returncode == _CONNECTION_LOST:
-            raise MachineUnreachable(self.machine, _last_line(done.stderr))
+            raise MachineUnreachable(self.host, _last_line(done.stderr))
         return done.returncode, done.stdout
 
     def rsync_command(self, *words: str) -> list[str]:
         """An rsync command line; `machine:` before a path there is the caller's."""
-        return ["rsync", "-a", "--partial", "-e", shlex.join(_ssh(self.machine)), *words]
+        return ["rsync", "-a", "--partial", "-e", shlex.join(_ssh(self.machine, self.host)), *words]
 
     def rsync(self, *words: str) -> None:
         """Run rsync to its end. Raises StoreError with what it said."""
@@ -67,7 +71,7 @@ class Connection:
             preexec_fn=ends_with_this,
         )
         if done.returncode != 0:
-            raise rsync_failed(self.machine, done.returncode, done.stderr)
+            raise rsync_failed(self.host, done.returncode, done.stderr)
 
 
 def rsync_failed(machine: str, code: int, stderr: bytes) -> StoreError:
@@ -84,7 +88,7 @@ def interactive_command(machine: str) -> list[str]:
     return ["ssh", "-F", str(_config(machine)), "-o", "LogLevel=ERROR", "-t", machine]
 
 
-def _ssh(machine: str) -> list[str]:
+def _ssh(machine: str, host: str) -> list[str]:
     sockets = Path(tempfile.gettempdir()) / f"cloudrun-ssh-{os.getuid()}"
     sockets.mkdir(mode=0o700, exist_ok=True)
     options = {
@@ -95,7 +99,7 @@ def _ssh(machine: str) -> list[str]:
         "ServerAliveCountMax": "3",
         "ControlMaster": "auto",
         # By the machine's name, not ssh's %C: machines behind one login node share host, port and user.
-        "ControlPath": f"{sockets}/{hashlib.sha256(machine.encode()).hexdigest()[:16]}",
+        "ControlPath": f"{sockets}/{hashlib.sha256(host.encode()).hexdigest()[:16]}",
         "ControlPersist": "60",
     }
     return [

@@ -25,6 +25,11 @@ def size(count: float) -> str:
     return f"{count:.2f} GB"
 
 
+def times(count: int, text: str) -> str:
+    """`2 x A100:1`; the text itself for one."""
+    return text if count == 1 else f"{count} x {text}"
+
+
 def iso(moment: datetime | None) -> str | None:
     """ISO 8601 with `Z` for UTC."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from cloudrun.spec import JobSpec, SourceKind
+from cloudrun.units import times
 from trainer.config import TrainConfig
 
 # What `trainer.leaves` draws for `demo://leaves`.
@@ -87,5 +88,5 @@ def kind_of(spec: JobSpec) -> str:
 
 
 def machine_key(spec: JobSpec, *, gpu: str | None, machine: str) -> str:
-    """What trains: the GPUs, or the computer where a CPU does."""
-    return gpu if gpu is not None and spec.train.device != "cpu" else machine
+    """What trains: the GPUs, or the computer where a CPU does; `2 x A100:1` on two machines."""
+    return times(spec.nodes, gpu if gpu is not None and spec.train.device != "cpu" else machine)

@@ -34,6 +34,7 @@ class Offer:
     spot_usd: float | None
     source: str
     as_of: datetime
+    nodes: int = 1  # such machines; the prices are of all of them together
 
 
 class Backend(Protocol):

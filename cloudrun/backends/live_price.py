@@ -80,7 +80,7 @@ def live_price(quote: Quote) -> LivePrice:
         return LivePrice(None, f"{quote.infra}'s answer is not what it used to be: {err!r}")
     if hourly_usd is None:
         return LivePrice(None, f"{quote.infra} has no {quote.gpu} free now")
-    return LivePrice(hourly_usd)
+    return LivePrice(hourly_usd * quote.nodes)
 
 
 def _runpod_price(gpu: str, count: int, *, spot: bool) -> float | None:

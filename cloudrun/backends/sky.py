@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,10 +28,12 @@ from cloudrun.backends.sky_task import job_config, machine_config
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
 from cloudrun.machines import Machine, Scan
-from cloudrun.plan import Plan
+from cloudrun.plan import WEIGHTS, Plan
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
+from cloudrun.units import times
 from cloudrun.worker.order import Order, secrets_path
+from cloudrun.worker.wire import PEM
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
@@ -58,7 +61,7 @@ class SkyBackend:
                 Optimizer.optimize(dag, quiet=True)
             except Exception as err:
                 raise no_machine(err, plan) from err
-            return quote_of(dag.tasks[0].best_resources)
+            return quote_of(dag.tasks[0].best_resources, nodes=plan.spec.nodes)
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
@@ -80,6 +83,9 @@ class SkyBackend:
                 raise no_machine(err, plan) from err
             offers = []
             for cloud in sorted(str(one).lower() for one in clouds):
+                if plan.spec.nodes > 1 and not _rents_several(sky, cloud):
+                    say(f"{cloud} rents no several machines that reach each other")
+                    continue
                 try:
                     listed = catalog.list_accelerators(gpus_only=True, clouds=cloud)
                 except Exception as err:  # noqa: BLE001 - one cloud's catalog must not hide the others'
@@ -87,7 +93,7 @@ class SkyBackend:
                     continue
                 source, as_of = price_source(cloud)
                 infos = [info for infos in listed.values() for info in infos]
-                offers += [offer_of(info, source, as_of) for info in infos if is_a_gpu(info)]
+                offers += [offer_of(info, source, as_of, nodes=plan.spec.nodes) for info in infos if is_a_gpu(info)]
         return offers
 
     def identity(self) -> str | None:
@@ -123,10 +129,10 @@ class SkyBackend:
             except Exception as err:
                 self._end(sky, plan.machine_name)
                 raise no_machine(err, plan) from err
-            quote = quote_of(handle.launched_resources)
+            quote = quote_of(handle.launched_resources, nodes=handle.launched_nodes)
             self._accelerators = dict(handle.launched_resources.accelerators or {})
-        gpu = f", {quote.gpu}" if quote.gpu else ""
-        say(f"machine is up: {quote.machine}{gpu}, {quote.infra}/{quote.region}, ${quote.hourly_usd:.4f} an hour")
+        what = times(quote.nodes, f"{quote.machine}{f', {quote.gpu}' if quote.gpu else ''}")
+        say(f"machine is up: {what}, {quote.infra}/{quote.region}, ${quote.hourly_usd:.4f} an hour")
         return quote
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
@@ -138,6 +144,8 @@ class SkyBackend:
         if secrets:  # into the machine's memory: SkyPilot's own way keeps them in its database of requests
             script = f"umask 077; cat > {quote_word(secrets_path(plan.run_id))}"
             connection.run(script, content=json.dumps(secrets).encode())
+        if plan.spec.nodes > 1:
+            _send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
         connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
         with self._sdk(plan.run_id) as sky:
@@ -271,7 +279,7 @@ class SkyBackend:
         assert run.run_uri is not None
         folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
         try:
-            Connection(run.machine_name).run(f"rm -rf '{folder}'", timeout_s=30)
+            Connection(run.machine_name).run(f"rm -rf '{folder}' '{folder}'.[0-9]*", timeout_s=30)
         except StoreError:
             return  # a machine that does not answer is ended all the same
 
@@ -315,6 +323,41 @@ class SkyBackend:
             sys.stdout.flush()
             os.dup2(kept, 1)
             os.close(kept)
+
+
+def _send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
+    """The code to all other machines, and to each the certificate by which they know each other.
+
+    What is large they get from the first machine, which is nearer.
+    """
+    from cloudrun.backends.node_certificate import make_certificate
+
+    certificate = make_certificate(plan.run_id)
+    place = quote_word(run_dir)
+
+    def send(node: int) -> None:
+        connection = Connection(plan.machine_name, node=node)
+        connection.run(f"mkdir -p {place} && umask 077 && cat > {place}/{PEM}", content=certificate)
+        if node > 0:
+            kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, "out", "log.txt")]
+            connection.rsync(*kept_back, f"{staged}/", f"{connection.host}:{run_dir}/")
+            connection.run(f"cat > {place}/order.json", content=order.at(time.time()).as_json().encode())
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(send, range(plan.spec.nodes)))
+
+
+def _rents_several(sky: Any, cloud: str) -> bool:
+    from sky.clouds.cloud import CloudImplementationFeatures
+    from sky.utils.registry import CLOUD_REGISTRY
+
+    try:
+        CLOUD_REGISTRY.from_str(cloud).check_features_are_supported(
+            sky.Resources(), {CloudImplementationFeatures.MULTI_NODE}
+        )
+    except sky.exceptions.NotSupportedError:
+        return False
+    return True
 
 
 def _launches(sky: Any, machine: str) -> list[str]:

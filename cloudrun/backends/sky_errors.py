@@ -19,6 +19,12 @@ def no_machine(err: Exception, plan: Plan) -> CloudrunError:
     if isinstance(err, CloudrunError):
         return err
     wanted = " or ".join(plan.spec.gpu) or "a machine without GPU"
+    is_there = f"there is no {wanted}"
+    hint = "`cloudrun gpus` lists GPUs; name a second choice with another `--gpu`, or leave `--infra` out"
+    if plan.spec.nodes > 1:
+        wanted = f"{plan.spec.nodes} machines with {wanted}"
+        is_there = f"there are no {wanted}"
+        hint = "ask for fewer `nodes`, each with more GPUs; RunPod and Vast rent no machines that reach each other"
     where = f" on {plan.spec.infra}" if plan.spec.infra else ""
     if isinstance(err, exceptions.NoCloudAccessError) or "not enabled" in str(err):
         return NoMachine(
@@ -27,8 +33,8 @@ def no_machine(err: Exception, plan: Plan) -> CloudrunError:
         )
     if isinstance(err, exceptions.ResourcesUnavailableError | exceptions.ResourcesMismatchError):
         return NoMachine(
-            f"there is no {wanted}{where}: {brief(err)}",
-            hint="`cloudrun gpus` lists GPUs; name a second choice with another `--gpu`, or leave `--infra` out",
+            f"{is_there}{where}: {brief(err)}",
+            hint=hint,
         )
     return NoMachine(
         f"renting {wanted}{where} failed: {brief(err)}",

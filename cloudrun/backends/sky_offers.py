@@ -15,8 +15,8 @@ def is_a_gpu(info: Any) -> bool:
     return "tpu" not in info.accelerator_name.lower() and _number(info.price) is not None
 
 
-def offer_of(info: Any, source: str, as_of: datetime) -> Offer:
-    """`info`: SkyPilot's `InstanceTypeInfo`."""
+def offer_of(info: Any, source: str, as_of: datetime, *, nodes: int = 1) -> Offer:
+    """Of `nodes` machines such as `info`, SkyPilot's `InstanceTypeInfo`."""
     price, spot = float(info.price), _number(info.spot_price)
     name = info.accelerator_name
     return Offer(
@@ -28,11 +28,12 @@ def offer_of(info: Any, source: str, as_of: datetime) -> Offer:
         memory_gb=MEMORY_GB.get(name) or _memory_gb(_number(info.device_memory)),
         cpus=_number(info.cpu_count),
         host_memory_gb=_number(info.memory),
-        hourly_usd=price,
+        hourly_usd=price * nodes,
         # Clusters without spot machines repeat the price.
-        spot_usd=None if spot is None or spot == price else spot,
+        spot_usd=None if spot is None or spot == price else spot * nodes,
         source=source,
         as_of=as_of,
+        nodes=nodes,
     )
 
 

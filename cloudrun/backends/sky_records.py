@@ -11,7 +11,8 @@ from cloudrun.machines import Machine
 from cloudrun.run import Quote, now_utc
 
 
-def quote_of(resources: Any) -> Quote:
+def quote_of(resources: Any, *, nodes: int = 1) -> Quote:
+    """Of `nodes` machines with such `resources`."""
     source, as_of = price_source(str(resources.cloud).lower())
     return Quote(
         machine=str(resources.instance_type),
@@ -19,11 +20,12 @@ def quote_of(resources: Any) -> Quote:
         region=resources.region,
         gpu=_gpu_of(resources),
         spot=bool(resources.use_spot),
-        hourly_usd=float(resources.get_cost(3600)),
-        disk_hourly_usd=disk_hourly_usd(str(resources.cloud).lower(), resources.disk_size or 0),
+        hourly_usd=float(resources.get_cost(3600)) * nodes,
+        disk_hourly_usd=disk_hourly_usd(str(resources.cloud).lower(), resources.disk_size or 0) * nodes,
         source=source,
         as_of=as_of,
         cpus=_cpus(resources),
+        nodes=nodes,
     )
 
 
@@ -51,7 +53,7 @@ def known_machine(row: Any) -> Machine:
         handle=row.name,
         known_to_sky=True,
         gpu=_gpu_of(resources) if resources else None,
-        hourly_usd=float(resources.get_cost(3600)) if resources else None,
+        hourly_usd=float(resources.get_cost(3600)) * row.handle.launched_nodes if resources else None,
         up_since=datetime.fromtimestamp(row.launched_at, UTC),
     )
 

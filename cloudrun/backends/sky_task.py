@@ -37,12 +37,17 @@ def machine_config(plan: Plan) -> dict[str, Any]:
             wanted["accelerators"] = only
         case several:
             wanted["ordered"] = [{"accelerators": gpu} for gpu in several]
-    return {"name": plan.run_id, "resources": wanted}
+    return {"name": plan.run_id, **_nodes(plan), "resources": wanted}
 
 
 def job_config(plan: Plan, run_dir: str, accelerators: Mapping[str, float] | None) -> dict[str, Any]:
     """The worker as a job on the machine that is up. It holds the GPU, so that SkyPilot sees it as busy."""
-    config: dict[str, Any] = {"name": plan.run_id, "run": _START.replace("RUN_DIR", shlex.quote(run_dir))}
+    run = _START.replace("RUN_DIR", shlex.quote(run_dir))
+    config: dict[str, Any] = {"name": plan.run_id, **_nodes(plan), "run": run}
     if accelerators:
         config["resources"] = {"accelerators": dict(accelerators)}
     return config
+
+
+def _nodes(plan: Plan) -> dict[str, int]:
+    return {"num_nodes": plan.spec.nodes} if plan.spec.nodes > 1 else {}

@@ -30,6 +30,9 @@ _EXAMPLE = """Example:
 def launch(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
     gpu: Annotated[list[str] | None, typer.Option(help="GPU as NAME:COUNT; repeat it: tried in this order.")] = None,
+    nodes: Annotated[
+        int | None, typer.Option(metavar="N", help="Machines that train together, each with that GPU.")
+    ] = None,
     infra: Annotated[
         str | None,
         typer.Option(
@@ -71,6 +74,7 @@ def launch(
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
+        "nodes": nodes,
         "infra": infra,
         "spot": spot,
         "budget.max_cost": max_cost,

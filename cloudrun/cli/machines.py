@@ -182,7 +182,7 @@ def _may_end(machines: list[Machine], *, yes: bool) -> bool:
 def _targets(ledger: Ledger, names: list[str]) -> tuple[list[Run], list[Machine]]:
     """What `down` is to end by name: runs of the ledger, and machines that it does not know."""
     from cloudrun.backends import open_backend
-    from cloudrun.machines import find_machine
+    from cloudrun.machines import find_machines
     from cloudrun.run import MACHINE_PREFIX
     from cloudrun.runs.scan import scan
 
@@ -192,13 +192,13 @@ def _targets(ledger: Ledger, names: list[str]) -> tuple[list[Run], list[Machine]
         try:
             runs.append(ledger.find(name.removeprefix(MACHINE_PREFIX)))
         except NoSuchRun:
-            machine = find_machine(scan(ledger, open_backend("sky", ledger.home)).machines, name)
-            if machine is None:
+            found = find_machines(scan(ledger, open_backend("sky", ledger.home)).machines, name)
+            if not found:
                 raise NoSuchRun(
                     f"there is no run `{name}`, and no provider lists a machine of that name",
                     hint="`cloudrun ps --all --refresh` shows everything",
                 ) from None
-            unknown.append(machine)
+            unknown += found
     return runs or ([] if unknown else ledger.find_all(None)), unknown
 
 

@@ -11,7 +11,7 @@ from cloudrun.gpus import tier
 from cloudrun.render import table, usd_range
 from cloudrun.run import Estimate
 from cloudrun.runs.foresee import RankedOffer
-from cloudrun.units import duration, iso
+from cloudrun.units import duration, iso, times
 
 
 def offer_row(ranked: RankedOffer) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def offer_row(ranked: RankedOffer) -> dict[str, Any]:
         "region": offer.region,
         "machine": offer.machine,
         "gpu": offer.gpu,
+        "nodes": offer.nodes,
         "memory_gb": offer.memory_gb,
         "tier": _tier(offer.memory_gb),
         "hourly_usd": offer.hourly_usd,
@@ -52,7 +53,7 @@ def _cells(ranked: RankedOffer) -> list[str]:
     offer, made = ranked.offer, ranked.estimate
     known = None if isinstance(made, NoEstimate) else made
     return [
-        offer.gpu or offer.machine,
+        times(offer.nodes, offer.gpu or offer.machine),
         f"{offer.memory_gb:g} GB" if offer.memory_gb else "-",
         _tier(offer.memory_gb) or "-",
         "/".join(part for part in (offer.infra, offer.region) if part),

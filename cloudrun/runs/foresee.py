@@ -66,6 +66,7 @@ def machine_of(plan: Plan, quote: Quote | None) -> Machine:
         gpu=None if spec.train.device == "cpu" else gpu,
         cpus=quote.cpus if quote is not None and quote.cpus else _at_least(spec.resources.cpus),
         hourly_usd=quote.total_hourly_usd if quote is not None else None,
+        nodes=spec.nodes,
     )
 
 
@@ -115,6 +116,7 @@ def _ranked(offer: Offer, plan: Plan, workload: Workload, history: Sequence[Meas
         gpu=None if spec.train.device == "cpu" else offer.gpu,
         cpus=offer.cpus,
         hourly_usd=hourly,
+        nodes=offer.nodes,
     )
     made = estimate(workload, machine, history)
     fits, why = _fits(offer, plan, workload)

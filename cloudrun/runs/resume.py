@@ -20,11 +20,11 @@ from cloudrun.stores import open_store
 # Left by the worker's last shift; the next one must not take them for its own.
 _LAST_SHIFT = (
     "result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json",
-    "question.json", "answer",
+    "question.json", "answer", "ready", "begin",
 )  # fmt: skip
 _SHIFT_ENDS_S = 2.0
-# The uploader is given some seconds to let go of a file.
-_UPLOADER_ENDS_S = 10.0
+# The uploader is given some seconds to let go of a file, other machines to hear that the shift is over.
+_SHIFT_GOES_S = 12.0
 
 
 Foretold = Mapping[str, Estimate | Quote | None]
@@ -54,12 +54,21 @@ def resume(
             raise StillRunning(f"`{run.run_id}` goes on already", hint=f"`cloudrun logs {run.run_id}` follows it")
         foretold = {"estimate": estimate, "expected": expected}
         if answers(run):
+            _refuse_other_nodes(run, plan)
             console.say("its machine is up: going on there")
             started = _go_on_here(run, plan, ledger, backend, console, foretold)
         else:
             started = _go_on_elsewhere(run, plan, ledger, backend, console, foretold)
         started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
+
+
+def _refuse_other_nodes(run: Run, plan: Plan) -> None:
+    if plan.spec.nodes != run.nodes:
+        raise StillRunning(
+            f"`{run.run_id}` has {run.nodes} machine(s), which are up, and `nodes` is {plan.spec.nodes}",
+            hint=f"`cloudrun down {run.run_id}` first: the results come home, and it goes on with others",
+        )
 
 
 def _go_on_here(
@@ -69,7 +78,8 @@ def _go_on_here(
     store = open_store(run.run_uri)
     store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
     time.sleep(_SHIFT_ENDS_S)
-    until = time.monotonic() + (_UPLOADER_ENDS_S if run.store_uri is not None else 0.0)
+    waits = run.store_uri is not None or run.nodes > 1
+    until = time.monotonic() + (_SHIFT_GOES_S if waits else 0.0)
     while time.monotonic() < until and backend.observe(run) is JobState.ACTIVE:
         time.sleep(0.5)
     shown = len(store.read("log.txt") or b"")

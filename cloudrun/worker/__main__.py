@@ -1,11 +1,16 @@
-"""`python -m cloudrun.worker RUN_DIR`: the switch, which starts the shift by the same command with a word more."""
+"""`python -m cloudrun.worker RUN_DIR`: the switch, which starts the shift by the same command with a word more.
+
+Where SkyPilot has started it on several machines, all but the first do as that one says.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from cloudrun.worker.journal import Journal
+from cloudrun.worker.node import Node
 from cloudrun.worker.order import read_order
 from cloudrun.worker.shift import Shift
 from cloudrun.worker.switch import Switch
@@ -16,7 +21,11 @@ def main(argv: list[str]) -> int:
     order = read_order(run_dir / "order.json")
     if argv[2:] == ["shift"]:
         return Shift(run_dir, order, Journal(run_dir)).work()
-    return Switch(run_dir, order).work()
+    rank = int(os.environ.get("SKYPILOT_NODE_RANK", "0"))
+    addresses = os.environ.get("SKYPILOT_NODE_IPS", "127.0.0.1").split()
+    if order.nodes > 1 and rank > 0:
+        return Node(run_dir, order, rank=rank, head=addresses[0]).work()
+    return Switch(run_dir, order, address=addresses[0]).work()
 
 
 if __name__ == "__main__":

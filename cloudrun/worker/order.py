@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ _TRUSTED_GAP_S = 600.0
 
 @dataclass(frozen=True)
 class Step:
-    """One command. `{python}`, `{data}`, `{out}`, `{config}` and `{labels}` are filled in on the machine."""
+    """One command, in which whole words are filled in on the machine.
+
+    `{python}`, `{data}`, `{out}`, `{config}`, `{labels}`; where there are several machines also `{node_rank}`, from 0,
+    and `{head}`, HOST:PORT of the first.
+    """
 
     name: str
     argv: list[str]
@@ -48,6 +52,9 @@ class Order:
     after_s: float = 0.0  # expected from the end of training to the end of the bill
     data_beside: bool = False  # `make_data` runs beside what comes after the first step of `setup`
     may_ask: bool = False  # somebody at a terminal follows the run
+    nodes: int = 1  # machines that train together, this one among them
+    node_rank: int = 0
+    ports: list[int] = field(default_factory=list)  # on one of them the first machine listens for the others
 
     @property
     def ends_machine(self) -> bool:

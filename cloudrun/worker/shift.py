@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from cloudrun.worker.child import CannotStart, Child
-from cloudrun.worker.journal import Journal
+from cloudrun.worker.journal import Journal, read_json
 from cloudrun.worker.order import Order, Step, venv_of
 from cloudrun.worker.projection import Overseer
 
@@ -54,6 +54,7 @@ class Shift:
         try:
             self._check_gpu()
             self._prepare()
+            self._meet()
             self._train()
             end = Ended("finished", 0, "finished")
         except Ended as err:
@@ -142,6 +143,17 @@ class Shift:
             self._check_end()
             time.sleep(0.2)
 
+    def _meet(self) -> None:
+        """Where several machines train together: say that this one is ready, and wait until all are."""
+        if self._order.nodes == 1:
+            return
+        self._journal.enter("wait")
+        (self._dir / "ready").touch()
+        self._journal.say(f"ready; waiting for all {self._order.nodes} machines ...")
+        while not (self._dir / "begin").exists():
+            self._check_end()
+            time.sleep(0.2)
+
     def _train(self) -> None:
         self._journal.enter("run")
         code = self._run(self._order.command)
@@ -216,8 +228,16 @@ class Shift:
             "{out}": str(self._out),
             "{config}": str(self._dir / "train.yaml"),
             "{labels}": str(self._dir / "labels.csv"),
+            "{node_rank}": str(self._order.node_rank),
+            "{head}": ":".join(self._head()),
         }
         return places.get(word, word)
+
+    def _head(self) -> tuple[str, str]:
+        """Host and port of the first machine, for the job's processes; known once all have met."""
+        begin = read_json(self._dir / "begin") or {}
+        host, _, port = str(begin.get("head", "127.0.0.1:0")).rpartition(":")
+        return host, port
 
     def _environment(self) -> dict[str, str]:
         env = dict(os.environ)
@@ -236,6 +256,9 @@ class Shift:
             CLOUDRUN_CODE=str(self._dir / "code"),
             CLOUDRUN_VENV=str(self._venv),
         )
+        if self._order.nodes > 1:
+            env["CLOUDRUN_NODES"], env["CLOUDRUN_NODE_RANK"] = str(self._order.nodes), str(self._order.node_rank)
+            env["CLOUDRUN_HEAD"], env["CLOUDRUN_HEAD_PORT"] = self._head()
         if self._order.gpu_count:
             env["CLOUDRUN_EXPECT_GPU"] = "1"
         return env

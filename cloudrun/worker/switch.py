@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cloudrun.worker.ending import insist_on_the_end
+from cloudrun.worker.head import Head
 from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
 from cloudrun.worker.order import Order, secrets_path
 from cloudrun.worker.shift_process import ShiftProcess
@@ -29,32 +30,52 @@ _SAVE_PATIENCE_S = 20.0
 
 
 class Switch:
-    """One run's switch."""
+    """One run's switch; other machines of the run find this one at `address`."""
 
-    def __init__(self, run_dir: Path, order: Order) -> None:
+    def __init__(self, run_dir: Path, order: Order, *, address: str) -> None:
         self._dir = run_dir
         self._order = order
         self._billing_began = time.monotonic() - order.billed_at_start(time.time())
         self._signalled = False
         self._shift: ShiftProcess | None = None
+        self._address = address
+        self._head: Head | None = None
         self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
         """Until the machine is ended, or may be left; returns the job's exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
-        os.environ.update(_secrets(self._order.run_id))
+        secret_values = _secrets(self._order.run_id)
+        os.environ.update(secret_values)
         self._shift = ShiftProcess(self._dir, billed_s=self._billed_s())
+        if self._order.nodes > 1:
+            self._lead(secret_values)
         while self._goes_on():
             time.sleep(_LOOK_EVERY_S)
         self._shift.finish()
+        if self._head is not None:
+            self._head.close() if self._signalled else self._head.dismiss()
         self._upload.end(enough=self._is_enough)
         result = read_json(self._dir / "result.json") or {}
         return int(result.get("exit_code", 1))
 
+    def _lead(self, secret_values: dict[str, str]) -> None:
+        """The other machines, from here on. Where they cannot be heard, the job ends."""
+        head = Head(self._dir, self._order, address=self._address, secret_values=secret_values)
+        try:
+            head.start()
+        except OSError as err:
+            message = f"cannot listen for the other machines at {self._address}: {err}"
+            replace_text(self._dir / "stop", json.dumps({"reason": "failed", "message": message}))
+            return
+        self._head = head
+
     def _goes_on(self) -> bool:
         """One look and what follows from it. A full disk must not end the switch: the next look tries again."""
         try:
+            if self._head is not None:
+                self._head.look()
             if not self._act(verdict(self._order, self._look())):
                 return False
             self._upload.tend()

@@ -83,6 +83,8 @@ def test_gpus_that_would_have_hardly_an_image_each_are_refused_and_with_few_warn
         "`RTX4090:4` shares a batch of 32: with 8 images each, the GPUs mostly wait; "
         "16 or more each is sensible, a `train.batch_size` of 64"
     )
+    (of_nodes,) = load_job(write(tmp_path, GOOD + "gpu: A100:1\nnodes: 2\ntrain: {batch_size: 16}\n")).warnings
+    assert of_nodes.startswith("2 machines with `A100:1` share a batch of 16: with 8 images each, the GPUs mostly wait")
     with pytest.raises(JobFileError, match=r"`RTX4090:8` cannot share a batch of 16 images") as caught:
         load_job(write(tmp_path, GOOD + "gpu: [A100:1, RTX4090:8]\ntrain: {batch_size: 16}\n"))
     assert "`train.batch_size` to 32 or more" in caught.value.hint
@@ -152,3 +154,21 @@ class TestDataFolder:
 
     def test_the_data_of_a_users_own_command_may_be_anything(self, tmp_path: Path) -> None:
         assert survey_folder(tmp_path, custom=True) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("infra: local\nnodes: 2\n", "`nodes` is 2, and `infra: local` is this one computer"),
+        ("nodes: 0\n", "nodes"),
+        ("nodes: yes\n", "nodes"),
+        (
+            "gpu: A100:8\nnodes: 4\ntrain: {batch_size: 32}\n",
+            "4 machines with `A100:8` cannot share a batch of 32 images",
+        ),
+    ],
+)
+def test_several_machines_have_to_make_sense(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(JobFileError) as caught:
+        load_job(write(tmp_path, GOOD + text))
+    assert said in caught.value.message

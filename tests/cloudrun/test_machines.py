@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloudrun.machines import Machine, Scan, find_machine, strays
+from cloudrun.machines import Machine, Scan, find_machines, strays
 from cloudrun.run import Run
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -31,6 +31,7 @@ def a_run(run_id: str, **changes: Any) -> Run:
         "cloudrun-plants-1124-x7k2m",
         "cloudrun-plants-1124-x7k2m-fcd1e5cf",  # Slurm, AWS
         "cloudrun-plants-1124-x7k2m-fcd1e5cf-head",  # RunPod, Vast, Lambda
+        "cloudrun-plants-1124-x7k2m-fcd1e5cf-worker3",
     ],
 )
 def test_a_machines_name_tells_its_run_with_and_without_skypilots_owner(name: str) -> None:
@@ -50,7 +51,16 @@ def test_a_machine_whose_run_was_called_ended_is_a_stray() -> None:
 @pytest.mark.parametrize("text", ["cloudrun-a-1124-aaaaa-fcd1e5cf", "cloudrun-a-1124-aaaaa", "a-1124-aaaaa", "h:7"])
 def test_a_machine_is_found_by_whatever_it_is_called(text: str) -> None:
     machine = a_machine("cloudrun-a-1124-aaaaa-fcd1e5cf")
-    assert find_machine([machine], text) is machine
+    assert find_machines([machine, a_machine("cloudrun-b-1124-bbbbb", handle="h:8")], text) == [machine]
+
+
+def test_all_machines_of_a_run_on_several_are_found_by_its_name() -> None:
+    """Some providers call them all the same, some by their part in the cluster."""
+    alike = [a_machine("cloudrun-a-1124-aaaaa-fcd1e5cf", handle=f"us-east-1:i-{number}") for number in (1, 2)]
+    parts = [a_machine(f"cloudrun-a-1124-aaaaa-fcd1e5cf-{part}", handle=part) for part in ("head", "worker1")]
+    assert find_machines(alike, "a-1124-aaaaa") == alike
+    assert find_machines(parts, "cloudrun-a-1124-aaaaa") == parts
+    assert find_machines(alike, "us-east-1:i-2") == alike[1:]
 
 
 def test_what_a_stray_costs_is_only_said_where_the_price_is_known() -> None:

@@ -44,6 +44,14 @@ def test_a_row_of_a_catalog_becomes_an_offer() -> None:
     )  # fmt: skip
 
 
+def test_several_machines_cost_as_many_times_as_much() -> None:
+    offer = offer_of(Info(), "a catalog", AS_OF, nodes=3)
+    one = offer_of(Info(), "a catalog", AS_OF)
+    assert (offer.nodes, offer.gpu) == (3, one.gpu)
+    assert offer.hourly_usd == 3 * one.hourly_usd
+    assert offer.spot_usd == 3 * (one.spot_usd or 0)
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "value"),
     [

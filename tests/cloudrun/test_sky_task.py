@@ -87,3 +87,18 @@ def test_what_sends_to_a_store_is_installed_before_the_long_set_up() -> None:
     assert plan.setup[0].argv == ["env", "CLOUDRUN_INSTALL=boto3", *plan.setup[1].argv]
     assert plan.store_uri == "s3://bucket/leaves/plants-1124-x7k2m"
     assert [step.name for step in a_plan(gpu="A100:1").setup] == ["machine"]
+
+
+def test_several_machines_are_rented_together_and_all_run_the_worker() -> None:
+    plan = a_plan(gpu="A100:4", nodes=2, infra="slurm")
+    assert machine_config(plan)["num_nodes"] == 2
+    assert job_config(plan, "/home/u/cloudrun/r", {"A100": 4})["num_nodes"] == 2
+    assert plan.command.argv[-6:] == ["--nodes", "2", "--node-rank", "{node_rank}", "--head", "{head}"]
+    order = an_order(plan)
+    assert (order.nodes, order.gpu_count, len(order.ports)) == (2, 4, 6)
+
+
+def test_one_machine_is_asked_for_as_ever() -> None:
+    plan = a_plan(gpu="A100:4")
+    assert "num_nodes" not in machine_config(plan) | job_config(plan, "/r", None)
+    assert "--nodes" not in plan.command.argv

@@ -66,6 +66,14 @@ def test_several_gpus_are_at_best_as_many_times_as_fast_and_may_wait_for_each_ot
     assert four.rests_on == "the listed speed of A100 times 4, or less where they wait for each other"
 
 
+def test_several_machines_are_at_best_as_many_times_as_fast_and_may_wait_for_their_network() -> None:
+    one, two = (listed_speed(a_workload(), gpu="A100:4", cpus=64, nodes=nodes) for nodes in (1, 2))
+    assert one is not None
+    assert two is not None
+    assert two.train_s[0] == pytest.approx(one.train_s[0] / 2)
+    assert two.train_s[1] > one.train_s[1] / 2
+
+
 def test_images_that_begin_small_cost_less_but_are_judged_at_full_size() -> None:
     grown, whole = (
         listed_speed(a_workload(**train), gpu="A100:1", cpus=64)

@@ -1,0 +1,215 @@
+"""Where a run has several machines: the one that keeps the results tells the others when to train and when to stop.
+
+It is a part of the switch on that machine. The others (`node.py`) ask it twice a second; each has a shift of its own,
+which meets this one's between its data and its training (`Shift._meet`), by the files `ready` and `begin`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import ssl
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO, Any, cast
+
+from cloudrun.worker.journal import append_to_log, read_json, replace_text
+from cloudrun.worker.order import Order
+from cloudrun.worker.wire import LARGEST_MESSAGE_BYTES, PEM, server_context, write_tar
+
+# A machine that says nothing for this long is lost: it asks twice a second.
+SILENCE_S = 120.0
+_DISMISSED_WITHIN_S = 10.0
+_FOLDERS = ("data", "weights")
+
+
+@dataclass
+class Told:
+    """What one of the other machines said last."""
+
+    at: float  # monotonic
+    state: str  # preparing | ready | ended
+    reason: str = ""  # as in result.json, where it has ended
+    message: str = ""
+    is_dismissed: bool = False
+
+
+class Head:
+    """Speaks with nodes 1 to `order.nodes` - 1; this machine is node 0, at `address`."""
+
+    def __init__(self, run_dir: Path, order: Order, *, address: str, secret_values: dict[str, str]) -> None:
+        self._dir = run_dir
+        self._order = order
+        self._address = address
+        self._secrets = secret_values
+        self._told: dict[int, Told] = {}
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._began = time.monotonic()
+        self._server: _Server | None = None
+        # Whoever finds this file has this machine's disk as well.
+        self._mark = run_dir / f".shared-{secrets.token_hex(8)}"
+
+    def start(self) -> None:
+        """Listen. Raises OSError where that is not possible."""
+        self._mark.touch()
+        self._server = _listening(self._address, self._order.ports, self)
+        context = server_context(self._dir / PEM)
+        # The handshake is each connection's own business, in its thread: nobody holds up the others.
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=self._server.serve_forever, name="head", daemon=True).start()
+
+    def look(self) -> None:
+        """To be called all the time: begins when all are ready, and stops the job where one of them is lost."""
+        if (self._dir / "result.json").exists() or (self._dir / "stop").exists():
+            return
+        with self._lock:
+            told = dict(self._told)
+        lost = self._lost(told)
+        if lost is not None:
+            reason, message = lost
+            replace_text(self._dir / "stop", json.dumps({"reason": reason, "message": message}))
+        elif self._all_are_ready(told) and not (self._dir / "begin").exists():
+            replace_text(self._dir / "begin", json.dumps({"head": f"{self._address}:{self._free_port()}"}))
+
+    def dismiss(self) -> None:
+        """The run is over and this machine stays: wait some seconds until the others have heard it."""
+        with self._lock:
+            self._is_over = True
+        until = time.monotonic() + _DISMISSED_WITHIN_S
+        while time.monotonic() < until:
+            now = time.monotonic()
+            with self._lock:
+                waiting = [one for one in self._told.values() if not one.is_dismissed and now - one.at < SILENCE_S]
+            if not waiting:
+                break
+            time.sleep(0.1)
+        self.close()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+        self._mark.unlink(missing_ok=True)
+
+    def hear(self, message: dict[str, Any]) -> dict[str, Any]:
+        """One machine's news; the answer says what it is to do."""
+        rank = int(message["rank"])
+        if not 0 < rank < self._order.nodes:
+            raise ValueError(f"there is no node {rank}")
+        for line in list(message.get("lines", []))[:2000]:
+            append_to_log(self._dir, f"node {rank}: {line}")
+        result = message.get("result") or {}
+        with self._lock:
+            is_over = self._is_over
+            self._told[rank] = Told(
+                time.monotonic(),
+                str(message["state"]),
+                str(result.get("reason", "")),
+                str(result.get("message", "")),
+                is_dismissed=is_over,
+            )
+        begin = read_json(self._dir / "begin") or {}
+        has_ended = (self._dir / "result.json").exists() or (self._dir / "stop").exists()
+        return {
+            "do": "leave" if is_over else "stop" if has_ended else "begin" if begin else "wait",
+            "head": begin.get("head"),
+            "has_data": (self._dir / "ready").exists(),
+            "has_weights": (self._dir / "weights").is_dir(),
+            "mark": self._mark.name,
+        }
+
+    def secrets_for(self, _: dict[str, Any]) -> dict[str, Any]:
+        return dict(self._secrets)
+
+    def folder(self, name: str) -> Path | None:
+        return self._dir / name if name in _FOLDERS and (self._dir / name).is_dir() else None
+
+    def _lost(self, told: dict[int, Told]) -> tuple[str, str] | None:
+        """(reason, message) where a machine cannot go on, or does not come."""
+        now = time.monotonic()
+        for rank, one in sorted(told.items()):
+            which = f"node {rank} of {self._order.nodes} (from 0)"
+            if one.state == "ended" and one.reason != "finished":
+                reason = one.reason if one.reason in ("stopped", "no_gpu", "setup_failed", "no_data") else "failed"
+                return reason, f"{which}: {one.message or one.reason}"
+            if one.state != "ended" and now - one.at > SILENCE_S:
+                return "failed", f"{which} has said nothing for {SILENCE_S / 60:g} minutes"
+        missing = [rank for rank in range(1, self._order.nodes) if rank not in told]
+        if missing and now - self._began > self._order.idle_s:
+            return "failed", f"node {missing[0]} of {self._order.nodes} (from 0) has not come within {self._minutes()}"
+        return None
+
+    def _all_are_ready(self, told: dict[int, Told]) -> bool:
+        others = [told[rank].state for rank in sorted(told)]
+        return others == ["ready"] * (self._order.nodes - 1) and (self._dir / "ready").exists()
+
+    def _minutes(self) -> str:
+        return f"{self._order.idle_s / 60:g} minutes"
+
+    def _free_port(self) -> int:
+        """Where the job's first process may listen."""
+        with socket.socket() as probe:
+            probe.bind((self._address, 0))
+            return int(probe.getsockname()[1])
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    head: Head
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A peer that went, or a stranger: neither is news."""
+
+
+def _listening(address: str, ports: list[int], head: Head) -> _Server:
+    failed: OSError | None = None
+    for host in (address, ""):  # the address may be another's that leads here
+        for port in ports:
+            try:
+                server = _Server((host, port), _Handler)
+            except OSError as err:
+                failed = err
+                continue
+            server.head = head
+            return server
+    raise failed or OSError("no port was given to listen on")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 60.0
+
+    def do_POST(self) -> None:
+        ways = {"/tell": self.server.head.hear, "/secrets": self.server.head.secrets_for}
+        size = int(self.headers.get("Content-Length", "0"))
+        if self.path not in ways or size > LARGEST_MESSAGE_BYTES:
+            self.send_error(404)
+            return
+        try:
+            answer = json.dumps(ways[self.path](json.loads(self.rfile.read(size)))).encode()
+        except (ValueError, KeyError, TypeError):
+            self.send_error(400)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def do_GET(self) -> None:
+        folder = self.server.head.folder(self.path.strip("/"))
+        if folder is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError, ssl.SSLError):  # whoever reads finds it not whole, and asks again
+            write_tar(folder, cast("IO[bytes]", self.wfile))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
+        """Not into the job's log: each machine asks twice a second."""

@@ -1,0 +1,205 @@
+"""One of the other machines of a run: does as the head says, and ends itself where the head is lost.
+
+It prepares itself as the head does, with a shift of its own in a folder beside the run's, which may lie on a disk that
+all of them share. What its job writes stays here: the results are the head's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cloudrun.worker.ending import insist_on_the_end
+from cloudrun.worker.head import SILENCE_S
+from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
+from cloudrun.worker.order import Order
+from cloudrun.worker.shift_process import ShiftProcess
+from cloudrun.worker.wire import PEM, Line, NotWhole
+
+_TELL_EVERY_S = 0.5
+_SAVE_PATIENCE_S = 20.0
+_BUDGET_PATIENCE_S = 120.0  # the head's switch ends all machines, and takes some seconds
+_LINES_BYTES = 64_000
+_TRIES = 3
+# Of an earlier shift on this machine.
+_LAST_SHIFT = ("result.json", "stop", "ready", "begin", "status.json", "job.pid")
+
+
+class Node:
+    """Machine `rank` of the run, from 1; the head listens at `head`, on one of the order's ports."""
+
+    def __init__(self, run_dir: Path, order: Order, *, rank: int, head: str) -> None:
+        self._run_dir = run_dir
+        self._order = order
+        self._rank = rank
+        self._head = head
+        self._dir = run_dir.with_name(f"{run_dir.name}.{rank}")
+        self._billing_began = time.monotonic() - order.billed_at_start(time.time())
+        self._shift: ShiftProcess | None = None
+        self._signalled = False
+        self._shown = 0  # bytes of the log that the head has
+        self._needs_data = False
+        self._provider: threading.Thread | None = None
+
+    def work(self) -> int:
+        """Until the head says that the run is over; 0, so that SkyPilot does not end the head's job for it."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._pass_on)
+        found = self._join()
+        if found is None:
+            return 1  # SkyPilot ends the job on all machines
+        line, answer = found
+        os.environ.update({str(name): str(value) for name, value in line.tell("/secrets", {}).items()})
+        shares = (self._run_dir / str(answer["mark"])).exists()
+        self._make_folder(shares=shares)
+        if answer["has_weights"] and not shares:
+            self._fetch(line, "weights", self._run_dir / "weights")
+        self._shift = ShiftProcess(self._dir, billed_s=self._billed_s())
+        self._attend(line, shares=shares)
+        self._shift.finish()
+        return 0
+
+    def _join(self) -> tuple[Line, dict[str, Any]] | None:
+        """The line to the head, and what it says first; None where there is no head within its time."""
+        until = time.monotonic() + self._order.idle_s
+        news = {"rank": self._rank, "state": "preparing"}
+        failed: OSError | None = None
+        while time.monotonic() < until and not self._signalled:
+            for port in self._order.ports:
+                line = Line(self._run_dir / PEM, self._head, port)
+                try:
+                    return line, line.tell("/tell", news)
+                except OSError as err:
+                    failed = err
+            time.sleep(_TELL_EVERY_S)
+        sys.stderr.write(f"cloudrun: node {self._rank} cannot reach its head at {self._head}: {failed}\n")
+        return None
+
+    def _make_folder(self, *, shares: bool) -> None:
+        self._dir.mkdir(exist_ok=True)
+        for name in _LAST_SHIFT:
+            (self._dir / name).unlink(missing_ok=True)
+        for name in ("code", "train.yaml", "labels.csv"):
+            if (self._run_dir / name).exists() and not (self._dir / name).is_symlink():
+                (self._dir / name).symlink_to(self._run_dir / name)
+        # The results, their store and the end of the machine are the head's business.
+        own = replace(self._order, ending="nobody", store_uri=None, may_ask=False, node_rank=self._rank)
+        if shares:
+            own = replace(own, make_data=None, data_beside=False, data_arrives=True)
+            if not (self._dir / "data").is_symlink():
+                (self._dir / "data").symlink_to(self._run_dir / "data")
+        replace_text(self._dir / "order.json", own.as_json())
+        self._needs_data = own.data_arrives
+
+    def _attend(self, line: Line, *, shares: bool) -> None:
+        heard_at = time.monotonic()
+        while True:
+            self._bury_a_dead_shift()
+            try:
+                answer = line.tell("/tell", self._news())
+                heard_at = time.monotonic()
+                if not self._obey(answer, line, shares=shares):
+                    return
+            except OSError:
+                silence_s = time.monotonic() - heard_at
+                if silence_s > SILENCE_S:
+                    self._stop("stopped", f"the head has said nothing for {SILENCE_S / 60:g} minutes")
+                if silence_s > max(self._order.idle_s, 2 * SILENCE_S):
+                    self._end_machine("its head is lost")
+            if self._billed_s() > self._order.limit_s() + _BUDGET_PATIENCE_S:
+                self._end_machine("its budget is used")
+            if self._signalled and not self._shift_lives():
+                return
+            time.sleep(_TELL_EVERY_S)
+
+    def _obey(self, answer: dict[str, Any], line: Line, *, shares: bool) -> bool:
+        """Whether to go on."""
+        if answer["do"] == "leave":
+            self._stop("stopped", "the run is over")
+            return False
+        if answer["do"] == "stop":
+            self._stop("stopped", "the run stops")
+        elif answer["do"] == "begin" and not (self._dir / "begin").exists():
+            replace_text(self._dir / "begin", json.dumps({"head": answer["head"]}))
+        if self._needs_data and answer["has_data"] and self._provider is None:
+            self._provider = threading.Thread(target=self._provide, args=(line, shares), name="data", daemon=True)
+            self._provider.start()
+        return True
+
+    def _provide(self, line: Line, shares: bool) -> None:
+        """The data, and then the word that they are whole."""
+        try:
+            if not shares and not (self._dir / "data.ready").exists():
+                began = time.monotonic()
+                count = self._fetch(line, "data", self._dir / "data")
+                append_to_log(self._dir, f"{count} files from the head in {time.monotonic() - began:.1f} s")
+        except (OSError, NotWhole) as err:
+            self._stop("no_data", f"the data did not come from the head: {err}")
+            return
+        (self._dir / "data.ready").touch()
+
+    def _fetch(self, line: Line, name: str, folder: Path) -> int:
+        """Raises OSError or NotWhole once it has failed three times."""
+        for _ in range(_TRIES - 1):
+            with suppress(OSError, NotWhole):
+                return line.fetch(f"/{name}", folder)
+            time.sleep(_TELL_EVERY_S)
+        return line.fetch(f"/{name}", folder)
+
+    def _news(self) -> dict[str, Any]:
+        result = read_json(self._dir / "result.json")
+        state = "ended" if result else "ready" if (self._dir / "ready").exists() else "preparing"
+        return {"rank": self._rank, "state": state, "result": result, "lines": self._new_lines()}
+
+    def _new_lines(self) -> list[str]:
+        """Whole lines of the log that the head does not have yet."""
+        try:
+            with (self._dir / "log.txt").open("rb") as log:
+                log.seek(self._shown)
+                new = log.read(_LINES_BYTES)
+        except FileNotFoundError:
+            return []
+        whole = new.rpartition(b"\n")[0] if b"\n" in new else new if len(new) == _LINES_BYTES else b""
+        self._shown += len(whole) + (1 if b"\n" in new else 0)
+        lines = whole.decode("utf-8", "replace").splitlines()
+        return [line.removeprefix("cloudrun: ") for line in lines]
+
+    def _stop(self, reason: str, message: str) -> None:
+        if not (self._dir / "stop").exists():
+            replace_text(self._dir / "stop", json.dumps({"reason": reason, "message": message}))
+
+    def _bury_a_dead_shift(self) -> None:
+        assert self._shift is not None
+        if self._shift.lives or (self._dir / "result.json").exists():
+            return
+        self._shift.kill(patience_s=_SAVE_PATIENCE_S)
+        bury(self._dir, f"its worker was killed (exit code {self._shift.exit_code})")
+
+    def _end_machine(self, why: str) -> None:
+        assert self._shift is not None
+        self._shift.kill(patience_s=0)
+        self._say(f"ending this machine: {why}")
+        insist_on_the_end(self._order.ending, say=self._say, is_called_off=lambda: self._signalled)
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):  # a full disk
+            append_to_log(self._dir, text)
+
+    def _pass_on(self, *_: object) -> None:
+        self._signalled = True
+        if self._shift is not None:
+            self._shift.ask_to_stop()
+
+    def _shift_lives(self) -> bool:
+        return self._shift is not None and self._shift.lives
+
+    def _billed_s(self) -> float:
+        return time.monotonic() - self._billing_began
