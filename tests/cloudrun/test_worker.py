@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from cloudrun.worker import journal
 from cloudrun.worker.order import Order, Step, read_order
 
 
@@ -116,6 +117,32 @@ def test_a_job_that_fails_is_quoted_in_the_result(start: StartWorker, tmp_path: 
     assert start(an_order("echo 'error: no such class'; exit 3")).wait(30) == 3
     assert result(tmp_path)["reason"] == "failed"
     assert result(tmp_path)["message"] == "the job ended with exit code 3: no such class"
+
+
+def test_whoever_finds_the_result_finds_the_last_progress_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = journal.Journal(tmp_path)
+    worker.enter("run")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "progress.json").write_text('{"epoch": 3, "epochs": 3}')
+    worker.projected["projected_s"] = 9.0
+    worker.beat()  # too soon after the last
+    seen: list[dict[str, Any] | None] = []
+    replace_text = journal.replace_text
+
+    def look_once_it_is_there(path: Path, text: str) -> None:
+        replace_text(path, text)
+        if path.name == "result.json":
+            seen.append(journal.read_json(tmp_path / "status.json"))
+
+    monkeypatch.setattr(journal, "replace_text", look_once_it_is_there)
+    worker.finish(reason="finished", exit_code=0, message="finished")
+    for file in (worker._log, worker._index):
+        file.close()
+    (status,) = seen
+    assert status is not None
+    assert (status["epoch"], status["projected_s"]) == (3, 9.0)
 
 
 @pytest.mark.parametrize("how", ["signal", "file", "signal to the job alone"])
