@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,12 @@ def wait_until(shell: Shell, run_id: str, name: str) -> None:
 
 
 def lose_the_machine(shell: Shell, run_id: str) -> None:
-    """Power cut: its processes and its disk are gone."""
+    """Power cut: its processes and its disk are gone, those first that would tell of the end of another."""
     run_dir = shell.home / "local" / run_id
-    os.killpg(int((run_dir / "job.pid").read_text()), signal.SIGKILL)
-    for name in ("shift.pid", "worker.pid"):
-        os.kill(int((run_dir / name).read_text()), signal.SIGKILL)
+    job = int((run_dir / "job.pid").read_text())
     end_processes(run_dir)
+    with suppress(ProcessLookupError):  # it is asked to stop when the worker dies
+        os.killpg(job, signal.SIGKILL)
     shutil.rmtree(run_dir)
 
 
