@@ -19,7 +19,7 @@ from cloudrun.runs.fetch_lock import fetching
 from cloudrun.stores import Entry
 from cloudrun.stores.directory import DirectoryStore
 from cloudrun.worker.child import end_with_parent
-from tests.conftest import Shell
+from tests.conftest import Shell, images
 
 JOB = """\
 name: steps
@@ -148,7 +148,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing_under_a_final_name(small_
 
 def test_progress_counts_bytes_and_files_up_to_all_of_them(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "run")
-    store.push(Path(__file__).parent, "out", lambda *_: None)
+    store.push(images(tmp_path / "leaves"), "out", lambda *_: None)
     entries = store.entries("out")
     seen: list[Progress] = []
     pull(store, entries, lambda key: key, tmp_path / "home", lambda _: None, on_progress=seen.append)
