@@ -114,7 +114,7 @@ def test_a_signal_to_everybody_on_the_machine_leaves_the_uploader_time_for_what_
     (tmp_path / "out" / "last.pt").write_bytes(b"saved")
     wait_for(lambda: bucket.read("out/last.pt") == b"saved")
     (tmp_path / "result.json").write_text("{}")
-    assert uploader.wait(20) == 0
+    assert uploader.wait(60) == 0
     assert (tmp_path / "stored").exists()
 
 
@@ -163,5 +163,5 @@ def test_results_at_home_end_the_wait_although_the_bucket_cannot_be_reached(
     wait_for((tmp_path / "result.json").exists)
     (tmp_path / "home").touch()
     worker.terminate()  # as the end of the machine does
-    assert worker.wait(20) == 0
+    assert worker.wait(20) == 0  # the bucket would be waited for 30 s
     assert not (tmp_path / "stored").exists()
