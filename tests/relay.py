@@ -111,9 +111,10 @@ class Relay:
 @contextmanager
 def relay(target: int, *, megabits: float, round_trip_ms: float) -> Iterator[Relay]:
     """A relay in a process of its own to `target`, a port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    held = socket.socket()  # until the relay has ended: nobody else is given its port
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     context = multiprocessing.get_context("spawn")
     counts = context.Array("q", 2, lock=False)
     process = context.Process(
@@ -131,6 +132,7 @@ def relay(target: int, *, megabits: float, round_trip_ms: float) -> Iterator[Rel
     finally:
         process.kill()
         process.join()
+        held.close()
 
 
 if __name__ == "__main__":

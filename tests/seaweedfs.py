@@ -21,7 +21,8 @@ from cloudrun.worker.child import end_with_parent
 KEY_ID = "test-key"
 SECRET = "test-secret"
 BUCKET = "results"
-_READY_S = 30.0
+_READY_S = 60.0
+_held_ports: list[socket.socket] = []
 
 
 class SeaweedFS:
@@ -142,12 +143,15 @@ def _identity(key_id: str, secret: str, actions: list[str]) -> dict[str, Any]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Ports that nobody listens on, all different; until this process ends nobody is given them by the system.
+
+    Who asks for one by its number gets it, if with SO_REUSEADDR, as servers do: what holds it does not listen.
+    """
+    ports = []
+    for _ in range(count):
+        holder = socket.socket()
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        _held_ports.append(holder)
+        ports.append(int(holder.getsockname()[1]))
+    return ports

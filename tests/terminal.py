@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -27,13 +28,14 @@ class Terminal:
         )  # fmt: skip
         os.close(slave)
         self.said = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end within a letter
 
     def read_until(self, text: str, seconds: float = 40) -> None:
         until = time.monotonic() + seconds
         while text not in self.said:
             assert time.monotonic() < until, self.said
             if select.select([self._master], [], [], 0.2)[0]:
-                self.said += os.read(self._master, 4096).decode()
+                self._read()
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
@@ -41,10 +43,13 @@ class Terminal:
     def end(self) -> int:
         while True:
             try:
-                self.said += os.read(self._master, 4096).decode()
+                self._read()
             except OSError:  # the last holder of the terminal has gone
                 break
         return self.process.wait(60)
+
+    def _read(self) -> None:
+        self.said += self._decoder.decode(os.read(self._master, 4096))
 
     def close(self) -> None:
         if self.process.poll() is None:

@@ -74,10 +74,9 @@ class Journal:
 
     def finish(self, *, reason: str, exit_code: int, message: str) -> None:
         """The last word: after this the run's phase is final."""
+        self.beat(force=True)  # before the result: whoever finds that has the last progress, too
         now = time.time()
         self._close_phase(now)
-        self._phase, self._phase_from = "ended", now
-        self._index_log(now)
         _write_result(
             self.run_dir,
             reason=reason,
@@ -87,7 +86,6 @@ class Journal:
             finished_at=utc(now),
             phases=self.phases,
         )
-        self.beat(force=True)
 
     def asked_to_stop(self) -> dict[str, Any] | None:
         """Why, where somebody wrote it down; `{}` where a person asked; None where nobody did."""

@@ -19,7 +19,7 @@ from cloudrun.runs.fetch_lock import fetching
 from cloudrun.stores import Entry
 from cloudrun.stores.directory import DirectoryStore
 from cloudrun.worker.child import end_with_parent
-from tests.conftest import Shell
+from tests.conftest import Shell, images
 
 JOB = """\
 name: steps
@@ -38,7 +38,7 @@ def waiting(shell: Shell) -> Shell:
     """A shell whose run has written its checkpoint, and waits to be told to go on."""
     run_id = shell("launch", "-d", shell.job(JOB)).out.strip()
     best = shell.home / "local" / run_id / "out" / "checkpoints" / "best.pt"
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not best.exists() or best.stat().st_size < 3_000_000:
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -83,7 +83,7 @@ def test_ctrl_c_ends_a_watching_fetch_and_says_that_the_run_goes_on(waiting: She
     fetch = waiting.start("fetch", "--watch")
     next_line(fetch, "fetched checkpoints/best.pt")
     fetch.send_signal(signal.SIGINT)
-    _, said = fetch.communicate(timeout=30)
+    _, said = fetch.communicate(timeout=60)
     assert fetch.returncode == 130
     assert "goes on" in said
     assert waiting("ps", "--json").json[0]["phase"] == "running"
@@ -116,7 +116,7 @@ with fetching(Path({str(folder)!r}), home=Path({str(waiting.home)!r}), say=print
     next_line(second, f"another command fetches to {folder}: waiting for it")
     first.kill()
     first.communicate()
-    second.communicate(timeout=30)
+    second.communicate(timeout=60)
     assert second.returncode == 0
     assert (folder / "checkpoints" / "best.pt").stat().st_size == 3_000_000
 
@@ -148,7 +148,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing_under_a_final_name(small_
 
 def test_progress_counts_bytes_and_files_up_to_all_of_them(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path / "run")
-    store.push(Path(__file__).parent, "out", lambda *_: None)
+    store.push(images(tmp_path / "leaves"), "out", lambda *_: None)
     entries = store.entries("out")
     seen: list[Progress] = []
     pull(store, entries, lambda key: key, tmp_path / "home", lambda _: None, on_progress=seen.append)

@@ -35,7 +35,7 @@ run: |
 
 
 def wait_until_log_has(shell: Shell, text: str) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while text not in shell("logs", "--no-follow").out:
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -68,7 +68,7 @@ def test_a_job_that_fails_ends_the_launch_with_1_and_says_why(shell: Shell) -> N
 
 
 def test_a_job_over_its_budget_ends_with_4_and_its_results_are_home(shell: Shell) -> None:
-    done = shell("launch", shell.job(ENDLESS), "--max-hours", "0.0006")
+    done = shell("launch", shell.job(ENDLESS), "--max-hours", "0.0015")  # 5.4 s, for the job to come to its `trap`
     assert done.code == 4
     assert (shell.folder / "runs" / done.out.strip() / "last.txt").read_text() == "saved\n"
 
@@ -103,7 +103,7 @@ def test_ctrl_c_leaves_the_job_alone_and_says_how_to_stop_it(shell: Shell) -> No
         if line == "up\n":
             break
     launch.send_signal(signal.SIGINT)
-    _, said = launch.communicate(timeout=30)
+    _, said = launch.communicate(timeout=60)
     assert launch.returncode == 130
     assert "goes on" in said
     assert "cloudrun down" in said
@@ -280,7 +280,7 @@ workdir: code
 run: mkdir -p $CLOUDRUN_OUTPUT/checkpoints; echo precious > $CLOUDRUN_OUTPUT/checkpoints/last.pt
 """
     run_id = shell("launch", "-d", shell.job(job)).out.strip()
-    wait_until_log_has(shell, "cloudrun: finished")
+    assert shell("logs").code == 0  # follows to the end
     with (shell.folder / "code" / "huge.bin").open("wb") as huge:
         huge.truncate(201_000_000)  # more than is sent as code: the start fails, as it may for any reason
     done = shell("resume", run_id)

@@ -114,7 +114,7 @@ def test_a_signal_to_everybody_on_the_machine_leaves_the_uploader_time_for_what_
     (tmp_path / "out" / "last.pt").write_bytes(b"saved")
     wait_for(lambda: bucket.read("out/last.pt") == b"saved")
     (tmp_path / "result.json").write_text("{}")
-    assert uploader.wait(20) == 0
+    assert uploader.wait(60) == 0
     assert (tmp_path / "stored").exists()
 
 
@@ -125,13 +125,15 @@ def test_a_store_that_is_down_for_a_while_gets_everything_in_the_end_and_the_job
     wait_for(lambda: bucket.read("out/best.pt") is not None)
     seaweedfs.stop()
     (tmp_path / "out" / "go").touch()
+    wait_for((tmp_path / "result.json").exists)
     wait_for(lambda: "does not answer" in (tmp_path / "log.txt").read_text())
     assert '"finished"' in (tmp_path / "result.json").read_text()
     assert worker.poll() is None  # the results lie here alone
     seaweedfs.start()
-    assert worker.wait(60) == 0
+    assert worker.wait(120) == 0
     assert bucket.read("result.json") == (tmp_path / "result.json").read_bytes()
-    assert (tmp_path / "log.txt").read_text().count("does not answer") == 1
+    told = [line for line in (tmp_path / "log.txt").read_text().splitlines() if "does not answer" in line]
+    assert len(told) == len(set(told))  # each once, however often it tried; another file is another line
 
 
 def test_the_log_of_a_set_up_that_failed_reaches_the_bucket(
@@ -161,5 +163,5 @@ def test_results_at_home_end_the_wait_although_the_bucket_cannot_be_reached(
     wait_for((tmp_path / "result.json").exists)
     (tmp_path / "home").touch()
     worker.terminate()  # as the end of the machine does
-    assert worker.wait(20) == 0
+    assert worker.wait(20) == 0  # the bucket would be waited for 30 s
     assert not (tmp_path / "stored").exists()

@@ -54,7 +54,7 @@ def ssh_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         f"Host {MACHINE}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n  IdentityFile ~/user_key\n"
         "  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n"
     )
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -387,7 +387,7 @@ def test_a_fetch_that_is_killed_outright_goes_on_where_it_was(
     (folder / "out" / "last.pt").write_bytes(os.urandom(1_000_000) * 150)
     words = [sys.executable, "-c", _PULLS, MACHINE, str(folder), str(home)]
     killed = subprocess.Popen(words)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not any(path.stat().st_size > 1_000_000 for path in home.glob("*.partial")):
         assert time.monotonic() < until
         assert killed.poll() is None

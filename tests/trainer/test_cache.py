@@ -19,9 +19,10 @@ from trainer.pixels import Pixels
 SIDE = 40
 PLENTY = 10**9
 
-# Forks children that put images until they are killed, each a little later; then all that is there is as it was put.
+# Forks children that put images, kills each when it has put one more than the one before, and is at the next; then all
+# that is there is as it was put.
 KILLS_WHILE_PUTTING = """
-import os, select, signal, sys
+import os, signal, sys
 from pathlib import Path
 import numpy as np
 from trainer.cache import PixelCache
@@ -36,14 +37,18 @@ def cache():
 found = set()
 for kill in range(30):
     cache().remove()
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         held = cache()
         for index, image in enumerate(images):
             held.put(index, Pixels(image, 1, 1))
+            os.write(writing, b".")
         signal.pause()
-    select.select([], [], [], 0.001 + kill * 0.0003)
-    os.kill(child, signal.SIGKILL)
+    os.close(writing)
+    with open(reading, "rb") as put:
+        put.read(kill)
+        os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     held = cache()
     whole = [held.get(index) for index in range(40)]

@@ -70,10 +70,13 @@ class Started:
         """The two that train, in their order."""
         ranks = {}
         for pid in self.children():
-            environment = dict(
-                part.split("=", 1) for part in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in part
-            )
-            if "RANK" in environment and "train" in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                values = Path(f"/proc/{pid}/environ").read_text().split("\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            environment = dict(value.split("=", 1) for value in values if "=" in value)
+            if "RANK" in environment and "train" in words:
                 ranks.setdefault(int(environment["RANK"]), pid)
         return [ranks[rank] for rank in sorted(ranks)]
 
@@ -95,10 +98,8 @@ class Started:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_sigterm_ends_all_with_a_complete_checkpoint(started: Started) -> None:
     everyone = started.children()
-    asked_at = time.monotonic()
     started.process.send_signal(signal.SIGTERM)
-    assert started.process.wait(40) == 75, started.log
-    assert time.monotonic() - asked_at < 20
+    assert started.process.wait(60) == 75, started.log  # after 30 s they are killed, which ends with 1
     assert started.log.splitlines()[-1].endswith("last.pt is complete")
     assert "Traceback" not in started.log
     assert checkpoint.load(started.out / "checkpoints" / "last.pt")["epoch"] >= 2
@@ -111,7 +112,7 @@ def test_a_stop_before_all_of_them_listen_is_a_stop_and_no_error(tmp_path: Path,
     run = Started(tmp_path, leaves)
     try:
         deadline = time.monotonic() + 60
-        while not run.children():  # the first of the two has just been started
+        while not run.ranks():  # the first of the two has just been started; importing torch starts others
             assert time.monotonic() < deadline
             time.sleep(0.001)
         run.process.send_signal(signal.SIGTERM)

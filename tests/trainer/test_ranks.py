@@ -58,9 +58,10 @@ def run_out_of_memory_at(steps):
     torch.nn.modules.module.register_module_forward_hook(watch)
 
 for run in json.load(sys.stdin):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = socket.socket()  # until the next run: nobody else is given its port
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     children = []
     for rank in range(run["processes"]):
         child = os.fork()

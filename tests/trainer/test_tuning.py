@@ -312,9 +312,10 @@ from trainer.opening import open_session
 from trainer.step import train_step
 from trainer.stop import StopFlag
 from trainer.tuning import tune
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), WORLD_SIZE="2")
+held = socket.socket()  # to the end: nobody else is given its port
+held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+held.bind(("127.0.0.1", 0))
+os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(held.getsockname()[1]), WORLD_SIZE="2")
 children = []
 for rank in range(2):
     children.append(os.fork())
