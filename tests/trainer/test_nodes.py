@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -99,16 +99,19 @@ class Machines:
             launcher.wait()
 
 
+Make = Callable[..., Machines]
+
+
 @pytest.fixture
-def machines(tmp_path: Path, leaves: Path) -> Iterator[type[Machines]]:
+def machines(tmp_path: Path, leaves: Path) -> Iterator[Make]:
+    """Two, whose config is TINY with changes."""
     made: list[Machines] = []
 
-    class Made(Machines):
-        def __init__(self, config: dict[str, object]) -> None:
-            super().__init__(tmp_path, leaves, config)
-            made.append(self)
+    def make(**changes: object) -> Machines:
+        made.append(Machines(tmp_path, leaves, {**TINY, **changes}))
+        return made[-1]
 
-    yield Made  # type: ignore[misc]
+    yield make
     for one in made:
         one.end()
 
@@ -117,8 +120,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
 
 @linux
-def test_two_machines_learn_what_two_processes_of_one_learn(machines: type[Machines], tmp_path: Path) -> None:
-    run = machines({**TINY, "epochs": 2})  # type: ignore[call-arg, arg-type]
+def test_two_machines_learn_what_two_processes_of_one_learn(machines: Make, tmp_path: Path) -> None:
+    run = machines(epochs=1)
     run.start(0, 1)
     assert run.codes() == [0, 0], run.log(0) + run.log(1)
     one = tmp_path / "one"
@@ -136,8 +139,9 @@ def test_two_machines_learn_what_two_processes_of_one_learn(machines: type[Machi
 
 
 @linux
-def test_a_stop_of_one_machine_stops_both_and_they_go_on_where_they_were(machines: type[Machines]) -> None:
-    run = machines({**TINY, "epochs": 500, "workers": 1})  # type: ignore[call-arg, arg-type]
+@pytest.mark.slow
+def test_a_stop_of_one_machine_stops_both_and_they_go_on_where_they_were(machines: Make) -> None:
+    run = machines(epochs=500, workers=1)
     run.start(0, 1)
     run.wait_for(0, "epoch 1/500")
     run.launchers[1].send_signal(signal.SIGTERM)
@@ -154,8 +158,8 @@ def test_a_stop_of_one_machine_stops_both_and_they_go_on_where_they_were(machine
 
 
 @linux
-def test_a_machine_that_goes_without_a_word_ends_the_other(machines: type[Machines]) -> None:
-    run = machines({**TINY, "epochs": 500, "workers": 1})  # type: ignore[call-arg, arg-type]
+def test_a_machine_that_goes_without_a_word_ends_the_other(machines: Make) -> None:
+    run = machines(epochs=500, workers=1)
     run.start(0, 1)
     run.wait_for(0, "epoch 1/500")
     first = [run.launchers[0].pid, *_below(run.launchers[0].pid)]
@@ -171,8 +175,8 @@ def test_a_machine_that_goes_without_a_word_ends_the_other(machines: type[Machin
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_machine_that_waits_for_the_others_can_be_stopped(machines: type[Machines], number: int) -> None:
-    run = machines({**TINY, "epochs": 500})  # type: ignore[call-arg, arg-type]
+def test_a_machine_that_waits_for_the_others_can_be_stopped(machines: Make, number: int) -> None:
+    run = machines(epochs=500)
     run.start(number)
     run.wait_until_it_listens(number)
     time.sleep(4)  # it imports torch, and then waits for the other: a signal may come at any moment of it
