@@ -12,10 +12,11 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import SILENCE_S
@@ -31,6 +32,9 @@ _LINES_BYTES = 64_000
 _TRIES = 3
 # Of an earlier shift on this machine.
 _LAST_SHIFT = ("result.json", "stop", "ready", "begin", "status.json", "job.pid")
+
+
+Answer = TypeVar("Answer")
 
 
 class Node:
@@ -57,11 +61,15 @@ class Node:
         if found is None:
             return 1  # SkyPilot ends the job on all machines
         line, answer = found
-        os.environ.update({str(name): str(value) for name, value in line.tell("/secrets", {}).items()})
+        secret_values = _tried(lambda: line.tell("/secrets", {}))
+        os.environ.update({str(name): str(value) for name, value in secret_values.items()})
         shares = (self._run_dir / str(answer["mark"])).exists()
         self._make_folder(shares=shares)
         if answer["has_weights"] and not shares:
-            self._fetch(line, "weights", self._run_dir / "weights")
+            try:
+                _tried(lambda: line.fetch("/weights", self._run_dir / "weights"))
+            except (OSError, NotWhole) as err:  # the shift ends by it, and the head hears why
+                self._stop("no_data", f"the weights did not come from the head: {err}")
         self._shift = ShiftProcess(self._dir, billed_s=self._billed_s())
         self._attend(line, shares=shares)
         self._shift.finish()
@@ -87,6 +95,8 @@ class Node:
         self._dir.mkdir(exist_ok=True)
         for name in _LAST_SHIFT:
             (self._dir / name).unlink(missing_ok=True)
+        log = self._dir / "log.txt"
+        self._shown = log.stat().st_size if log.exists() else 0  # of an earlier shift: the head has it
         for name in ("code", "train.yaml", "labels.csv"):
             if (self._run_dir / name).exists() and not (self._dir / name).is_symlink():
                 (self._dir / name).symlink_to(self._run_dir / name)
@@ -139,20 +149,12 @@ class Node:
         try:
             if not shares and not (self._dir / "data.ready").exists():
                 began = time.monotonic()
-                count = self._fetch(line, "data", self._dir / "data")
+                count = _tried(lambda: line.fetch("/data", self._dir / "data"))
                 append_to_log(self._dir, f"{count} files from the head in {time.monotonic() - began:.1f} s")
         except (OSError, NotWhole) as err:
             self._stop("no_data", f"the data did not come from the head: {err}")
             return
         (self._dir / "data.ready").touch()
-
-    def _fetch(self, line: Line, name: str, folder: Path) -> int:
-        """Raises OSError or NotWhole once it has failed three times."""
-        for _ in range(_TRIES - 1):
-            with suppress(OSError, NotWhole):
-                return line.fetch(f"/{name}", folder)
-            time.sleep(_TELL_EVERY_S)
-        return line.fetch(f"/{name}", folder)
 
     def _news(self) -> dict[str, Any]:
         result = read_json(self._dir / "result.json")
@@ -203,3 +205,12 @@ class Node:
 
     def _billed_s(self) -> float:
         return time.monotonic() - self._billing_began
+
+
+def _tried(ask: Callable[[], Answer]) -> Answer:
+    """Ask the head up to three times. Raises OSError or NotWhole of the last."""
+    for _ in range(_TRIES - 1):
+        with suppress(OSError, NotWhole):
+            return ask()
+        time.sleep(_TELL_EVERY_S)
+    return ask()

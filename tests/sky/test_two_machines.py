@@ -84,4 +84,5 @@ def test_a_machine_that_is_lost_stops_both_and_the_run_goes_on_on_them(shell: Sh
     assert shell("down", run_id, timeout_s=300).code == 0
     home = shell.folder / "runs" / run_id
     assert (home / "checkpoints/last.pt").read_text() == "x\nx\n"
+    assert (home / "log.txt").read_text().count("node 1: shift 1") == 1
     assert slurm.squeue() == []
