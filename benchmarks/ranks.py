@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.machine import heading
 from trainer.gradients import GradientSync
 from trainer.ranks import Ranks
+from trainer.stop import StopFlag
 
 _BACKBONE, _PIXELS, _IMAGES, _STEPS, _ROUNDS = "resnet50", 64, 4, 4, 9
 Step = Callable[[Tensor, Tensor], None]
@@ -41,7 +42,7 @@ def _work(rank: int, port: int) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
     ranks = Ranks(rank, 2, rank, 2)
-    ranks.join(torch.device("cpu"))
+    ranks.join(torch.device("cpu"), StopFlag(ranks))
     torch.manual_seed(0)
     model = timm.create_model(_BACKBONE, num_classes=8)
     ways = {

@@ -231,15 +231,14 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
     nodes = Nodes(arguments.nodes, arguments.node_rank, arguments.head)
     processes = process_count(config, arguments.processes)
     if is_to_launch(processes, nodes):
-        stop.raise_if_set()
-        return launch(arguments.argv, processes=processes, nodes=nodes)
+        return launch(arguments.argv, processes=processes, nodes=nodes, stop=stop)
     progress = Progress(out=arguments.out) if ranks.is_main else Silence()
     for warning in knob_warnings(config):
         progress.say(f"warning: {warning}")
     if ranks.world > 1:
         from trainer.device import choose_device
 
-        ranks.join(choose_device(config, ranks=ranks).torch_device)
+        ranks.join(choose_device(config, ranks=ranks).torch_device, stop)
     try:
         work(config, stop, progress, ranks)
     except StoppedEarly:

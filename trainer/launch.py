@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from trainer.assembly import NotAllCame
 from trainer.config import TrainConfig
 from trainer.errors import FAILED, STOPPED_EARLY, ConfigError, StoppedEarly, TrainerError
-from trainer.nodes import ONE_NODE, Nodes, meeting, not_met, stay_stoppable
+from trainer.nodes import ONE_NODE, Meeting, Nodes, meet, not_met, rendezvous
 from trainer.ranks import PeerLost, ranks_from
+from trainer.stop import StopFlag
 
 _REPORTS = "CLOUDRUN_TRAINER_REPORTS"
 _PARENT = "CLOUDRUN_TRAINER_PARENT"
@@ -57,51 +59,74 @@ def is_to_launch(processes: int, nodes: Nodes, environment: Mapping[str, str] = 
     return "RANK" not in environment and (processes > 1 or nodes.count > 1)
 
 
-def launch(argv: Sequence[str], *, processes: int, nodes: Nodes = ONE_NODE) -> int:
+def launch(argv: Sequence[str], *, processes: int, nodes: Nodes = ONE_NODE, stop: StopFlag) -> int:
     """Run `python -m trainer argv` in `processes` processes of this machine; the exit code.
 
     Raises TrainerError of one that failed, StoppedEarly where they were asked to stop before all could listen.
     """
+    from torch.distributed.elastic.multiprocessing import SignalException
+
+    logging.disable(logging.CRITICAL)  # torchrun says at length what is said here
+
+    def raise_signal(number: int, _: FrameType | None) -> None:
+        raise SignalException("asked to stop", sigval=signal.Signals(number))
+
+    # torchrun's own come a moment later; until then a signal must not be lost.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, raise_signal)
+    stop.raise_if_set()  # it came while torch was imported
+    with tempfile.TemporaryDirectory(prefix="cloudrun-trainer-") as folder:
+        os.environ[_REPORTS], os.environ[_PARENT] = folder, str(os.getpid())
+        try:
+            met = meet(nodes, processes=processes) if nodes.count > 1 else None
+        except SignalException as asked:
+            raise _stopped(asked.sigval) from None
+        code = FAILED
+        try:
+            code = _start_and_watch(argv, Path(folder), processes=processes, nodes=nodes, met=met)
+        except StoppedEarly as stopped:
+            code = stopped.exit_code
+            raise
+        finally:
+            if met is not None:
+                met.leave(code)
+        return code
+
+
+def _start_and_watch(argv: Sequence[str], folder: Path, *, processes: int, nodes: Nodes, met: Meeting | None) -> int:
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.disable(logging.CRITICAL)  # torchrun says at length what is said here
+    config = LaunchConfig(
+        min_nodes=nodes.count, max_nodes=nodes.count, nproc_per_node=processes, max_restarts=0, **rendezvous(nodes)
+    )
+    world = processes if met is None else met.world
+    killed: list[str] = []
+    try:
+        elastic_launch(config, sys.executable)("-m", "trainer", *argv)
+    except ChildFailedError as err:
+        killed = [
+            f"process {rank} of {world} (from 0) {_ending(failure.exitcode)}"
+            for rank, failure in err.failures.items()
+            if not _path(folder, rank).exists()
+        ]
+    except DistError as err:  # no process has started
+        raise not_met(nodes, str(err)) from None
+    except SignalException as asked:
+        _end_children()
+        if len(list(folder.glob("rank-*.listens"))) < processes:
+            raise _stopped(asked.sigval) from None
+        killed = ["the processes did not end within 30 s of being asked to stop, and were killed"]
+    return _outcome(_reports(folder), killed, processes=processes, nodes=nodes)
 
-    def stop(number: int, _: FrameType | None) -> None:
-        raise SignalException("asked to stop", sigval=signal.Signals(number))
 
-    # torchrun's own come a moment later; until then a signal must not be lost.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    if nodes.count > 1:
-        stay_stoppable(stop)
-    with tempfile.TemporaryDirectory(prefix="cloudrun-trainer-") as folder:
-        os.environ[_REPORTS], os.environ[_PARENT] = folder, str(os.getpid())
-        config = LaunchConfig(
-            min_nodes=nodes.count, max_nodes=nodes.count, nproc_per_node=processes, max_restarts=0, **meeting(nodes)
-        )
-        killed: list[str] = []
-        try:
-            elastic_launch(config, sys.executable)("-m", "trainer", *argv)
-        except ChildFailedError as err:
-            killed = [
-                f"process {rank} of {processes * nodes.count} (from 0) {_ending(failure.exitcode)}"
-                for rank, failure in err.failures.items()
-                if not _path(Path(folder), rank).exists()
-            ]
-        except DistError as err:  # no process has started
-            raise not_met(nodes, err) from None
-        except SignalException as asked:
-            _end_children()
-            if len(list(Path(folder).glob("rank-*.listens"))) < processes:
-                raise StoppedEarly(
-                    f"stopped by {asked.sigval.name} before training began",
-                    hint="the same command on the same folder goes on from what is there",
-                ) from None
-            killed = ["the processes did not end within 30 s of being asked to stop, and were killed"]
-        return _outcome(_reports(Path(folder)), killed, processes=processes, nodes=nodes)
+def _stopped(number: signal.Signals) -> StoppedEarly:
+    return StoppedEarly(
+        f"stopped by {number.name} before training began",
+        hint="the same command on the same folder goes on from what is there",
+    )
 
 
 def report_listening() -> None:
@@ -121,7 +146,7 @@ def report_ending(code: int, error: TrainerError | None = None) -> bool:
         "code": code,
         "message": error.message if error else "",
         "hint": error.hint if error else "",
-        "is_echo": isinstance(error, PeerLost),
+        "is_echo": isinstance(error, PeerLost | NotAllCame),
         "at": time.time(),
     }
     path = _path(Path(folder), rank)
@@ -181,7 +206,8 @@ def _outcome(reports: Sequence[_Report], killed: Sequence[str], *, processes: in
     if causes:
         first = causes[0]
         raise _Failed(first.message, hint=first.hint, code=first.code)
-    if len(reports) == processes and not failed:
+    # One that torchrun ended before it listened says nothing: it followed another one's stop.
+    if reports and not failed and (len(reports) == processes or not killed):
         return max(one.code for one in reports)
     if not killed and nodes.count > 1:
         raise _Failed(

@@ -18,16 +18,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from trainer.assembly import assemble, common
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     import torch
     import torch.distributed as dist
 
+    from trainer.stop import StopFlag
+
 Value = TypeVar("Value")
 
 # A process that died is noticed at once, by its closed connection; this is for a machine that fell silent.
 _SILENCE = timedelta(minutes=10)
+_CONNECTING = timedelta(seconds=30)
 _SIOCGIFADDR = 0x8915  # Linux: the address of a network interface
 
 
@@ -49,27 +53,42 @@ class Ranks:
     world: int = 1
     local_rank: int = 0
     local_world: int = 1
+    machines: int = 1
 
     @property
     def is_main(self) -> bool:
         """The one that writes files and speaks."""
         return self.rank == 0
 
-    def join(self, device: torch.device) -> None:
-        """Meet the others; gradients of a GPU go by NCCL, all else by Gloo. Raises PeerLost."""
+    def join(self, device: torch.device, stop: StopFlag) -> None:
+        """Meet the others; gradients of a GPU go by NCCL, all else by Gloo.
+
+        Raises PeerLost, NotAllCame, or StoppedEarly in all where one is asked to stop before all are there.
+        """
         if self.world == 1 or _control:
             return
         import torch.distributed as dist
+        from torch.distributed.rendezvous import rendezvous
 
-        if (
-            sys.platform == "linux" and "GLOO_SOCKET_IFNAME" not in os.environ
-        ):  # a hired machine's name may lead nowhere
-            name = "lo" if self.local_world == self.world else interface_to(os.environ["MASTER_ADDR"])
-            os.environ.update({"GLOO_SOCKET_IFNAME": name} if name else {})
+        name = self._interface()
+        if name is not None:
+            os.environ["GLOO_SOCKET_IFNAME"] = name
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with peers():
-            dist.init_process_group(backend, timeout=_SILENCE)
+            # A launcher has its store before it starts processes: where it is not there, it has ended.
+            is_there = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+            store, rank, world = next(rendezvous("env://", timeout=_CONNECTING if is_there else _SILENCE))
+            store.set_timeout(_SILENCE)
+            store = common(store)
+            assemble(store, rank=rank, world=world, stop=stop)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_SILENCE)
             _control.append(cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=_SILENCE)))
+
+    def _interface(self) -> str | None:
+        """Where Gloo is to listen; None: as it likes. The name of a hired machine, which it asks for, leads nowhere."""
+        if sys.platform != "linux" or "GLOO_SOCKET_IFNAME" in os.environ:
+            return None
+        return "lo" if self.local_world == self.world else interface_to(os.environ["MASTER_ADDR"])
 
     def leave(self) -> None:
         """Once all have come to their end. The run is over: who has ended already is no matter."""
@@ -148,12 +167,9 @@ def ranks_from(environment: Mapping[str, str] = os.environ) -> Ranks:
     if world == 1 or "RANK" not in environment:
         return ALONE
     rank = int(environment["RANK"])
-    return Ranks(
-        rank,
-        world,
-        int(environment.get("LOCAL_RANK", rank)),
-        int(environment.get("LOCAL_WORLD_SIZE", world)),
-    )
+    here = int(environment.get("LOCAL_WORLD_SIZE", world))
+    machines = int(environment.get("GROUP_WORLD_SIZE", world // here))  # each may have another number of processes
+    return Ranks(rank, world, int(environment.get("LOCAL_RANK", rank)), here, machines)
 
 
 @contextmanager

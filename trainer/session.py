@@ -194,5 +194,4 @@ def average_of(model: Ensemble, config: TrainConfig) -> Ema | None:
 def _shared_by(ranks: Ranks) -> str:
     if ranks.world == 1:
         return ""
-    machines = ranks.world // ranks.local_world
-    return f"; {ranks.world} processes{f' on {machines} machines' if machines > 1 else ''}"
+    return f"; {ranks.world} processes{f' on {ranks.machines} machines' if ranks.machines > 1 else ''}"

@@ -1,4 +1,7 @@
-"""`python -m trainer train --nodes 2`: two launchers on this computer, as two machines that share only a network."""
+"""`python -m trainer train --nodes 2`: two launchers on this computer, as on two machines.
+
+They share the network alone.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
 from trainer import checkpoint
-from trainer.errors import ConfigError
-from trainer.nodes import Nodes, not_met
+from trainer.errors import ConfigError, TrainerError
+from trainer.nodes import Nodes, meet, not_met
 from trainer.ranks import interface_to
 
 
@@ -33,11 +36,16 @@ class Machines:
 
     def __init__(self, folder: Path, data: Path, config: dict[str, object]) -> None:
         self.folder = folder
-        self.head = f"127.0.0.1:{free_port()}"
+        self.address = ("127.0.0.1", free_port())
+        self.head = "{}:{}".format(*self.address)
         self.launchers: dict[int, subprocess.Popen[bytes]] = {}
         for number in (0, 1):
             shutil.copytree(data, folder / f"{number}/data")
             (folder / f"{number}/c.yaml").write_text(yaml.safe_dump(config))
+
+    def configure(self, number: int, **changes: object) -> None:
+        path = self.folder / f"{number}/c.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
 
     def start(self, *numbers: int, words: Sequence[str] = ()) -> None:
         for number in numbers:
@@ -62,13 +70,23 @@ class Machines:
             assert self.launchers[number].poll() is None, self.log(number)
             time.sleep(0.05)
 
-    def wait_until_it_listens(self, number: int) -> None:
-        """To SIGTERM: no signal is lost from then on."""
-        status = Path(f"/proc/{self.launchers[number].pid}/status")
+    def wait_until_met_at(self) -> None:
+        """The first machine listens."""
         deadline = time.monotonic() + 60
-        while not int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        while True:
+            try:
+                socket.create_connection(self.address).close()
+                return
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline, self.log(0)
+                time.sleep(0.05)
+
+    def wait_for_trainers(self) -> None:
+        """Both launchers have started a process; none can have imported torch."""
+        deadline = time.monotonic() + 60
+        while any(not set(_below(one.pid)) & set(self.processes()) for one in self.launchers.values()):
+            assert time.monotonic() < deadline, self.log(0) + self.log(1)
+            time.sleep(0.001)
 
     def processes(self) -> list[int]:
         """All that work for this run, launchers and trainers."""
@@ -99,16 +117,13 @@ class Machines:
             launcher.wait()
 
 
-Make = Callable[..., Machines]
-
-
 @pytest.fixture
-def machines(tmp_path: Path, leaves: Path) -> Iterator[Make]:
-    """Two, whose config is TINY with changes."""
+def machines(tmp_path: Path, leaves: Path) -> Iterator[Callable[..., Machines]]:
+    """Two of them, with changes to a config of seconds."""
     made: list[Machines] = []
 
     def make(**changes: object) -> Machines:
-        made.append(Machines(tmp_path, leaves, {**TINY, **changes}))
+        made.append(Machines(tmp_path, leaves, {**TINY, "backbones": ["test_resnet"], **changes}))
         return made[-1]
 
     yield make
@@ -120,8 +135,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
 
 @linux
-def test_two_machines_learn_what_two_processes_of_one_learn(machines: Make, tmp_path: Path) -> None:
-    run = machines(epochs=1)
+def test_two_machines_learn_what_two_processes_of_one_learn(machines: Callable[..., Machines], tmp_path: Path) -> None:
+    run = machines(epochs=2)
     run.start(0, 1)
     assert run.codes() == [0, 0], run.log(0) + run.log(1)
     one = tmp_path / "one"
@@ -140,26 +155,61 @@ def test_two_machines_learn_what_two_processes_of_one_learn(machines: Make, tmp_
 
 @linux
 @pytest.mark.slow
-def test_a_stop_of_one_machine_stops_both_and_they_go_on_where_they_were(machines: Make) -> None:
-    run = machines(epochs=500, workers=1)
+def test_machines_may_have_different_numbers_of_gpus(machines: Callable[..., Machines]) -> None:
+    run = machines(epochs=1)
+    run.start(0, words=["--processes", "2"])
+    run.start(1)
+    assert run.codes() == [0, 0], run.log(0) + run.log(1)
+    assert "3 processes on 2 machines" in run.log(0)
+
+
+@linux
+@pytest.mark.slow
+def test_a_stop_of_one_machine_stops_both_and_the_same_commands_go_on_to_the_end(
+    machines: Callable[..., Machines],
+) -> None:
+    run = machines(epochs=40)
     run.start(0, 1)
-    run.wait_for(0, "epoch 1/500")
+    run.wait_for(0, "epoch 1/40")
     run.launchers[1].send_signal(signal.SIGTERM)
     assert run.codes() == [75, 75], run.log(0) + run.log(1)
-    saved = checkpoint.load(run.folder / "0/out/checkpoints/last.pt")
-    assert saved["epoch"] >= 2
+    assert checkpoint.load(run.folder / "0/out/checkpoints/last.pt")["epoch"] >= 2
     run.wait_until_gone()
 
     run.start(0, 1)
-    run.wait_for(0, "resumed from")
-    run.launchers[0].send_signal(signal.SIGTERM)
-    assert run.codes() == [75, 75], run.log(0) + run.log(1)
+    assert run.codes() == [0, 0], run.log(0) + run.log(1)
+    assert "resumed from" in run.log(0)
     assert "Traceback" not in run.log(0) + run.log(1)
 
 
 @linux
-def test_a_machine_that_goes_without_a_word_ends_the_other(machines: Make) -> None:
-    run = machines(epochs=500, workers=1)
+@pytest.mark.slow
+def test_a_stop_right_after_the_machines_have_met_stops_both(machines: Callable[..., Machines]) -> None:
+    run = machines(epochs=500)
+    run.start(0, 1)
+    run.wait_for_trainers()
+    run.launchers[1].send_signal(signal.SIGTERM)
+    assert run.codes() == [75, 75], run.log(0) + run.log(1)
+    assert "stopped by SIGTERM" in run.log(0)
+    assert "Traceback" not in run.log(0) + run.log(1)
+    run.wait_until_gone()
+
+
+@linux
+@pytest.mark.slow
+def test_when_a_launcher_is_killed_all_save_and_end(machines: Callable[..., Machines]) -> None:
+    run = machines(epochs=500)
+    run.start(0, 1)
+    run.wait_for(0, "epoch 1/500")
+    run.launchers[1].kill()
+    assert run.codes() == [75, -signal.SIGKILL], run.log(0)
+    assert "last.pt is complete" in run.log(0)
+    run.wait_until_gone()
+
+
+@linux
+def test_a_machine_that_goes_without_a_word_ends_the_other(machines: Callable[..., Machines]) -> None:
+    run = machines(epochs=500)
     run.start(0, 1)
     run.wait_for(0, "epoch 1/500")
     first = [run.launchers[0].pid, *_below(run.launchers[0].pid)]
@@ -174,17 +224,66 @@ def test_a_machine_that_goes_without_a_word_ends_the_other(machines: Make) -> No
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_machine_that_waits_for_the_others_can_be_stopped(machines: Make, number: int) -> None:
+def test_what_fails_before_all_are_together_ends_all_and_is_said_where_it_was(
+    machines: Callable[..., Machines],
+) -> None:
     run = machines(epochs=500)
-    run.start(number)
-    run.wait_until_it_listens(number)
-    time.sleep(4)  # it imports torch, and then waits for the other: a signal may come at any moment of it
-    run.launchers[number].send_signal(signal.SIGTERM)
-    assert run.launchers[number].wait(20) == 75
-    assert "stopped by SIGTERM" in run.log(number)
-    assert "Traceback" not in run.log(number)
+    run.configure(1, device="cuda")
+    run.start(0, 1, words=["--processes", "1"])
+    assert run.codes() == [1, 1]
+    assert "error: another machine of this run has ended: machine 1 did not come to train" in run.log(0)
+    assert "error: a GPU was asked for" in run.log(1)
     run.wait_until_gone()
+
+
+@linux
+@pytest.mark.slow
+def test_the_first_machine_can_be_stopped_while_it_waits_for_the_others(machines: Callable[..., Machines]) -> None:
+    run = machines(epochs=500)
+    run.start(0)
+    run.wait_until_met_at()
+    run.launchers[0].send_signal(signal.SIGTERM)
+    assert run.launchers[0].wait(30) == 75
+    assert run.log(0) == "stopped by SIGTERM before training began\n"
+    run.wait_until_gone()
+
+
+@linux
+@pytest.mark.slow
+def test_another_machine_can_be_stopped_while_it_waits_for_the_first(machines: Callable[..., Machines]) -> None:
+    run = machines(epochs=500)
+    with socket.create_server(run.address) as deaf:  # what is there goes at once
+        run.start(1)
+        deaf.settimeout(60)
+        deaf.accept()[0].close()
+    run.launchers[1].send_signal(signal.SIGTERM)
+    assert run.launchers[1].wait(30) == 75
+    assert "Traceback" not in run.log(1)
+    run.wait_until_gone()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_machine_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    monkeypatch.setattr("trainer.nodes._MEETING_S", 0.5)
+    with pytest.raises(TrainerError) as caught:
+        meet(Nodes(2, rank, f"127.0.0.1:{free_port()}"), processes=1)
+    assert f"machine {rank} of 2 (from 0) did not meet the others at 127.0.0.1:" in caught.value.message
+    assert f"machine {1 - rank} " in caught.value.message
+    assert "the port of `--head` must be open" in caught.value.hint
+
+
+def test_bad_usage_ends_with_2(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
+    words = ["--config", "c.yaml", "--data", ".", "--out", "out", "--nodes", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "train", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "give all of them `--head HOST:PORT`" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -204,7 +303,7 @@ def test_a_machine_without_a_place_among_the_others_is_refused(nodes: tuple[int,
 
 
 def test_machines_that_did_not_meet_say_so_with_their_address() -> None:
-    err = not_met(Nodes(2, 1, "10.0.0.1:29500"), RuntimeError("Timed out after 600 seconds. More of it\nand more"))
+    err = not_met(Nodes(2, 1, "10.0.0.1:29500"), "Timed out after 600 seconds. More of it\nand more")
     assert err.message == (
         "machine 1 of 2 (from 0) did not meet the others at 10.0.0.1:29500: Timed out after 600 seconds"
     )
