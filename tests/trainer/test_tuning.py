@@ -326,7 +326,7 @@ else:
 os.environ["RANK"] = str(rank)
 config = TrainConfig.model_validate(TINY | {"batch_size": 11, "compile": sys.argv[2]})
 ranks, compiling.BACKEND, compiling.STANCE = Ranks(rank, 2, rank, 2), "aot_eager", "fail_on_recompile"
-ranks.join(choose_device(config, ranks=ranks).torch_device)
+ranks.join(choose_device(config, ranks=ranks).torch_device, StopFlag(ranks))
 session = open_session(config, Path(sys.argv[1]), ranks=ranks)
 tune(session, stop=StopFlag(ranks), say=lambda line: None, measures=True)
 buckets = session.gradients._buckets
