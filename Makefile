@@ -14,7 +14,7 @@ demo: .venv/ready
 test: .venv/ready
 	$(RUN) pytest -m "not sky and not slow" -n 2 --dist loadfile
 
-# What waits for a compiler, or for what does not come.
+# What takes long: a compiler, machines that are lost.
 test-slow: .venv/ready
 	$(RUN) pytest -m slow
 

@@ -191,6 +191,7 @@ def test_what_machines_share_is_made_once(machines: Make) -> None:
     assert [(run.own(number) / "out/count").read_text() for number in (0, 1)] == ["made\n"] * 2
 
 
+@pytest.mark.slow
 def test_machines_that_fetch_their_data_by_themselves_do_so_each(machines: Make) -> None:
     make = Step("data", ["bash", "-c", 'mkdir -p "$CLOUDRUN_DATA" && echo made >> "$CLOUDRUN_DATA/count"'])
     run = machines(an_order(FIRST_WAITS, make_data=make, data_arrives=False))
@@ -210,6 +211,7 @@ def test_a_machine_whose_set_up_fails_ends_the_run_and_is_named(machines: Make) 
     assert "node 1: error: no room" in run.log()
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_on_one_machine_is_stopped_on_all(machines: Make) -> None:
     script = '[ "$CLOUDRUN_NODE_RANK" = 0 ] || { echo "error: card lost"; exit 4; }; sleep 30'
     run = machines(an_order(script))
@@ -220,6 +222,7 @@ def test_a_job_that_fails_on_one_machine_is_stopped_on_all(machines: Make) -> No
     assert end["message"] == "node 1 of 2 (from 0): the job ended with exit code 4: card lost"
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_on_one_machine_ends_the_run(machines: Make) -> None:
     run = machines(an_order("sleep 30"))
     with_data(run)

@@ -208,6 +208,7 @@ def test_when_a_launcher_is_killed_all_save_and_end(machines: Callable[..., Mach
 
 
 @linux
+@pytest.mark.slow
 def test_a_machine_that_goes_without_a_word_ends_the_other(machines: Callable[..., Machines]) -> None:
     run = machines(epochs=500)
     run.start(0, 1)
