@@ -20,6 +20,7 @@ import pytest
 from cloudrun.backends.node_certificate import make_certificate
 from cloudrun.worker.order import Order, Step
 from cloudrun.worker.wire import Line, NotWhole, read_tar, write_tar
+from tests.orders import an_order
 
 BOTH = 'echo "$CLOUDRUN_NODE_RANK of $CLOUDRUN_NODES at $CLOUDRUN_HEAD:$CLOUDRUN_HEAD_PORT" > $CLOUDRUN_OUTPUT/who; '
 
@@ -32,32 +33,10 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def an_order(script: str, **changes: Any) -> Order:
-    fields: dict[str, Any] = {
-        "run_id": "several",
-        "python": sys.executable,
-        "gpu_count": 0,
-        "gpu_names": [],
-        "setup": [],
-        "data_path": None,
-        "data_arrives": True,
-        "make_data": None,
-        "command": Step("run", ["bash", "-c", BOTH + script]),
-        "env": {},
-        "hourly_usd": 0.0,
-        "max_cost_usd": 1.0,
-        "max_hours": 1.0,
-        "written_at": time.time(),
-        "billed_s": 0.0,
-        "spent_usd": 0.0,
-        "idle_s": 60.0,
-        "stall_s": 60.0,
-        "ending": "nobody",
-        "on_finish": "down",
-        "nodes": 2,
-        "ports": free_ports(2),
-    }
-    return Order(**{**fields, **changes})
+def of_two(script: str, **changes: Any) -> Order:
+    """For two machines, whose images the first one has."""
+    fields: dict[str, Any] = {"run_id": "several", "data_arrives": True, "nodes": 2, "ports": free_ports(2)}
+    return an_order(BOTH + script, **{**fields, **changes})
 
 
 class Machines:
@@ -163,7 +142,7 @@ FIRST_WAITS = 'if [ "$CLOUDRUN_NODE_RANK" = 0 ]; then sleep 1.5; fi; '
 
 def test_another_machine_gets_data_weights_and_secrets_and_all_begin_together(machines: Make) -> None:
     run_id = f"several-{os.getpid()}"
-    run = machines(an_order('echo "$TOKEN" > $CLOUDRUN_OUTPUT/token; ' + FIRST_WAITS, run_id=run_id))
+    run = machines(of_two('echo "$TOKEN" > $CLOUDRUN_OUTPUT/token; ' + FIRST_WAITS, run_id=run_id))
     files = with_data(run)
     (run.run_dir(0) / "weights").mkdir()
     (run.run_dir(0) / "weights/w.pth").write_bytes(b"weights")
@@ -184,7 +163,7 @@ def test_another_machine_gets_data_weights_and_secrets_and_all_begin_together(ma
 def test_what_machines_share_is_made_once(machines: Make) -> None:
     """A cluster's home folder, say."""
     make = Step("data", ["bash", "-c", 'mkdir -p "$CLOUDRUN_DATA" && echo made >> "$CLOUDRUN_DATA/count"'])
-    order = an_order('cp "$CLOUDRUN_DATA/count" $CLOUDRUN_OUTPUT; ' + FIRST_WAITS, make_data=make, data_arrives=False)
+    order = of_two('cp "$CLOUDRUN_DATA/count" $CLOUDRUN_OUTPUT; ' + FIRST_WAITS, make_data=make, data_arrives=False)
     run = machines(order, shared=True)
     run.start_all()
     assert run.end()["reason"] == "finished"
@@ -194,7 +173,7 @@ def test_what_machines_share_is_made_once(machines: Make) -> None:
 @pytest.mark.slow
 def test_machines_that_fetch_their_data_by_themselves_do_so_each(machines: Make) -> None:
     make = Step("data", ["bash", "-c", 'mkdir -p "$CLOUDRUN_DATA" && echo made >> "$CLOUDRUN_DATA/count"'])
-    run = machines(an_order(FIRST_WAITS, make_data=make, data_arrives=False))
+    run = machines(of_two(FIRST_WAITS, make_data=make, data_arrives=False))
     run.start_all()
     assert run.end()["reason"] == "finished"
     assert [(run.own(number) / "data/count").read_text() for number in (0, 1)] == ["made\n"] * 2
@@ -202,7 +181,7 @@ def test_machines_that_fetch_their_data_by_themselves_do_so_each(machines: Make)
 
 def test_a_machine_whose_set_up_fails_ends_the_run_and_is_named(machines: Make) -> None:
     setup = Step("setup", ["bash", "-c", '[ "$SKYPILOT_NODE_RANK" = 0 ] || { echo "error: no room"; exit 3; }'])
-    run = machines(an_order("true", setup=[setup]))
+    run = machines(of_two("true", setup=[setup]))
     with_data(run)
     run.start_all()
     end = run.end()
@@ -214,7 +193,7 @@ def test_a_machine_whose_set_up_fails_ends_the_run_and_is_named(machines: Make) 
 @pytest.mark.slow
 def test_a_job_that_fails_on_one_machine_is_stopped_on_all(machines: Make) -> None:
     script = '[ "$CLOUDRUN_NODE_RANK" = 0 ] || { echo "error: card lost"; exit 4; }; sleep 30'
-    run = machines(an_order(script))
+    run = machines(of_two(script))
     with_data(run)
     run.start_all()
     end = run.end()
@@ -224,7 +203,7 @@ def test_a_job_that_fails_on_one_machine_is_stopped_on_all(machines: Make) -> No
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_on_one_machine_ends_the_run(machines: Make) -> None:
-    run = machines(an_order("sleep 30"))
+    run = machines(of_two("sleep 30"))
     with_data(run)
     run.start_all()
     wait_for((run.own(1) / "out/who").exists)
@@ -234,7 +213,7 @@ def test_a_worker_that_is_killed_on_one_machine_ends_the_run(machines: Make) -> 
 
 def test_who_asks_the_first_machine_to_stop_stops_all(machines: Make) -> None:
     script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; touch $CLOUDRUN_OUTPUT/up; "
-    run = machines(an_order(script + "while :; do sleep 0.05; done"))
+    run = machines(of_two(script + "while :; do sleep 0.05; done"))
     with_data(run)
     run.start_all()
     wait_for(lambda: all((run.own(number) / "out/up").exists() for number in (0, 1)))
@@ -244,7 +223,7 @@ def test_who_asks_the_first_machine_to_stop_stops_all(machines: Make) -> None:
 
 
 def test_a_machine_that_does_not_come_ends_the_run_in_time(machines: Make) -> None:
-    run = machines(an_order("true", idle_s=3.0))
+    run = machines(of_two("true", idle_s=3.0))
     with_data(run)
     run.start(0)
     end = run.end()
@@ -252,7 +231,7 @@ def test_a_machine_that_does_not_come_ends_the_run_in_time(machines: Make) -> No
 
 
 def test_a_machine_without_its_head_gives_up(machines: Make, capfd: pytest.CaptureFixture[str]) -> None:
-    run = machines(an_order("true", idle_s=2.0))
+    run = machines(of_two("true", idle_s=2.0))
     assert run.start(1).wait(30) == 1
     assert "cloudrun: node 1 cannot reach its head at 127.0.0.1: " in capfd.readouterr().err
 
@@ -276,7 +255,7 @@ def test_a_machine_whose_head_is_lost_stops_its_job_and_ends_itself(machines: Ma
     (tmp_path / "bin/scancel").write_text(SCANCEL.format(folder=tmp_path))
     (tmp_path / "bin/scancel").chmod(0o755)
     script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; while :; do sleep 0.05; done"
-    run = machines(an_order(script, idle_s=5.0, ending="slurm"))
+    run = machines(of_two(script, idle_s=5.0, ending="slurm"))
     with_data(run)
     head = run.start(0)
     node = run.start(1, script=IMPATIENT, SLURM_JOB_ID="7", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -289,7 +268,7 @@ def test_a_machine_whose_head_is_lost_stops_its_job_and_ends_itself(machines: Ma
 
 
 def test_a_stranger_is_told_nothing(machines: Make, tmp_path: Path) -> None:
-    run = machines(an_order("true", idle_s=30.0))
+    run = machines(of_two("true", idle_s=30.0))
     with_data(run)
     run.start(0)
     (tmp_path / "stranger.pem").write_bytes(make_certificate("several"))
