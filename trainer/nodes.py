@@ -48,7 +48,7 @@ class Nodes:
         host, _, port = self.head.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ConfigError(
-                f"`{self.head}` is not where machines can meet",
+                f"`--head {self.head}` is no HOST:PORT" if self.head else f"{self.count} machines, and no `--head`",
                 hint="give all of them `--head HOST:PORT`, an address of the first one and a free port there",
             )
 

@@ -84,7 +84,7 @@ class SkyBackend:
             offers = []
             for cloud in sorted(str(one).lower() for one in clouds):
                 if plan.spec.nodes > 1 and not _rents_several(sky, cloud):
-                    say(f"{cloud} rents no several machines that reach each other")
+                    say(f"{cloud} is left out: it rents no machines that reach each other")
                     continue
                 try:
                     listed = catalog.list_accelerators(gpus_only=True, clouds=cloud)

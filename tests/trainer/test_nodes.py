@@ -291,9 +291,9 @@ def test_bad_usage_ends_with_2(tmp_path: Path) -> None:
     ("nodes", "said"),
     [
         ((2, 2, "10.0.0.1:29500"), "there is no machine 2 of 2"),
-        ((2, 0, ""), "`` is not where machines can meet"),
-        ((2, 0, "10.0.0.1"), "`10.0.0.1` is not where machines can meet"),
-        ((2, 0, "10.0.0.1:99999"), "`10.0.0.1:99999` is not where machines can meet"),
+        ((2, 0, ""), "2 machines, and no `--head`"),
+        ((2, 0, "10.0.0.1"), "`--head 10.0.0.1` is no HOST:PORT"),
+        ((2, 0, "10.0.0.1:99999"), "`--head 10.0.0.1:99999` is no HOST:PORT"),
         ((0, 0, ""), "0 machines train nothing"),
     ],
 )
