@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from cloudrun.worker.process_group import signal_group, wait_until_gone
 
 _PR_SET_PDEATHSIG = 1
 
@@ -52,19 +53,21 @@ class Child:
             return None
 
     def stop(self, *, grace_s: float, meanwhile: Callable[[], None]) -> int:
-        """SIGTERM to the group, SIGKILL after `grace_s`; the exit code of the command."""
-        self._signal(signal.SIGTERM)
+        """SIGTERM to the group, SIGKILL to what of it is left after `grace_s`; the exit code of the command."""
+        signal_group(self.pid, signal.SIGTERM)
+        return self.finish(grace_s=grace_s, meanwhile=meanwhile)
+
+    def finish(self, *, grace_s: float, meanwhile: Callable[[], None]) -> int:
+        """Give all that was asked to stop `grace_s` to do so, then SIGKILL; the exit code of the command.
+
+        The command may be a shell, which a signal ends at once, while the program that it called still saves.
+        """
         until = time.monotonic() + grace_s
         while self.wait(0.5) is None and time.monotonic() < until:
             meanwhile()
-        self._signal(signal.SIGKILL)
+        wait_until_gone(self.pid, until - time.monotonic(), meanwhile)
+        signal_group(self.pid, signal.SIGKILL)
         return self._process.wait()
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return  # all of the group has ended
 
 
 def end_with_parent() -> None:

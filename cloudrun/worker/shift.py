@@ -15,6 +15,8 @@ from cloudrun.worker.projection import Overseer
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
+# Of a command, and of a shell whose command was.
+_ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 # A job's exit code for "stopped, with a complete checkpoint"; the trainer's, and any other's that keeps to it.
 STOPPED_EARLY = 75
 
@@ -195,6 +197,8 @@ class Shift:
             self._journal.beat()
         code = child.exit_code()
         assert code is not None
+        if code in _ENDED_BY_SIGTERM:  # as all of it may be; a program that it called may still save
+            child.finish(grace_s=GRACE_S, meanwhile=self._journal.beat)
         return code
 
     def _check_end(self) -> None:

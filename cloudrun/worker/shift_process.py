@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from cloudrun.worker.child import end_with_parent
+from cloudrun.worker.process_group import signal_group, wait_until_gone
 
 _GRACE_S = 60.0
 
@@ -50,11 +50,8 @@ class ShiftProcess:
         except (FileNotFoundError, ValueError):
             return
         for number, seconds in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
-            try:
-                os.killpg(group, number)
-            except ProcessLookupError:
-                break
-            _wait_until_gone(group, seconds)
+            signal_group(group, number)
+            wait_until_gone(group, seconds)
         (self._dir / "job.pid").unlink(missing_ok=True)
 
     def finish(self) -> None:
@@ -63,13 +60,3 @@ class ShiftProcess:
             self._process.wait(_GRACE_S)
         except subprocess.TimeoutExpired:
             self.kill(patience_s=0)
-
-
-def _wait_until_gone(group: int, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)

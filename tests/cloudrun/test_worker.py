@@ -137,6 +137,37 @@ def test_a_job_that_is_asked_to_stop_gets_time_to_save(start: StartWorker, tmp_p
     assert (tmp_path / "out" / "last").read_text() == "saved\n"
 
 
+SLOW_SAVER = """\
+import os, signal, sys, time
+def save(*_):
+    time.sleep(1)
+    open(os.environ["CLOUDRUN_OUTPUT"] + "/last", "w").write("saved")
+    sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+open(os.environ["CLOUDRUN_OUTPUT"] + "/pid", "w").write(str(os.getpid()))
+while True:
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("how", ["signal", "signal to everybody, the shell first"])
+def test_a_program_that_a_script_calls_gets_time_to_save_though_its_shell_is_gone(
+    start: StartWorker, tmp_path: Path, how: str
+) -> None:
+    pid = tmp_path / "out" / "pid"
+    worker = start(an_order(f"python -c '{SLOW_SAVER}'; echo next"))
+    wait_for(lambda: pid.exists() and pid.read_text() != "")
+    if how == "signal":
+        worker.terminate()
+    else:
+        os.kill(int((tmp_path / "job.pid").read_text()), signal.SIGTERM)
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+        worker.terminate()
+    worker.wait(30)
+    assert result(tmp_path)["reason"] == "stopped"
+    assert (tmp_path / "out" / "last").read_text() == "saved"
+
+
 def test_the_budget_ends_the_job_with_nobody_watching(start: StartWorker, tmp_path: Path) -> None:
     script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; while :; do sleep 0.05; done"
     start(an_order(script, hourly_usd=3600.0, max_cost_usd=4.0)).wait(30)  # one dollar a second
