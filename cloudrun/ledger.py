@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -47,10 +47,14 @@ class Ledger:
 
     def change(self, run_id: str, **changes: Any) -> Run:
         """Replace the named fields and return the new record."""
+        return self.update(run_id, lambda _: changes)
+
+    def update(self, run_id: str, changes: Callable[[Run], Mapping[str, Any]]) -> Run:
+        """Replace the fields that `changes` says for the record as it is now, and return the new record."""
         with self._locked(run_id):
             run = self._read(self._path(run_id))
             # Validated again: model_copy() alone would take anything.
-            changed = Run.model_validate({**run.model_dump(), **changes})
+            changed = Run.model_validate({**run.model_dump(), **changes(run)})
             self._write(self._path(run_id), changed)
             return changed
 

@@ -70,32 +70,55 @@ def _only_the_machine(run: Run, ledger: Ledger, job: JobState) -> Run:
 def record(
     run: Run, ledger: Ledger, backend: Backend, job: JobState, progress: Progress | None, result: Result | None
 ) -> Run:
-    """Write what was seen into the ledger; returns the new record."""
-    phase = derive_phase(run.phase, job, progress, result)
-    changes: dict[str, object] = {"phase": phase, "refreshed_at": now_utc()}
-    if progress is not None:
-        changes.update(epoch=progress.epoch, epochs=progress.epochs, eta_s=progress.eta_s)
-        if progress.projected_s is not None:
-            changes.update(
-                projected_s=progress.projected_s,
-                projected_usd=progress.projected_usd,
-                projection_rests_on=progress.rests_on,
-            )
-    if result is not None:
-        changes.update(
-            started_at=result.started_at,
-            finished_at=result.finished_at,
-            exit_code=result.exit_code,
-            message=result.message,
-            phases=result.phases,
-            eta_s=0.0,
-        )
-    elif phase.is_final and not run.phase.is_final:
-        why = backend.diagnose(run) if job is JobState.IDLE else "the machine is gone"
-        changes.update(finished_at=now_utc(), exit_code=1, message=f"it left no result: {why or 'it was killed'}")
-    if job is JobState.ABSENT and run.may_bill:
-        changes["released_at"] = latest_end(run, now_utc())
+    """Write what was seen into the ledger; returns the new record.
+
+    `run` is as it was before the look, which can take minutes: what another command has written since stays.
+    """
+    ends = result is None and derive_phase(run.phase, job, progress, result).is_final and not run.phase.is_final
+    why = backend.diagnose(run) if ends and job is JobState.IDLE else "the machine is gone"
+    seen_at = now_utc()
+
+    def changes(now: Run) -> dict[str, object]:
+        if _shift_of(now) != _shift_of(run):
+            return {}  # it was resumed meanwhile, and this is of the shift before
+        written: dict[str, object] = {"phase": derive_phase(now.phase, job, progress, result), "refreshed_at": seen_at}
+        if progress is not None:
+            written.update(_of_progress(progress))
+        if result is not None:
+            written.update(_of_result(result))
+        elif ends and not now.phase.is_final:
+            written.update(finished_at=seen_at, exit_code=1, message=f"it left no result: {why or 'it was killed'}")
+        if job is JobState.ABSENT and now.may_bill:
+            written["released_at"] = latest_end(now, seen_at)
+        return written
+
     try:
-        return ledger.change(run.run_id, **changes)
+        return ledger.update(run.run_id, changes)
     except OSError:  # a full disk: what was seen is still true, and the next look writes it
-        return Run.model_validate({**run.model_dump(), **changes})
+        return Run.model_validate({**run.model_dump(), **changes(run)})
+
+
+def _shift_of(run: Run) -> tuple[object, ...]:
+    return run.billed_from, run.earlier, run.past_phases
+
+
+def _of_progress(progress: Progress) -> dict[str, object]:
+    known: dict[str, object] = {"epoch": progress.epoch, "epochs": progress.epochs, "eta_s": progress.eta_s}
+    if progress.projected_s is not None:
+        known.update(
+            projected_s=progress.projected_s,
+            projected_usd=progress.projected_usd,
+            projection_rests_on=progress.rests_on,
+        )
+    return known
+
+
+def _of_result(result: Result) -> dict[str, object]:
+    return {
+        "started_at": result.started_at,
+        "finished_at": result.finished_at,
+        "exit_code": result.exit_code,
+        "message": result.message,
+        "phases": result.phases,
+        "eta_s": 0.0,
+    }

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.backends.local import LocalBackend
 from cloudrun.errors import NoSuchRun
 from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
-from cloudrun.run import Phase, Run, now_utc
+from cloudrun.run import JobState, Phase, Result, Run, now_utc
+from cloudrun.runs.refresh import record
 
 
 def a_run(run_id: str, **changes: object) -> Run:
@@ -149,3 +151,24 @@ def test_a_record_that_cannot_be_read_says_so_when_its_run_is_named(ledger: Ledg
     (ledger.home / "ledger" / "plants-1.json").write_text("{half")
     with pytest.raises(LedgerDamaged):
         ledger.find("plants-1")
+
+
+def test_what_was_seen_late_does_not_undo_what_another_command_has_written(ledger: Ledger, tmp_path: Path) -> None:
+    ended = now_utc()
+    ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=ended))
+    before_the_look = ledger.get("plants-1")
+    proven: dict[str, object] = {"phase": Phase.STOPPED, "message": "asked to stop", "released_at": ended}
+    ledger.change("plants-1", end_is_proven=True, finished_at=ended, **proven)  # `down`, while the look went on
+    after = record(before_the_look, ledger, LocalBackend(tmp_path), JobState.ABSENT, None, None)
+    assert {name: getattr(after, name) for name in proven} == proven
+    assert (after.exit_code, after.finished_at) == (None, ended)
+
+
+def test_a_result_of_the_shift_before_does_not_end_a_run_that_was_resumed(ledger: Ledger, tmp_path: Path) -> None:
+    began = now_utc()
+    ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
+    before_the_look = ledger.get("plants-1")
+    ledger.change("plants-1", phase=Phase.LAUNCHING, past_phases=({"name": "run"},))  # `resume`, while the look went on
+    result = Result(reason="stopped", exit_code=75, message="", started_at=began, finished_at=began)
+    after = record(before_the_look, ledger, LocalBackend(tmp_path), JobState.ACTIVE, None, result)
+    assert (after.phase, after.exit_code) == (Phase.LAUNCHING, None)
