@@ -11,8 +11,9 @@ RUN := .venv/bin/python -m
 demo: .venv/ready
 	.venv/bin/cloudrun launch --yes --infra local jobs/demo.yaml
 
+# Three at once on two cores: tests wait more than they compute.
 test: .venv/ready
-	$(RUN) pytest -m "not sky and not slow" -n 2 --dist loadfile
+	$(RUN) pytest -m "not sky and not slow" -n 3 --dist loadfile
 
 # What takes long: a compiler, machines that are lost.
 test-slow: .venv/ready
