@@ -3,7 +3,7 @@
 Trains on the set's `train` (a twentieth of it, held out, chooses the epoch), and is judged once on its `val`, which the
 trainer sees as its test folder.
 
-python -m benchmarks.seedlings [OUT]
+python -m benchmarks.seedlings [OUT] [SEED]
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ RECIPE = {
 }  # fmt: skip
 
 
-def main(shared: Path, out: Path) -> None:
+def main(shared: Path, out: Path, seed: int) -> None:
     """Resumes what an interrupted benchmark left in `out`; its minutes are then of the last part alone."""
     link_images(shared, out / "data")
     config = out / "config.yaml"
-    config.write_text(yaml.safe_dump({**RECIPE, "pretrained": str(shared / "weights")}))
+    config.write_text(yaml.safe_dump({**RECIPE, "seed": seed, "pretrained": str(shared / "weights")}))
     began = time.monotonic()
     command = [sys.executable, "-m", "trainer", "train", "--config", str(config)]
     subprocess.run([*command, "--data", str(out / "data"), "--out", str(out / "run")], cwd=CHECKOUT, check=True)
@@ -61,4 +61,5 @@ if __name__ == "__main__":
     main(
         Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared")).resolve(),
         Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="seedlings-")),
+        int(sys.argv[2]) if len(sys.argv) > 2 else 0,
     )
