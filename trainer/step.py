@@ -16,6 +16,7 @@ from trainer.mixing import draw_mix
 from trainer.ranks import Ranks
 from trainer.session import Session
 from trainer.tally import StepResult
+from trainer.trial import is_out_of_memory
 
 
 def train_step(session: Session, batch: Batch, *, say: Callable[[str], None], images: int | None = None) -> StepResult:
@@ -29,8 +30,8 @@ def train_step(session: Session, batch: Batch, *, say: Callable[[str], None], im
             return result
         if session.micro_batch <= 2:
             raise TrainerError(
-                f"the GPU's memory does not hold {session.micro_batch} images of {session.train_size} px",
-                hint="lower `image_size`, choose smaller `backbones`, or a GPU with more memory",
+                f"memory does not hold {session.micro_batch} images of {session.train_size} px",
+                hint="lower `image_size`, choose smaller `backbones`, or a machine with more memory",
             )
         session.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
@@ -62,12 +63,14 @@ def _try_step(session: Session, batch: Batch, *, images: int) -> StepResult | No
         done = _backward(session, batch, images=images)
         if together is None:
             return _update(session, *done)
-    except torch.OutOfMemoryError:
+    except RuntimeError as err:
+        if not is_out_of_memory(err):
+            raise
         if together is None:
             return None
         if session.has_shared_norms:  # the others wait within their forward pass
             raise TrainerError(
-                f"the GPU's memory does not hold {session.micro_batch} images of {session.train_size} px",
+                f"memory does not hold {session.micro_batch} images of {session.train_size} px",
                 hint="lower `micro_batch` or `image_size`, or set `sync_batchnorm: false`",
             ) from None
         nothing = torch.zeros((), device=session.device.torch_device)

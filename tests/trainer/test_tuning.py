@@ -71,22 +71,27 @@ def test_the_batch_goes_in_as_few_parts_as_fit(most: int, limit: int, found: int
     assert len(tried) == len(set(tried)) <= 12
 
 
-# Memory is limited to so much more than there is in use; prints what fits, then whether the model is what it was.
+# Memory is limited to so much more than there is in use.
 # Without oneDNN, which may crash where memory runs out; torch's own kernels raise.
-SEARCHES_IN_LITTLE_MEMORY = """
+IN_LITTLE_MEMORY = """
 import ctypes, resource, sys
 from pathlib import Path
 import torch
 torch.backends.mkldnn.set_flags(False)
 from trainer.config import TrainConfig
 from trainer.fitting import Room, largest_that_fits
+from trainer.loader import Batch
 from trainer.opening import open_session
+from trainer.step import train_step
 config = TrainConfig(backbones="test_vit", pretrained=False, image_size=160, batch_size=512, workers=0, device="cpu")
 session = open_session(config, Path(sys.argv[1]))
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 limit = in_use + int(sys.argv[2]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 before = {key: value.clone() for key, value in session.model.state_dict().items()}
+"""
+# Prints what fits, then whether the model is what it was.
+SEARCHES = """
 room = Room(session, {})
 fits = {}
 def is_fitting(count):
@@ -96,12 +101,29 @@ def is_fitting(count):
 print(largest_that_fits(512, is_fitting), fits[512], is_fitting(8))
 print(all(torch.equal(value, before[key]) for key, value in session.model.state_dict().items()))
 """
+# Prints how many images were at once in the end, how often that was said, and how many weights have learned.
+STEPS = """
+images = torch.randint(0, 256, (512, 3, 160, 160), dtype=torch.uint8)
+said = []
+session.model.train()
+result = train_step(session, Batch(images, torch.zeros(512, dtype=torch.int64)), say=said.append)
+weights = dict(session.model.named_parameters())
+learned = [name for name, value in weights.items() if not torch.equal(value, before[name])]
+print(session.micro_batch, len(said), len(learned) / len(weights), torch.isfinite(result.loss_sum).item())
+"""
 
 
 def test_the_search_finds_what_fits_into_a_memory_that_runs_out(leaves: Path) -> None:
-    found, whole_fits, few_fit, is_unchanged = run_python(SEARCHES_IN_LITTLE_MEMORY, leaves, Path("300")).split()
+    found, whole_fits, few_fit, is_unchanged = run_python(IN_LITTLE_MEMORY + SEARCHES, leaves, Path("300")).split()
     assert 16 <= int(found) <= 256
     assert (whole_fits, few_fit, is_unchanged) == ("False", "True", "True")
+
+
+def test_a_step_whose_memory_runs_out_is_done_again_with_fewer_images_at_once(leaves: Path) -> None:
+    at_once, halved, learned, is_finite = run_python(IN_LITTLE_MEMORY + STEPS, leaves, Path("300")).split()
+    assert int(at_once) == 512 / 2 ** int(halved)
+    assert int(halved) >= 1
+    assert (float(learned), is_finite) == (1.0, "True")
 
 
 def test_memory_that_runs_out_is_known_by_what_allocators_say() -> None:
