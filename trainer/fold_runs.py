@@ -88,7 +88,8 @@ def _summary(folder: Path) -> dict[str, Any]:
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
-        raise TrainerError(f"{path} cannot be read: {err}", hint=hint) from None
+        why = err.strerror if isinstance(err, OSError) else err
+        raise TrainerError(f"{path} cannot be read: {why}", hint=hint) from None
     facts = summary if isinstance(summary, dict) else {}
     calibration = facts.get("calibration")
     if not isinstance(facts.get("folds"), int) or facts["folds"] < 2 or not isinstance(calibration, dict):
