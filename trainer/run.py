@@ -146,7 +146,8 @@ def load_into(run: Run, saved: State) -> None:
     session.model.load_state_dict(saved["model"])
     session.optimizer.load_state_dict(saved["optimizer"])
     align_moments(session.optimizer)
-    session.scaler.load_state_dict(saved["scaler"])
+    if saved["scaler"]:  # empty from a card that trains in bf16, or a CPU
+        session.scaler.load_state_dict(saved["scaler"])
     if session.ema:
         session.ema.load_state_dict(saved["ema"])
     run.metrics = MetricsLog(run.metrics_path, saved["metrics"])

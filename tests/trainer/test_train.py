@@ -1,6 +1,7 @@
 """A whole run in this process: what it writes, that it learns, and that its seed decides all of it."""
 
 import csv
+import io
 import json
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import pytest
 import timm
 import torch
 
+from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.engine import train
@@ -24,6 +26,8 @@ from trainer.model import Ensemble
 from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.progress import Progress
+from trainer.ranks import ALONE
+from trainer.run import load_into, open_run
 from trainer.stop import StopFlag
 
 Config = Callable[..., TrainConfig]
@@ -199,6 +203,20 @@ def test_a_finished_run_goes_on_when_it_is_given_more_epochs(
     train_quietly(tiny_config(epochs=4), leaves, tmp_path / "longer")
     assert rows(tmp_path / "longer")[:6] == rows(finished)
     assert [row["epoch"] for row in rows(tmp_path / "longer")[6:]] == [4, 4]
+
+
+def test_a_checkpoint_without_loss_scaling_goes_on_on_a_card_that_needs_it(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config
+) -> None:
+    """As from a card with bf16, or a CPU, to one with fp16 alone."""
+    saved = checkpoint.load(finished / "checkpoints" / "last.pt")
+    run = open_run(
+        tiny_config(), data=leaves, labels=None, out=tmp_path, progress=Progress(stream=io.StringIO()), ranks=ALONE
+    )
+    run.session.scaler = torch.amp.GradScaler("cpu", enabled=True)
+    load_into(run, saved)
+    assert run.position.epoch == saved["epoch"]
+    assert run.session.scaler.get_scale() == 65536.0
 
 
 def test_accumulated_micro_batches_train_like_the_whole_batch(
