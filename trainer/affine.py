@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.augment import IMAGENET_MEAN, IMAGENET_STD
+from trainer.augment import IMAGENET_MEAN, IMAGENET_STD, on_device
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision weigh them
 # On a CPU a few images at a time stay in its cache: twice as fast as 32 at once.
@@ -79,7 +79,7 @@ def recolour(images_BCHW: Tensor, colours: Tensor, *, out: Tensor) -> None:
     one matrix, and their order does not matter. torchvision also cuts off after each of them.
     """
     pixels = images_BCHW.flatten(2)
-    luma, mean, std = (torch.tensor(one, device=pixels.device) for one in (_LUMA, IMAGENET_MEAN, IMAGENET_STD))
+    luma, mean, std = (on_device(one, pixels.device) for one in (_LUMA, IMAGENET_MEAN, IMAGENET_STD))
     brightness, contrast, saturation = colours.view(-1, 3, 1, 1).unbind(1)
     grey = (pixels.mean(2) @ luma).view(-1, 1, 1)
     matrix = brightness * contrast * (saturation * torch.eye(3, device=pixels.device) + (1 - saturation) * luma)

@@ -5,6 +5,8 @@ Transforms work on PIL images and end in uint8; `prepare` runs on the device, fo
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from PIL import Image
@@ -46,6 +48,12 @@ def evaluation_transform(image_size: int) -> v2.Transform:
 
 def normalise(images_BCHW: Tensor) -> Tensor:
     """uint8 -> float32 with ImageNet's mean and standard deviation taken out."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images_BCHW.device).view(3, 1, 1).mul_(255)
-    std = torch.tensor(IMAGENET_STD, device=images_BCHW.device).view(3, 1, 1).mul_(255)
+    mean, std = (on_device(one, images_BCHW.device).view(3, 1, 1) * 255 for one in (IMAGENET_MEAN, IMAGENET_STD))
     return images_BCHW.float().sub_(mean).div_(std)
+
+
+@functools.cache
+def on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """Made once: a GPU would finish all that it has been given before it takes numbers from Python."""
+    with torch.inference_mode(mode=False):  # else one that validation makes first could not be trained with
+        return torch.tensor(numbers, device=device)

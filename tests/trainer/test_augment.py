@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from trainer.affine import augment, recolour
-from trainer.augment import Square, normalise, ranges_of
+from trainer.augment import Square, normalise, on_device, ranges_of
 from trainer.config import TrainConfig
 from trainer.draws import Draw, Ranges, draw
 from trainer.leaves import draw_leaf
@@ -170,3 +170,16 @@ def test_squares_much_larger_than_the_image_are_averaged_not_skipped() -> None:
     stripes[..., ::2] = 255
     whole = torch.tensor([Draw(0, 0, 1, 1, 1, 0, 1, 1, 1)])
     torch.testing.assert_close(augment(stripes, whole, size=32)[0], normalise(torch.full((3, 32, 32), 127.5)))
+
+
+def test_what_validation_makes_first_can_be_trained_with() -> None:
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    on_device.cache_clear()
+    with torch.inference_mode():
+        seen = normalise(images)
+    assert torch.equal(normalise(images), seen)
+    weight = torch.ones(3, 1, 1, requires_grad=True)
+    (
+        on_device((1.0, 2.0, 3.0), images.device).view(3, 1, 1) * weight
+    ).sum().backward()  # an inference tensor would raise
+    assert torch.equal(weight.grad.flatten(), torch.tensor([1.0, 2.0, 3.0]))
