@@ -163,11 +163,12 @@ class Loader:
         cache: PixelCache | None = None,
         unreadable: Unreadable | None = None,
         ranks: Ranks = ALONE,
+        prefetch: int = 4,
     ) -> None:
         """`seed`: None keeps the order of the files. `ranges`: None draws no augmentation.
 
-        `at_least`: pixels that `transform` needs on a side; None for all that the file has.
-        `unreadable`: counts what is skipped; None: nothing is. `ranks`: who takes which share.
+        `prefetch`: batches that each process has under way. `at_least`: pixels that `transform` needs on a side; None
+        for all that the file has. `unreadable`: counts what is skipped; None: nothing is. `ranks`: who has what share.
         """
         self._unreadable = unreadable
         self._batches = EpochBatches(len(files), batch_size, seed=seed, ranks=ranks)
@@ -178,7 +179,7 @@ class Loader:
             collate_fn=_collate,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=prefetch if workers else None,
             worker_init_fn=_leave_signals_to_parent,
             generator=torch.Generator().manual_seed(0),  # or it would draw from the model's RNG
         )

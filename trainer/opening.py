@@ -24,6 +24,7 @@ from trainer.model import build_model
 from trainer.optim import make_optimizer, schedule_of
 from trainer.ranks import ALONE, Ranks
 from trainer.session import Session, average_of
+from trainer.shared_memory import hands
 from trainer.targets import targets_of
 from trainer.unreadable import Unreadable
 
@@ -74,16 +75,21 @@ def open_session(
     model.lay_out_for(device.torch_device.type)
     if not device.is_cuda:
         torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
-    workers = worker_count(config, device, processes=ranks.local_world)
     weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
     side = square_side(config)
+    loading = hands(
+        worker_count(config, device, processes=ranks.local_world),
+        batch_bytes=each * 3 * side**2,
+        processes=ranks.local_world,
+    )
     caches = _open_caches(config, train_files, val_files, ranks)
     loader = Loader(
         train_files,
         Square(side),
         batch_size=batch,
         seed=config.seed,
-        workers=workers,
+        workers=loading.workers,
+        prefetch=loading.prefetch,
         pin_memory=device.is_cuda,
         at_least=side,
         ranges=ranges_of(config),
@@ -108,7 +114,7 @@ def open_session(
         schedule=schedule_of(config, steps_per_epoch=len(loader)),
         batch_size=batch,
         micro_batch=micro_batch,
-        workers=workers,
+        loading=loading,
         train_size=config.image_size,
         ema=average_of(model, config),
         class_weights=None if weights is None else weights.to(device.torch_device),

@@ -21,6 +21,7 @@ from trainer.loss import image_losses
 from trainer.model import Ensemble, build_model
 from trainer.optim import Schedule, make_optimizer
 from trainer.ranks import ALONE, Ranks
+from trainer.shared_memory import Hands
 from trainer.tally import Tally
 from trainer.targets import Targets
 from trainer.tuned import Tuned
@@ -47,7 +48,7 @@ class Session:
     schedule: Schedule
     batch_size: int
     micro_batch: int
-    workers: int
+    loading: Hands
     train_size: int  # pixels of the training images by now
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
@@ -57,6 +58,11 @@ class Session:
     has_shared_norms: bool = False
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
     _evaluation_loaders: list[Loader] = field(default_factory=list)
+
+    @property
+    def workers(self) -> int:
+        """Processes that load images."""
+        return self.loading.workers
 
     @property
     def steps_per_epoch(self) -> int:
@@ -85,6 +91,8 @@ class Session:
         """One for all epochs, so that its processes start once; a new one where memory ran out meanwhile."""
         key = self.micro_batch
         if key not in self._val_loaders:
+            for old in self._val_loaders.values():
+                old.close()
             loader = self.evaluation_loader(self.val_files, cache=self.caches[1], unreadable=self.unreadable)
             self._val_loaders = {key: loader}
         return self._val_loaders[key]
@@ -99,6 +107,7 @@ class Session:
             batch_size=max(self.micro_batch, 2),
             seed=None,
             workers=self.workers,
+            prefetch=self.loading.prefetch,
             pin_memory=self.device.is_cuda,
             cache=cache,
             unreadable=unreadable,
@@ -176,6 +185,7 @@ class Session:
         each = "" if self.ranks.world == 1 else f" in each of {self.ranks.world} processes"
         norms = ", batch norm over all of them" if self.has_shared_norms else ""
         grows = "" if self.config.start_image_size is None else f" (trained from {self.config.start_image_size} px up)"
+        few = [] if self.loading.few is None else [f"warning: {self.workers} loader process(es): {self.loading.few}"]
         return [
             f"device: {self.device.describe()}{_shared_by(self.ranks)}",
             f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
@@ -183,6 +193,7 @@ class Session:
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
             f"size: {parameters:.2f} M parameters, images of {size} px{grows}, {self.workers} loader process(es)",
             f"batch: {self.batch_size}, {at_once}{each}{norms}; {self.steps_per_epoch} steps an epoch",
+            *few,
         ]
 
 

@@ -18,6 +18,7 @@ from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
 from trainer.loader import Loader, check_headers
 from trainer.model import Ensemble, build_model
+from trainer.shared_memory import hands
 from trainer.targets import Naming, naming_from
 
 _BATCH_GPU, _BATCH_CPU = 64, 32
@@ -37,14 +38,23 @@ class Trained:
         """In this order. Raises FolderProblem at an image whose header cannot be read."""
         files = [(image, UNLABELLED) for image in images]
         check_headers(files)
+        size = self.config.image_size
+        batch = _batch_size(size) if self.place.is_cuda else _BATCH_CPU
+        loading = hands(worker_count(self.config, self.place), batch_bytes=batch * 3 * size**2)
         return Loader(
             files,
-            evaluation_transform(self.config.image_size),
-            batch_size=_BATCH_GPU if self.place.is_cuda else _BATCH_CPU,
+            evaluation_transform(size),
+            batch_size=batch,
             seed=None,
-            workers=worker_count(self.config, self.place),
+            workers=loading.workers,
+            prefetch=loading.prefetch,
             pin_memory=self.place.is_cuda,
         )
+
+
+def _batch_size(image_size: int) -> int:
+    """On a GPU, as many pixels as 64 images of 224 px have: less than training takes of each."""
+    return max(2, min(_BATCH_GPU, _BATCH_GPU * 224**2 // image_size**2))
 
 
 def open_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto") -> Trained:

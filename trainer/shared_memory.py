@@ -1,0 +1,45 @@
+"""How many batches loader processes may have under way: they hand them over in shared memory.
+
+Containers often have little of it, and where it runs out the process that writes is killed by SIGBUS.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+_FOLDER = Path("/dev/shm")
+_PREFETCH = 4  # batches of each process, at most
+# Of what is free: the rest is for the other loader, and for what the training process still holds.
+_SHARE = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """`workers` processes, each with `prefetch` batches under way. `few`: why there are fewer than were wanted."""
+
+    workers: int
+    prefetch: int
+    few: str | None = None
+
+
+def hands(wanted: int, *, batch_bytes: int, processes: int = 1, free: int | None = None) -> Hands:
+    """As many of `wanted` as shared memory has room for; none where not even two batches fit.
+
+    `processes`: that train together on this machine, and share it. `free`: bytes; None: as they are now.
+    """
+    free = _free() if free is None else free
+    if wanted == 0 or free is None:
+        return Hands(wanted, _PREFETCH)
+    room = int(free * _SHARE) // max(1, batch_bytes * processes)
+    if room >= wanted * _PREFETCH:
+        return Hands(wanted, _PREFETCH)
+    if room >= wanted:
+        return Hands(wanted, room // wanted)
+    few = f"shared memory ({_FOLDER}) has {free / 1e6:.0f} MB free, and a batch takes {batch_bytes / 1e6:.1f} MB"
+    return Hands(room if room > 1 else 0, 1, few)
+
+
+def _free() -> int | None:
+    return shutil.disk_usage(_FOLDER).free if _FOLDER.is_dir() else None
