@@ -62,6 +62,11 @@ def choose_device(config: TrainConfig, environment: Mapping[str, str] = os.envir
         if config.precision == "fp16":
             raise TrainerError("`precision: fp16` needs a GPU", hint="set `precision: auto`")
         return Device(torch.device("cpu"), dtype, "bf16" if dtype == torch.bfloat16 else "fp32", None, None)
+    if config.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise TrainerError(
+            f"`precision: bf16` needs a newer GPU: {torch.cuda.get_device_name(ranks.local_rank)} has no bf16",
+            hint="set `precision: auto`, which takes fp16 there",
+        )
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}.get(config.precision) or (
         torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     )
@@ -82,11 +87,11 @@ def _cuda_problem(index: int) -> str | None:
     count = torch.cuda.device_count()
     if index >= count:
         return f"process {index + 1} of this machine finds {count} GPU(s) ({seen})"
-    torch.cuda.set_device(index)
     try:
+        torch.cuda.set_device(index)
         torch.ones(2, device="cuda").sum().item()
     except RuntimeError as err:
-        return f"{str(err).splitlines()[0]} ({seen}, {torch.cuda.get_device_name(index)})"
+        return f"GPU {index}: {str(err).splitlines()[0]} ({seen})"
     return None
 
 

@@ -35,6 +35,7 @@ class GradientSync:
         trained = [one for one in model.parameters() if one.requires_grad]
         self._buckets = [_Bucket(part) for part in _parts(trained[::-1])]  # about the order of the backward pass
         self._sent, self._is_armed = 0, False
+        self._sum_nothing()
         for bucket in self._buckets:
             for parameter in bucket.parameters:
                 parameter.register_post_accumulate_grad_hook(self._noting(bucket))  # type: ignore[no-untyped-call]
@@ -66,6 +67,13 @@ class GradientSync:
             for bucket in self._buckets:
                 bucket.wait()
         return summed
+
+    def _sum_nothing(self) -> None:
+        """NCCL takes memory for each way of its at the first use: before it is measured what else fits."""
+        with peers():
+            for bucket in self._buckets:
+                bucket.send()
+                bucket.wait()
 
     def _noting(self, bucket: _Bucket) -> Callable[[Tensor], None]:
         def note(_: Tensor) -> None:

@@ -146,7 +146,7 @@ def report_ending(code: int, error: TrainerError | None = None) -> bool:
         "code": code,
         "message": error.message if error else "",
         "hint": error.hint if error else "",
-        "is_echo": isinstance(error, PeerLost | NotAllCame),
+        "is_echo": isinstance(error, NotAllCame) or (isinstance(error, PeerLost) and error.is_echo),
         "at": time.time(),
     }
     path = _path(Path(folder), rank)

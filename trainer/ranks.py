@@ -12,7 +12,7 @@ import re
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,10 +38,17 @@ _SIOCGIFADDR = 0x8915  # Linux: the address of a network interface
 class PeerLost(TrainerError):
     """Talking to the others failed: mostly since another process of the run has ended, and its own error says why."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, text: str) -> None:
+        """`text`: what Gloo or NCCL says."""
+        own = re.search(r"Last error:\s*(\S[^\n]*)", text)  # NCCL's; its first line only names the kind
+        self.is_echo = own is None or "ncclRemoteError" in text
+        short = re.sub(r"\[[^\]]*\]:?\d*:? *", "", text.splitlines()[0])  # without file, line and address
+        reason = short.split(". ")[0].strip()
         super().__init__(
-            f"the processes of this run lost each other: {reason}",
-            hint="one that has ended says why itself; the same command goes on from the last checkpoint",
+            f"the processes of this run lost each other: {own[1] if own else reason}",
+            hint="one that has ended says why itself; the same command goes on from the last checkpoint"
+            if self.is_echo
+            else "NCCL_DEBUG=INFO tells more; the same command goes on from the last checkpoint",
         )
 
 
@@ -73,6 +80,8 @@ class Ranks:
         name = self._interface()
         if name is not None:
             os.environ["GLOO_SOCKET_IFNAME"] = name
+            if self.machines > 1:
+                os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")  # it may take another one by itself
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with peers():
             # A launcher has its store before it starts processes: where it is not there, it has ended.
@@ -83,6 +92,7 @@ class Ranks:
             assemble(store, rank=rank, world=world, stop=stop)
             dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_SILENCE)
             _control.append(cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=_SILENCE)))
+        check_alike(self.gather(device.type))
 
     def _interface(self) -> str | None:
         """Where Gloo is to listen; None: as it likes. The name of a hired machine, which it asks for, leads nowhere."""
@@ -115,6 +125,15 @@ class Ranks:
             told = torch.tensor(numbers, dtype=torch.int64)
             dist.all_reduce(told, op=dist.ReduceOp.MAX, group=_control[0])
         return tuple(told.tolist())
+
+    def wait_for_all(self, seconds: float) -> None:
+        """For work that takes one of them longer than silence may last. Raises PeerLost."""
+        if self.world == 1:
+            return
+        import torch.distributed as dist
+
+        with peers():
+            dist.monitored_barrier(group=_control[0], timeout=timedelta(seconds=seconds))
 
     def from_main(self, ask: Callable[[], Value]) -> Value:
         """What `ask` gives in the main process; the others do not call it. Raises PeerLost."""
@@ -157,6 +176,16 @@ def interface_to(host: str) -> str | None:
     return None
 
 
+def check_alike(devices: Sequence[str]) -> None:
+    """Raises TrainerError where some of the processes found a GPU and others none: they would wait for each other."""
+    if len(set(devices)) > 1:
+        without = ", ".join(str(rank) for rank, name in enumerate(devices) if name == "cpu")
+        raise TrainerError(
+            f"of {len(devices)} processes (from 0) these found no GPU that works, and the others did: {without}",
+            hint="`nvidia-smi` there says more; `device: cuda` names what torch sees, `device: cpu` uses none",
+        )
+
+
 ALONE = Ranks()
 _control: list[dist.ProcessGroup] = []  # Gloo, apart from the gradients
 
@@ -178,5 +207,4 @@ def peers() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ConnectionError) as err:
-        reason = re.sub(r"\[[^\]]*\]:?\d*:? *", "", str(err).splitlines()[0])  # file and line, address
-        raise PeerLost(reason.split(". ")[0]) from err
+        raise PeerLost(str(err)) from err

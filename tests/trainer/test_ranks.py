@@ -18,7 +18,9 @@ import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_train import assert_same_run, rows
+from trainer.errors import TrainerError
 from trainer.leaves import write_leaves
+from trainer.ranks import PeerLost, check_alike
 
 # Reads a list of runs from stdin, and trains each in as many processes as it says; prints their exit codes.
 TOGETHER = """
@@ -253,3 +255,24 @@ def test_after_a_step_all_processes_hold_the_same_weights_and_statistics(done: P
     for name, value in one.items():
         if not name.endswith("num_batches_tracked"):
             assert torch.equal(value, other[name]), name
+
+
+def test_what_nccl_says_last_is_the_reason() -> None:
+    text = (
+        "NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled system error (run with NCCL_DEBUG=INFO for details), "
+        "NCCL version 2.27.5\nncclSystemError: System call (e.g. socket, malloc) or external library call failed.\n"
+        "Last error:\nError while creating shared memory segment /dev/shm/nccl-x (size 9637888)"
+    )
+    own = PeerLost(text)
+    assert own.message.endswith(": Error while creating shared memory segment /dev/shm/nccl-x (size 9637888)")
+    assert not own.is_echo
+    assert PeerLost(text.replace("ncclSystemError", "ncclRemoteError")).is_echo
+    gone = PeerLost("[/pytorch/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711. More of it")
+    assert gone.message == "the processes of this run lost each other: Connection closed by peer"
+    assert gone.is_echo
+
+
+def test_processes_of_which_some_found_no_gpu_do_not_wait_for_each_other() -> None:
+    check_alike(["cuda", "cuda"])
+    with pytest.raises(TrainerError, match=r"of 3 processes .* found no GPU that works, and the others did: 1$"):
+        check_alike(["cuda", "cpu", "cuda"])
