@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.device import Device
+from trainer.errors import StoppedEarly
 from trainer.loader import even_sizes
 from trainer.model import Ensemble
 from trainer.ranks import ALONE, Ranks
@@ -31,7 +32,7 @@ EXPECTED_GAIN = 0.1
 SECONDS_A_LAYER = 1.0
 BACKEND = "inductor"
 # Compiling takes minutes for one size; a compiler that takes longer than this is taken for a stall.
-_PATIENCE_S = 1800.0
+PATIENCE_S = 1800.0
 _PASSES = 8
 # For what was not compiled beforehand: another size, another memory layout.
 STANCE: Literal["eager_on_recompile", "fail_on_recompile"] = "eager_on_recompile"
@@ -127,6 +128,9 @@ def compile_model(
                         break
         wait_for(device)
     except Exception as err:  # noqa: BLE001 - dynamo, inductor, triton and the C++ compiler each raise their own
+        stopped = _stopped_in(err)
+        if stopped is not None:
+            raise stopped from None
         failure = _first_line(err)
     else:
         if not must_be_faster or rates is None or rates[0] > rates[1]:
@@ -137,7 +141,7 @@ def compile_model(
 
 
 @contextmanager
-def beating(beat: Callable[[], None], *, every_s: float = 10.0, most_s: float = _PATIENCE_S) -> Iterator[None]:
+def beating(beat: Callable[[], None], *, every_s: float = 10.0, most_s: float = PATIENCE_S) -> Iterator[None]:
     """Call `beat` meanwhile, from a thread of its own, so that long work is not taken for a stall."""
     is_done, began = threading.Event(), time.monotonic()
 
@@ -183,6 +187,13 @@ def _rate(forward: Callable[[Tensor], Tensor], images: Tensor, device: Device) -
         run_pass(forward, images, device)
 
     return len(images) / seconds_of(act, device=device, warmups=2, most=_PASSES, most_s=_MOST_S)
+
+
+def _stopped_in(err: BaseException | None) -> StoppedEarly | None:
+    """A signal's own exception, which dynamo wraps like any other."""
+    while err is not None and not isinstance(err, StoppedEarly):
+        err = err.__cause__ or err.__context__
+    return err
 
 
 def _first_line(err: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -65,6 +66,7 @@ def train_folds(
                 runs_after=after,
             )  # fmt: skip
         finally:
+            gc.collect()  # a compiled model and its call hold each other, and the next fold needs their memory
             if ranks.is_main:
                 join_metrics(folders[: fold + 1], epochs=config.epochs, out=out)
     summary = ranks.from_main(partial(gather, folders, dataset, out=out, calibrate=calibrate))

@@ -67,10 +67,10 @@ def train(
 
 def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -> dict[str, Any]:
     session, config = run.session, run.session.config
+    if run.position.epoch <= config.epochs:  # a stop in here keeps what was there before
+        position = run.position
+        tune(session, epoch=position.epoch, step=position.step, stop=stop, say=progress.say, beat=progress.beat)
     try:
-        if run.position.epoch <= config.epochs:
-            position = run.position
-            tune(session, epoch=position.epoch, step=position.step, stop=stop, say=progress.say, beat=progress.beat)
         while run.position.epoch <= config.epochs:
             try:
                 _train_epoch(run, stop=stop, progress=progress, started_at=started_at)

@@ -61,8 +61,6 @@ def _try_step(session: Session, batch: Batch, *, images: int) -> StepResult | No
     together = session.gradients
     try:
         done = _backward(session, batch, images=images)
-        if together is None:
-            return _update(session, *done)
     except RuntimeError as err:
         if not is_out_of_memory(err):
             raise
@@ -77,6 +75,8 @@ def _try_step(session: Session, batch: Batch, *, images: int) -> StepResult | No
         done = nothing, nothing.long()
         is_void = 1
     else:
+        if together is None:
+            return _update(session, *done)
         is_void = 0
     loss_sum, correct = together.finish(*done)
     if session.ranks.decide(is_void)[0]:
@@ -126,6 +126,20 @@ def micro_batches(own: int, images: int, *, micro_batch: int, ranks: Ranks) -> l
 
 
 def _update(session: Session, loss_sum: Tensor, correct: Tensor) -> StepResult:
+    """Cannot be done again: half of it may have been done. Only AdamW's moments take memory, in the first step."""
+    try:
+        return _learn(session, loss_sum, correct)
+    except RuntimeError as err:
+        if not is_out_of_memory(err):
+            raise
+        raise TrainerError(
+            f"memory does not hold AdamW's state beside the model of {session.model.parameter_count() / 1e6:.0f} M "
+            "parameters",
+            hint="choose smaller `backbones`, or a machine with more memory",
+        ) from None
+
+
+def _learn(session: Session, loss_sum: Tensor, correct: Tensor) -> StepResult:
     scaler, optimizer = session.scaler, session.optimizer
     scaler.unscale_(optimizer)
     limit = session.config.grad_clip or float("inf")

@@ -23,6 +23,9 @@ _NO_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDA error: out of memory",
 )
+# Said where memory is short, and of what the card cannot do: cuDNN's workspaces, cuBLAS's handle.
+_PERHAPS_NO_MEMORY = ("was unable to find an engine to execute this computation", "CUBLAS_STATUS_NOT_INITIALIZED")
+_TIGHT = 0.25  # of the card's memory, what is left
 
 
 @contextmanager
@@ -88,7 +91,17 @@ def seconds_of(act: Callable[[], None], *, device: Device, warmups: int, most: i
 
 
 def is_out_of_memory(err: RuntimeError) -> bool:
-    return isinstance(err, torch.OutOfMemoryError) or any(words in str(err) for words in _NO_MEMORY)
+    text = str(err)
+    if isinstance(err, torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
+        return True
+    return any(words in text for words in _PERHAPS_NO_MEMORY) and _memory_is_tight()
+
+
+def _memory_is_tight() -> bool:
+    if not torch.cuda.is_available():
+        return False
+    free, whole = torch.cuda.mem_get_info()
+    return free < _TIGHT * whole
 
 
 def release(model: nn.Module) -> None:

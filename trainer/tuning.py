@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from trainer.compiling import (
     EXPECTED_GAIN,
+    PATIENCE_S,
     Compilation,
     as_time,
     compile_model,
@@ -50,7 +52,8 @@ def tune(
     """Set the model's memory formats, `micro_batch` and compiled forward, by what a checkpoint knows or by measuring.
 
     `epoch`, `step`: how far the run has come. `measures`: None: on a GPU. Weights, batch norms' statistics and random
-    numbers stay what they are. Raises StoppedEarly between two measurements once `stop` is set.
+    numbers stay what they are. Raises StoppedEarly once `stop` is set, several processes between two measurements;
+    the model may then be in the middle of one, and nothing of it is to be kept.
 
     Several processes measure at the same time, and agree on the slowest's figures: after each step they have to be
     equal to the bit, and gradients are summed as they lie in memory.
@@ -63,19 +66,23 @@ def tune(
         say("nothing is measured or compiled: batch norm is over all processes; `sync_batchnorm: false` changes that")
     tuning = _Tuning(session, known, say, beat, measures and not session.has_shared_norms)
 
+    takes_long = measures or session.config.compile == "on"
+
     def pause() -> None:
         beat()
-        if measures or session.config.compile == "on":
+        if takes_long:
             stop.raise_if_set()
 
-    formats = tuning.formats()
-    pause()
-    micro_batch = tuning.micro_batch()
-    pause()
-    compiled_sizes, compile_s = tuning.compiled(epochs=full_size_epochs(session, epoch=epoch, step=step))
-    before_s = session.tuned.compile_s if session.tuned else 0.0
-    session.tuned = Tuned(gpu, formats, micro_batch, compiled_sizes, before_s + compile_s)
-    pause()
+    with stop.at_once() if takes_long else nullcontext():
+        formats = tuning.formats()
+        pause()
+        micro_batch = tuning.micro_batch()
+        pause()
+        compiled_sizes, compile_s = tuning.compiled(epochs=full_size_epochs(session, epoch=epoch, step=step))
+        pause()
+        before_s = session.tuned.compile_s if session.tuned else 0.0
+        session.tuned = Tuned(gpu, formats, micro_batch, compiled_sizes, before_s + compile_s)
+    beat()
 
 
 def full_size_epochs(session: Session, *, epoch: int, step: int) -> float:
@@ -199,10 +206,13 @@ class _Tuning:
 
     def _compile(self, sizes: Sequence[int], *, epochs: float, must_be_faster: bool = False) -> Compilation:
         session = self.session
+        seconds = expected_seconds(layer_count(session.model))
+        self.say(f"compiling, some {seconds:.0f} s for each of {len(sizes)} size(s) of a batch ...")
         compilation = compile_model(
             session.model, session.device, counts=sizes, size=session.config.image_size,
             must_be_faster=must_be_faster, beat=self.beat,
         )  # fmt: skip
+        session.ranks.wait_for_all(PATIENCE_S)
         if session.ranks.decide(int(compilation.compiled is None))[0] and compilation.compiled is not None:
             compilation = replace(compilation, compiled=None, failure="in another process, or it is no faster there")
         session.model.compiled = compilation.compiled

@@ -6,6 +6,7 @@ autograd's part of it, and leave the generated code out.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -45,6 +46,36 @@ Train = Callable[..., dict[str, Any]]
 # Batches of 6 and 5 images, without dropout: compiled code draws its random numbers otherwise.
 COMPILED: dict[str, Any] = {"backbones": ["test_resnet"], "batch_size": 6, "dropout": 0, "compile": True, "lr": 1e-4}
 CAN_COMPILE = shutil.which("g++") is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
+
+
+@pytest.mark.skipif(not CAN_COMPILE, reason="needs a C++ compiler and Python's headers")
+@pytest.mark.slow
+def test_a_stop_while_it_compiles_is_heard_at_once(leaves: Path, tmp_path: Path) -> None:
+    config, log = tmp_path / "c.yaml", tmp_path / "log"
+    config.write_text(yaml.safe_dump({**TINY, **COMPILED}))
+    command = [sys.executable, "-m", "trainer", "train", "--config", str(config)]
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            [*command, "--data", str(leaves), "--out", str(tmp_path / "out")],
+            cwd=CHECKOUT,
+            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+            stderr=said,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while "compiling, some" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        time.sleep(1)
+        asked_at = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 75, log.read_text()
+        assert time.monotonic() - asked_at < 10
+    finally:
+        process.kill()
+    assert "stopped by SIGTERM" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert not (tmp_path / "out/checkpoints/last.pt").exists()  # nothing had been learned
 
 
 @pytest.fixture(autouse=True)

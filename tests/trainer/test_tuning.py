@@ -16,7 +16,7 @@ from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.engine import train
-from trainer.errors import StoppedEarly
+from trainer.errors import StoppedEarly, TrainerError
 from trainer.fitting import largest_that_fits
 from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.model import build_model
@@ -124,6 +124,27 @@ def test_a_step_whose_memory_runs_out_is_done_again_with_fewer_images_at_once(le
     assert int(at_once) == 512 / 2 ** int(halved)
     assert int(halved) >= 1
     assert (float(learned), is_finite) == (1.0, "True")
+
+
+def test_memory_that_runs_out_in_the_optimizers_own_step_is_not_tried_again(
+    leaves: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(tiny_config(), leaves)
+    batch = next(session.train_loader.epoch(1))
+    tried: list[int] = []
+
+    def step(*_: object) -> None:
+        tried.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(session.optimizer, "step", step)
+    with pytest.raises(TrainerError, match="memory does not hold AdamW's state"):
+        train_step(session, batch, say=lambda _: None)
+    assert tried == [1]
+
+
+def test_words_that_may_mean_something_else_are_no_lack_of_memory_where_there_is_some() -> None:
+    assert not is_out_of_memory(RuntimeError("FIND was unable to find an engine to execute this computation"))
 
 
 def test_memory_that_runs_out_is_known_by_what_allocators_say() -> None:
@@ -270,9 +291,8 @@ def test_a_stop_ends_the_measuring_between_two_parts(leaves: Path, tiny_config: 
         tune(session, stop=StopsAfter(0), say=said.append, measures=True)
     assert [line.split(":")[0] for line in said] == ["memory format"] * 2
     assert session.tuned is None
-    with pytest.raises(StoppedEarly):
-        tune(session, stop=StopsAfter(2), say=said.append, measures=True)
-    assert session.tuned is not None  # all was done: the checkpoint keeps it
+    tune(session, stop=StopsAfter(3), say=said.append, measures=True)
+    assert session.tuned is not None  # all was done: the first step stops, and its checkpoint keeps it
 
 
 def test_on_a_cpu_nothing_is_measured_and_the_checkpoint_says_so(
