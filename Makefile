@@ -53,6 +53,7 @@ bench-sync: .venv/ready
 # more than an hour, on two cores that do nothing else.
 bench-trainer: .venv/ready
 	$(RUN) benchmarks.trainer
+	$(RUN) benchmarks.gpu
 	$(RUN) benchmarks.kills
 	$(RUN) benchmarks.kills 200 400 2
 	$(RUN) benchmarks.ranks

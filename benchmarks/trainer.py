@@ -1,9 +1,9 @@
-"""The trainer's data path against the usual one: speed of the loader, scaled decode, accuracy; on a GPU, the whole.
+"""The trainer's data path against the usual one: speed of the loader, scaled decode, accuracy.
 
 The usual one, here "reference": PIL, torchvision's RandomResizedCrop, flip, rotation, ColorJitter, ToTensor and
 Normalize in a DataLoader.
 
-python -m benchmarks.trainer [loader] [decode] [accuracy] [gpu]
+python -m benchmarks.trainer [loader] [decode] [accuracy]
 """
 
 from __future__ import annotations
@@ -28,16 +28,12 @@ from trainer.cache import PixelCache
 from trainer.config import TrainConfig
 from trainer.device import tune_for_cpu
 from trainer.folders import LabelledFile, list_images
-from trainer.gmacs import work_of
 from trainer.loader import Batch, Loader, mix
-from trainer.model import build_model
 from trainer.opening import open_session
 from trainer.optim import lr_at, set_lr
 from trainer.scores import evaluate
 from trainer.session import Session
 from trainer.step import prepare, train_step
-from trainer.stop import StopFlag
-from trainer.tuning import tune
 
 ROUNDS = 5
 BATCH = 32
@@ -177,89 +173,7 @@ def take_step(session: Session, batch: Batch, step: int) -> None:
     train_step(session, batch, say=print)
 
 
-def gpu(shared: Path) -> None:
-    """The champion recipe on a GPU: its own ceiling (one batch again and again), the whole, and a naive loop."""
-    if not torch.cuda.is_available():
-        print("\nwhole trainer on a GPU: not measured, there is none here")
-        return
-    config = TrainConfig(pretrained=False)
-    session = open_session(config, shared / "data" / "plant-seedlings")
-    tune(session, stop=StopFlag(), say=print)
-    print(f"\n{session.device.describe()}, batch {session.batch_size}, {session.workers} workers; median of {ROUNDS}")
-    session.model.train()
-    for batch in session.train_loader.epoch(1):  # fills the cache
-        take_step(session, batch, 0)
-    naive = NaiveLoop(session)
-    figures: dict[str, list[float]] = {"ceiling": [], "whole": [], "naive": []}
-    torch.cuda.reset_peak_memory_stats()
-    for number in range(2, 2 + ROUNDS):
-        figures["ceiling"].append(_gpu_speed(lambda: _same_batch(session, batch)))
-        figures["whole"].append(_gpu_speed(lambda: _whole_epoch(session, number)))  # noqa: B023
-        figures["naive"].append(_gpu_speed(naive.epoch))
-    session.close()
-    work = [work_of(name, config.image_size) for name in config.backbones]
-    flops = sum(one.gmacs for one in work if one is not None) * 1e9 * 2 * 3  # backward is twice the forward pass
-    print("| what | images per second | of the ceiling | TFLOP/s |\n| --- | --- | --- | --- |")
-    for what, speeds in figures.items():
-        part = median(speeds) / median(figures["ceiling"])
-        print(f"| {what} | {median(speeds):.0f} | {part:.1%} | {median(speeds) * flops / 1e12:.0f} |")
-    print(f"peak memory, both models together: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
-    print("timm's train.py is not in its package; run it from timm's repository on the same folder beside this")
-
-
-class NaiveLoop:
-    """As the recipe is usually published: PIL transforms, 8 workers, fp16 with a scaler, eager, NCHW."""
-
-    def __init__(self, session: Session) -> None:
-        self._place = session.device.torch_device
-        config, classes = session.config, len(session.dataset.classes)
-        self._model = build_model(config, classes=classes).to(self._place)
-        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-4, fused=False)
-        self._scaler = torch.amp.GradScaler(self._place.type)
-        self._batches = DataLoader(
-            Reference(session.train_files, config), session.batch_size, shuffle=True, num_workers=8, pin_memory=True,
-            drop_last=True,
-        )  # fmt: skip
-
-    def epoch(self) -> int:
-        """How many images it took."""
-        count = 0
-        for images, labels in self._batches:
-            self._optimizer.zero_grad()
-            with torch.autocast(self._place.type, dtype=torch.float16):
-                logits = self._model(images.to(self._place))
-                loss = torch.nn.functional.cross_entropy(logits, labels.to(self._place), label_smoothing=0.1)
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-            count += len(labels)
-        return count
-
-
-def _gpu_speed(act: Callable[[], int]) -> float:
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    images = act()
-    torch.cuda.synchronize()
-    return images / (time.perf_counter() - began)
-
-
-def _same_batch(session: Session, batch: Batch) -> int:
-    place = session.device.torch_device
-    assert batch.draws is not None
-    there = Batch(batch.images.to(place), batch.labels.to(place), batch.draws.to(place))
-    for _ in range(session.steps_per_epoch):
-        take_step(session, there, 0)
-    return session.steps_per_epoch * len(batch.labels)
-
-
-def _whole_epoch(session: Session, number: int) -> int:
-    for batch in session.train_loader.epoch(number):
-        take_step(session, batch, 0)
-    return len(session.train_files)
-
-
-PARTS: dict[str, Callable[[Path], None]] = {"loader": loader, "decode": decode, "accuracy": accuracy, "gpu": gpu}
+PARTS: dict[str, Callable[[Path], None]] = {"loader": loader, "decode": decode, "accuracy": accuracy}
 
 if __name__ == "__main__":
     beside = Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared"))
