@@ -6,6 +6,8 @@ import sys
 # Threads that wait for each other sleep instead of spinning: with other programs on the same cores,
 # spinning made a step up to ten times slower. OpenMP reads this once, when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# torch's C++ warns of what is no trouble: that a hired machine's address has no name, say.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from trainer.cli import main
 

@@ -34,9 +34,13 @@ def free_port() -> int:
 class Machines:
     """Each has images, a config and an output folder of its own."""
 
-    def __init__(self, folder: Path, data: Path, config: dict[str, object]) -> None:
+    def __init__(
+        self, folder: Path, data: Path, config: dict[str, object], *, networks: Sequence[str] = (), host: str
+    ) -> None:
+        """`networks`: a namespace for each, in which the first is `host`; none: they share this computer's."""
         self.folder = folder
-        self.address = ("127.0.0.1", free_port())
+        self.networks = networks
+        self.address = (host, free_port())
         self.head = "{}:{}".format(*self.address)
         self.launchers: dict[int, subprocess.Popen[bytes]] = {}
         for number in (0, 1):
@@ -53,6 +57,8 @@ class Machines:
             command = [sys.executable, "-m", "trainer", "train", "--config", str(own / "c.yaml")]
             command += ["--data", str(own / "data"), "--out", str(own / "out")]
             command += ["--nodes", "2", "--node-rank", str(number), "--head", self.head, *words]
+            if self.networks:
+                command = ["ip", "netns", "exec", self.networks[number], *command]
             with (own / "log").open("a") as log:
                 self.launchers[number] = subprocess.Popen(command, cwd=CHECKOUT, stderr=log, start_new_session=True)
 
@@ -122,13 +128,44 @@ def machines(tmp_path: Path, leaves: Path) -> Iterator[Callable[..., Machines]]:
     """Two of them, with changes to a config of seconds."""
     made: list[Machines] = []
 
-    def make(**changes: object) -> Machines:
-        made.append(Machines(tmp_path, leaves, {**TINY, "backbones": ["test_resnet"], **changes}))
+    def make(networks: Sequence[str] = (), host: str = "127.0.0.1", **changes: object) -> Machines:
+        config = {**TINY, "backbones": ["test_resnet"], **changes}
+        made.append(Machines(tmp_path, leaves, config, networks=networks, host=host))
         return made[-1]
 
     yield make
     for one in made:
         one.end()
+
+
+@pytest.fixture
+def networks() -> Iterator[tuple[str, str]]:
+    """Two network namespaces, 10.77.0.1 and 10.77.0.2, with a cable between them and nothing else."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs Linux, root and iproute2")
+    names = f"cr{os.getpid()}a", f"cr{os.getpid()}b"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "eth0", "netns", names[0], "type", "veth", "peer", "name", "eth0", "netns", names[1])
+        for number, name in enumerate(names, start=1):
+            ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
+            for link in ("lo", "eth0"):
+                ip("-n", name, "link", "set", link, "up")
+    except subprocess.CalledProcessError as err:
+        _remove(names)
+        pytest.skip(f"no network namespaces here: {err.stderr.decode().strip()}")
+    yield names
+    _remove(names)
+
+
+def _remove(names: Sequence[str]) -> None:
+    for name in names:
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -151,6 +188,31 @@ def test_two_machines_learn_what_two_processes_of_one_learn(machines: Callable[.
     assert (tmp_path / "0/out/predictions.csv").read_bytes() == (one / "predictions.csv").read_bytes()
     assert not [path for path in (tmp_path / "1/out").rglob("*") if path.is_file()]  # results are the first one's
     assert run.log(1) == ""
+
+
+@pytest.mark.slow
+def test_machines_with_a_network_each_meet_over_the_cable_between_them(
+    networks: tuple[str, str], machines: Callable[..., Machines]
+) -> None:
+    """The name of this computer leads to the loopback in both, as that of a hired machine may."""
+    run = machines(networks=networks, host="10.77.0.1", epochs=2)
+    run.start(0, 1)
+    assert run.codes() == [0, 0], run.log(0) + run.log(1)
+    assert "2 processes on 2 machines" in run.log(0)
+    assert "epoch 2/2:" in run.log(0)
+    assert run.log(1) == ""
+
+
+@pytest.mark.slow
+def test_a_stop_reaches_the_other_machine_over_the_cable(
+    networks: tuple[str, str], machines: Callable[..., Machines]
+) -> None:
+    run = machines(networks=networks, host="10.77.0.1", epochs=500)
+    run.start(0, 1)
+    run.wait_for(0, "epoch 1/500")
+    run.launchers[1].send_signal(signal.SIGTERM)
+    assert run.codes() == [75, 75], run.log(0) + run.log(1)
+    run.wait_until_gone()
 
 
 @linux
