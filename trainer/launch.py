@@ -211,7 +211,7 @@ def _outcome(reports: Sequence[_Report], killed: Sequence[str], *, processes: in
         return max(one.code for one in reports)
     if not killed and nodes.count > 1:
         raise _Failed(
-            f"another machine of this run has ended: {failed[0].message}",
+            f"another machine of this run has ended or is out of reach: {failed[0].message}",
             hint="that one says why; the same command on all goes on from the last checkpoint",
             code=FAILED,
         )
