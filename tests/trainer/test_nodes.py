@@ -294,7 +294,7 @@ def test_what_fails_before_all_are_together_ends_all_and_is_said_where_it_was(
     run.configure(1, device="cuda")
     run.start(0, 1, words=["--processes", "1"])
     assert run.codes() == [1, 1]
-    assert "error: another machine of this run has ended or is out of reach: machine 1 did not come to train" in run.log(0)
+    assert "has ended or is out of reach: machine 1 did not come to train" in run.log(0)
     assert "error: a GPU was asked for" in run.log(1)
     run.wait_until_gone()
 
