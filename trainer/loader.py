@@ -32,6 +32,9 @@ from trainer.pixels import Pixels, UnreadableImage, read_image
 from trainer.ranks import ALONE, Ranks
 from trainer.unreadable import Unreadable
 
+# A process that cannot hand over a batch (shared memory is full) says so on stderr, and torch waits for it for ever.
+PATIENCE_S = 300
+
 Transform = Callable[[Image.Image], Tensor]
 """An RGB image -> uint8 (3, S, S)."""
 
@@ -180,6 +183,7 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
             prefetch_factor=prefetch if workers else None,
+            timeout=PATIENCE_S if workers else 0,
             worker_init_fn=_leave_signals_to_parent,
             generator=torch.Generator().manual_seed(0),  # or it would draw from the model's RNG
         )
@@ -207,6 +211,12 @@ class Loader:
         try:
             yield from self._read(batches)
         except (RuntimeError, OSError, EOFError) as err:
+            if "timed out after" in str(err):
+                raise TrainerError(
+                    f"no batch came from the processes that load images in {PATIENCE_S} s",
+                    hint="is shared memory (/dev/shm) full, or does the disk not answer? a traceback may stand above; "
+                    "the same command goes on from the last checkpoint",
+                ) from err
             if not any(_has_ended(worker) for worker in self._processes()):
                 raise
             raise TrainerError(

@@ -1,6 +1,6 @@
 """How many batches loader processes may have under way: they hand them over in shared memory.
 
-Containers often have little of it, and where it runs out the process that writes is killed by SIGBUS.
+Containers often have little of it, and where it runs out a batch is lost, and the training process waits for it.
 """
 
 from __future__ import annotations

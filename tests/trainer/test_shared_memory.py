@@ -48,19 +48,43 @@ def test_what_needs_no_process_needs_no_memory() -> None:
     assert hands(0, batch_bytes=10 * MB, free=0) == Hands(0, 4)
 
 
+# The command that follows, with 16 MB of shared memory.
+LITTLE = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=16m tmpfs /dev/shm && exec "$@"', "sh"]
+# Four processes would have all 16 batches of 2 MB under way.
+LARGE = {**TINY, "backbones": "test_resnet", "image_size": 512, "batch_size": 2, "workers": 4, "epochs": 1}
+UNBOUNDED = """
+import sys
+from trainer import loader, opening
+from trainer.shared_memory import Hands
+opening.hands = lambda wanted, **_: Hands(wanted, 4)
+loader.PATIENCE_S = 5
+from trainer.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def train_in_little(program: list[str], leaves: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    config = out.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(LARGE))
+    words = ["train", "--config", str(config), "--data", str(leaves), "--out", str(out)]
+    return subprocess.run(
+        [*LITTLE, sys.executable, *program, *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=120
+    )
+
+
 @pytest.mark.skipif(not CAN_MOUNT, reason="needs root, to mount a small /dev/shm of its own")
 def test_a_run_in_a_container_with_little_shared_memory_trains(leaves: Path, tmp_path: Path) -> None:
-    """Four processes would have all 16 batches of 2 MB under way, and there are 17 MB."""
-    config = tmp_path / "c.yaml"
-    changes = {"backbones": "test_resnet", "image_size": 512, "batch_size": 2, "workers": 4, "epochs": 1}
-    config.write_text(yaml.safe_dump({**TINY, **changes}))
-    words = [sys.executable, "-m", "trainer", "train", "--config", str(config)]
-    words += ["--data", str(leaves), "--out", str(tmp_path / "out")]
-    mount = 'mount -t tmpfs -o size=16m tmpfs /dev/shm && exec "$@"'
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", mount, "sh", *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=120
-    )
+    done = train_in_little(["-m", "trainer"], leaves, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     said = "warning: 3 loader process(es): shared memory (/dev/shm) has 17 MB free, and a batch takes 2.1 MB"
     assert said in done.stderr
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["best_epoch"] == 1
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs root, to mount a small /dev/shm of its own")
+def test_a_batch_that_is_lost_where_shared_memory_is_full_is_not_waited_for_for_ever(
+    leaves: Path, tmp_path: Path
+) -> None:
+    done = train_in_little(["-c", UNBOUNDED], leaves, tmp_path / "out")
+    assert done.returncode == 1, done.stderr
+    assert "error: no batch came from the processes that load images in 5 s\n" in done.stderr
