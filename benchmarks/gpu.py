@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -214,7 +213,7 @@ def _use_of(place: torch.device, found: list[float]) -> Iterator[None]:
         said = watch.communicate()[0].split()
     percents = [float(one) for one in said if one.isdigit()]
     if percents:
-        found.append(statistics.median(percents))
+        found.append(median(percents))
 
 
 def _synchronize(place: torch.device) -> None:
@@ -236,6 +235,8 @@ if __name__ == "__main__":
     parser.add_argument("--timm", type=Path, help="timm's train.py, of its repository")
     parser.add_argument("--rehearse", action="store_true", help="a tiny network on this CPU")
     words = parser.parse_args()
+    if words.timm is not None and not words.timm.is_file():
+        parser.error(f"there is no {words.timm}")  # not after minutes of the GPU
     print(heading())
     main(
         Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared")).resolve(),
