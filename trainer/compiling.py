@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from trainer.device import Device
-from trainer.errors import StoppedEarly
 from trainer.loader import even_sizes
 from trainer.model import Ensemble
 from trainer.ranks import ALONE, Ranks
@@ -128,9 +127,6 @@ def compile_model(
                         break
         wait_for(device)
     except Exception as err:  # noqa: BLE001 - dynamo, inductor, triton and the C++ compiler each raise their own
-        stopped = _stopped_in(err)
-        if stopped is not None:
-            raise stopped from None
         failure = _first_line(err)
     else:
         if not must_be_faster or rates is None or rates[0] > rates[1]:
@@ -187,13 +183,6 @@ def _rate(forward: Callable[[Tensor], Tensor], images: Tensor, device: Device) -
         run_pass(forward, images, device)
 
     return len(images) / seconds_of(act, device=device, warmups=2, most=_PASSES, most_s=_MOST_S)
-
-
-def _stopped_in(err: BaseException | None) -> StoppedEarly | None:
-    """A signal's own exception, which dynamo wraps like any other."""
-    while err is not None and not isinstance(err, StoppedEarly):
-        err = err.__cause__ or err.__context__
-    return err
 
 
 def _first_line(err: Exception) -> str:

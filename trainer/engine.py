@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 
 from trainer.config import TrainConfig
 from trainer.diagnosis import closing_lines, new_findings
-from trainer.errors import StoppedEarly, TrainerError
+from trainer.errors import STOPPED_EARLY, StoppedEarly, TrainerError
 from trainer.loader import mix
 from trainer.metrics import MetricsLog
 from trainer.optim import lr_at, set_lr
@@ -25,7 +27,7 @@ from trainer.stop import StopFlag
 from trainer.summary import finish_run
 from trainer.tally import FirstBadStep, LossNotFinite
 from trainer.targets import naming_of
-from trainer.tuning import tune
+from trainer.tuning import takes_long, tune
 
 # After a loss that is not finite.
 _LOWER_LR = 0.1
@@ -47,8 +49,9 @@ def train(
     `labels`: a CSV file; None: the folders of `data` say the classes. `ranks`: joined; only the main process writes.
     `runs_after`: as long as this one, for what is left in all.
 
-    Raises StoppedEarly after a signal, with a complete checkpoint in `out`; TrainerError where the
-    data, the config or the loss ends the run.
+    Raises StoppedEarly after a signal, with a complete checkpoint in `out`; one that comes while a GPU's speed is
+    measured or the model is compiled ends the process so. Raises TrainerError where the data, the config or the loss
+    ends the run.
     """
     started_at = time.monotonic()
     run = open_run(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
@@ -67,9 +70,8 @@ def train(
 
 def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -> dict[str, Any]:
     session, config = run.session, run.session.config
-    if run.position.epoch <= config.epochs:  # a stop in here keeps what was there before
-        position = run.position
-        tune(session, epoch=position.epoch, step=position.step, stop=stop, say=progress.say, beat=progress.beat)
+    if run.position.epoch <= config.epochs:
+        _tune(run, stop=stop, progress=progress)
     try:
         while run.position.epoch <= config.epochs:
             try:
@@ -106,6 +108,31 @@ def _train(run: Run, *, stop: StopFlag, progress: Progress, started_at: float) -
         progress.say(f"skipped: {len(skipped)} image(s) that could not be read; summary.json names them")
     progress.say(f"done: best epoch {run.best.epoch}, val accuracy {run.best.accuracy:.4f}{f1}{score}")
     return summary
+
+
+def _tune(run: Run, *, stop: StopFlag, progress: Progress) -> None:
+    """What is complete by then stays as it is when a stop comes, and where nothing is, it is made first."""
+    session, position = run.session, run.position
+    is_long = takes_long(session)
+
+    def end(signal_name: str) -> None:
+        with suppress(TrainerError, OSError):  # nothing more can be written: said when `tune` comes to its next part
+            run.writer.wait()
+            _finish(run, stop=None, progress=progress)
+            progress.say(f"stopped by {signal_name} before the next step; {run.last_path} is complete")
+            os._exit(STOPPED_EARLY)
+
+    if is_long and not session.ranks.from_main(run.last_path.exists):
+        save(run)
+    try:
+        with stop.at_once(end) if is_long else nullcontext():
+            tune(session, epoch=position.epoch, step=position.step, stop=stop, say=progress.say, beat=progress.beat)
+    except StoppedEarly as stopped:
+        run.writer.wait()
+        _finish(run, stop=None, progress=progress)
+        raise StoppedEarly(
+            f"{stopped.message} before the next step; {run.last_path} is complete", hint=stopped.hint
+        ) from None
 
 
 def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -20,7 +22,7 @@ class StopFlag:
     def __init__(self, ranks: Ranks = ALONE) -> None:
         self.signal_name: str | None = None
         self._ranks = ranks
-        self._raises = False
+        self._heard: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal may come in the middle of its `put`
 
     def listen(self) -> None:
         signal.signal(signal.SIGTERM, self._receive)
@@ -30,18 +32,26 @@ class StopFlag:
         return self.signal_name is not None
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """In here the signal itself raises StoppedEarly, for work of minutes of which nothing has to be kept.
+    def at_once(self, end: Callable[[str], None]) -> Iterator[None]:
+        """In here a signal calls `end` with its name, for minutes of work of which nothing has to be kept.
 
-        Of a process that is alone: several have to agree first.
+        `end` ends the process, from a thread of its own. The work is not interrupted, since it is torch's: an exception
+        of a signal that comes in the middle of its C++ code aborts the process, and its compiler logs or swallows it.
+
+        Of a process that is alone: several have to agree first. Raises StoppedEarly where it is set already.
         """
-        self._raises = self._ranks.world == 1
+        if self._ranks.world > 1:
+            yield
+            return
+        self.raise_if_set()
+        self._heard = queue.SimpleQueue()
+        thread = threading.Thread(target=self._end_by, args=(end,), name="stop", daemon=True)
+        thread.start()
         try:
-            if self._raises and self.signal_name is not None:
-                raise self._stopped(self.signal_name)
             yield
         finally:
-            self._raises = False
+            self._heard.put(None)
+            thread.join()  # while `end` is at work nothing else begins
 
     def raise_if_set(self) -> None:
         """All processes ask at the same place, and agree: a signal that came a moment too late waits for the next.
@@ -51,13 +61,16 @@ class StopFlag:
         number = 0 if self.signal_name is None else int(signal.Signals[self.signal_name])
         (agreed,) = self._ranks.decide(number)
         if agreed:
-            raise self._stopped(signal.Signals(agreed).name)
+            raise StoppedEarly(
+                f"stopped by {signal.Signals(agreed).name}",
+                hint="the same command on the same folder goes on from here",
+            )
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         self.signal_name = self.signal_name or signal.Signals(number).name
-        if self._raises:
-            self._raises = False
-            raise self._stopped(self.signal_name)
+        self._heard.put(self.signal_name)
 
-    def _stopped(self, signal_name: str) -> StoppedEarly:
-        return StoppedEarly(f"stopped by {signal_name}", hint="the same command on the same folder goes on from here")
+    def _end_by(self, end: Callable[[str], None]) -> None:
+        signal_name = self._heard.get()
+        if signal_name is not None:
+            end(signal_name)

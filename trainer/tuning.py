@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,8 +51,7 @@ def tune(
     """Set the model's memory formats, `micro_batch` and compiled forward, by what a checkpoint knows or by measuring.
 
     `epoch`, `step`: how far the run has come. `measures`: None: on a GPU. Weights, batch norms' statistics and random
-    numbers stay what they are. Raises StoppedEarly once `stop` is set, several processes between two measurements;
-    the model may then be in the middle of one, and nothing of it is to be kept.
+    numbers stay what they are. Raises StoppedEarly between two parts, once `stop` is set.
 
     Several processes measure at the same time, and agree on the slowest's figures: after each step they have to be
     equal to the bit, and gradients are summed as they lie in memory.
@@ -66,23 +64,27 @@ def tune(
         say("nothing is measured or compiled: batch norm is over all processes; `sync_batchnorm: false` changes that")
     tuning = _Tuning(session, known, say, beat, measures and not session.has_shared_norms)
 
-    takes_long = measures or session.config.compile == "on"
+    is_long = measures or takes_long(session)
 
     def pause() -> None:
         beat()
-        if takes_long:
+        if is_long:
             stop.raise_if_set()
 
-    with stop.at_once() if takes_long else nullcontext():
-        formats = tuning.formats()
-        pause()
-        micro_batch = tuning.micro_batch()
-        pause()
-        compiled_sizes, compile_s = tuning.compiled(epochs=full_size_epochs(session, epoch=epoch, step=step))
-        pause()
-        before_s = session.tuned.compile_s if session.tuned else 0.0
-        session.tuned = Tuned(gpu, formats, micro_batch, compiled_sizes, before_s + compile_s)
+    formats = tuning.formats()
+    pause()
+    micro_batch = tuning.micro_batch()
+    pause()
+    compiled_sizes, compile_s = tuning.compiled(epochs=full_size_epochs(session, epoch=epoch, step=step))
+    pause()
+    before_s = session.tuned.compile_s if session.tuned else 0.0
+    session.tuned = Tuned(gpu, formats, micro_batch, compiled_sizes, before_s + compile_s)
     beat()
+
+
+def takes_long(session: Session) -> bool:
+    """Whether `tune` may work for a minute or more."""
+    return session.device.is_cuda or session.config.compile == "on"
 
 
 def full_size_epochs(session: Session, *, epoch: int, step: int) -> float:

@@ -73,9 +73,10 @@ def test_a_stop_while_it_compiles_is_heard_at_once(leaves: Path, tmp_path: Path)
         assert time.monotonic() - asked_at < 10
     finally:
         process.kill()
-    assert "stopped by SIGTERM" in log.read_text()
+    last = tmp_path / "out/checkpoints/last.pt"
+    assert log.read_text().splitlines()[-1] == f"stopped by SIGTERM before the next step; {last} is complete"
     assert "Traceback" not in log.read_text()
-    assert not (tmp_path / "out/checkpoints/last.pt").exists()  # nothing had been learned
+    assert checkpoint.load(last)["step"] == 0
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +154,18 @@ def test_a_compiled_run_that_is_stopped_is_the_one_that_never_stopped(
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
     assert whole["is_compiled"]
     assert stopped["is_compiled"]
+
+
+def test_a_run_stopped_before_its_first_step_has_a_checkpoint_and_goes_on_as_if_it_never_was(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, without_code: None
+) -> None:
+    train_quietly(tiny_config(**COMPILED), leaves, tmp_path / "whole")
+    for time_it_is_stopped in (1, 2):
+        with pytest.raises(StoppedEarly, match=r"before the next step; .*last.pt is complete"):
+            train_quietly(tiny_config(**COMPILED), leaves, tmp_path / "stopped", StopsAfter(time_it_is_stopped))
+        assert checkpoint.load(tmp_path / "stopped/checkpoints/last.pt")["step"] == 0
+    train_quietly(tiny_config(**COMPILED), leaves, tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_smaller_images_and_other_batches_are_eager_and_compile_nothing(
