@@ -224,9 +224,8 @@ def _folds(arguments: argparse.Namespace) -> int:
 def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFlag, Progress, Ranks], None]) -> int:
     """Do `work` here, or start the processes that do it together, each of which comes here again."""
     ranks = ranks_from()
-    stop = StopFlag(ranks)
+    stop = StopFlag(ranks, tell=report_listening)
     stop.listen()
-    report_listening()
     config = load_config(arguments.config)
     nodes = Nodes(arguments.nodes, arguments.node_rank, arguments.head)
     processes = process_count(config, arguments.processes)

@@ -62,7 +62,8 @@ def is_to_launch(processes: int, nodes: Nodes, environment: Mapping[str, str] = 
 def launch(argv: Sequence[str], *, processes: int, nodes: Nodes = ONE_NODE, stop: StopFlag) -> int:
     """Run `python -m trainer argv` in `processes` processes of this machine; the exit code.
 
-    Raises TrainerError of one that failed, StoppedEarly where they were asked to stop before all could listen.
+    Raises TrainerError of one that failed, StoppedEarly where they were asked to stop while not all of
+    them listened: they had not begun, or compiled for longer than torchrun waits.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
 
@@ -129,11 +130,16 @@ def _stopped(number: signal.Signals) -> StoppedEarly:
     )
 
 
-def report_listening() -> None:
-    """In one of the processes: from here on a signal ends it with a checkpoint."""
+def report_listening(*, is_heard: bool) -> None:
+    """In one of the processes: whether from here on a signal ends it with a checkpoint, between two steps."""
     folder = os.environ.get(_REPORTS)
-    if folder is not None and "RANK" in os.environ and Path(folder).is_dir():
-        (Path(folder) / f"rank-{ranks_from().rank}.listens").touch()
+    if folder is None or "RANK" not in os.environ or not Path(folder).is_dir():
+        return
+    mark = Path(folder) / f"rank-{ranks_from().rank}.listens"
+    if is_heard:
+        mark.touch()
+    else:
+        mark.unlink(missing_ok=True)
 
 
 def report_ending(code: int, error: TrainerError | None = None) -> bool:

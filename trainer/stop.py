@@ -8,25 +8,33 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 from trainer.errors import StoppedEarly
 from trainer.ranks import ALONE, Ranks
 
 
+class Tell(Protocol):
+    def __call__(self, *, is_heard: bool) -> None: ...
+
+
 class StopFlag:
     """Set by the first SIGTERM or SIGINT after `listen`; further ones change nothing.
 
-    With several processes, one that is asked to stop is enough.
+    With several processes, one that is asked to stop is enough. `tell` is told whether a signal is heard soon from now
+    on: of several, work as in `at_once` goes on to its end first.
     """
 
-    def __init__(self, ranks: Ranks = ALONE) -> None:
+    def __init__(self, ranks: Ranks = ALONE, *, tell: Tell = lambda **_: None) -> None:
         self.signal_name: str | None = None
         self._ranks = ranks
+        self._tell = tell
         self._heard: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal may come in the middle of its `put`
 
     def listen(self) -> None:
         signal.signal(signal.SIGTERM, self._receive)
         signal.signal(signal.SIGINT, self._receive)
+        self._tell(is_heard=True)
 
     def is_set(self) -> bool:
         return self.signal_name is not None
@@ -41,7 +49,11 @@ class StopFlag:
         Of a process that is alone: several have to agree first. Raises StoppedEarly where it is set already.
         """
         if self._ranks.world > 1:
-            yield
+            self._tell(is_heard=False)
+            try:
+                yield
+            finally:
+                self._tell(is_heard=True)
             return
         self.raise_if_set()
         self._heard = queue.SimpleQueue()

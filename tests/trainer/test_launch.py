@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
+from tests.trainer.test_compiling import CAN_COMPILE, COMPILED
 from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.launch import process_count
@@ -30,7 +31,7 @@ def started(tmp_path: Path, leaves: Path) -> Iterator["Started"]:
 
 
 class Started:
-    def __init__(self, folder: Path, data: Path) -> None:
+    def __init__(self, folder: Path, data: Path, **environment: str) -> None:
         self.out = folder / "out"
         self._log = folder / "log"
         command = [sys.executable, "-m", "trainer", "train", "--processes", "2", "--config", str(folder / "c.yaml")]
@@ -38,6 +39,7 @@ class Started:
             self.process = subprocess.Popen(
                 [*command, "--data", str(data), "--out", str(self.out)],
                 cwd=CHECKOUT,
+                env={**os.environ, **environment},
                 stderr=log,
                 start_new_session=True,
             )
@@ -120,6 +122,26 @@ def test_a_stop_before_all_of_them_listen_is_a_stop_and_no_error(tmp_path: Path,
         assert run.log.splitlines()[-1].startswith("stopped by SIGTERM")
         assert "error:" not in run.log
         assert "Traceback" not in run.log
+    finally:
+        run.end()
+
+
+@pytest.mark.skipif(not CAN_COMPILE, reason="needs a C++ compiler and Python's headers")
+@pytest.mark.slow
+def test_a_stop_while_they_compile_is_a_stop_and_no_error(tmp_path: Path, leaves: Path) -> None:
+    config = {**TINY, **COMPILED, "sync_batchnorm": False, "epochs": 500}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    run = Started(tmp_path, leaves, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    try:
+        run.wait_for("compiling, some")
+        everyone = run.children()
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(60) == 75, run.log  # they have 30 s, and may or may not have compiled by then
+        assert run.log.splitlines()[-1].startswith("stopped by SIGTERM before ")
+        assert "error:" not in run.log
+        assert "Traceback" not in run.log
+        assert checkpoint.load(run.out / "checkpoints" / "last.pt")["step"] == 0
+        run.wait_until_gone(everyone)
     finally:
         run.end()
 
