@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from trainer.augment import normalise
 from trainer.device import Device
+from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
 from trainer.loader import Batch, Loader
 from trainer.ranks import ALONE, Ranks
 from trainer.stop import StopFlag
 from trainer.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
+from trainer.trial import is_out_of_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +96,23 @@ def evaluate(
     on_batch: Callable[[], None] = lambda: None,
     ranks: Ranks = ALONE,
 ) -> Scores:
-    """Scores of all images of `loader`. Raises StoppedEarly between two batches once `stop` is set.
+    """Scores of all images of `loader`, fewer at once where memory runs out.
+
+    Raises StoppedEarly between two batches once `stop` is set, TrainerError where memory does not hold one image.
 
     `ranks`: whose loaders have an image each once; all get the scores of all of them.
     """
     was_training = model.training
     model.eval()
     logits, labels = [], []
+    at_once: int | None = None
     try:
         with torch.inference_mode():
             for batch in _together(loader.epoch(0), ranks):
                 if batch is not None:
-                    images = normalise(batch.images.to(device.torch_device, non_blocking=True))
-                    with device.autocast():
-                        logits.append(model(images).float())
+                    images = batch.images.to(device.torch_device, non_blocking=True)
+                    some, at_once = _logits(model, images, device, at_once=at_once or len(images))
+                    logits.append(some)
                     labels.append(batch.labels)
                 on_batch()
                 if stop is not None:
@@ -117,6 +122,31 @@ def evaluate(
         model.train(was_training)
     parts = [part for part in ranks.gather(own) if part is not None]
     return Scores(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), targets)
+
+
+def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: int) -> tuple[Tensor, int]:
+    """float32 (B, classes) of uint8 images, and how many were at once: fewer than `at_once` where memory ran out.
+
+    Raises TrainerError where it does not hold one.
+    """
+    while True:
+        try:
+            parts = []
+            for part in torch.split(images_BCHW, at_once):
+                inputs = normalise(part)
+                with device.autocast():
+                    parts.append(model(inputs).float())
+            return (parts[0] if len(parts) == 1 else torch.cat(parts)), at_once
+        except RuntimeError as err:
+            if not is_out_of_memory(err):
+                raise
+        # Outside the handler: the exception would keep the failed pass's tensors alive.
+        if at_once == 1:
+            raise TrainerError(
+                f"memory does not hold one image of {images_BCHW.shape[-1]} px to look at",
+                hint="is another program using it? else lower `image_size`, or choose a machine with more memory",
+            )
+        at_once = min(at_once, len(images_BCHW)) // 2 or 1
 
 
 def _together(batches: Iterator[Batch], ranks: Ranks) -> Iterator[Batch | None]:

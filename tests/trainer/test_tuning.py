@@ -111,6 +111,24 @@ weights = dict(session.model.named_parameters())
 learned = [name for name, value in weights.items() if not torch.equal(value, before[name])]
 print(session.micro_batch, len(said), len(learned) / len(weights), torch.isfinite(result.loss_sum).item())
 """
+# Prints how many images were looked at at once, a number a pass; then, whether logits are those of few at once.
+LOOKS = """
+from trainer.augment import normalise
+from trainer.scores import evaluate
+drawn = torch.Generator().manual_seed(0)
+batches = [torch.randint(0, 256, (count, 3, 160, 160), dtype=torch.uint8, generator=drawn) for count in (512, 512, 3)]
+class Batches:
+    def epoch(self, number):
+        return iter([Batch(images, torch.zeros(len(images), dtype=torch.int64)) for images in batches])
+counts = []
+session.model.register_forward_pre_hook(lambda model, given: counts.append(len(given[0])))
+logits = evaluate(session.model, Batches(), session.device).logits
+print(*counts)
+session.model.eval()
+with torch.inference_mode():
+    few = [session.model(normalise(part)) for images in batches for part in images.split(4)]
+print(torch.allclose(logits, torch.cat(few), atol=1e-5), len(logits))
+"""
 
 
 def test_the_search_finds_what_fits_into_a_memory_that_runs_out(leaves: Path) -> None:
@@ -124,6 +142,15 @@ def test_a_step_whose_memory_runs_out_is_done_again_with_fewer_images_at_once(le
     assert int(at_once) == 512 / 2 ** int(halved)
     assert int(halved) >= 1
     assert (float(learned), is_finite) == (1.0, "True")
+
+
+def test_an_evaluation_whose_memory_runs_out_looks_at_fewer_images_at_once(leaves: Path) -> None:
+    counts, same = run_python(IN_LITTLE_MEMORY + LOOKS, leaves, Path("300")).splitlines()
+    tried = [int(count) for count in counts.split()]
+    size = tried[-2]  # of the second batch's passes, none of which tries what failed
+    assert tried[-1 - 512 // size :] == [size] * (512 // size) + [3]
+    assert size < 512
+    assert same == "True 1027"
 
 
 def test_memory_that_runs_out_in_the_optimizers_own_step_is_not_tried_again(
