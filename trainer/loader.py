@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,8 +33,10 @@ from trainer.ranks import ALONE, Ranks
 from trainer.unreadable import Unreadable
 
 # A process that cannot hand over a batch (shared memory is full) says so on stderr, and torch waits for it for ever.
-PATIENCE_S = 300
+# In several waits, of which one is lost when a run is suspended (Ctrl-Z) for however long.
+WAIT_S, WAITS = 30, 10
 
+Value = TypeVar("Value")
 Transform = Callable[[Image.Image], Tensor]
 """An RGB image -> uint8 (3, S, S)."""
 
@@ -183,7 +185,7 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
             prefetch_factor=prefetch if workers else None,
-            timeout=PATIENCE_S if workers else 0,
+            timeout=WAIT_S if workers else 0,
             worker_init_fn=_leave_signals_to_parent,
             generator=torch.Generator().manual_seed(0),  # or it would draw from the model's RNG
         )
@@ -200,7 +202,8 @@ class Loader:
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         """The epoch's batches from step `start` on.
 
-        Raises FolderProblem naming an unreadable image, TrainerError where a process that loads has died.
+        Raises FolderProblem naming an unreadable image, TrainerError where a process that loads has died, or none of
+        them hands over a batch for minutes.
         """
         self._batches.epoch, self._batches.start = epoch, start
         with _signals_held():  # the processes are forked here, the first time
@@ -209,14 +212,8 @@ class Loader:
                 # torch's handler would raise wherever this process is when one dies; asking for a batch finds it, too.
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            yield from self._read(batches)
+            yield from self._read(_waited_for(batches))
         except (RuntimeError, OSError, EOFError) as err:
-            if "timed out after" in str(err):
-                raise TrainerError(
-                    f"no batch came from the processes that load images in {PATIENCE_S} s",
-                    hint="is shared memory (/dev/shm) full, or does the disk not answer? a traceback may stand above; "
-                    "the same command goes on from the last checkpoint",
-                ) from err
             if not any(_has_ended(worker) for worker in self._processes()):
                 raise
             raise TrainerError(
@@ -248,6 +245,29 @@ class Loader:
             iterator._shutdown_workers()  # noqa: SLF001
         for process in processes:
             process.kill()
+
+
+def _waited_for(batches: Iterator[Value]) -> Iterator[Value]:
+    """torch's iterator ends its wait by an error, and can be asked again."""
+    waits = 0
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as err:
+            if "timed out after" not in str(err):
+                raise
+            waits += 1
+            if waits == WAITS:
+                raise TrainerError(
+                    f"no batch came from the processes that load images in {WAITS * WAIT_S} s",
+                    hint="is shared memory (/dev/shm) full, or does the disk not answer? a traceback may stand above; "
+                    "the same command goes on from the last checkpoint",
+                ) from err
+        else:
+            waits = 0
+            yield batch
 
 
 def even_sizes(count: int, batch_size: int) -> list[int]:

@@ -3,6 +3,9 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from tests.trainer.conftest import CHECKOUT
 from trainer.augment import Square, evaluation_transform, normalise
 from trainer.cache import PixelCache
 from trainer.draws import Ranges
@@ -171,3 +175,37 @@ def test_a_large_photograph_is_decoded_no_larger_than_needed(
     assert (decoded.image.size, decoded.width, decoded.height) == (decoded_size, 960, 768)
     whole, scaled = (v2.functional.pil_to_tensor(one.resize((96, 77))).float() for one in (large, decoded.image))
     assert (whole - scaled).abs().mean() < 2
+
+
+# Three batches of two images, each of which takes a second.
+SLOW = """
+import sys, time
+from pathlib import Path
+from trainer import loader
+from trainer.augment import evaluation_transform
+from trainer.folders import list_dataset
+loader.WAIT_S, loader.WAITS = 1, 4
+def transform(image):
+    time.sleep(0.5)
+    return evaluation_transform(32)(image)
+files = list(list_dataset(Path(sys.argv[1])).splits["train"])[:6]
+slow = loader.Loader(files, transform, batch_size=2, seed=None, workers=1, prefetch=1)
+for batch in slow.epoch(1):
+    print(len(batch.labels), flush=True)
+slow.close()
+"""
+
+
+def test_a_run_that_was_suspended_for_long_goes_on(leaves: Path) -> None:
+    command = [sys.executable, "-c", SLOW, str(leaves)]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        try:
+            assert run.stdout is not None
+            assert run.stdout.readline() == "2\n"
+            os.killpg(run.pid, signal.SIGSTOP)  # what Ctrl-Z does to all of it
+            time.sleep(6)  # longer than a batch is waited for
+            os.killpg(run.pid, signal.SIGCONT)
+            assert run.communicate(timeout=60)[0] == "2\n2\n"
+        finally:
+            run.kill()
+    assert run.returncode == 0

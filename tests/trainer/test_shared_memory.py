@@ -57,7 +57,7 @@ import sys
 from trainer import loader, opening
 from trainer.shared_memory import Hands
 opening.hands = lambda wanted, **_: Hands(wanted, 4)
-loader.PATIENCE_S = 5
+loader.WAIT_S, loader.WAITS = 1, 5
 from trainer.cli import main
 sys.exit(main(sys.argv[1:]))
 """
