@@ -196,6 +196,7 @@ slow.close()
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_suspended_for_long_goes_on(leaves: Path) -> None:
     command = [sys.executable, "-c", SLOW, str(leaves)]
     with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
