@@ -21,11 +21,12 @@ import yaml
 
 from benchmarks.machine import CHECKOUT, heading
 from benchmarks.seedlings import link_images
+from trainer.differences import choose
 from trainer.feature_heads import Heads, fit_heads
 from trainer.fold_runs import FoldRun, read_runs
 from trainer.learners import LEARNERS, open_learners, versions_of
 from trainer.oof import Predictions, rate
-from trainer.stacking import AVERAGE, assemble, choose, differences_to, learn
+from trainer.stacking import AVERAGE, assemble, differences_to, learn
 from trainer.targets import Naming
 
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")

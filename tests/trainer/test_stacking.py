@@ -20,11 +20,12 @@ from trainer.atomic import write_json
 from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.crossfold import train_folds
+from trainer.differences import Difference, Metric, choose, compare
 from trainer.errors import ConfigError, TrainerError
 from trainer.learners import LEARNERS, Floats, Ints, open_learners
 from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
 from trainer.progress import Progress
-from trainer.stacking import AVERAGE, TEMPERED, Difference, Metric, choose, compare, stack
+from trainer.stacking import AVERAGE, TEMPERED, stack
 from trainer.stop import StopFlag
 from trainer.targets import Naming
 
