@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -21,12 +20,12 @@ import yaml
 
 from benchmarks.machine import CHECKOUT, heading
 from benchmarks.seedlings import link_images
-from trainer.differences import choose
+from trainer.differences import choose, differences_to
 from trainer.feature_heads import Heads, fit_heads
 from trainer.fold_runs import FoldRun, read_runs
 from trainer.learners import LEARNERS, open_learners, versions_of
 from trainer.oof import Predictions, rate
-from trainer.stacking import AVERAGE, assemble, differences_to, learn
+from trainer.stacking import AVERAGE, answers_of, assemble, learn
 from trainer.targets import Naming
 
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")
@@ -67,14 +66,15 @@ def main(shared: Path, out: Path) -> None:
 def _print_rows(what: str, runs: Sequence[FoldRun], heads: Sequence[Heads], *, only_average: bool = False) -> None:
     level = assemble(runs, heads)
     methods = learn(level, {} if only_average else open_learners(tuple(LEARNERS)))
-    differences = differences_to(methods[0], methods, level.truth)
-    whole, images = runs[0].out_of_fold, runs[0].test_images
+    answers = answers_of(methods, runs[0])
+    differences = differences_to(AVERAGE, answers)
+    classes, images = runs[0].out_of_fold.classes, runs[0].test_images
     truth = tuple((PurePosixPath(image).parent.name,) for image in images)
     chosen = choose(differences, AVERAGE, "accuracy")
     for one in methods:
-        found = rate(replace(whole, probabilities=torch.from_numpy(one.out_of_fold)), Naming())
+        found = rate(answers[one.name].predictions, Naming())
         assert one.test is not None
-        test = rate(Predictions(whole.classes, images, torch.from_numpy(one.test), truth), Naming())
+        test = rate(Predictions(classes, images, torch.from_numpy(one.test), truth), Naming())
         cells = [f"{found[key]:.4f}" for key in ("accuracy", "macro_f1", "log_loss", "roc_auc")]
         against = ""
         if one.name != AVERAGE:

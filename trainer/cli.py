@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--data", type=Path, help="the folder of images that the runs were trained on, for `--features`")
     one.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="of the networks")
-    one.add_argument("--metric", choices=("accuracy", "log_loss"), default="accuracy", help="by which one is chosen")
+    one.add_argument(
+        "--metric", choices=("accuracy", "macro_f1", "log_loss"), default="accuracy", help="by which one is chosen"
+    )
     one = add("submit", _submit, "write predictions in the format of a competition's sample submission, and check them")
     one.add_argument("--predictions", type=Path, required=True, help="predictions.csv of `train`, `folds` or `predict`")
     one.add_argument("--sample", type=Path, required=True, help="the competition's sample submission")

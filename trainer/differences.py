@@ -4,25 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
-from trainer.learners import Floats, Ints
+from trainer.learners import Floats, Mask
+from trainer.oof import Predictions
+from trainer.targets import Naming
 
-Metric = Literal["accuracy", "log_loss"]
+Metric = Literal["accuracy", "macro_f1", "log_loss"]
+_HEADINGS: Mapping[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}
 _SAFE = 1e-12
+_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method says of images whose classes are known, and how it names them."""
+
+    predictions: Predictions
+    naming: Naming
+
+    @cached_property
+    def wanted(self) -> Mask:
+        """(N, classes)"""
+        return np.asarray(self.predictions.wanted.numpy())
+
+    @cached_property
+    def named(self) -> Mask:
+        """(N, classes)"""
+        return np.asarray(self.naming.named(self.predictions.probabilities).numpy())
+
+    @property
+    def right(self) -> Mask:
+        """(N,): all classes of the image, and no other."""
+        return np.asarray((self.named == self.wanted).all(1))
+
+    @property
+    def losses(self) -> Floats:
+        """(N,), in nats: of the true class, or with several classes an image the mean over all classes."""
+        safe = np.asarray(self.predictions.probabilities.numpy(), dtype=np.float64).clip(_SAFE, 1 - _SAFE)
+        if self.naming.thresholds is None:
+            return np.asarray(-np.log(safe[self.wanted]))
+        return np.asarray(-np.log(np.where(self.wanted, safe, 1 - safe)).mean(axis=1))
+
+    def macro_f1(self, times: Floats) -> float:
+        """Of images of which each stands there so many `times` (N,); classes that none has or gets are left out."""
+        hits = 2 * (times @ (self.named & self.wanted))
+        all_of_them = times @ (self.named.astype(np.float64) + self.wanted)
+        is_there = all_of_them > 0
+        return float((hits[is_there] / all_of_them[is_there]).mean()) if is_there.any() else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """To the peer, image by image; more is better. The errors are standard errors of these means.
+    """To the peer, on the same images; more is better. The errors are standard errors.
 
     `log_loss` is in nats below that of the peer. `won`: images named right that the peer named wrong; `lost`.
     """
 
     accuracy: float
     accuracy_error: float
+    macro_f1: float
+    macro_f1_error: float
     log_loss: float
     log_loss_error: float
     won: int
@@ -32,19 +77,35 @@ class Difference:
         """What is gained, and its standard error."""
         if metric == "accuracy":
             return self.accuracy, self.accuracy_error
+        if metric == "macro_f1":
+            return self.macro_f1, self.macro_f1_error
         return self.log_loss, self.log_loss_error
 
 
-def compare(candidate: Floats, peer: Floats, truth: Ints) -> Difference:
-    """Paired: each image is judged by both, so what is hard for both does not blur the difference."""
-    right, was_right = candidate.argmax(1) == truth, peer.argmax(1) == truth
-    gains = right.astype(np.float64) - was_right
-    losses, were = (-np.log(one[np.arange(len(truth)), truth].clip(_SAFE, 1 - _SAFE)) for one in (candidate, peer))
-    accuracy, accuracy_error = _mean_and_error(gains)
-    log_loss, log_loss_error = _mean_and_error(were - losses)
+def differences_to(peer: str, answers: Mapping[str, Answer]) -> dict[str, Difference]:
+    return {name: compare(one, answers[peer]) for name, one in answers.items() if name != peer}
+
+
+def compare(candidate: Answer, peer: Answer) -> Difference:
+    """Paired: each image is judged by both, so what is hard for both does not blur the difference.
+
+    Macro F1 is no mean over images: its error is that of drawing as many of them anew, with repeats, for both alike.
+    Source: Efron 1979, Bootstrap methods, Annals of Statistics 7(1).
+    """
+    right, was_right = candidate.right, peer.right
+    accuracy, accuracy_error = _mean_and_error(right.astype(np.float64) - was_right)
+    log_loss, log_loss_error = _mean_and_error(peer.losses - candidate.losses)
+    images, chance = len(right), np.random.default_rng(0)
+    once = np.ones(images)
+    gains = []
+    for _ in range(_DRAWS):
+        times = np.bincount(chance.integers(images, size=images), minlength=images).astype(np.float64)
+        gains.append(candidate.macro_f1(times) - peer.macro_f1(times))
     return Difference(
         accuracy,
         accuracy_error,
+        candidate.macro_f1(once) - peer.macro_f1(once),
+        float(np.std(gains, ddof=1)),
         log_loss,
         log_loss_error,
         int((right & ~was_right).sum()),
@@ -53,13 +114,12 @@ def compare(candidate: Floats, peer: Floats, truth: Ints) -> Difference:
 
 
 def choose(differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
-    """The best by `metric`, ties by the other, among those that beat `peer` by more than a standard error.
+    """The best by `metric` among those that beat `peer` by more than a standard error.
 
-    Without one it is `peer`, which learned next to nothing, and so nothing by heart. To take the best of several by
-    the images that judge them leans to the good all the same.
+    Ties go by the log loss, those of the log loss by accuracy. Without one it is `peer`, which learned next to nothing,
+    and so nothing by heart. To take the best of several by the images that judge them leans to the good all the same.
     """
-
-    other: Metric = "log_loss" if metric == "accuracy" else "accuracy"
+    other: Metric = "accuracy" if metric == "log_loss" else "log_loss"
     gains = {name: one.by(metric) for name, one in differences.items()}
     better = [name for name, (gain, error) in gains.items() if gain > error]
     return max(better, key=lambda name: (gains[name][0], differences[name].by(other)[0]), default=peer)
@@ -69,7 +129,7 @@ def table_of(
     rates: Mapping[str, Mapping[str, Any]], differences: Mapping[str, Difference], peer: str, metric: Metric
 ) -> list[str]:
     """Lines: a heading, then a method each."""
-    heading = "accuracy" if metric == "accuracy" else "log loss saved"
+    heading = "log loss saved" if metric == "log_loss" else _HEADINGS[metric]
     lines = [f"method    accuracy  macro F1  log loss   ROC AUC  {heading} against `{peer}`"]
     for name, one in rates.items():
         cells = "".join(f"{_shown(one[key]):>10}" for key in ("macro_f1", "log_loss", "roc_auc"))
@@ -83,7 +143,7 @@ def table_of(
 
 
 def verdict(chosen: str, differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
-    name = "accuracy" if metric == "accuracy" else "log loss"
+    name = _HEADINGS[metric]
     if chosen == peer:
         return f"chosen: {peer}, as none beats its {name} by more than the standard error of the difference"
     gain, error = differences[chosen].by(metric)

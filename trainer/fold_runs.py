@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainer.crossfold import joined
 from trainer.errors import TrainerError
+from trainer.labels import SEPARATOR
 from trainer.oof import Predictions, read_predictions
 
 _OFF = 1e-2  # six digits a class, and many classes
@@ -31,11 +32,18 @@ class FoldRun:
     fold_of: Tensor
     tests: tuple[Predictions, ...] = ()
     is_calibrated: bool = False
+    has_several: bool = False
 
     @property
     def truth(self) -> Tensor:
-        """int64 (N,): the class of each image."""
-        return self.out_of_fold.wanted.int().argmax(1)
+        """int64 (N,): the class of each image; where it may have several, (N, classes) of 0 and 1."""
+        wanted = self.out_of_fold.wanted.long()
+        return wanted if self.has_several else wanted.argmax(1)
+
+    @property
+    def allows_none(self) -> bool:
+        """Whether an image may have no class at all."""
+        return not all(self.out_of_fold.truth or ())
 
     @property
     def folds(self) -> int:
@@ -61,25 +69,26 @@ def read_runs(folders: Sequence[Path]) -> tuple[FoldRun, ...]:
 
 
 def read_run(folder: Path) -> FoldRun:
-    """Raises TrainerError where it is not whole, or an image has several classes."""
+    """Raises TrainerError where it is not whole."""
     summary = _summary(folder)
-    parts = [_part(folder, fold, "oof.csv") for fold in range(summary["folds"])]
+    has_several = summary["has_several"]
+    parts = [_part(folder, fold, "oof.csv", has_several=has_several) for fold in range(summary["folds"])]
     whole = joined(parts)
-    _check_single(folder, whole)
+    _check_truth(folder, whole, has_several=has_several)
     place = {image: fold for fold, part in enumerate(parts) for image in part.images}
     fold_of = torch.tensor([place[image] for image in whole.images])
     _check_teachable(folder, whole, fold_of)
-    run = FoldRun(folder, whole, fold_of, is_calibrated=summary["calibration"]["is_applied"])
+    run = FoldRun(folder, whole, fold_of, is_calibrated=summary["calibration"]["is_applied"], has_several=has_several)
     if not (folder / "predictions.csv").exists():
         return run
-    tests = tuple(_part(folder, fold, "predictions.csv") for fold in range(summary["folds"]))
+    tests = tuple(_part(folder, fold, "predictions.csv", has_several=has_several) for fold in range(summary["folds"]))
     for fold, test in enumerate(tests):
         if test.classes != whole.classes or test.images != tests[0].images:
             raise TrainerError(
                 f"{_path(folder, fold, 'predictions.csv')} has other images or classes than fold 0, or than oof.csv",
                 hint=_again(folder, fold),
             )
-    return FoldRun(folder, whole, fold_of, tests, run.is_calibrated)
+    return replace(run, tests=tests)
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -94,12 +103,14 @@ def _summary(folder: Path) -> dict[str, Any]:
     calibration = facts.get("calibration")
     if not isinstance(facts.get("folds"), int) or facts["folds"] < 2 or not isinstance(calibration, dict):
         raise TrainerError(f"{path} is not that of several folds", hint=hint)
-    if facts.get("thresholds") is not None:
-        raise _several(folder)
-    return {"folds": facts["folds"], "calibration": {"is_applied": calibration.get("is_applied") is True}}
+    return {
+        "folds": facts["folds"],
+        "calibration": {"is_applied": calibration.get("is_applied") is True},
+        "has_several": facts.get("thresholds") is not None,
+    }
 
 
-def _part(folder: Path, fold: int, name: str) -> Predictions:
+def _part(folder: Path, fold: int, name: str, *, has_several: bool) -> Predictions:
     path = _path(folder, fold, name)
     if not path.exists():
         raise TrainerError(f"there is no {path}: the run is not whole", hint=_again(folder, fold))
@@ -107,7 +118,7 @@ def _part(folder: Path, fold: int, name: str) -> Predictions:
     if (part.truth is None) != (name == "predictions.csv"):
         column = "confidence" if name == "predictions.csv" else "truth"
         raise TrainerError(f"{path}:1: the third column is not `{column}`", hint=_again(folder, fold))
-    if ((part.probabilities.sum(1) - 1).abs() > _OFF).any():
+    if not has_several and ((part.probabilities.sum(1) - 1).abs() > _OFF).any():
         raise TrainerError(f"{path}: the probabilities of an image do not sum to 1", hint=_again(folder, fold))
     if not part.images:
         raise TrainerError(f"{path} names no image", hint=_again(folder, fold))
@@ -122,22 +133,14 @@ def _path(folder: Path, fold: int, name: str) -> Path:
     return folder / f"fold-{fold}" / name
 
 
-def _check_single(folder: Path, whole: Predictions) -> None:
+def _check_truth(folder: Path, whole: Predictions, *, has_several: bool) -> None:
     for image, names in zip(whole.images, whole.truth or (), strict=True):
-        if len(names) > 1:
-            raise _several(folder)
-        if not names or whole.classes.count(names[0]) != 1:
+        is_known = all(whole.classes.count(name) == 1 for name in names)
+        if not is_known or (len(names) != 1 and not has_several):
             raise TrainerError(
-                f"{folder}: the truth of `{image}` is `{''.join(names)}`, which is not one of the classes",
+                f"{folder}: the truth of `{image}` is `{SEPARATOR.join(names)}`, which is not one of the classes",
                 hint="restore the folds' oof.csv as they were written",
             )
-
-
-def _several(folder: Path) -> TrainerError:
-    return TrainerError(
-        f"{folder} is of images that may have several classes, which cannot be stacked",
-        hint="its own predictions.csv is the folds' mean; stack runs with one class an image",
-    )
 
 
 def _check_teachable(folder: Path, whole: Predictions, fold_of: Tensor) -> None:
@@ -154,7 +157,9 @@ def _check_teachable(folder: Path, whole: Predictions, fold_of: Tensor) -> None:
 
 def _check_fits(run: FoldRun, first: FoldRun) -> None:
     here, there = run.out_of_fold, first.out_of_fold
-    if here.classes != there.classes:
+    if run.has_several != first.has_several:
+        what = "an image may have several classes in one of them only"
+    elif here.classes != there.classes:
         what = f"the classes are {', '.join(here.classes)} and {', '.join(there.classes)}"
     elif here.images != there.images:
         alone = sorted(set(here.images) ^ set(there.images))

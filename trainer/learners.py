@@ -24,7 +24,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rows:
-    """An image a row: `columns` (N, any), and `start` (N, classes), log-probabilities that trees begin with."""
+    """An image a row: `columns` (N, any), and `start` (N, classes), that trees begin with.
+
+    `start`: log-probabilities, or log-odds where an image may have several classes.
+    """
 
     columns: Floats
     start: Floats
@@ -81,7 +84,17 @@ def versions_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def fit_head(features: NDArray[np.float32], truth: Ints) -> Callable[[NDArray[np.float32]], Floats]:
-    """A logistic regression on a network's features (N, F), each scaled to mean 0 and deviation 1: probabilities."""
+    """A logistic regression on a network's features (N, F), each scaled to mean 0 and deviation 1: probabilities.
+
+    `truth`: classes (N,), or (N, classes) of 0 and 1: then one for each class.
+    """
+    if truth.ndim == 1:
+        return _fit_head(features, truth)
+    heads = [_fit_head(features, has) if _teaches(has) else _always(float(has[0])) for has in truth.T]
+    return lambda others: np.stack([head(others)[:, 1] for head in heads], axis=1)
+
+
+def _fit_head(features: NDArray[np.float32], truth: Ints) -> Callable[[NDArray[np.float32]], Floats]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -89,6 +102,42 @@ def fit_head(features: NDArray[np.float32], truth: Ints) -> Callable[[NDArray[np
     model = make_pipeline(StandardScaler(), LogisticRegression(C=_HEAD_STRENGTH, max_iter=10_000))
     model.fit(features, truth)
     return lambda others: np.asarray(model.predict_proba(others), dtype=np.float64)
+
+
+def class_by_class(learner: Learner) -> Learner:
+    """For images with several classes: `learner` learns each class alone, yes or no, from all columns.
+
+    The classes are (N, classes) of 0 and 1. One that every row has, or none, teaches nothing and stays as it starts.
+    """
+
+    def learn(rows: Rows, truth: Ints) -> Predict:
+        predicts = [
+            learner(_of_class(rows, at), has) if _teaches(has) else _as_it_starts for at, has in enumerate(truth.T)
+        ]
+        return lambda others: np.stack(
+            [predict(_of_class(others, at))[:, 1] for at, predict in enumerate(predicts)], axis=1
+        )
+
+    return learn
+
+
+def _teaches(has: Ints) -> bool:
+    """Whether there are images (N,) with the class and without it."""
+    return bool(has.min() < has.max())
+
+
+def _as_it_starts(rows: Rows) -> Floats:
+    return softmax(rows.start)
+
+
+def _always(yes: float) -> Callable[[NDArray[np.float32]], Floats]:
+    return lambda others: np.tile([1 - yes, yes], (len(others), 1))
+
+
+def _of_class(rows: Rows, at: int) -> Rows:
+    """The same columns, and the log-probabilities of no and yes."""
+    odds = rows.start[:, at]
+    return Rows(rows.columns, np.stack([-np.logaddexp(0, odds), -np.logaddexp(0, -odds)], axis=1))
 
 
 def _logistic(rows: Rows, truth: Ints) -> Predict:
@@ -149,6 +198,11 @@ def softmax(scores: Floats) -> Floats:
     """(N, classes) -> probabilities."""
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def sigmoid(odds: Floats) -> Floats:
+    """Log-odds -> probabilities."""
+    return np.asarray(np.exp(-np.logaddexp(0, -odds)), dtype=np.float64)
 
 
 LEARNERS: Mapping[str, tuple[str, Learner]] = {

@@ -18,13 +18,24 @@ import torch
 
 from trainer.atomic import write_json
 from trainer.calibrate import fit_temperature
-from trainer.differences import Difference, Metric, choose, compare, table_of, verdict
+from trainer.differences import Answer, Metric, choose, differences_to, table_of, verdict
 from trainer.errors import ConfigError
 from trainer.feature_heads import DeviceName, Heads, fit_heads
 from trainer.fold_runs import FoldRun, read_runs
-from trainer.learners import Floats, Ints, Learner, Predict, Rows, check_heads, softmax, versions_of
+from trainer.learners import (
+    Floats,
+    Ints,
+    Learner,
+    Predict,
+    Rows,
+    check_heads,
+    class_by_class,
+    sigmoid,
+    softmax,
+    versions_of,
+)
 from trainer.oof import Predictions, rate, write_oof, write_test_predictions
-from trainer.targets import Naming
+from trainer.targets import Naming, tune_thresholds
 
 AVERAGE, TEMPERED, ALL = "average", "tempered", "all"
 _SMALLEST = 1e-5  # a fold's predictions.csv has six digits: below this, they say nothing of a logarithm
@@ -41,13 +52,20 @@ class Method:
 
 @dataclass(frozen=True)
 class Level:
-    """What learners learn from: a row a labelled image, and for each fold a row a test image, by its models."""
+    """What learners learn from: a row a labelled image, and for each fold a row a test image, by its models.
+
+    `truth`: classes (N,); where an image may have several (N, classes) of 0 and 1.
+    """
 
     rows: Rows
     truth: Ints
     fold_of: Ints
     tests: tuple[Rows, ...]
     average: Method
+
+    @property
+    def has_several(self) -> bool:
+        return self.truth.ndim == 2
 
 
 def stack(
@@ -73,25 +91,26 @@ def stack(
     level = assemble(runs, heads)
     _say_what(runs, level, say)
     methods = learn(level, learners)
-    whole = runs[0].out_of_fold
-    rates = {
-        one.name: rate(replace(whole, probabilities=torch.from_numpy(one.out_of_fold)), Naming()) for one in methods
-    }
-    peer = peer_of(methods, metric)
-    differences = differences_to(peer, methods, level.truth)
-    chosen = choose(differences, peer.name, metric)
-    for line in [*table_of(rates, differences, peer.name, metric), verdict(chosen, differences, peer.name, metric)]:
+    answers = answers_of(methods, runs[0])
+    rates = {name: rate(one.predictions, one.naming) for name, one in answers.items()}
+    peer = AVERAGE if metric != "log_loss" else TEMPERED
+    differences = differences_to(peer, answers)
+    chosen = choose(differences, peer, metric)
+    for line in [*table_of(rates, differences, peer, metric), verdict(chosen, differences, peer, metric)]:
         say(line)
-    _write_chosen(out, next(one for one in methods if one.name == chosen), runs[0], say)
+    test = next(one.test for one in methods if one.name == chosen)
+    _write_chosen(out, answers[chosen], test, runs[0].test_images, say)
+    classes, limits = runs[0].out_of_fold.classes, answers[chosen].naming.thresholds
     summary = {
         "runs": [str(folder) for folder in folders],
-        "images": len(whole.images),
+        "images": len(runs[0].out_of_fold.images),
         "folds": runs[0].folds,
-        "classes": list(whole.classes),
+        "classes": list(classes),
+        "thresholds": None if limits is None else dict(zip(classes, limits, strict=True)),
         "columns": level.rows.columns.shape[1],
         "has_features": data is not None,
         "metric": metric,
-        "peer": peer.name,
+        "peer": peer,
         "chosen": chosen,
         "methods": {
             name: {**one, "against_peer": asdict(differences[name]) if name in differences else None}
@@ -104,11 +123,12 @@ def stack(
 
 
 def assemble(runs: Sequence[FoldRun], heads: Sequence[Heads]) -> Level:
-    """Columns: the log-probabilities of each run, then those of its heads."""
+    """Columns: the log-probabilities of each run, then those of its heads; log-odds with several classes an image."""
+    scores = _log_odds if runs[0].has_several else _log
 
     def rows(networks: Sequence[Floats], others: Sequence[Floats]) -> Rows:
-        columns = np.concatenate([_log(one) for one in [*networks, *others]], axis=1)
-        return Rows(columns, _log(np.mean(networks, axis=0)))
+        columns = np.concatenate([scores(one) for one in [*networks, *others]], axis=1)
+        return Rows(columns, scores(_mean(networks)))
 
     networks = [_floats(run.out_of_fold) for run in runs]
     by_fold = [[_floats(run.tests[fold]) for run in runs] for fold in range(len(runs[0].tests))]
@@ -125,6 +145,8 @@ def learn(level: Level, learners: Mapping[str, Learner]) -> list[Method]:
     """The average, the same at its temperature, what each learner says, and with several of them their mean."""
     learned = []
     for name, learner in {TEMPERED: _temper, **learners}.items():
+        if level.has_several and name != TEMPERED:
+            learner = class_by_class(learner)
         out_of_fold = judge(learner, level)
         predict = learner(level.rows, level.truth) if level.tests else None
         test = _mean([predict(rows) for rows in level.tests]) if predict else None
@@ -145,23 +167,28 @@ def judge(learner: Learner, level: Level) -> Floats:
     return answers
 
 
-def peer_of(methods: Sequence[Method], metric: Metric) -> Method:
-    """What is kept unless it is beaten: the average; where the log loss decides, at its temperature."""
-    return next(one for one in methods if one.name == (AVERAGE if metric == "accuracy" else TEMPERED))
+def answers_of(methods: Sequence[Method], run: FoldRun) -> dict[str, Answer]:
+    """By name, out of fold. With several classes an image each method has the thresholds that suit it best."""
+    answers = {}
+    for one in methods:
+        said = replace(run.out_of_fold, probabilities=torch.from_numpy(one.out_of_fold))
+        naming = Naming()
+        if run.has_several:
+            limits = tune_thresholds(said.probabilities, said.wanted)
+            naming = Naming(tuple(limits), allows_none=run.allows_none)
+        answers[one.name] = Answer(said, naming)
+    return answers
 
 
-def differences_to(peer: Method, methods: Sequence[Method], truth: Ints) -> dict[str, Difference]:
-    return {one.name: compare(one.out_of_fold, peer.out_of_fold, truth) for one in methods if one.name != peer.name}
-
-
-def _write_chosen(out: Path, chosen: Method, run: FoldRun, say: Callable[[str], None]) -> None:
+def _write_chosen(
+    out: Path, chosen: Answer, test: Floats | None, images: tuple[str, ...], say: Callable[[str], None]
+) -> None:
     """oof.csv, and predictions.csv where there are test images; else none of an earlier call stays."""
-    whole = run.out_of_fold
-    write_oof(out / "oof.csv", replace(whole, probabilities=torch.from_numpy(chosen.out_of_fold)), Naming())
+    write_oof(out / "oof.csv", chosen.predictions, chosen.naming)
     path = out / "predictions.csv"
-    if chosen.test is not None:
-        predictions = Predictions(whole.classes, run.test_images, torch.from_numpy(chosen.test))
-        write_test_predictions(path, predictions, Naming())
+    if test is not None:
+        predictions = Predictions(chosen.predictions.classes, images, torch.from_numpy(test))
+        write_test_predictions(path, predictions, chosen.naming)
         return
     if (out / "stacking.json").exists():
         path.unlink(missing_ok=True)
@@ -184,11 +211,16 @@ def _check_out(out: Path, folders: Sequence[Path]) -> None:
 
 def _temper(rows: Rows, truth: Ints) -> Predict:
     """The average at the temperature that fits these rows best: one number, which every learner finds, too."""
+    has_several = truth.ndim == 2
+    to_probabilities = sigmoid if has_several else softmax
     names = tuple(str(index) for index in range(rows.start.shape[1]))
-    labels = tuple((names[label],) for label in truth)
-    start = Predictions(names, tuple(map(str, range(len(truth)))), torch.from_numpy(softmax(rows.start)), labels)
-    temperature = fit_temperature(start, several=False).temperature
-    return lambda others: softmax(others.start / temperature)
+    sets = (np.flatnonzero(row) for row in truth) if has_several else ([label] for label in truth)
+    labels = tuple(tuple(names[index] for index in one) for one in sets)
+    start = Predictions(
+        names, tuple(map(str, range(len(truth)))), torch.from_numpy(to_probabilities(rows.start)), labels
+    )
+    temperature = fit_temperature(start, several=has_several).temperature
+    return lambda others: to_probabilities(others.start / temperature)
 
 
 def _mean(parts: Sequence[Floats]) -> Floats:
@@ -197,6 +229,11 @@ def _mean(parts: Sequence[Floats]) -> Floats:
 
 def _log(probabilities: Floats) -> Floats:
     return np.asarray(np.log(probabilities.clip(_SMALLEST, 1.0)), dtype=np.float64)
+
+
+def _log_odds(probabilities: Floats) -> Floats:
+    safe = probabilities.clip(_SMALLEST, 1 - _SMALLEST)
+    return np.asarray(np.log(safe) - np.log1p(-safe), dtype=np.float64)
 
 
 def _floats(predictions: Predictions) -> Floats:

@@ -1,6 +1,7 @@
 """What the trainer's tests share: a small drawn data set, a config of seconds, and real data where it lies."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ TINY = {
     "workers": 0,
 }
 
+_LABELS = {"healthy": "healthy", "multiple": "rust scab", "rust": "rust", "scab": "scab"}
+
 Train = Callable[..., dict[str, Any]]
 
 
@@ -44,6 +47,20 @@ def leaves(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """32 train, 12 val and 12 test images in 4 classes."""
     folder = tmp_path_factory.mktemp("data") / "leaves"
     write_leaves(folder, train=32, val=12, test=12, size=48)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plants(tmp_path_factory: pytest.TempPathFactory, leaves: Path) -> Path:
+    """The drawn leaves in one folder a split, and train.csv; a leaf with two diseases has two labels."""
+    folder = tmp_path_factory.mktemp("several") / "plants"
+    rows = []
+    for split in ("train", "val", "test"):
+        (folder / split).mkdir(parents=True)
+        for path in sorted((leaves / split).rglob("*.jpg")):
+            shutil.copy(path, folder / split / path.name)
+            rows.append(f"{split}/{path.name},{_LABELS[path.parent.name]}")
+    (folder / "train.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
     return folder
 
 

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import random
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,22 +31,6 @@ from trainer.targets import Naming, Targets, f1_scores, targets_of, tune_thresho
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]
-
-LABELS = {"healthy": "healthy", "multiple": "rust scab", "rust": "rust", "scab": "scab"}
-
-
-@pytest.fixture(scope="module")
-def plants(tmp_path_factory: pytest.TempPathFactory, leaves: Path) -> Path:
-    """The drawn leaves in one folder a split, and train.csv; a leaf with two diseases has two labels."""
-    folder = tmp_path_factory.mktemp("several") / "plants"
-    rows = []
-    for split in ("train", "val", "test"):
-        (folder / split).mkdir(parents=True)
-        for path in sorted((leaves / split).rglob("*.jpg")):
-            shutil.copy(path, folder / split / path.name)
-            rows.append(f"{split}/{path.name},{LABELS[path.parent.name]}")
-    (folder / "train.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="module")

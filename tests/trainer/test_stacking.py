@@ -20,7 +20,7 @@ from trainer.atomic import write_json
 from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.crossfold import train_folds
-from trainer.differences import Difference, Metric, choose, compare
+from trainer.differences import Answer, Difference, Metric, choose, compare
 from trainer.errors import ConfigError, TrainerError
 from trainer.learners import LEARNERS, Floats, Ints, open_learners
 from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
@@ -169,11 +169,18 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path, capsys: pytest.Ca
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes(), name
 
 
+def answer(probabilities: Floats, truth: Ints) -> Answer:
+    classes = tuple("ab")
+    names = tuple((classes[label],) for label in truth)
+    images = tuple(map(str, range(len(truth))))
+    return Answer(Predictions(classes, images, torch.from_numpy(probabilities), names), Naming())
+
+
 def test_a_difference_is_paired_image_by_image() -> None:
     truth = np.array([0, 0, 1, 1])
     average = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.6, 0.4]])
     candidate = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.2, 0.8]])
-    found = compare(candidate, average, truth)
+    found = compare(answer(candidate, truth), answer(average, truth))
     assert (found.won, found.lost, found.accuracy) == (2, 1, 0.25)
     assert found.accuracy_error == pytest.approx(np.std([0, 1, -1, 1], ddof=1) / 2)
     gains = np.log([1, 0.8 / 0.4, 0.4 / 0.6, 0.8 / 0.4])
@@ -181,8 +188,8 @@ def test_a_difference_is_paired_image_by_image() -> None:
     assert found.log_loss_error == pytest.approx(gains.std(ddof=1) / 2)
 
 
-def difference(*, accuracy: float = 0.0, log_loss: float = 0.0) -> Difference:
-    return Difference(accuracy, 0.02, log_loss, 0.02, won=0, lost=0)
+def difference(*, accuracy: float = 0.0, macro_f1: float = 0.0, log_loss: float = 0.0) -> Difference:
+    return Difference(accuracy, 0.02, macro_f1, 0.02, log_loss, 0.02, won=0, lost=0)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +198,7 @@ def difference(*, accuracy: float = 0.0, log_loss: float = 0.0) -> Difference:
         ("accuracy", {"a": difference(accuracy=0.02, log_loss=0.3)}, AVERAGE),  # no more than an error
         ("accuracy", {"a": difference(accuracy=0.03), "b": difference(accuracy=0.04)}, "b"),
         ("accuracy", {"a": difference(accuracy=0.03), "b": difference(accuracy=0.03, log_loss=0.1)}, "b"),
+        ("macro_f1", {"a": difference(macro_f1=0.03), "b": difference(accuracy=0.1, macro_f1=0.01)}, "a"),
         ("log_loss", {"a": difference(accuracy=0.1, log_loss=0.01), "b": difference(log_loss=0.03)}, "b"),
         ("log_loss", {"a": difference(accuracy=0.1, log_loss=-0.1)}, AVERAGE),
     ],
@@ -250,7 +258,6 @@ def rewrite(path: Path, old: str, new: str) -> None:
         (lambda run: (run / "summary.json").unlink(), "summary.json cannot be read"),
         (lambda run: (run / "summary.json").write_text("{"), "summary.json cannot be read"),
         (lambda run: (run / "summary.json").write_text("[]"), "summary.json is not that of several folds"),
-        (lambda run: rewrite(run / "summary.json", "null", '{"rust": 0.5}'), "may have several classes"),
         (lambda run: rewrite(run / "summary.json", '"folds": 3', '"folds": 4'), "there is no .*fold-3/oof.csv"),
         (lambda run: rewrite(run / "fold-1" / "oof.csv", "truth", "confidence"), "third column is not `truth`"),
         (lambda run: rewrite(run / "fold-1" / "predictions.csv", "confidence", "truth"), "is not `confidence`"),
