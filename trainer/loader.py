@@ -206,13 +206,8 @@ class Loader:
         them hands over a batch for minutes.
         """
         self._batches.epoch, self._batches.start = epoch, start
-        with _signals_held():  # the processes are forked here, the first time
-            batches = iter(self._torch_loader)
-            if threading.current_thread() is threading.main_thread():
-                # torch's handler would raise wherever this process is when one dies; asking for a batch finds it, too.
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            yield from self._read(_waited_for(batches))
+            yield from self._read(_waited_for(self._begin()))
         except (RuntimeError, OSError, EOFError) as err:
             if not any(_has_ended(worker) for worker in self._processes()):
                 raise
@@ -220,6 +215,22 @@ class Loader:
                 f"a process that loads images has died: {' '.join(str(err).split())}",
                 hint="was memory short? fewer `workers` need less; the same command goes on from the last checkpoint",
             ) from err
+
+    def _begin(self) -> Iterator[Any]:
+        with _signals_held():  # the processes are forked here, the first time
+            try:
+                batches = iter(self._torch_loader)  # later it waits for each of them to say that it begins anew
+            except RuntimeError as err:
+                if not _is_wait_over(err):
+                    raise
+                for process in self._processes():  # which of them have said so is forgotten
+                    process.kill()
+                self.close()
+                batches = iter(self._torch_loader)
+            if threading.current_thread() is threading.main_thread():
+                # torch's handler would raise wherever this process is when one dies; asking for a batch finds it, too.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return batches
 
     def _read(self, batches: Iterator[tuple[Batch | None, list[_Broken]]]) -> Iterator[Batch]:
         for batch, broken in batches:
@@ -256,7 +267,7 @@ def _waited_for(batches: Iterator[Value]) -> Iterator[Value]:
         except StopIteration:
             return
         except RuntimeError as err:
-            if "timed out after" not in str(err):
+            if not _is_wait_over(err):
                 raise
             waits += 1
             if waits == WAITS:
@@ -268,6 +279,10 @@ def _waited_for(batches: Iterator[Value]) -> Iterator[Value]:
         else:
             waits = 0
             yield batch
+
+
+def _is_wait_over(err: RuntimeError) -> bool:
+    return "timed out after" in str(err)
 
 
 def even_sizes(count: int, batch_size: int) -> list[int]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.trainer.conftest import CHECKOUT
 from trainer.augment import Square, evaluation_transform, normalise
 from trainer.cache import PixelCache
 from trainer.draws import Ranges
+from trainer.errors import TrainerError
 from trainer.folders import FolderProblem, LabelledFile, list_dataset
 from trainer.leaves import draw_leaf
 from trainer.loader import Batch, Loader, check_headers, even_sizes
@@ -175,6 +177,31 @@ def test_a_large_photograph_is_decoded_no_larger_than_needed(
     assert (decoded.image.size, decoded.width, decoded.height) == (decoded_size, 960, 768)
     whole, scaled = (v2.functional.pil_to_tensor(one.resize((96, 77))).float() for one in (large, decoded.image))
     assert (whole - scaled).abs().mean() < 2
+
+
+@pytest.fixture
+def loading(files: list[LabelledFile], monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
+    """Two processes that have loaded an epoch, and wait for the next one."""
+    monkeypatch.setattr("trainer.loader.WAIT_S", 1)
+    loader = Loader(files, Square(32), batch_size=8, seed=3, workers=2, at_least=32, ranges=RANGES)
+    assert len(list(loader.epoch(1))) == 4
+    yield loader
+    loader.close()
+
+
+def test_a_process_that_dies_between_two_epochs_is_an_error_that_says_so(loading: Loader) -> None:
+    os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+    with pytest.raises(TrainerError, match="a process that loads images has died"):
+        list(loading.epoch(2))
+
+
+def test_processes_that_do_not_answer_between_two_epochs_are_started_anew(
+    loading: Loader, files: list[LabelledFile]
+) -> None:
+    """A run that is suspended in that moment meets its processes too late."""
+    for process in multiprocessing.active_children():
+        os.kill(process.pid or 0, signal.SIGSTOP)
+    assert are_equal(list(loading.epoch(2)), batches(files, epoch=2))
 
 
 # Three batches of two images, each of which takes a second.
