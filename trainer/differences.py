@@ -17,6 +17,7 @@ Metric = Literal["accuracy", "macro_f1", "log_loss"]
 _HEADINGS: Mapping[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}
 _SAFE = 1e-12
 _DRAWS = 200
+_ROUNDING = 1e-9  # one image won and none lost is a gain as large as its error
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,21 @@ class Answer:
             return np.asarray(-np.log(safe[self.wanted]))
         return np.asarray(-np.log(np.where(self.wanted, safe, 1 - safe)).mean(axis=1))
 
-    def macro_f1(self, times: Floats) -> float:
-        """Of images of which each stands there so many `times` (N,); classes that none has or gets are left out."""
-        hits = 2 * (times @ (self.named & self.wanted))
-        all_of_them = times @ (self.named.astype(np.float64) + self.wanted)
-        is_there = all_of_them > 0
-        return float((hits[is_there] / all_of_them[is_there]).mean()) if is_there.any() else 0.0
+    @cached_property
+    def macro_f1s(self) -> Floats:
+        """Of these images, then of as many that are drawn from them with repeats, each time: the same for each answer.
+
+        Classes that none of them has or gets are left out.
+        """
+        both, either = (self.named & self.wanted).astype(np.float64), self.named.astype(np.float64) + self.wanted
+        images, chance = len(both), np.random.default_rng(0)
+        found = []
+        for draw in range(1 + _DRAWS):
+            drawn = chance.integers(images, size=images) if draw else np.arange(images)
+            times = np.bincount(drawn, minlength=images).astype(np.float64)
+            hits, there = times @ both, times @ either
+            found.append((2 * hits[there > 0] / there[there > 0]).mean() if there.any() else 0.0)
+        return np.asarray(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +105,12 @@ def compare(candidate: Answer, peer: Answer) -> Difference:
     right, was_right = candidate.right, peer.right
     accuracy, accuracy_error = _mean_and_error(right.astype(np.float64) - was_right)
     log_loss, log_loss_error = _mean_and_error(peer.losses - candidate.losses)
-    images, chance = len(right), np.random.default_rng(0)
-    once = np.ones(images)
-    gains = []
-    for _ in range(_DRAWS):
-        times = np.bincount(chance.integers(images, size=images), minlength=images).astype(np.float64)
-        gains.append(candidate.macro_f1(times) - peer.macro_f1(times))
+    macro_f1, *drawn = candidate.macro_f1s - peer.macro_f1s
     return Difference(
         accuracy,
         accuracy_error,
-        candidate.macro_f1(once) - peer.macro_f1(once),
-        float(np.std(gains, ddof=1)),
+        float(macro_f1),
+        float(np.std(drawn, ddof=1)),
         log_loss,
         log_loss_error,
         int((right & ~was_right).sum()),
@@ -121,7 +126,7 @@ def choose(differences: Mapping[str, Difference], peer: str, metric: Metric) -> 
     """
     other: Metric = "accuracy" if metric == "log_loss" else "log_loss"
     gains = {name: one.by(metric) for name, one in differences.items()}
-    better = [name for name, (gain, error) in gains.items() if gain > error]
+    better = [name for name, (gain, error) in gains.items() if gain > error * (1 + _ROUNDING)]
     return max(better, key=lambda name: (gains[name][0], differences[name].by(other)[0]), default=peer)
 
 

@@ -77,7 +77,8 @@ def read_run(folder: Path) -> FoldRun:
     _check_truth(folder, whole, has_several=has_several)
     place = {image: fold for fold, part in enumerate(parts) for image in part.images}
     fold_of = torch.tensor([place[image] for image in whole.images])
-    _check_teachable(folder, whole, fold_of)
+    if not has_several:
+        _check_teachable(folder, whole, fold_of)
     run = FoldRun(folder, whole, fold_of, is_calibrated=summary["calibration"]["is_applied"], has_several=has_several)
     if not (folder / "predictions.csv").exists():
         return run

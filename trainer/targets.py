@@ -88,7 +88,7 @@ class Naming:
         best = functional.one_hot(probabilities.argmax(1), probabilities.shape[1]).bool()
         if self.thresholds is None:
             return best
-        named = probabilities > torch.tensor(self.thresholds)
+        named = probabilities > torch.tensor(self.thresholds, dtype=probabilities.dtype)
         return named if self.allows_none else named | (best & ~named.any(1, keepdim=True))
 
     def as_plain(self) -> dict[str, object]:
@@ -140,5 +140,7 @@ def tune_thresholds(probabilities: Tensor, wanted: Tensor) -> list[float]:
         between = (ranked + following) / 2
         best = f1 >= f1.max() - 1e-9
         nearest = (between - _MIDDLE).abs().masked_fill(~best, 2.0).argmin()
-        thresholds.append(round(float(between[nearest].item()), 6))
+        exact, above, below = (float(one[nearest].item()) for one in (between, ranked, following))
+        short = float(f"{exact:.6g}")
+        thresholds.append(short if below < short < above else exact)
     return thresholds

@@ -209,6 +209,15 @@ def test_the_average_stays_unless_it_is_beaten_by_more_than_a_standard_error(
     assert choose(differences, AVERAGE, metric) == chosen
 
 
+@pytest.mark.parametrize("count", range(4, 60))
+def test_one_image_more_is_no_more_than_chance_however_it_is_rounded(count: int) -> None:
+    truth = np.arange(count) % 2
+    right = np.stack([0.9 - 0.8 * truth, 0.1 + 0.8 * truth], axis=1)
+    wrong = right.copy()
+    wrong[0] = 0.49, 0.51
+    assert choose({"a": compare(answer(right, truth), answer(wrong, truth))}, AVERAGE, "accuracy") == AVERAGE
+
+
 def test_a_log_loss_that_a_temperature_gives_as_well_is_no_merit_of_learners(tmp_path: Path) -> None:
     truth = labels(300)
     sure = opinions(truth, skill=2, seed=1) * 8  # right as often as before, and much too sure

@@ -22,7 +22,7 @@ from trainer.oof import Predictions, read_predictions, write_oof, write_test_pre
 from trainer.progress import Progress
 from trainer.stacking import ALL, AVERAGE, TEMPERED
 from trainer.stop import StopFlag
-from trainer.targets import Naming
+from trainer.targets import Naming, tune_thresholds
 
 CLASSES = ("healthy", "rust", "scab")
 HALF = Naming((0.5,) * len(CLASSES), allows_none=True)
@@ -121,6 +121,28 @@ def test_a_class_that_all_images_have_stays_as_the_networks_say(tmp_path: Path) 
     summary, _ = stacked([run], tmp_path / "out", learners={"logistic": LEARNERS["logistic"][1]}, metric="log_loss")
     assert summary["methods"]["logistic"]["per_class"]["healthy"]["recall"] == 1
     assert summary["thresholds"].keys() == set(CLASSES)
+
+
+def test_a_class_that_is_in_one_fold_only_stays_there_as_the_networks_say(tmp_path: Path) -> None:
+    wanted = diseases(120)
+    wanted[:, 1] = False
+    wanted[0, 1] = True  # of one image, which those who judge it never see
+    run = several_run(tmp_path / "run", odds_of(wanted, skill=8, seed=1), wanted)
+    summary, _ = stacked([run], tmp_path / "out", metric="log_loss")
+    assert all(one["per_class"]["rust"]["images"] == 1 for one in summary["methods"].values())
+    assert summary["methods"]["logistic"]["log_loss"] < 0.1
+
+
+def test_thresholds_move_with_the_probabilities_however_small_they_become() -> None:
+    wanted = np.random.default_rng(0).random((1000, 1)) < 0.02
+    odds = odds_of(wanted, skill=6, seed=1) - 3
+    named = []
+    for temperature in (1.0, 0.3, 0.1):
+        probabilities = torch.from_numpy(sigmoid(odds / temperature))
+        limits = tune_thresholds(probabilities, torch.from_numpy(wanted))
+        named.append(Naming(tuple(limits), allows_none=True).named(probabilities))
+    assert torch.equal(named[0], named[1])
+    assert torch.equal(named[0], named[2])
 
 
 def test_runs_with_one_class_an_image_and_with_several_do_not_fit_together(tmp_path: Path) -> None:
