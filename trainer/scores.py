@@ -111,7 +111,7 @@ def evaluate(
             for batch in _together(loader.epoch(0), ranks):
                 if batch is not None:
                     images = batch.images.to(device.torch_device, non_blocking=True)
-                    some, at_once = _logits(model, images, device, at_once=at_once or len(images))
+                    some, at_once = _logits(model, images, device, at_once=at_once)
                     logits.append(some)
                     labels.append(batch.labels)
                 on_batch()
@@ -124,15 +124,16 @@ def evaluate(
     return Scores(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), targets)
 
 
-def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: int) -> tuple[Tensor, int]:
-    """float32 (B, classes) of uint8 images, and how many were at once: fewer than `at_once` where memory ran out.
+def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: int | None) -> tuple[Tensor, int | None]:
+    """float32 (B, classes) of uint8 images, and how many may be at once from here on: None for all that there are.
 
-    Raises TrainerError where it does not hold one.
+    Raises TrainerError where memory does not hold one.
     """
     while True:
+        size = min(at_once or len(images_BCHW), len(images_BCHW))
         try:
             parts = []
-            for part in torch.split(images_BCHW, at_once):
+            for part in torch.split(images_BCHW, size):
                 inputs = normalise(part)
                 with device.autocast():
                     parts.append(model(inputs).float())
@@ -141,12 +142,13 @@ def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: i
             if not is_out_of_memory(err):
                 raise
         # Outside the handler: the exception would keep the failed pass's tensors alive.
-        if at_once == 1:
+        if size == 1:
             raise TrainerError(
                 f"memory does not hold one image of {images_BCHW.shape[-1]} px to look at",
                 hint="is another program using it? else lower `image_size`, or choose a machine with more memory",
             )
-        at_once = min(at_once, len(images_BCHW)) // 2 or 1
+        at_once = size // 2
+        torch.cuda.empty_cache()  # cuDNN and cuBLAS take theirs beside what torch keeps
 
 
 def _together(batches: Iterator[Batch], ranks: Ranks) -> Iterator[Batch | None]:

@@ -116,7 +116,8 @@ LOOKS = """
 from trainer.augment import normalise
 from trainer.scores import evaluate
 drawn = torch.Generator().manual_seed(0)
-batches = [torch.randint(0, 256, (count, 3, 160, 160), dtype=torch.uint8, generator=drawn) for count in (512, 512, 3)]
+batches = [torch.randint(0, 256, (count, 3, 160, 160), dtype=torch.uint8, generator=drawn)
+    for count in (2, 512, 512, 3)]
 class Batches:
     def epoch(self, number):
         return iter([Batch(images, torch.zeros(len(images), dtype=torch.int64)) for images in batches])
@@ -147,10 +148,11 @@ def test_a_step_whose_memory_runs_out_is_done_again_with_fewer_images_at_once(le
 def test_an_evaluation_whose_memory_runs_out_looks_at_fewer_images_at_once(leaves: Path) -> None:
     counts, same = run_python(IN_LITTLE_MEMORY + LOOKS, leaves, Path("300")).splitlines()
     tried = [int(count) for count in counts.split()]
+    assert tried[:2] == [2, 512]  # few images in a batch are no reason to take few of the next
     size = tried[-2]  # of the second batch's passes, none of which tries what failed
     assert tried[-1 - 512 // size :] == [size] * (512 // size) + [3]
     assert size < 512
-    assert same == "True 1027"
+    assert same == "True 1029"
 
 
 def test_memory_that_runs_out_in_the_optimizers_own_step_is_not_tried_again(
