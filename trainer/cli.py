@@ -26,7 +26,10 @@ from trainer.stop import StopFlag
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code: 0 done, 1 failed, 2 bad usage or config, 75 stopped early with a complete checkpoint."""
+    """Exit code: 0 done, 1 failed, 2 bad usage or config, 75 stopped early.
+
+    Of 75 the checkpoint is complete; there is none where it was stopped before there was a model.
+    """
     arguments = _parser().parse_args(argv)
     arguments.argv = argv
     command: Callable[[argparse.Namespace], int] = arguments.command

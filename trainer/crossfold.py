@@ -56,7 +56,8 @@ def train_folds(
         if ranks.from_main(partial(is_done, folder, of_fold, dataset)):
             progress.say(f"fold {fold} of {config.folds} is done")
             continue
-        stop.raise_if_set()
+        if fold:  # the first one makes a checkpoint when it is stopped
+            stop.raise_if_set()
         progress.say(f"fold {fold} of {config.folds}:")
         progress.is_part(epochs_before=fold * config.epochs, epochs_in_all=config.folds * config.epochs)
         after = config.folds - fold - 1

@@ -116,14 +116,19 @@ def _tune(run: Run, *, stop: StopFlag, progress: Progress) -> None:
     is_long = takes_long(session)
 
     def end(signal_name: str) -> None:
-        with suppress(TrainerError, OSError):  # nothing more can be written: said when `tune` comes to its next part
+        try:
             run.writer.wait()
             _finish(run, stop=None, progress=progress)
+        except Exception:  # noqa: BLE001 - met again, and said, where `tune` comes to its next part
+            return
+        with suppress(OSError):
             progress.say(f"stopped by {signal_name} before the next step; {run.last_path} is complete")
-            os._exit(STOPPED_EARLY)
+        os._exit(STOPPED_EARLY)
 
     if is_long and not session.ranks.from_main(run.last_path.exists):
         save(run)
+        if session.ranks.world > 1:
+            run.writer.wait()  # they may be killed while they compile
     try:
         with stop.at_once(end) if is_long else nullcontext():
             tune(session, epoch=position.epoch, step=position.step, stop=stop, say=progress.say, beat=progress.beat)
@@ -133,6 +138,7 @@ def _tune(run: Run, *, stop: StopFlag, progress: Progress) -> None:
         raise StoppedEarly(
             f"{stopped.message} before the next step; {run.last_path} is complete", hint=stopped.hint
         ) from None
+    run.writer.wait()  # the loader's processes are forked next: not while another thread holds locks
 
 
 def _go_back(run: Run, err: LossNotFinite, *, progress: Progress) -> None:

@@ -3,7 +3,7 @@
 TrainerError          exit 1
 ├── ConfigError       exit 2   the config file; nothing was started
 ├── FolderProblem     exit 1   the data folder, or an image in it (in `trainer.folders`)
-└── StoppedEarly      exit 75  asked to stop; the checkpoint is complete
+└── StoppedEarly      exit 75  asked to stop; the checkpoint is complete, if there was a model to keep
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _start_and_watch(argv: Sequence[str], folder: Path, *, processes: int, nodes
 
 def _stopped(number: signal.Signals) -> StoppedEarly:
     return StoppedEarly(
-        f"stopped by {number.name} before training began",
+        f"stopped by {number.name} before the next step",
         hint="the same command on the same folder goes on from what is there",
     )
 

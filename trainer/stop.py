@@ -53,10 +53,10 @@ class StopFlag:
             try:
                 yield
             finally:
-                self._tell(is_heard=True)
+                self._tell(is_heard=not self.is_set())  # if it is, they end now, or are killed in the middle of it
             return
-        self.raise_if_set()
         self._heard = queue.SimpleQueue()
+        self.raise_if_set()
         thread = threading.Thread(target=self._end_by, args=(end,), name="stop", daemon=True)
         thread.start()
         try:

@@ -153,6 +153,17 @@ def test_a_fold_that_is_done_is_left_alone_and_the_current_one_goes_on(
     assert (stopped / "predictions.csv").read_bytes() == (straight / "predictions.csv").read_bytes()
 
 
+def test_a_stop_before_the_first_fold_began_leaves_a_checkpoint(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    stop = StopFlag()
+    stop.signal_name = "SIGTERM"  # while images were listed
+    quiet = Progress(stream=io.StringIO())
+    with pytest.raises(StoppedEarly, match=r"last\.pt is complete"):
+        train_folds(tiny_config(epochs=1, folds=2), data=leaves, out=tmp_path, stop=stop, progress=quiet)
+    assert (tmp_path / "fold-0" / "checkpoints" / "last.pt").exists()
+
+
 def test_folds_of_another_config_are_not_mixed_up(
     leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
 ) -> None:

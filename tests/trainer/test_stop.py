@@ -38,6 +38,17 @@ def test_work_of_which_nothing_is_kept_is_ended_by_another_thread(stop: StopFlag
         stop.raise_if_set()
 
 
+def test_a_signal_in_the_moment_of_the_beginning_is_heard() -> None:
+    class Late(StopFlag):
+        def raise_if_set(self) -> None:
+            super().raise_if_set()
+            self._receive(signal.SIGTERM, None)
+
+    ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with Late().at_once(ended.put):
+        assert ended.get(timeout=10) == "SIGTERM"
+
+
 def test_no_other_work_begins_while_it_is_ended(stop: StopFlag) -> None:
     is_ended = False
 
