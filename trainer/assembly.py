@@ -61,7 +61,7 @@ def assemble(store: Store, *, rank: int, world: int, stop: StopFlag) -> None:
     word = store.get(_WORD).decode()
     if word.startswith(_STOP):
         raise StoppedEarly(
-            f"stopped by {word.removeprefix(_STOP)} before training began",
+            f"stopped by {word.removeprefix(_STOP)} before the next step",
             hint="the same command on the same folder goes on from what is there",
         )
     if word.startswith(_LOST):

@@ -307,7 +307,7 @@ def test_the_first_machine_can_be_stopped_while_it_waits_for_the_others(machines
     run.wait_until_met_at()
     run.launchers[0].send_signal(signal.SIGTERM)
     assert run.launchers[0].wait(30) == 75
-    assert run.log(0) == "stopped by SIGTERM before training began\n"
+    assert run.log(0) == "stopped by SIGTERM before the next step\n"
     run.wait_until_gone()
 
 
