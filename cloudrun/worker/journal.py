@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -45,7 +46,8 @@ class Journal:
         return self._log.fileno()
 
     def say(self, text: str) -> None:
-        self._log.write(f"cloudrun: {text}\n".encode())
+        with suppress(OSError):  # a disk that is full for a moment is no reason to end the job
+            self._log.write(f"cloudrun: {text}\n".encode())
 
     def enter(self, phase: str) -> None:
         """A new phase begins; the one before it is closed with its duration."""
@@ -56,6 +58,10 @@ class Journal:
 
     def beat(self, *, force: bool = False) -> None:
         """Heartbeat, at most every 2 s, with what the trainer says of its progress."""
+        with suppress(OSError):  # a disk that is full for a moment
+            self._beat(force=force)
+
+    def _beat(self, *, force: bool) -> None:
         now = time.time()
         self._index_log(now)
         if not force and now - self._beat_at < 2:

@@ -11,10 +11,13 @@ from pathlib import Path
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import Journal, read_json
 from cloudrun.worker.order import Order, Step, venv_of
+from cloudrun.worker.process_group import group_lives, wait_until_gone
 from cloudrun.worker.projection import Overseer
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
+# What a command leaves running is given so long to end by itself, and again once it is told to.
+_LEFTOVER_GRACE_S = 3.0
 # Of a command, and of a shell whose command was.
 _ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 # A job's exit code for "stopped, with a complete checkpoint"; the trainer's, and any other's that keeps to it.
@@ -158,7 +161,12 @@ class Shift:
 
     def _train(self) -> None:
         self._journal.enter("run")
-        code = self._run(self._order.command)
+        child = self._start(self._order.command)
+        code = self._wait(child)
+        wait_until_gone(child.pid, _LEFTOVER_GRACE_S, self._journal.beat)
+        if group_lives(child.pid):  # it would write on while the results are fetched, and hold the GPU
+            self._journal.say("the command has ended: ending what it left running")
+            child.stop(grace_s=_LEFTOVER_GRACE_S, meanwhile=self._journal.beat)
         if code == STOPPED_EARLY:
             raise _saved(self._reason_to_end() or Ended("stopped", code, "it was told to stop"))
         asked = self._reason_to_end()

@@ -21,12 +21,14 @@ from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
 from cloudrun.worker.order import Order, secrets_path
 from cloudrun.worker.shift_process import ShiftProcess
 from cloudrun.worker.upload import Upload
-from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
+from cloudrun.worker.verdict import END_LEAD_S, Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
 
 _LOOK_EVERY_S = 0.5
 # The job's command that tells of each step; a command of the user's own may be silent for hours.
 _TELLS_STEPS = "train"
 _SAVE_PATIENCE_S = 20.0
+# `down` removes the folder, then has the machine ended: seconds, if nothing comes between.
+_WIPED_PATIENCE_S = 120.0
 
 
 class Switch:
@@ -40,6 +42,7 @@ class Switch:
         self._shift: ShiftProcess | None = None
         self._address = address
         self._head: Head | None = None
+        self._blind_since: float | None = None
         self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
@@ -72,7 +75,10 @@ class Switch:
         self._head = head
 
     def _goes_on(self) -> bool:
-        """One look and what follows from it. A full disk must not end the switch: the next look tries again."""
+        """One look and what follows from it. A full disk must not end the switch: the next look tries again.
+
+        Nor may it keep the switch from ending the machine.
+        """
         try:
             if self._head is not None:
                 self._head.look()
@@ -80,8 +86,23 @@ class Switch:
                 return False
             self._upload.tend()
         except OSError as err:
-            sys.stderr.write(f"cloudrun: the switch could not write: {err}\n")
+            with suppress(OSError):
+                sys.stderr.write(f"cloudrun: the switch could not write: {err}\n")
+            return self._goes_on_blind()
+        self._blind_since = None
         return True
+
+    def _goes_on_blind(self) -> bool:
+        """Until the budget is used; where the run's folder is gone, somebody is ending the machine, or was cut off."""
+        now = time.monotonic()
+        self._blind_since = self._blind_since or now
+        is_wiped = not self._dir.exists() and now - self._blind_since > _WIPED_PATIENCE_S
+        is_used = self._billed_s() >= self._order.limit_s() - END_LEAD_S
+        if not is_wiped and not is_used:
+            return True
+        if self._order.ends_machine:
+            self._end_machine("its budget is used" if is_used else "its run's folder is gone")
+        return False
 
     def _pass_on(self, *_: object) -> None:
         self._signalled = True
@@ -142,7 +163,8 @@ class Switch:
             case End(why):
                 if read_json(self._dir / "result.json") is None:
                     self._shift.kill(patience_s=0)
-                    bury(self._dir, "it did not save in time", reason="budget", exit_code=75)
+                    with suppress(OSError):  # a full disk
+                        bury(self._dir, "it did not save in time", reason="budget", exit_code=75)
                 self._end_machine(why)
                 return False
             case Leave():

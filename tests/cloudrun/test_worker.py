@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,60 @@ def test_the_budget_ends_the_machine_with_the_results_still_on_it(start: StartWo
     start(an_order("true", ending="slurm", max_hours=14 / 3600)).wait(30)
     assert (tmp_path / "scancel").read_text() == "--full --signal=TERM 7\n"
     assert "ending this machine: its budget is used" in (tmp_path / "log.txt").read_text()
+
+
+def test_what_a_command_leaves_running_is_ended_with_it(start: StartWorker, tmp_path: Path) -> None:
+    """It would write on while the results are fetched, and hold the GPU."""
+    monitor = "(while true; do date > $CLOUDRUN_OUTPUT/gpu.log; sleep 0.01; done)"
+    command = f"{monitor} & echo $! > $CLOUDRUN_OUTPUT/pid"
+    assert start(an_order(command)).wait(40) == 0
+    assert result(tmp_path)["reason"] == "finished"
+    assert has_ended(int((tmp_path / "out" / "pid").read_text()))
+    assert "the command has ended: ending what it left running" in (tmp_path / "log.txt").read_text()
+
+
+IMPATIENT = """
+import runpy, sys
+from cloudrun.worker import switch
+switch._WIPED_PATIENCE_S = 1.0
+sys.argv = ["cloudrun.worker", sys.argv[1]]
+runpy.run_module("cloudrun.worker", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("how", ["impatient", "by its budget"])
+def test_a_machine_whose_end_was_cut_off_after_its_folder_was_removed_is_ended(how: str, tmp_path: Path) -> None:
+    (tmp_path / "scancel").write_text(SCANCEL.format(folder=tmp_path).replace("/scancel\n", "/called\n"))
+    (tmp_path / "scancel").chmod(0o755)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    hours = 1.0 if how == "impatient" else 14 / 3600
+    order = an_order("echo x > $CLOUDRUN_OUTPUT/x", ending="slurm", max_hours=hours)
+    (folder / "order.json").write_text(order.as_json())
+    program = ["-c", IMPATIENT] if how == "impatient" else ["-m", "cloudrun.worker"]
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    switch = subprocess.Popen([sys.executable, *program, str(folder)], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        (tmp_path / "switch.pid").write_text(str(switch.pid))
+        wait_for((folder / "result.json").exists)
+        shutil.rmtree(folder)  # what `down` does before it asks SkyPilot
+        switch.wait(30)
+        assert (tmp_path / "called").exists()
+    finally:
+        switch.kill()
+        switch.wait()
+
+
+def test_a_disk_that_is_full_for_a_moment_does_not_end_the_job(tmp_path: Path) -> None:
+    worker = journal.Journal(tmp_path)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, worker.log_fd)
+    worker.say("a line that is lost")
+    (tmp_path / "status.json").mkdir()  # nothing can be written in its place
+    worker.beat(force=True)
+    os.close(full)
+    for file in (worker._log, worker._index):
+        file.close()
 
 
 def test_a_machine_whose_results_are_safe_is_ended_when_nobody_else_does(start: StartWorker, tmp_path: Path) -> None:
