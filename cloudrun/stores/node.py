@@ -23,12 +23,17 @@ log = logging.getLogger(__name__)
 _ABSENT = 44  # exit code of our own scripts for "no such file"
 _LIST = r"""cd {folder} 2>/dev/null || exit 0
 [ -e {prefix} ] || exit 0
-find {prefix} -type f ! -name '*.tmp' ! -name '*.partial' -exec sh -c '
-  for f; do printf "%s %s %s\n" "$(stat -c %s "$f")" "$(sha256sum < "$f" | cut -d " " -f 1)" "$f"; done' _ {{}} +
-"""
+list() {{
+  find "$@" -type f ! -name '*.tmp' ! -name '*.partial' -exec sh -c '
+    for f; do printf "%s %s %s\0" "$(stat -L -c %s "$f")" "$(sha256sum < "$f" | cut -d " " -f 1)" "$f"; done' _ {{}} +
+}}
+list -L {prefix} || list {prefix}
+"""  # a folder that links to itself cannot be followed
 _PARTIAL = f"--partial-dir={arrival.PARTIAL_DIR}"
 # A terabyte from a disk that reads 150 MB/s; whoever waits sees that it goes on.
 _HASHING_S = 7200.0
+# Names that mean themselves to rsync and to a shell.
+_PLAIN = re.compile(r"[A-Za-z0-9_./ =+,@%-]+")
 
 
 class NodeStore:
@@ -44,12 +49,12 @@ class NodeStore:
         code, output = self._connection.run(script, timeout_s=600)
         if code != 0:
             raise StoreError(f"cannot list {prefix} on `{self._machine}`", hint="run the same command again")
-        found = []
-        for line in output.decode().splitlines():
-            size, sha256, key = line.split(" ", 2)
+        found = {}
+        for row in output.split(b"\0")[:-1]:
+            size, sha256, key = os.fsdecode(row).split(" ", 2)
             if re.fullmatch(r"\d+", size) and re.fullmatch(r"[0-9a-f]{64}", sha256):
-                found.append(Entry(key, int(size), sha256))
-        return sorted(found, key=lambda entry: entry.key)
+                found[key] = Entry(key, int(size), sha256)
+        return [found[key] for key in sorted(found)]
 
     def read(self, key: str, *, offset: int = 0) -> bytes | None:
         path = quote(f"{self._folder}/{key}")
@@ -62,8 +67,20 @@ class NodeStore:
 
     def get(self, key: str, target: Path) -> None:
         forget_ranges(target)
+        if _PLAIN.fullmatch(key) is None:
+            self._get_by_list(key, target)
+            return
         # In place, so that what has come survives a kill of either end; a start that differs is sent anew.
-        self._connection.rsync("--append-verify", f"{self._machine}:{self._folder}/{key}", str(target))
+        self._connection.rsync("-L", "--append-verify", f"{self._machine}:{self._folder}/{key}", str(target))
+
+    def _get_by_list(self, key: str, target: Path) -> None:
+        """A name that rsync would take for a pattern, or a shell for something else; from its beginning each time."""
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            listed = Path(folder) / "list"
+            listed.write_bytes(os.fsencode(key) + b"\0")
+            words = ["-L", "--from0", f"--files-from={listed}"]
+            self._connection.rsync(*words, f"{self._machine}:{self._folder}/", f"{folder}/come/")
+            (Path(folder) / "come" / key).replace(target)
 
     def put(self, key: str, content: bytes) -> None:
         path = quote(f"{self._folder}/{key}")

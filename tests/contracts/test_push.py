@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import StoreError
+from cloudrun.mirror import pull
 from cloudrun.stores.node import NodeStore
 from tests.conftest import images
 from tests.contracts.test_store import MACHINE, nothing, ssh_home  # noqa: F401 - a fixture
@@ -106,6 +107,7 @@ def test_names_with_odd_characters_arrive(node: NodeStore, tmp_path: Path) -> No
 _PUSHES = """
 import sys
 from pathlib import Path
+from cloudrun.mirror import pull
 from cloudrun.stores.node import NodeStore
 NodeStore(sys.argv[1], sys.argv[2]).push(Path(sys.argv[3]), "data", lambda *_: None)
 """
@@ -134,3 +136,30 @@ def test_a_push_that_is_killed_outright_goes_on_where_it_was(node: NodeStore, pr
     assert (data / "all.bin").read_bytes() == (source / "all.bin").read_bytes()
     assert proxy.sent - before < size * 0.6
     assert [path.name for path in data.iterdir()] == ["all.bin"]
+
+
+ODD = ["[1].csv", "1.csv", "a*.csv", "a?b.csv", "back\\slash.csv", "two\nlines.csv", "\u2028.csv", "sp ace '\"$x.csv"]
+
+
+def test_results_with_odd_names_and_behind_links_are_listed_and_come(node: NodeStore, tmp_path: Path) -> None:
+    out = tmp_path / "run" / "out"
+    (out / "loop").mkdir(parents=True)
+    names = [*ODD, os.fsdecode(b"caf\xe9.csv")]
+    for name in names:
+        (out / name).write_text(f"this is {name!r}")
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "e1.pt").write_text("weights")
+    (out / "best.pt").symlink_to(tmp_path / "scratch" / "e1.pt")
+    (out / "checkpoints").symlink_to(tmp_path / "scratch")
+    (out / "dangling").symlink_to("nothing")
+    assert {one.key for one in node.entries("out")} == {
+        f"out/{name}" for name in [*names, "best.pt", "checkpoints/e1.pt"]
+    }
+    home = tmp_path / "home"
+    pull(node, node.entries("out"), lambda key: key.removeprefix("out/"), home, lambda _: None)
+    for name in [*names, "best.pt", "checkpoints/e1.pt"]:
+        assert (home / name).read_bytes() == (out / name).read_bytes()
+        assert not (home / name).is_symlink()
+
+    (out / "loop" / "again").symlink_to(out / "loop")  # cannot be followed: the files are listed as they lie
+    assert f"out/{names[0]}" in {one.key for one in node.entries("out")}
