@@ -249,6 +249,11 @@ class Run(_Record):
         return self.price.nodes if self.price else int(self.job.get("nodes") or 1)
 
     @property
+    def shift(self) -> tuple[object, ...]:
+        """Other once the run was resumed: what was seen of one shift says nothing of the next."""
+        return self.billed_from, self.earlier, self.past_phases
+
+    @property
     def may_bill(self) -> bool:
         return self.billed_from is not None and self.released_at is None
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from cloudrun.alternatives import alternatives
 from cloudrun.backends import Backend, Say
+from cloudrun.cost import latest_end
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.plan import make_plan
@@ -55,11 +56,14 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
         run = refresh(run, ledger, backend)
         if not force:
             run = bring_home(run, ledger, say)
-    return end_billing(run, ledger, backend, say=say)
+    return end_billing(run, ledger, backend, say=say, was_gone=job is JobState.ABSENT)
 
 
-def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
-    """Release the machine, record the proven end, and complete the receipt at home."""
+def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gone: bool = False) -> Run:
+    """Release the machine, record the proven end, and complete the receipt at home.
+
+    One that `was_gone` before is billed to the latest moment at which it can have ended by itself.
+    """
     if run.released_at is not None:
         return run
     say(f"ending the machine of {run.run_id} ...")
@@ -70,7 +74,7 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
     run = ledger.change(
         run.run_id,
         phase=phase,
-        released_at=now_utc(),
+        released_at=latest_end(run, now_utc()) if was_gone else now_utc(),
         end_is_proven=True,
         finished_at=run.finished_at or now_utc(),
         eta_s=None,

@@ -127,7 +127,12 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         index = store.read("log.index")
         if index is not None:
             ledger.keep_log_index(run.run_id, index)
+        shift = run.shift
         run = ledger.get(run.run_id)  # another fetch may have been quicker
+        if run.shift != shift:
+            raise StoreError(
+                f"`{run.run_id}` was resumed while it was fetched", hint=f"`cloudrun logs {run.run_id}` follows it"
+            )
         is_home = folder == default_folder(run) or not default_folder(run).is_dir()
         if is_home:
             run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)

@@ -18,12 +18,16 @@ from cloudrun.job_file import Job
 from cloudrun.ledger import Ledger
 from cloudrun.plan import DataRoute, Plan
 from cloudrun.run import Estimate, Phase, Quote, Run, now_utc
-from cloudrun.runs.down import bring_home, end_billing, end_safely
+from cloudrun.runs.down import ResultsNotHome, bring_home, end_billing, end_safely
 from cloudrun.runs.follow import Ask, LogReader, follow
 from cloudrun.runs.measure import note
 from cloudrun.runs.sending import Sending
 from cloudrun.snapshot import stage, stage_checkpoint
+from cloudrun.ssh import MachineUnreachable
 from cloudrun.stores import OnBytes, open_store
+
+# Some ten minutes, as a machine that does not answer takes its time to say so.
+_OUTAGE_PAUSES_S = (5, 10, 20, 40, 60, 60, 60, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,18 @@ def launch(
 
 @contextmanager
 def signals_as_interrupt() -> Iterator[None]:
-    """While a machine is being rented, a closed terminal or a `kill` is met as Ctrl-C is: the machine goes."""
+    """While a machine is being rented, a closed terminal or a `kill` is met as Ctrl-C is: the machine goes.
+
+    Once: a shell passes the hang-up of its terminal on, and the system sends it again. That ends no clean-up.
+    """
+
+    is_met = False
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        nonlocal is_met
+        if not is_met:
+            is_met = True
+            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -185,12 +197,33 @@ def attend(started: Started, plan: Plan, ledger: Ledger, backend: Backend, conso
 
 def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console: Console) -> Run:
     """The job has ended: results home, then the machine as the job's lifecycle says."""
-    if run.released_at is None or run.store_uri is not None:
-        run = bring_home(run, ledger, console.say)
+    shift = run.shift
+    try:
+        if run.released_at is None or run.store_uri is not None:
+            run = _insist_on_results(run, ledger, console)
+    finally:
+        if ledger.get(run.run_id).shift != shift:
+            raise Interrupted(
+                f"`{run.run_id}` was resumed by another command, which has its machine now",
+                hint=f"`cloudrun logs {run.run_id}` follows it",
+            )
     if on_finish == "keep":
         console.say(f"the machine stays up; `cloudrun down {run.run_id}` ends its bill")
         return run
     return end_billing(run, ledger, backend, say=console.say)
+
+
+def _insist_on_results(run: Run, ledger: Ledger, console: Console) -> Run:
+    """As `bring_home`, but an outage of minutes is waited for: whoever gave up would leave a machine that bills."""
+    for pause_s in (*_OUTAGE_PAUSES_S, None):
+        try:
+            return bring_home(ledger.get(run.run_id), ledger, console.say)
+        except ResultsNotHome as err:
+            if pause_s is None or not isinstance(err.__cause__, MachineUnreachable | None):
+                raise
+            console.say(f"{err.message}; trying again in {pause_s} s, Ctrl-C leaves it")
+            time.sleep(pause_s)
+    raise AssertionError
 
 
 def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, reader: LogReader) -> Run:

@@ -79,7 +79,7 @@ def record(
     seen_at = now_utc()
 
     def changes(now: Run) -> dict[str, object]:
-        if _shift_of(now) != _shift_of(run):
+        if now.shift != run.shift:
             return {}  # it was resumed meanwhile, and this is of the shift before
         written: dict[str, object] = {"phase": derive_phase(now.phase, job, progress, result), "refreshed_at": seen_at}
         if progress is not None:
@@ -96,10 +96,6 @@ def record(
         return ledger.update(run.run_id, changes)
     except OSError:  # a full disk: what was seen is still true, and the next look writes it
         return Run.model_validate({**run.model_dump(), **changes(run)})
-
-
-def _shift_of(run: Run) -> tuple[object, ...]:
-    return run.billed_from, run.earlier, run.past_phases
 
 
 def _of_progress(progress: Progress) -> dict[str, object]:

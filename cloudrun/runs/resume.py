@@ -8,10 +8,11 @@ from pathlib import Path
 
 from cloudrun.backends import Backend
 from cloudrun.checkpoints import can_go_on
-from cloudrun.errors import CloudrunError, RunNotFinished
+from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
 from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
+from cloudrun.runs.down import bring_home, end_billing
 from cloudrun.runs.fetch import fetch
 from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
 from cloudrun.runs.source import answers
@@ -74,6 +75,29 @@ def _refuse_other_nodes(run: Run, plan: Plan) -> None:
 def _go_on_here(
     run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, foretold: Foretold
 ) -> Started:
+    ledger.change(run.run_id, handed_over=False)  # from here on nothing watches the machine but this
+    try:
+        shown = _make_way(run, plan, backend)
+    except KeyboardInterrupt:
+        console.say("interrupted: ending the machine, once its results are home")
+        _give_up(run, ledger, backend, console)
+        raise Interrupted(
+            f"interrupted; `{run.run_id}` is ended and nothing is billing", hint=f"`cloudrun resume {run.run_id}`"
+        ) from None
+    except Exception as err:
+        console.say(f"it cannot go on: {err}")
+        _give_up(run, ledger, backend, console)
+        raise
+    ledger.change(run.run_id, **_reopened(run, plan), **foretold)
+    return start(plan, ledger, backend, console, log_shown=shown)
+
+
+def _give_up(run: Run, ledger: Ledger, backend: Backend, console: Console) -> None:
+    end_billing(bring_home(ledger.get(run.run_id), ledger, console.say), ledger, backend, say=console.say)
+
+
+def _make_way(run: Run, plan: Plan, backend: Backend) -> int:
+    """Have the last shift leave the machine, with nothing that the next could take for its own; its log's bytes."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
@@ -85,8 +109,7 @@ def _go_on_here(
     shown = len(store.read("log.txt") or b"")
     store.remove(_LAST_SHIFT)
     _forget_last_result(plan)
-    ledger.change(run.run_id, **_reopened(run, plan), **foretold)
-    return start(plan, ledger, backend, console, log_shown=shown)
+    return shown
 
 
 def _go_on_elsewhere(

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import StoreError
+from cloudrun.ledger import Ledger
 from cloudrun.mirror import Progress, pull
 from cloudrun.pace import Pace
+from cloudrun.runs.fetch import Listener, fetch
 from cloudrun.runs.fetch_lock import fetching
 from cloudrun.stores import Entry
 from cloudrun.stores.directory import DirectoryStore
@@ -199,3 +201,35 @@ def test_a_file_that_is_made_as_long_as_it_will_be_counts_by_what_has_come(tmp_p
     with pytest.raises(StoreError, match="cut"):
         pull(store, store.entries("out"), lambda key: key, tmp_path / "home", lambda _: None, on_progress=seen.append)
     assert seen[-1] == Progress(0, 10_000_000, 0, 1)
+
+
+TWICE = """\
+name: twice
+infra: local
+data: {source: .}
+run: |
+  shift=$(ls $CLOUDRUN_OUTPUT | wc -l)
+  echo $shift > $CLOUDRUN_OUTPUT/shift-$shift.txt
+  [ $shift = 0 ] || sleep 300
+"""
+
+
+def test_a_run_that_is_resumed_while_it_is_fetched_is_not_taken_for_home(shell: Shell) -> None:
+    """Else the next shift's machine would be ended with results that nobody has."""
+    run_id = shell("launch", "-d", shell.job(TWICE)).out.strip()
+    folder = shell.home / "local" / run_id
+    until = time.monotonic() + 60
+    while not (folder / "result.json").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    ledger = Ledger(shell.home)
+    resumed: list[int] = []
+
+    def resume(_: Entry) -> None:
+        resumed.append(shell("resume", "-d", "--yes", run_id).code)
+
+    with pytest.raises(StoreError, match="was resumed while it was fetched"):
+        fetch(ledger.get(run_id), ledger, to=None, listener=Listener(on_file=resume))
+    assert resumed == [0]
+    assert not ledger.get(run_id).home_complete
+    assert not (folder / "home").exists()

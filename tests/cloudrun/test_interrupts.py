@@ -1,0 +1,112 @@
+"""The last minutes of a launch: what interrupts it, and what must not."""
+
+from __future__ import annotations
+
+import signal
+import time
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cloudrun.backends import Backend
+from cloudrun.cost import cost_of
+from cloudrun.ledger import Ledger
+from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.runs import launch
+from cloudrun.runs.down import ResultsNotHome, down
+from cloudrun.runs.launch import Console, signals_as_interrupt
+from cloudrun.ssh import MachineUnreachable
+from tests.cloudrun.test_cost import a_run as priced_run
+from tests.cloudrun.test_ledger import a_run
+from tests.conftest import Shell
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_closed_terminal_is_one_interrupt_however_often_it_is_said(number: signal.Signals) -> None:
+    """A shell passes the hang-up on, and the system sends it again: that must not break off the clean-up."""
+    cleaned_up = False
+    with signals_as_interrupt():
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+            cleaned_up = True
+    assert cleaned_up
+
+
+def test_a_resume_that_is_interrupted_while_nothing_watches_the_machine_ends_it(shell: Shell) -> None:
+    job = "name: short\ninfra: local\ndata: {source: .}\nrun: echo precious > $CLOUDRUN_OUTPUT/x\n"
+    run_id = shell("launch", "-d", shell.job(job)).out.strip()
+    until = time.monotonic() + 60
+    while not (shell.home / "local" / run_id / "result.json").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    with shell.start("resume", "--yes", run_id) as resume:
+        assert resume.stderr is not None
+        for line in resume.stderr:
+            if "its machine is up: going on there" in line:
+                break
+        time.sleep(0.5)  # the last shift's switch has been told to leave, and is waited for
+        resume.send_signal(signal.SIGINT)
+        said = resume.stderr.read()
+    assert resume.returncode == 130, said
+    assert "interrupted: ending the machine, once its results are home" in said
+    assert "Traceback" not in said
+    assert (shell.folder / "runs" / run_id / "x").read_text() == "precious\n"
+    run = Ledger(shell.home).get(run_id)
+    assert (run.may_bill, run.end_is_proven) == (False, True)
+
+
+@pytest.mark.parametrize("outages", [2, 4])
+def test_an_outage_while_results_come_home_is_waited_for(
+    outages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    said: list[str] = []
+    run = a_run("plants-1125-abcde")
+    ledger.add(run)
+    tries: list[str] = []
+
+    def bring_home(run: Run, *_: object) -> Run:
+        tries.append(run.run_id)
+        if len(tries) <= outages:
+            unreachable = MachineUnreachable("machine", "no answer in 60 s")
+            raise ResultsNotHome("not home", hint="again") from unreachable
+        return run
+
+    monkeypatch.setattr(launch, "bring_home", bring_home)
+    monkeypatch.setattr(launch, "_OUTAGE_PAUSES_S", (0, 0, 0))
+    console = Console(say=said.append, on_line=said.append, on_bytes=lambda *_: None)
+    if outages == 2:
+        assert launch._insist_on_results(run, ledger, console) == run
+    else:
+        with pytest.raises(ResultsNotHome):
+            launch._insist_on_results(run, ledger, console)
+    assert len(tries) == min(outages, 3) + 1
+    assert said == ["not home; trying again in 0 s, Ctrl-C leaves it"] * min(outages, 3)
+
+
+class Gone:
+    """A provider that has no such machine any more."""
+
+    def observe(self, _: Run) -> JobState:
+        return JobState.ABSENT
+
+    def release(self, _: Run) -> None:
+        pass
+
+    def account(self, _: Run) -> None:
+        return None
+
+
+def test_a_machine_that_ended_itself_is_not_billed_until_somebody_looks(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    hours = 14  # of which its budget allows $5
+    ledger.add(priced_run(billed_from=now_utc() - timedelta(hours=hours), phase=Phase.RUNNING))
+    run = down(ledger.get("r"), ledger, cast("Backend", Gone()), force=True, say=lambda _: None)
+    assert run.end_is_proven
+    assert cost_of(run, now_utc()).usd == pytest.approx(Decimal("5.00"), abs=Decimal("0.001"))
