@@ -139,7 +139,11 @@ def _go_on_elsewhere(
         quote=None,
         run_uri=None,
     )
-    rent(plan, ledger, backend, console)
+    try:
+        rent(plan, ledger, backend, console)
+    except BaseException:  # what is at home is still the newest: a bucket that lagged behind must not replace it
+        ledger.change(run.run_id, home_complete=run.home_complete)
+        raise
     log = home / "log.txt"
     return start(plan, ledger, backend, console, home=home, log_shown=log.stat().st_size if log.exists() else 0)
 

@@ -27,6 +27,8 @@ _LOOK_EVERY_S = 0.5
 # The job's command that tells of each step; a command of the user's own may be silent for hours.
 _TELLS_STEPS = "train"
 _SAVE_PATIENCE_S = 20.0
+# Between two looks: the computer was suspended, or its clock was set.
+_ASLEEP_S = 30.0
 # `down` removes the folder, then has the machine ended: seconds, if nothing comes between.
 _WIPED_PATIENCE_S = 120.0
 
@@ -43,6 +45,7 @@ class Switch:
         self._address = address
         self._head: Head | None = None
         self._blind_since: float | None = None
+        self._looked_at = self._awake_since = time.time()
         self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
@@ -113,6 +116,10 @@ class Switch:
         return time.monotonic() - self._billing_began
 
     def _look(self) -> Facts:
+        now = time.time()
+        if now - self._looked_at > _ASLEEP_S:
+            self._awake_since = now
+        self._looked_at = now
         result = read_json(self._dir / "result.json")
         status = read_json(self._dir / "status.json") or {}
         phase = status.get("phase") if result is None else None
@@ -131,11 +138,11 @@ class Switch:
         )
 
     def _silence(self, status: dict[str, object], *names: str) -> float:
-        """Seconds since the phase began, or since one of the files last changed."""
+        """Seconds since the phase began, one of the files last changed, or this computer awoke."""
         ages = [_age(self._dir / name) for name in names]
         began = status.get("phase_began")
         since_began = time.time() - float(str(began)) if began is not None else 0.0
-        return min([since_began, *(age for age in ages if age is not None)])
+        return min([since_began, self._looked_at - self._awake_since, *(age for age in ages if age is not None)])
 
     def _step_silence(self, status: dict[str, object]) -> float | None:
         told = (self._dir / "out" / "progress.json").exists()

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from cloudrun.worker import journal
+from cloudrun.worker import journal, switch
 from cloudrun.worker.order import Order, Step, read_order
 from tests.orders import an_order
 
@@ -289,6 +290,22 @@ def test_a_machine_whose_end_was_cut_off_after_its_folder_was_removed_is_ended(h
     finally:
         switch.kill()
         switch.wait()
+
+
+def test_a_computer_that_slept_has_not_stalled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    half_an_hour_ago = time.time() - 1800
+    for name in ("out/progress.json", "out/metrics.jsonl"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (half_an_hour_ago, half_an_hour_ago))
+    watch = switch.Switch(tmp_path, an_order("true"), address="")
+    status: dict[str, object] = {"phase": "run", "phase_began": half_an_hour_ago - 60}
+    watch._awake_since = half_an_hour_ago - 60
+    assert (watch._step_silence(status) or 0) == pytest.approx(1800, abs=5)  # it was awake, and nothing came
+    watch._looked_at = half_an_hour_ago
+    watch._shift = cast("Any", SimpleNamespace(lives=True))
+    watch._look()
+    assert (watch._step_silence(status) or 0) < 5
 
 
 def test_a_disk_that_is_full_for_a_moment_does_not_end_the_job(tmp_path: Path) -> None:
