@@ -25,6 +25,7 @@ from cloudrun.runs.source import answers, source_of
 from cloudrun.stores import Entry, Store, open_store
 
 _OWN_USE = ("progress.json",)  # heartbeat files: of no use at home
+_MADE_HERE = ("log.txt", "job.yaml", "cost.json", "report.html")
 
 
 def default_folder(run: Run) -> Path:
@@ -161,7 +162,8 @@ def _entries(run: Run, store: Store, *, best_only: bool) -> list[Entry]:
 
 
 def _name_at_home(key: str) -> str:
-    return key.removeprefix("out/")
+    name = key.removeprefix("out/")
+    return key if name in _MADE_HERE else name  # a command of the user's own may write any name
 
 
 def metrics_at_home(run: Run) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from cloudrun.backends import Backend, Say, open_backend
+from cloudrun.cost import latest_end
 from cloudrun.errors import StoreError
 from cloudrun.job_file import Job
 from cloudrun.ledger import BeingLaunched, Ledger
@@ -73,7 +74,8 @@ def _go_on(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Cons
         return Started(send_data(run, plan, ledger, backend, console, reader), reader)
     console.say(f"the machine that the launch of {run.run_id} left is of no use: ending it before another is rented")
     backend.release(run)
-    ledger.change(run.run_id, earlier=run.closed_intervals(now_utc()), run_uri=None, billed_from=None, quote=None)
+    ended_at = latest_end(run, now_utc()) if job is JobState.ABSENT else now_utc()
+    ledger.change(run.run_id, earlier=run.closed_intervals(ended_at), run_uri=None, billed_from=None, quote=None)
     rent(plan, ledger, backend, console)
     return start(plan, ledger, backend, console)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry, OnBytes
+from cloudrun.stores.listing import files_below
 from cloudrun.stores.ranges import forget_ranges
 
 _TEMPORARY = (".tmp", ".partial")
@@ -25,15 +26,15 @@ class DirectoryStore:
 
     def entries(self, prefix: str) -> list[Entry]:
         found = []
-        for path in sorted((self._folder / prefix).rglob("*")):
+        for path in sorted(files_below(self._folder / prefix)):
             if path.name.endswith(_TEMPORARY):
                 continue
             try:
                 with path.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                     size = file.tell()
-            except (FileNotFoundError, IsADirectoryError):
-                continue  # a folder, or replaced between the listing and the reading
+            except FileNotFoundError:
+                continue  # replaced between the listing and the reading
             found.append(Entry(path.relative_to(self._folder).as_posix(), size, sha256))
         return found
 

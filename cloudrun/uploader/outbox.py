@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry
+from cloudrun.stores.listing import files_below
 from cloudrun.stores.s3 import S3Store
 from cloudrun.stores.s3_upload import FileChanged
 
@@ -31,7 +32,7 @@ class Outbox:
         self._say = say
         self._sent: dict[str, tuple[_Mark, Entry | None]] = {}
         self._there: dict[str, Entry] | None = None
-        self._unreadable: set[str] = set()
+        self._left_out: set[str] = set()
 
     def send_changed(self) -> list[str]:
         """Send what is new. Returns the files that are being written to: they are for the next time.
@@ -64,12 +65,11 @@ class Outbox:
     def _outputs(self) -> Iterator[Path]:
         """Small ones first: a checkpoint of gigabytes keeps nobody waiting."""
         sized = []
-        for path in (self._dir / "out").rglob("*"):
+        for path in files_below(self._dir / "out"):
             if path.name.endswith(_TEMPORARY):
                 continue
             try:
-                if path.is_file():
-                    sized.append((path.stat().st_size, path))
+                sized.append((path.stat().st_size, path))
             except FileNotFoundError:
                 continue  # replaced between the listing and the look
         return (path for _, path in sorted(sized))
@@ -90,6 +90,11 @@ class Outbox:
         """False where the file is being written to."""
         key = path.relative_to(self._dir).as_posix()
         try:
+            key.encode()
+        except UnicodeEncodeError:
+            self._leave_out(key, "its name is not UTF-8")
+            return True
+        try:
             stat = path.stat()
             if self._sent.get(key, (None,))[0] == _mark(stat):
                 return True
@@ -102,10 +107,14 @@ class Outbox:
         except FileNotFoundError:
             return True  # the job removed it: nothing to send
         except OSError as err:
-            if key not in self._unreadable:
-                self._unreadable.add(key)
-                self._say(f"{key} cannot be read, so it is left out: {err.strerror}")
+            self._leave_out(key, f"it cannot be read: {err.strerror}")
         return True
+
+    def _leave_out(self, key: str, why: str) -> None:
+        if key not in self._left_out:
+            self._left_out.add(key)
+            shown = key.encode(errors="backslashreplace").decode()
+            self._say(f"{shown} is left out: {why}")
 
     def _already_there(self, path: Path, key: str) -> Entry | None:
         assert self._there is not None

@@ -202,7 +202,7 @@ def _secrets(run_id: str) -> dict[str, str]:
 
 
 def _has_output(out: Path) -> bool:
-    return any(path.name != "progress.json" for path in out.rglob("*") if path.is_file())
+    return any(path.name != "progress.json" for path in out.rglob("*") if path.is_file() or path.is_symlink())
 
 
 def _age(path: Path) -> float | None:

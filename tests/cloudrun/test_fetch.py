@@ -233,3 +233,11 @@ def test_a_run_that_is_resumed_while_it_is_fetched_is_not_taken_for_home(shell: 
     assert resumed == [0]
     assert not ledger.get(run_id).home_complete
     assert not (folder / "home").exists()
+
+
+def test_what_a_command_calls_as_the_files_of_a_fetched_run_are_called_is_kept_beside_them(shell: Shell) -> None:
+    job = "name: own\ninfra: local\ndata: {source: .}\nrun: echo mine > $CLOUDRUN_OUTPUT/log.txt; echo shown\n"
+    run_id = shell("launch", shell.job(job)).out.strip()
+    home = shell.folder / "runs" / run_id
+    assert (home / "out" / "log.txt").read_text() == "mine\n"
+    assert "shown\n" in (home / "log.txt").read_text()

@@ -165,3 +165,16 @@ def test_results_at_home_end_the_wait_although_the_bucket_cannot_be_reached(
     worker.terminate()  # as the end of the machine does
     assert worker.wait(20) == 0  # the bucket would be waited for 30 s
     assert not (tmp_path / "stored").exists()
+
+
+def test_links_are_followed_and_a_name_that_is_no_text_is_left_out_and_said(
+    start: StartWorker, order: Callable[..., Order], bucket: S3Store, tmp_path: Path
+) -> None:
+    script = (
+        "mkdir scratch; echo weights > scratch/e1.pt; ln -s $PWD/scratch $CLOUDRUN_OUTPUT/checkpoints; "
+        "ln -s $CLOUDRUN_OUTPUT $CLOUDRUN_OUTPUT/loop; echo x > $CLOUDRUN_OUTPUT/$(printf 'caf\\351')"
+    )
+    start(order(script))
+    wait_for((tmp_path / "stored").exists)
+    assert [entry.key for entry in bucket.entries("out")] == ["out/checkpoints/e1.pt"]
+    assert "caf\\udce9 is left out: its name is not UTF-8" in (tmp_path / "log.txt").read_text()
