@@ -117,7 +117,7 @@ class Switch:
 
     def _look(self) -> Facts:
         now = time.time()
-        if now - self._looked_at > _ASLEEP_S:
+        if not 0 <= now - self._looked_at <= _ASLEEP_S:
             self._awake_since = now
         self._looked_at = now
         result = read_json(self._dir / "result.json")
