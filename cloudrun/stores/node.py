@@ -33,7 +33,7 @@ _PARTIAL = f"--partial-dir={arrival.PARTIAL_DIR}"
 # A terabyte from a disk that reads 150 MB/s; whoever waits sees that it goes on.
 _HASHING_S = 7200.0
 # Names that mean themselves to rsync and to a shell.
-_PLAIN = re.compile(r"[A-Za-z0-9_./ =+,@%-]+")
+_PLAIN = re.compile(r"[\w./ =+,@%-]+")
 
 
 class NodeStore:
@@ -75,7 +75,7 @@ class NodeStore:
 
     def _get_by_list(self, key: str, target: Path) -> None:
         """A name that rsync would take for a pattern, or a shell for something else; from its beginning each time."""
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
             listed = Path(folder) / "list"
             listed.write_bytes(os.fsencode(key) + b"\0")
             words = ["-L", "--from0", f"--files-from={listed}"]

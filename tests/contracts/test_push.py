@@ -138,7 +138,17 @@ def test_a_push_that_is_killed_outright_goes_on_where_it_was(node: NodeStore, pr
     assert [path.name for path in data.iterdir()] == ["all.bin"]
 
 
-ODD = ["[1].csv", "1.csv", "a*.csv", "a?b.csv", "back\\slash.csv", "two\nlines.csv", "\u2028.csv", "sp ace '\"$x.csv"]
+ODD = [
+    "größe.csv",
+    "[1].csv",
+    "1.csv",
+    "a*.csv",
+    "a?b.csv",
+    "back\\slash.csv",
+    "two\nlines.csv",
+    "\u2028.csv",
+    "sp ace '\"$x.csv",
+]
 
 
 def test_results_with_odd_names_and_behind_links_are_listed_and_come(node: NodeStore, tmp_path: Path) -> None:
