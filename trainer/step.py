@@ -144,6 +144,9 @@ def _learn(session: Session, loss_sum: Tensor, correct: Tensor) -> StepResult:
     scaler.unscale_(optimizer)
     limit = session.config.grad_clip or float("inf")
     norm = torch.nn.utils.clip_grad_norm_(session.model.parameters(), limit)
+    if not scaler.is_enabled():
+        # The fused AdamW leaves the weights as they are where this is 1, as loss scaling has it do.
+        optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
     scaler.step(optimizer)
     scaler.update()
     # Loss scaling meets infinite gradients by design, and skips these steps.

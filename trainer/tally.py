@@ -20,7 +20,7 @@ class StepResult(NamedTuple):
 
 
 class LossNotFinite(TrainerError):
-    """Or the gradient: from this step on the weights are worth nothing."""
+    """Tells of a step whose loss or gradient is infinite or not a number; nothing was learned from the gradient."""
 
     def __init__(self, step: int) -> None:
         super().__init__(
@@ -37,7 +37,7 @@ class FirstBadStep:
 
     def note(self, step: int, result: StepResult) -> None:
         """`step` counts from 1."""
-        is_bad = ~torch.isfinite(result.loss_sum) | torch.isnan(result.gradient_norm)
+        is_bad = ~(torch.isfinite(result.loss_sum) & torch.isfinite(result.gradient_norm))
         self._step = torch.where((self._step == 0) & is_bad, step, self._step)
 
     def is_any(self) -> bool:
