@@ -1,0 +1,114 @@
+"""Checks of torch.compile: that it changes no result, and that later folds use what the first one compiled.
+
+On a CPU the code is traced and not generated, which takes seconds instead of a minute.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch._dynamo.utils import counters
+
+from benchmarks.gpu.checks import TINY, Bench, Check, NotHere, first_batches, step
+from trainer import compiling
+from trainer.compiling import compile_model
+from trainer.config import TrainConfig
+from trainer.engine import train
+from trainer.progress import Progress
+from trainer.session import Session
+from trainer.stop import StopFlag
+
+
+class CompilerFailed(Exception):
+    """Tells of a compiler that raised; the message is its own."""
+
+
+@contextmanager
+def compiled_for(session: Session, counts: Sequence[int], *, fails_on_others: bool) -> Iterator[None]:
+    """In here the session's model is compiled for `counts` images. Raises CompilerFailed.
+
+    `fails_on_others`: anything that would be compiled again, or runs eagerly, raises.
+    """
+    size, device = session.config.image_size, session.device
+    with without_code_on_a_cpu(is_cuda=device.is_cuda):
+        tried = compile_model(
+            session.model, device, counts=counts, size=size, must_be_faster=False, beat=lambda: None
+        )  # fmt: skip
+        if tried.compiled is None:
+            raise CompilerFailed(tried.failure)
+        session.model.compiled, stance = tried.compiled, compiling.STANCE
+        compiling.STANCE = "fail_on_recompile" if fails_on_others else stance
+        try:
+            yield
+        finally:
+            compiling.STANCE = stance
+            session.model.compiled = None
+
+
+@contextmanager
+def without_code_on_a_cpu(*, is_cuda: bool) -> Iterator[None]:
+    """In here a CPU's code is traced, but not generated."""
+    backend = compiling.BACKEND
+    compiling.BACKEND = backend if is_cuda else "aot_eager"
+    torch.compiler.reset()
+    try:
+        yield
+    finally:
+        compiling.BACKEND = backend
+        torch.compiler.reset()
+
+
+def compiled_against_eager(bench: Bench) -> float:
+    """Compare the losses of three steps, compiled and eager, as a part of these."""
+    sessions = [bench.session(), bench.session()]
+    batches = first_batches(sessions[0], 3)
+    eager = [float(step(sessions[0], batch, number).loss_sum) for number, batch in enumerate(batches)]
+    with compiled_for(sessions[1], [len(batches[0].labels)], fails_on_others=True):
+        compiled = [float(step(sessions[1], batch, number).loss_sum) for number, batch in enumerate(batches)]
+    return max(abs(one / other - 1) for one, other in zip(compiled, eager, strict=True))
+
+
+def graphs_of_the_second_fold(bench: Bench) -> float:
+    """Count the graphs that the second of two folds compiles anew."""
+    return _two_folds(bench)[0]
+
+
+def memory_after_the_second_fold(bench: Bench) -> float:
+    """Return how many megabytes more lie on the device after the second of two compiled folds than after the first."""
+    if not bench.is_cuda:
+        raise NotHere("a GPU's memory")
+    return _two_folds(bench)[1]
+
+
+def _two_folds(bench: Bench) -> tuple[float, float]:
+    graphs, megabytes = [], []
+    with tempfile.TemporaryDirectory() as out, without_code_on_a_cpu(is_cuda=bench.is_cuda):
+        counters.clear()
+        for fold in (0, 1):
+            config = TrainConfig.model_validate(
+                {**TINY, "device": bench.device, "compile": "on", "epochs": 1, "folds": 2, "fold": fold}
+            )
+            with Path(os.devnull).open("w") as nowhere:
+                train(
+                    config, data=bench.data, out=Path(out, str(fold)), stop=StopFlag(),
+                    progress=Progress(stream=nowhere), runs_after=1 - fold,
+                )  # fmt: skip
+            gc.collect()
+            graphs.append(counters["stats"]["unique_graphs"])
+            megabytes.append(torch.cuda.memory_allocated() / 1e6 if bench.is_cuda else 0.0)
+    if not graphs[0]:
+        raise CompilerFailed("nothing was compiled in the first fold")
+    return graphs[1] - graphs[0], megabytes[1] - megabytes[0]
+
+
+CHECKS_OF_COMPILING = (
+    Check("compiled against eager", 1e-2, compiled_against_eager),
+    Check("second fold: graphs compiled anew", 0, graphs_of_the_second_fold),
+    Check("second fold: megabytes kept of the first", 20, memory_after_the_second_fold),
+)

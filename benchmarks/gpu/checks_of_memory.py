@@ -1,0 +1,111 @@
+"""Checks of memory that runs out on a GPU: while it is searched, in a step, in validation, and in compiled code.
+
+Each measures first how much a pass takes, then gives the process less than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+
+from benchmarks.gpu.checks import Bench, Check, NotHere, first_batches, step
+from benchmarks.gpu.checks_of_compiling import compiled_for
+from trainer.fitting import Room, largest_that_fits
+from trainer.loader import Batch, Loader
+from trainer.scores import evaluate
+from trainer.session import Session
+from trainer.trial import make_images, run_pass
+
+# Layer norm alone, so that images seen in several parts give what they give together.
+_WITHOUT_BATCH_NORM: dict[str, Any] = {"backbones": ["test_vit"], "image_size": 160}
+_COUNT = 256
+_SHARE = 0.5  # of the memory that a pass takes
+
+
+def memory_search(bench: Bench) -> float:
+    """Return 0 where the search finds fewer images than do not fit, and more than a few."""
+    session, _ = _opened(bench)
+    with _half_of_what_it_takes(lambda: _pass(session)):
+        found = largest_that_fits(_COUNT, Room(session, {}).fits) or 0
+    return float(not _COUNT // 32 <= found < _COUNT)
+
+
+def memory_in_a_step(bench: Bench) -> float:
+    """Compare the loss of a step that had to be halved with that of the whole one, as a part of it; 1: not halved."""
+    session, batch = _opened(bench)
+    whole, _ = _opened(bench)
+    return _halved(session, batch, expected=float(step(whole, batch).loss_sum))
+
+
+def memory_in_compiled_code(bench: Bench) -> float:
+    """The same, where the whole batch is compiled."""
+    session, batch = _opened(bench)
+    whole, _ = _opened(bench)
+    expected = float(step(whole, batch).loss_sum)
+    with compiled_for(session, [_COUNT], fails_on_others=False):
+        return _halved(session, batch, expected=expected)
+
+
+def memory_in_validation(bench: Bench) -> float:
+    """Compare logits of images of which not all could be looked at at once with those of all."""
+    session, batch = _opened(bench)
+    loader = cast("Loader", SimpleNamespace(epoch=lambda _: iter([batch])))
+    expected = evaluate(session.model, loader, session.device).logits
+    seen: list[int] = []
+    hook = session.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    with _half_of_what_it_takes(lambda: evaluate(session.model, loader, session.device)):
+        found = evaluate(session.model, loader, session.device).logits
+    hook.remove()
+    return float((found - expected).abs().max()) if min(seen) < _COUNT else 1.0
+
+
+def _opened(bench: Bench) -> tuple[Session, Batch]:
+    if not bench.is_cuda:
+        raise NotHere("a GPU's memory")
+    session = bench.session(**_WITHOUT_BATCH_NORM)
+    [batch] = first_batches(session, 1)
+    times = _COUNT // len(batch.labels)
+    assert batch.draws is not None
+    session.micro_batch = _COUNT
+    return session, Batch(*(torch.cat([one] * times) for one in (batch.images, batch.labels, batch.draws)))
+
+
+def _pass(session: Session) -> None:
+    run_pass(session.model.logits, make_images(_COUNT, size=160, device=session.device), session.device)
+    session.optimizer.zero_grad(set_to_none=True)
+
+
+def _halved(session: Session, batch: Batch, *, expected: float) -> float:
+    with _half_of_what_it_takes(lambda: _pass(session)):
+        found = float(step(session, batch).loss_sum)
+    return abs(found / expected - 1) if session.micro_batch < _COUNT else 1.0
+
+
+@contextmanager
+def _half_of_what_it_takes(act: Callable[[], object]) -> Iterator[None]:
+    """In here this process has room for half of what `act` takes beside what lies on the device already."""
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    act()
+    needed = torch.cuda.max_memory_allocated() - before
+    torch.cuda.empty_cache()
+    whole = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + _SHARE * needed) / whole)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+
+
+CHECKS_OF_MEMORY = (
+    Check("memory runs out: search", 0, memory_search),
+    Check("memory runs out: step", 1e-2, memory_in_a_step),
+    Check("memory runs out: validation", 5e-2, memory_in_validation),
+    Check("memory runs out: compiled step", 1e-2, memory_in_compiled_code),
+)

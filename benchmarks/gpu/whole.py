@@ -1,0 +1,169 @@
+"""The whole trainer, its own ceiling, and the loop that most people publish, in turn.
+
+The ceiling is the same step on one batch that lies on the device. The naive loop is PIL transforms in a DataLoader,
+fp16 with a GradScaler, eager, NCHW, with torch's settings as a new process has them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from statistics import median
+
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.gpu.figures import Figures
+from benchmarks.gpu.setting import Setting, on_the_device, say, synchronize, take_step
+from benchmarks.trainer import Reference
+from trainer.gmacs import work_of
+from trainer.loader import Batch
+from trainer.model import build_model
+from trainer.session import Session
+from trainer.stop import StopFlag
+from trainer.tuning import tune
+
+_ROUNDS = 3
+_NAIVE_WORKERS = 8
+
+
+def run(setting: Setting, figures: Figures) -> None:
+    session = setting.session()
+    tune(session, stop=StopFlag(), say=say)
+    session.model.train()
+    place = session.device.torch_device
+    batch = None
+    began = time.perf_counter()
+    for batch in session.train_loader.epoch(1):  # decodes, and fills the cache
+        take_step(session, batch, 0)
+    synchronize(place)
+    assert batch is not None
+    files = len(session.train_files)
+    figures.add("first epoch, each photo decoded", files / (time.perf_counter() - began), "images/s")
+    _whole_epoch(session, 2)  # checks each image of the cache once
+    naive = NaiveLoop(session)
+    speeds: dict[str, list[float]] = {"ceiling": [], "whole trainer": [], "naive loop": []}
+    for number in range(3, 3 + (1 if setting.rehearses else _ROUNDS)):
+        _add(figures, speeds, "ceiling", _speed(place, partial(_same_batch, session, batch)))
+        with _watched(place, figures):
+            speed = _speed(place, partial(_whole_epoch, session, number))
+        _add(figures, speeds, "whole trainer", speed)
+        with _as_a_new_process(place):
+            _add(figures, speeds, "naive loop", _speed(place, naive.epoch))
+        _ratios(figures, speeds)
+    flops = _flops(session)
+    if flops:
+        figures.add("whole trainer, arithmetic", median(speeds["whole trainer"]) * flops / 1e12, "TFLOP/s")
+    session.close()
+
+
+def _add(figures: Figures, speeds: dict[str, list[float]], name: str, speed: float) -> None:
+    speeds[name].append(speed)
+    figures.add(name, speed, "images/s", note=f"round {len(speeds[name])}")
+
+
+def _ratios(figures: Figures, speeds: dict[str, list[float]]) -> None:
+    whole, ceiling, naive = (speeds[name][-1] for name in ("whole trainer", "ceiling", "naive loop"))
+    figures.add("whole trainer against its ceiling", whole / ceiling, "times")
+    figures.add("whole trainer against the naive loop", whole / naive, "times")
+
+
+class NaiveLoop:
+    """Trains as the recipe is usually published."""
+
+    def __init__(self, session: Session) -> None:
+        self._place = session.device.torch_device
+        config, classes = session.config, len(session.dataset.classes)
+        self._model = build_model(config, classes=classes).to(self._place)
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-4)
+        self._scaler = torch.amp.GradScaler(self._place.type, enabled=session.device.is_cuda)
+        self._dtype = torch.float16 if session.device.is_cuda else torch.bfloat16
+        self._batches = DataLoader(
+            Reference(session.train_files, config), session.batch_size, shuffle=True, num_workers=_NAIVE_WORKERS,
+            drop_last=True, pin_memory=session.device.is_cuda,
+        )  # fmt: skip
+
+    def epoch(self) -> int:
+        """Train one epoch; return how many images it took."""
+        count = 0
+        for images, labels in self._batches:
+            self._optimizer.zero_grad()
+            with torch.autocast(self._place.type, dtype=self._dtype):
+                logits = self._model(images.to(self._place))
+                loss = torch.nn.functional.cross_entropy(logits, labels.to(self._place), label_smoothing=0.1)
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            count += len(labels)
+        return count
+
+
+@contextmanager
+def _as_a_new_process(place: torch.device) -> Iterator[None]:
+    """In here cuDNN does not search, and products do not use TF32."""
+    if place.type != "cuda":
+        yield
+        return
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+
+
+def _speed(place: torch.device, act: Callable[[], int]) -> float:
+    synchronize(place)
+    began = time.perf_counter()
+    images = act()
+    synchronize(place)
+    return images / (time.perf_counter() - began)
+
+
+def _same_batch(session: Session, batch: Batch) -> int:
+    there = on_the_device(batch, session.device.torch_device)
+    for _ in range(session.steps_per_epoch):
+        take_step(session, there, 0)
+    return session.steps_per_epoch * len(batch.labels)
+
+
+def _whole_epoch(session: Session, number: int) -> int:
+    count = 0
+    for batch in session.train_loader.epoch(number):
+        take_step(session, batch, 0)
+        count += len(batch.labels)
+    return count
+
+
+def _flops(session: Session) -> float:
+    """Return the arithmetic of an image's step, where it is known; backward is twice the forward pass."""
+    work = [work_of(name, session.config.image_size) for name in session.config.backbones]
+    return sum(one.gmacs for one in work if one is not None) * 1e9 * 2 * 3
+
+
+@contextmanager
+def _watched(place: torch.device, figures: Figures) -> Iterator[None]:
+    """Add medians of what nvidia-smi says five times a second meanwhile."""
+    if place.type != "cuda":
+        yield
+        return
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu,power.draw", "--format=csv,noheader,nounits", "-lms", "200"]
+    try:
+        watch = subprocess.Popen([*query, "-i", "0"], stdout=subprocess.PIPE, text=True)
+    except OSError as err:
+        figures.add("a kernel runs, whole trainer", None, note=str(err))
+        yield
+        return
+    with watch:
+        yield
+        watch.terminate()
+        said = watch.communicate()[0].splitlines()
+    rows = [line.split(",") for line in said if line.count(",") == 1]
+    for name, unit, column in (("a kernel runs", "% of the time", 0), ("power", "W", 1)):
+        values = [float(row[column]) for row in rows if row[column].strip().replace(".", "").isdigit()]
+        if values:
+            figures.add(f"{name}, whole trainer", median(values), unit)
