@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
+from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import SILENCE_S
+from cloudrun.worker.holder import Place
 from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
 from cloudrun.worker.order import Order
 from cloudrun.worker.shift_process import ShiftProcess
@@ -40,13 +41,13 @@ Answer = TypeVar("Answer")
 class Node:
     """Machine `rank` of the run, from 1; the head listens at `head`, on one of the order's ports."""
 
-    def __init__(self, run_dir: Path, order: Order, *, rank: int, head: str) -> None:
-        self._run_dir = run_dir
+    def __init__(self, place: Place, order: Order, *, rank: int, head: str) -> None:
+        self._run_dir = run_dir = place.run_dir
         self._order = order
         self._rank = rank
         self._head = head
         self._dir = run_dir.with_name(f"{run_dir.name}.{rank}")
-        self._billing_began = time.monotonic() - order.billed_at_start(time.time())
+        self._clock = Clock(place.clock, order, order_path=run_dir / "order.json")
         self._shift: ShiftProcess | None = None
         self._signalled = False
         self._shown = 0  # bytes of the log that the head has
@@ -70,7 +71,7 @@ class Node:
                 _tried(lambda: line.fetch("/weights", self._run_dir / "weights"))
             except (OSError, NotWhole) as err:  # the shift ends by it, and the head hears why
                 self._stop("no_data", f"the weights did not come from the head: {err}")
-        self._shift = ShiftProcess(self._dir, billed_s=self._billed_s())
+        self._shift = ShiftProcess.start(self._dir, billed_s=self._billed_s())
         self._attend(line, shares=shares)
         self._shift.finish()
         return 0
@@ -101,7 +102,9 @@ class Node:
             if (self._run_dir / name).exists() and not (self._dir / name).is_symlink():
                 (self._dir / name).symlink_to(self._run_dir / name)
         # The results, their store and the end of the machine are the head's business.
-        own = replace(self._order, ending="nobody", store_uri=None, may_ask=False, node_rank=self._rank)
+        own = replace(
+            self._order, ending="nobody", has_timer=False, store_uri=None, may_ask=False, node_rank=self._rank
+        )
         if shares:
             own = replace(own, make_data=None, data_beside=False, data_arrives=True)
             if not (self._dir / "data").is_symlink():
@@ -112,6 +115,7 @@ class Node:
     def _attend(self, line: Line, *, shares: bool) -> None:
         heard_at = time.monotonic()
         while True:
+            self._clock.keep()
             self._bury_a_dead_shift()
             try:
                 answer = line.tell("/tell", self._news())
@@ -183,13 +187,13 @@ class Node:
         if self._shift.lives or (self._dir / "result.json").exists():
             return
         self._shift.kill(patience_s=_SAVE_PATIENCE_S)
-        bury(self._dir, f"its worker was killed (exit code {self._shift.exit_code})")
+        bury(self._dir, self._shift.obituary)
 
     def _end_machine(self, why: str) -> None:
         assert self._shift is not None
         self._shift.kill(patience_s=0)
         self._say(f"ending this machine: {why}")
-        insist_on_the_end(self._order.ending, say=self._say, is_called_off=lambda: self._signalled)
+        insist_on_the_end(self._order, say=self._say, is_called_off=lambda: self._signalled)
 
     def _say(self, text: str) -> None:
         with suppress(OSError):  # a full disk
@@ -204,7 +208,7 @@ class Node:
         return self._shift is not None and self._shift.lives
 
     def _billed_s(self) -> float:
-        return time.monotonic() - self._billing_began
+        return self._clock.billed_s()
 
 
 def _tried(ask: Callable[[], Answer]) -> Answer:

@@ -17,6 +17,7 @@ from typing import Any, cast
 import pytest
 
 from cloudrun.worker import journal, switch
+from cloudrun.worker.holder import Place
 from cloudrun.worker.order import Order, Step, read_order
 from tests.orders import an_order
 
@@ -321,7 +322,7 @@ def test_a_computer_that_slept_has_not_stalled(tmp_path: Path) -> None:
     for name in ("out/progress.json", "out/metrics.jsonl"):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (half_an_hour_ago, half_an_hour_ago))
-    watch = switch.Switch(tmp_path, an_order("true"), address="")
+    watch = switch.Switch(Place(tmp_path), an_order("true"), address="")
     status: dict[str, object] = {"phase": "run", "phase_began": half_an_hour_ago - 60}
     watch._awake_since = half_an_hour_ago - 60
     assert (watch._step_silence(status) or 0) == pytest.approx(1800, abs=5)  # it was awake, and nothing came
