@@ -62,6 +62,11 @@ class Order:
         return self.ending != "nobody"
 
     @property
+    def may_be_taken_away(self) -> bool:
+        """Whether a signal that nobody here sent is the provider's: it wants the machine back."""
+        return self.ends_machine or self.nodes > 1
+
+    @property
     def end_lead_s(self) -> float:
         """Seconds before the budget's end at which the machine is ended: that takes time, which is billed, too.
 

@@ -222,14 +222,19 @@ class Shift:
             raise why
 
     def _reason_to_end(self) -> Ended | None:
-        """The switch and `cloudrun down` ask by a file, a machine that is taken away by a signal."""
+        """Return what ends the run, if anything does.
+
+        The switch and `cloudrun down` ask by a file. On a rented machine a signal without it is its provider's.
+        """
         asked = self._journal.asked_to_stop()
         if asked is not None:
             reason = asked.get("reason", "stopped")
-            code = 75 if reason in ("stopped", "budget") else 1
+            code = 75 if reason in ("stopped", "budget", "preempted") else 1
             return Ended(reason, code, asked.get("message", "asked to stop"))
         if self._is_unwatched:  # nobody minds the budget any more
             return Ended("failed", 1, "its switch was killed")
+        if self._signalled and self._order.may_be_taken_away:
+            return Ended("preempted", 75, "the machine is being taken away")
         if self._signalled:
             return Ended("stopped", 75, "asked to stop")
         too_much = self._overseer.reason_to_stop(time.monotonic() - self._billing_began)

@@ -190,7 +190,8 @@ class Switch:
                 return True
             case Bury():
                 self._shift.kill(patience_s=_SAVE_PATIENCE_S)
-                bury(self._dir, self._shift.obituary)
+                reason = "preempted" if self._signalled and self._order.may_be_taken_away else "failed"
+                bury(self._dir, self._shift.obituary, reason=reason)
                 return True
             case End(why):
                 if read_json(self._dir / "result.json") is None:
