@@ -7,9 +7,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from cloudrun.worker.order import Order
-from cloudrun.worker.sky_runtime import sky_python
+from cloudrun.worker.sky_runtime import sky_environment, sky_python
 
 _PATIENCE_S = 25.0
 # SkyPilot's skylet looks once a minute, after its other work; then it asks the provider.
@@ -116,6 +117,8 @@ def try_to_end(command: list[str], *, timeout_s: float = 120.0) -> str:
             text=True,
             timeout=timeout_s,
             check=False,
+            env=sky_environment(),
+            cwd=Path.home(),
             start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired) as err:

@@ -29,6 +29,15 @@ autostop_lib.set_autostop(int(sys.argv[1]), "cloudvmray", autostop_lib.AutostopW
 REMIND = "from sky.skylet import autostop_lib; autostop_lib.set_last_active_time_to_now()"
 
 
+# As it was when the worker began: the job's own keys, which come later, are not for asking its provider.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def sky_environment() -> dict[str, str]:
+    """Return the environment for SkyPilot's own Python."""
+    return dict(_ENVIRONMENT)
+
+
 def sky_python() -> str:
     """Return SkyPilot's own Python on the machine."""
     return f"{os.environ.get('SKY_RUNTIME_DIR') or Path.home()}/skypilot-runtime/bin/python"
@@ -73,6 +82,8 @@ class IdleTimer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                env=sky_environment(),
+                cwd=Path.home(),
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
             self._child_since = time.monotonic()
