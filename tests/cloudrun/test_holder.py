@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,33 @@ def test_the_end_of_a_job_of_skypilots_is_not_the_end_of_the_run(machine: Machin
     assert machine.result()["reason"] == "stopped"
     (machine.run_dir / "leave").touch()
     assert second.wait(30) == 75
+
+
+@pytest.mark.slow
+def test_what_skypilot_ends_with_a_task_of_rays_is_the_holder_alone(machine: Machine) -> None:
+    """SkyPilot's own daemon does it, once the task is gone: all children of the job, with SIGKILL after 30 s."""
+    machine.order(ENDLESS)
+    task = subprocess.Popen(["sleep", "300"])
+    job = machine.submit()
+    pid = machine.wait_for_the_job()
+    words = [sys.executable, "-m", "sky.skylet.subprocess_daemon", f"--parent-pid={task.pid}", f"--proc-pid={job.pid}"]
+    subprocess.run(words, check=True)
+    time.sleep(3)  # it has looked at the tree of the job
+    task.kill()  # as Ray's memory monitor does
+    task.wait()
+    assert job.wait(30) == -signal.SIGTERM
+    daemon = "\0".join(words[2:]).encode()
+    wait_for(lambda: not any(daemon in line for line in command_lines()), 90)
+    assert (len(machine.job_pids()), has_ended(pid), has_ended(machine.switch())) == (1, False, False)
+
+
+def command_lines() -> list[bytes]:
+    """Of each process that can be read, with a zero byte between two words."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes())
+    return found
 
 
 def test_the_switch_is_no_child_of_the_job_of_skypilots(machine: Machine) -> None:
