@@ -65,6 +65,17 @@ class Node:
         secret_values = _tried(lambda: line.tell("/secrets", {}))
         os.environ.update({str(name): str(value) for name, value in secret_values.items()})
         shares = (self._run_dir / str(answer["mark"])).exists()
+        if self._clock.goes_on or ShiftProcess.is_at_work(self._dir):
+            self._shift = ShiftProcess.left_by_an_earlier_switch(self._dir)
+            self._shown = self._log_bytes()
+        else:
+            self._begin(line, answer, shares=shares)
+        self._attend(line, shares=shares)
+        self._shift_process.finish()
+        return 0
+
+    def _begin(self, line: Line, answer: dict[str, Any], *, shares: bool) -> None:
+        """Start the shift, in a folder of its own."""
         self._make_folder(shares=shares)
         if answer["has_weights"] and not shares:
             try:
@@ -72,9 +83,7 @@ class Node:
             except (OSError, NotWhole) as err:  # the shift ends by it, and the head hears why
                 self._stop("no_data", f"the weights did not come from the head: {err}")
         self._shift = ShiftProcess.start(self._dir, billed_s=self._billed_s())
-        self._attend(line, shares=shares)
-        self._shift.finish()
-        return 0
+        self._clock.keep()
 
     def _join(self) -> tuple[Line, dict[str, Any]] | None:
         """The line to the head, and what it says first; None where there is no head within its time."""
@@ -96,8 +105,7 @@ class Node:
         self._dir.mkdir(exist_ok=True)
         for name in _LAST_SHIFT:
             (self._dir / name).unlink(missing_ok=True)
-        log = self._dir / "log.txt"
-        self._shown = log.stat().st_size if log.exists() else 0  # of an earlier shift: the head has it
+        self._shown = self._log_bytes()  # of an earlier shift: the head has it
         for name in ("code", "train.yaml", "labels.csv"):
             if (self._run_dir / name).exists() and not (self._dir / name).is_symlink():
                 (self._dir / name).symlink_to(self._run_dir / name)
@@ -182,16 +190,23 @@ class Node:
         if not (self._dir / "stop").exists():
             replace_text(self._dir / "stop", json.dumps({"reason": reason, "message": message}))
 
-    def _bury_a_dead_shift(self) -> None:
+    @property
+    def _shift_process(self) -> ShiftProcess:
         assert self._shift is not None
-        if self._shift.lives or (self._dir / "result.json").exists():
+        return self._shift
+
+    def _log_bytes(self) -> int:
+        log = self._dir / "log.txt"
+        return log.stat().st_size if log.exists() else 0
+
+    def _bury_a_dead_shift(self) -> None:
+        if self._shift_process.lives or (self._dir / "result.json").exists():
             return
-        self._shift.kill(patience_s=_SAVE_PATIENCE_S)
-        bury(self._dir, self._shift.obituary)
+        self._shift_process.kill(patience_s=_SAVE_PATIENCE_S)
+        bury(self._dir, self._shift_process.obituary)
 
     def _end_machine(self, why: str) -> None:
-        assert self._shift is not None
-        self._shift.kill(patience_s=0)
+        self._shift_process.kill(patience_s=0)
         self._say(f"ending this machine: {why}")
         insist_on_the_end(self._order, say=self._say, is_called_off=lambda: self._signalled)
 
