@@ -1,7 +1,8 @@
 """SkyPilot's own Python on the machine, and its idle timer there: the net beneath the switch.
 
-Skylet ends a machine that has had no SkyPilot job for some minutes. It forgets that where the machine's clock is set:
-so it is told again. And a SkyPilot job that was killed is not the end of the run: so it is told that the switch lives.
+Skylet ends a machine that has had no SkyPilot job for some minutes. It forgets that where the machine's clock is set,
+and SkyPilot disarms it where it finds Ray dead: so it is told again. A SkyPilot job that was killed is not the end of
+the run: each time that skylet is told, it begins to count anew.
 """
 
 from __future__ import annotations
@@ -52,21 +53,16 @@ class IdleTimer:
         self._has_job = has_job
         self._child: subprocess.Popen[bytes] | None = None
         self._child_since = 0.0
-        self._arm_at = time.monotonic()
-        self._remind_at = time.monotonic() + _REMIND_EVERY_S
+        self._armed_at: float | None = None
 
     def tend(self) -> None:
         """To be called all the time. What fails is tried again the next time: the timer is a net, no more."""
         if not self._order.has_timer or self._is_busy():
             return
         now = time.monotonic()
-        if now >= self._arm_at:
-            self._arm_at, self._remind_at = now + _ARM_EVERY_S, now + _REMIND_EVERY_S
+        if self._armed_at is None or now - self._armed_at >= (_ARM_EVERY_S if self._has_job() else _REMIND_EVERY_S):
+            self._armed_at = now
             self._start(_ARM, f"{max(self._order.idle_s / 60, 1):.0f}")
-        elif now >= self._remind_at:
-            self._remind_at = now + _REMIND_EVERY_S
-            if not self._has_job():
-                self._start(REMIND)
 
     def leave(self) -> None:
         """Let go of the timer, which goes on by itself: what is asked of skylet next must not be undone."""

@@ -1,4 +1,4 @@
-"""SkyPilot's idle timer as the switch keeps it: armed again and again, and reminded while SkyPilot sees no job."""
+"""SkyPilot's idle timer as the switch keeps it: armed now and then, and each minute while SkyPilot sees no job."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from cloudrun.worker import sky_runtime
 from cloudrun.worker.sky_runtime import IdleTimer
 from tests.orders import an_order
 
-ARMED, REMINDED = "armed 3", "reminded"
+ARMED = "armed 3"
 # SkyPilot's Python: notes what it was asked for, and does it after `delay`.
 PYTHON = """\
 #!/bin/sh
 sleep {delay}
 case "$2" in
-  *set_last_active_time*) echo reminded;;
   *JOBS*) echo armed $3;;
 esac >> {asked}
 """
@@ -74,8 +73,8 @@ def test_it_is_armed_again_since_a_clock_that_was_set_has_disarmed_it(
 
 def test_it_does_not_run_out_while_the_switch_works_without_a_job_of_skypilots(runtime: Runtime) -> None:
     tended(a_timer(has_job=False), 1.5)
-    assert runtime.asked()[0] == ARMED
-    assert runtime.asked().count(REMINDED) >= 2
+    assert len(runtime.asked()) >= 3  # skylet counts from each on
+    assert set(runtime.asked()) == {ARMED}
 
 
 def test_it_runs_on_when_the_switch_is_no_more(runtime: Runtime) -> None:
