@@ -155,6 +155,17 @@ def command_lines() -> list[bytes]:
     return found
 
 
+def test_a_machine_that_is_taken_away_is_heard_of_by_the_switch_itself(machine: Machine) -> None:
+    """A system that shuts down tells every process."""
+    machine.order(ENDLESS)
+    job = machine.submit()
+    machine.wait_for_the_job()
+    os.kill(machine.switch(), signal.SIGTERM)
+    assert machine.result()["reason"] == "preempted"
+    assert job.wait(30) == 75
+    assert (machine.run_dir / "out" / "last").read_text() == "saved\n"
+
+
 def test_the_switch_is_no_child_of_the_job_of_skypilots(machine: Machine) -> None:
     machine.order(ENDLESS)
     job = machine.submit()
