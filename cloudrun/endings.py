@@ -16,10 +16,10 @@ def how_it_ends(infra: str | None, *, idle_minutes: int) -> str:
     if infra is not None and infra.split("/")[0] == "slurm":
         own = "the switch on it ends its Slurm allocation"
     elif has_autodown(infra):
-        own = "the switch on it ends it as SkyPilot would"
+        own = "the switch on it has SkyPilot end it, within 75 s of the budget's end"
     else:
         return (
-            f"SkyPilot has no autodown on {infra}: the switch on it powers it off, which may not end the bill;"
-            " `cloudrun down` does"
+            f"SkyPilot has no autodown on {infra}: the switch on it asks SkyPilot all the same,"
+            " which may not end the bill; `cloudrun down` does"
         )
     return f"{own}; beneath that, SkyPilot's timer after {idle_minutes} idle minutes"

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
+from cloudrun.endings import has_autodown
 from cloudrun.run import MACHINE_PREFIX
 from cloudrun.spec import JobSpec, SourceKind
 from cloudrun.worker.order import Order, Step
@@ -130,6 +131,8 @@ class Plan:
             idle_s=spec.lifecycle.idle_minutes * 60,
             stall_s=spec.budget.stall_minutes * 60,
             ending="nobody" if self.backend == "local" else "slurm" if infra == "slurm" else "skypilot",
+            cloud="" if self.backend == "local" else infra,
+            has_timer=self.backend != "local" and has_autodown(infra),
             on_finish=spec.lifecycle.on_finish,
             store_uri=self.store_uri,
             endpoint=spec.endpoint,

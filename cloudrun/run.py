@@ -22,7 +22,7 @@ _ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken for on
 
 
 class Phase(StrEnum):
-    """Where a run stands. The last five are final."""
+    """Where a run stands. The last six are final."""
 
     LAUNCHING = "launching"  # a machine is being asked for
     PREPARING = "preparing"  # the machine is up: set-up and data
@@ -31,6 +31,7 @@ class Phase(StrEnum):
     FAILED = "failed"
     OVER_BUDGET = "over_budget"
     STOPPED = "stopped"  # by `down` or Ctrl-C, before it was done
+    PREEMPTED = "preempted"  # the provider took the machine back, and the job was told in time to save
     LOST = "lost"  # the machine went away and left no result
 
     @property
@@ -81,7 +82,9 @@ class Quote(_Record):
 class Result(_Record):
     """The worker's last word (`result.json`)."""
 
-    reason: Literal["finished", "failed", "budget", "stopped", "no_gpu", "setup_failed", "no_data", "stalled"]
+    reason: Literal[
+        "finished", "failed", "budget", "stopped", "preempted", "no_gpu", "setup_failed", "no_data", "stalled"
+    ]
     exit_code: int
     message: str
     started_at: datetime
@@ -97,6 +100,8 @@ class Result(_Record):
                 return Phase.OVER_BUDGET
             case "stopped":
                 return Phase.STOPPED
+            case "preempted":
+                return Phase.PREEMPTED
             case "failed" | "no_gpu" | "setup_failed" | "no_data" | "stalled":
                 return Phase.FAILED
 

@@ -244,7 +244,7 @@ SCENARIOS = (
     Scenario("the trainer stalls", stalled_trainer, 90, ("failed",), saves=True),
     Scenario("no network to the store", no_network_to_the_store, 120, ("succeeded",), saves=True),
     Scenario("the store comes back, laptop off", store_comes_back, 240, ("succeeded",), saves=True),
-    Scenario("the machine is taken away", taken_away, 60, ("stopped", "lost"), saves=True),
+    Scenario("the machine is taken away", taken_away, 60, ("preempted", "lost"), saves=True),
     Scenario("Ctrl-C at launch's question", interrupted_at_launch_prompt, 0, ()),
     Scenario("Ctrl-C at down's question", interrupted_at_down_prompt, STORED_S, ("succeeded",), saves=True),
     Scenario("Ctrl-C at resume's question", interrupted_at_resume_prompt, 5, ("succeeded",), saves=True),

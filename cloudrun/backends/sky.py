@@ -20,6 +20,7 @@ from typing import Any
 from cloudrun.backends import Offer, Say
 from cloudrun.backends.listing import CannotList, NoListing, list_machines, listed_for
 from cloudrun.backends.listing import end_machine as end_listed
+from cloudrun.backends.on_machine import kept_awake, switch_lives
 from cloudrun.backends.sky_errors import brief, no_machine, still_billing, translated
 from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
@@ -32,6 +33,7 @@ from cloudrun.plan import WEIGHTS, Plan
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
 from cloudrun.units import times
+from cloudrun.worker.holder import Place
 from cloudrun.worker.order import Order, secrets_path
 from cloudrun.worker.wire import PEM
 
@@ -139,13 +141,15 @@ class SkyBackend:
         connection = Connection(plan.machine_name)
         _, output = connection.run('mkdir -p "$HOME/cloudrun" && cd "$HOME/cloudrun" && pwd -P')
         run_dir = f"{output.decode().strip()}/{plan.run_id}"
-        connection.rsync(f"{staged}/", f"{plan.machine_name}:{run_dir}/")
+        with kept_awake(connection):  # weights and checkpoints are large
+            connection.rsync(f"{staged}/", f"{plan.machine_name}:{run_dir}/")
         secrets = {name: os.environ[name] for name in plan.spec.secrets}
         if secrets:  # into the machine's memory: SkyPilot's own way keeps them in its database of requests
             script = f"umask 077; cat > {quote_word(secrets_path(plan.run_id))}"
             connection.run(script, content=json.dumps(secrets).encode())
         if plan.spec.nodes > 1:
-            _send_to_nodes(plan, staged, run_dir, order)
+            with kept_awake(connection):
+                _send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
         connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
         with self._sdk(plan.run_id) as sky:
@@ -164,10 +168,10 @@ class SkyBackend:
                     return JobState.ABSENT if self._is_surely_gone(sky, run) else JobState.UNKNOWN
                 if record.status is not sky.ClusterStatus.UP:
                     return JobState.UNKNOWN if record.status is sky.ClusterStatus.INIT else JobState.IDLE
-                rows = sky.get(sky.queue(run.machine_name, skip_finished=True))
+                is_at_work = bool(sky.get(sky.queue(run.machine_name, skip_finished=True))) or _switch_lives(run)
             except Exception:  # noqa: BLE001 - a check that failed says nothing about the job
                 return JobState.UNKNOWN
-        return JobState.ACTIVE if rows else JobState.IDLE
+        return JobState.ACTIVE if is_at_work else JobState.IDLE
 
     def diagnose(self, run: Run) -> str:
         """The last line of SkyPilot's own log of the job: why the worker did not even start."""
@@ -323,6 +327,14 @@ class SkyBackend:
             sys.stdout.flush()
             os.dup2(kept, 1)
             os.close(kept)
+
+
+def _switch_lives(run: Run) -> bool:
+    """Return whether the switch goes on though SkyPilot sees no job. Raises StoreError."""
+    if run.run_uri is None:
+        return False
+    folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
+    return switch_lives(Connection(run.machine_name), Place(Path(folder)))
 
 
 def _send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:

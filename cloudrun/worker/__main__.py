@@ -9,9 +9,10 @@ import os
 import sys
 from pathlib import Path
 
+from cloudrun.worker.holder import Place, hold, watch_detached, watch_here
 from cloudrun.worker.journal import Journal
 from cloudrun.worker.node import Node
-from cloudrun.worker.order import read_order
+from cloudrun.worker.order import Order, read_order
 from cloudrun.worker.shift import Shift
 from cloudrun.worker.switch import Switch
 
@@ -21,11 +22,20 @@ def main(argv: list[str]) -> int:
     order = read_order(run_dir / "order.json")
     if argv[2:] == ["shift"]:
         return Shift(run_dir, order, Journal(run_dir)).work()
-    rank = int(os.environ.get("SKYPILOT_NODE_RANK", "0"))
+    rank = int(os.environ.get("SKYPILOT_NODE_RANK", "0")) if order.nodes > 1 else 0
+    place = Place(run_dir, f"node{rank}" if rank else "switch")
+    if argv[2:3] == ["watch"]:  # outside the SkyPilot job, with the lock
+        return watch_detached(place, order, int(argv[3]), lambda: _watch(place, order, rank))
+    if order.outlives_its_job:
+        return hold(place, order, [sys.executable, "-m", "cloudrun.worker", str(run_dir), "watch"])
+    return watch_here(place, order, lambda: _watch(place, order, rank))
+
+
+def _watch(place: Place, order: Order, rank: int) -> int:
     addresses = os.environ.get("SKYPILOT_NODE_IPS", "127.0.0.1").split()
-    if order.nodes > 1 and rank > 0:
-        return Node(run_dir, order, rank=rank, head=addresses[0]).work()
-    return Switch(run_dir, order, address=addresses[0]).work()
+    if rank:
+        return Node(place, order, rank=rank, head=addresses[0]).work()
+    return Switch(place, order, address=addresses[0]).work()
 
 
 if __name__ == "__main__":

@@ -70,6 +70,6 @@ class Child:
         return self._process.wait()
 
 
-def end_with_parent() -> None:
-    """If its parent is killed outright, a command gets SIGTERM: nothing runs on unwatched."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """If its parent is killed outright, a command gets a signal: nothing runs on unwatched."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

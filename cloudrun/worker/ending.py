@@ -5,55 +5,121 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-_PATIENCE_S = 25.0
-_LONGEST_PAUSE_S = 300.0
+from cloudrun.worker.order import Order
+from cloudrun.worker.sky_runtime import sky_environment, sky_python
 
-# SkyPilot's own way for an idle machine, taken at once: on every cloud where it knows autodown.
-_SKYPILOT = """
-from sky.skylet import autostop_lib, events
-config = autostop_lib.get_autostop_config()
-config.down, config.backend = True, config.backend or "cloudvmray"
-events.StopEvent()._stop_cluster(config)
+_PATIENCE_S = 25.0
+# SkyPilot's skylet looks once a minute, after its other work; then it asks the provider.
+_SKYLET_PATIENCE_S = 80.0
+_LONGEST_PAUSE_S = 300.0
+# Power off puts the results out of reach and takes skylet along, which goes on trying.
+_POWER_OFF_AFTER_S = 600.0
+# Where a machine that powers itself off bills its disk alone. Not Azure, which bills what is off and still allocated.
+_OFF_IS_CHEAP = ("aws", "gcp")
+
+# Skylet runs outside the job's tree. It ends the machine at its next look, and again at each one after that.
+_ASK_SKYLET = """
+import os, sys
+import psutil
+from sky.skylet import autostop_lib
+autostop_lib.set_autostop(0, "cloudvmray", autostop_lib.AutostopWaitFor.NONE, True)
+others = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"]) if one.pid != os.getpid()]
+sys.exit(0 if any("sky.skylet.skylet" in words for words in others) else "SkyPilot's skylet does not run")
+"""
+
+# As skylet does it, less its `ray stop`; with the machine's own role on AWS, as there.
+_TERMINATE = """
+import os
+for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+    os.environ.pop(name, None)
+os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.environ["AWS_CONFIG_FILE"] = "/dev/null"
+from sky import provision
+from sky.skylet import autostop_lib
+from sky.utils import cluster_utils, yaml_utils
+config = yaml_utils.read_yaml(os.path.expanduser(cluster_utils.SKY_CLUSTER_YAML_REMOTE_PATH))
+machine = dict(
+    provider_name=cluster_utils.get_provider_name(config),
+    cluster_name_on_cloud=config["cluster_name"],
+    provider_config=config["provider"],
+)
+autostop_lib.set_autostopping_started()
+if config["max_workers"] > 0:
+    try:
+        provision.terminate_instances(**machine, worker_only=True)
+    except Exception as err:
+        print(f"the other machines: {err!r}")
+provision.terminate_instances(**machine)
 """
 
 
-def ways_to_end(ending: str) -> Iterator[tuple[str, list[str]]]:
-    """(what it does, command) for an infra, the gentlest first."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if ending == "slurm" and job:
+@dataclass(frozen=True)
+class Way:
+    """A command that ends the machine, and how long the machine may take to go once it was carried out."""
+
+    text: str
+    command: list[str]
+    patience_s: float = _PATIENCE_S
+
+
+def ways_to_end(order: Order, *, slurm_job: str | None, tried_s: float, python: str) -> list[Way]:
+    """Return the ways to end the machine, the gentlest first, where they have been tried for `tried_s` seconds. Pure.
+
+    `python` is SkyPilot's own on the machine.
+    """
+    terminate = Way("let SkyPilot end the machine", [python, "-c", _TERMINATE])
+    if slurm_job is not None:
         # To the batch script, whose exit cleans up after SkyPilot; then by force.
-        yield "end the Slurm allocation", ["scancel", "--full", "--signal=TERM", job]
-        yield "cancel the Slurm allocation", ["scancel", job]
-    home = os.environ.get("SKY_RUNTIME_DIR") or str(Path.home())
-    yield "let SkyPilot end the machine", [f"{home}/skypilot-runtime/bin/python", "-c", _SKYPILOT]
-    if job:
-        yield "cancel the Slurm allocation", ["scancel", job]
-    else:  # a machine that is off bills no GPU, where it cannot be deleted
-        yield "power the machine off", ["sudo", "-n", "poweroff"]
+        gently = Way("end the Slurm allocation", ["scancel", "--full", "--signal=TERM", slurm_job])
+        by_force = Way("cancel the Slurm allocation", ["scancel", slurm_job])
+        return [gently, by_force, terminate] if order.ending == "slurm" else [terminate, by_force]
+    ways = [Way("have skylet end the machine", [python, "-c", _ASK_SKYLET], _SKYLET_PATIENCE_S), terminate]
+    if order.cloud in _OFF_IS_CHEAP and tried_s >= _POWER_OFF_AFTER_S:
+        ways.append(Way("power the machine off", ["sudo", "-n", "poweroff"]))
+    return ways
 
 
-def insist_on_the_end(ending: str, *, say: Callable[[str], None], is_called_off: Callable[[], bool]) -> None:
+def insist_on_the_end(order: Order, *, say: Callable[[str], None], is_called_off: Callable[[], bool]) -> None:
     """Each way in turn, again and again: the machine ends, and this with it, or somebody else is at it."""
-    pause_s = _PATIENCE_S
+    began = time.monotonic()
+    job = os.environ.get("SLURM_JOB_ID")
+    pause_s = 0.0
     while not is_called_off():
-        for text, command in ways_to_end(ending):
-            failed = try_to_end(command)
-            if not failed:
-                time.sleep(_PATIENCE_S)  # it ends with the machine; what follows is for one that goes on
+        tried_s = time.monotonic() - began
+        for way in ways_to_end(order, slurm_job=job, tried_s=tried_s, python=sky_python()):
+            failed = try_to_end(way.command)
+            if not failed:  # it ends with the machine; what follows is for one that goes on
+                _wait(way.patience_s, is_called_off)
                 failed = "it is still up"
-            say(f"tried to {text}: {failed}")
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            if is_called_off():
+                return
+            say(f"tried to {way.text}: {failed}")
+        pause_s = min(pause_s * 2 + _PATIENCE_S, _LONGEST_PAUSE_S)
+        _wait(pause_s, is_called_off)
+
+
+def _wait(seconds: float, is_called_off: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not is_called_off():
+        time.sleep(0.5)
 
 
 def try_to_end(command: list[str], *, timeout_s: float = 120.0) -> str:
     """Why it did not work; empty where the command was carried out."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env=sky_environment(),
+            cwd=Path.home(),
+            start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired) as err:
         return str(err)

@@ -136,7 +136,11 @@ class Head:
         for rank, one in sorted(told.items()):
             which = f"node {rank} of {self._order.nodes} (from 0)"
             if one.state == "ended" and one.reason != "finished":
-                reason = one.reason if one.reason in ("stopped", "no_gpu", "setup_failed", "no_data") else "failed"
+                reason = (
+                    one.reason
+                    if one.reason in ("stopped", "preempted", "no_gpu", "setup_failed", "no_data")
+                    else "failed"
+                )
                 return reason, f"{which}: {one.message or one.reason}"
             if one.state != "ended" and now - one.at > SILENCE_S:
                 return "failed", f"{which} has said nothing for {SILENCE_S / 60:g} minutes"

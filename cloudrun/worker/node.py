@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
+from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import SILENCE_S
+from cloudrun.worker.holder import Place
 from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
 from cloudrun.worker.order import Order
 from cloudrun.worker.shift_process import ShiftProcess
@@ -40,13 +41,13 @@ Answer = TypeVar("Answer")
 class Node:
     """Machine `rank` of the run, from 1; the head listens at `head`, on one of the order's ports."""
 
-    def __init__(self, run_dir: Path, order: Order, *, rank: int, head: str) -> None:
-        self._run_dir = run_dir
+    def __init__(self, place: Place, order: Order, *, rank: int, head: str) -> None:
+        self._run_dir = run_dir = place.run_dir
         self._order = order
         self._rank = rank
         self._head = head
         self._dir = run_dir.with_name(f"{run_dir.name}.{rank}")
-        self._billing_began = time.monotonic() - order.billed_at_start(time.time())
+        self._clock = Clock(place.clock, order, order_path=run_dir / "order.json")
         self._shift: ShiftProcess | None = None
         self._signalled = False
         self._shown = 0  # bytes of the log that the head has
@@ -64,16 +65,25 @@ class Node:
         secret_values = _tried(lambda: line.tell("/secrets", {}))
         os.environ.update({str(name): str(value) for name, value in secret_values.items()})
         shares = (self._run_dir / str(answer["mark"])).exists()
+        if self._clock.goes_on or ShiftProcess.is_at_work(self._dir):
+            self._shift = ShiftProcess.left_by_an_earlier_switch(self._dir)
+            self._shown = self._log_bytes()
+        else:
+            self._begin(line, answer, shares=shares)
+        self._attend(line, shares=shares)
+        self._shift_process.finish()
+        return 0
+
+    def _begin(self, line: Line, answer: dict[str, Any], *, shares: bool) -> None:
+        """Start the shift, in a folder of its own."""
         self._make_folder(shares=shares)
         if answer["has_weights"] and not shares:
             try:
                 _tried(lambda: line.fetch("/weights", self._run_dir / "weights"))
             except (OSError, NotWhole) as err:  # the shift ends by it, and the head hears why
                 self._stop("no_data", f"the weights did not come from the head: {err}")
-        self._shift = ShiftProcess(self._dir, billed_s=self._billed_s())
-        self._attend(line, shares=shares)
-        self._shift.finish()
-        return 0
+        self._shift = ShiftProcess.start(self._dir, billed_s=self._billed_s())
+        self._clock.keep()
 
     def _join(self) -> tuple[Line, dict[str, Any]] | None:
         """The line to the head, and what it says first; None where there is no head within its time."""
@@ -95,13 +105,14 @@ class Node:
         self._dir.mkdir(exist_ok=True)
         for name in _LAST_SHIFT:
             (self._dir / name).unlink(missing_ok=True)
-        log = self._dir / "log.txt"
-        self._shown = log.stat().st_size if log.exists() else 0  # of an earlier shift: the head has it
+        self._shown = self._log_bytes()  # of an earlier shift: the head has it
         for name in ("code", "train.yaml", "labels.csv"):
             if (self._run_dir / name).exists() and not (self._dir / name).is_symlink():
                 (self._dir / name).symlink_to(self._run_dir / name)
         # The results, their store and the end of the machine are the head's business.
-        own = replace(self._order, ending="nobody", store_uri=None, may_ask=False, node_rank=self._rank)
+        own = replace(
+            self._order, ending="nobody", has_timer=False, store_uri=None, may_ask=False, node_rank=self._rank
+        )
         if shares:
             own = replace(own, make_data=None, data_beside=False, data_arrives=True)
             if not (self._dir / "data").is_symlink():
@@ -112,6 +123,7 @@ class Node:
     def _attend(self, line: Line, *, shares: bool) -> None:
         heard_at = time.monotonic()
         while True:
+            self._clock.keep()
             self._bury_a_dead_shift()
             try:
                 answer = line.tell("/tell", self._news())
@@ -178,18 +190,25 @@ class Node:
         if not (self._dir / "stop").exists():
             replace_text(self._dir / "stop", json.dumps({"reason": reason, "message": message}))
 
-    def _bury_a_dead_shift(self) -> None:
+    @property
+    def _shift_process(self) -> ShiftProcess:
         assert self._shift is not None
-        if self._shift.lives or (self._dir / "result.json").exists():
+        return self._shift
+
+    def _log_bytes(self) -> int:
+        log = self._dir / "log.txt"
+        return log.stat().st_size if log.exists() else 0
+
+    def _bury_a_dead_shift(self) -> None:
+        if self._shift_process.lives or (self._dir / "result.json").exists():
             return
-        self._shift.kill(patience_s=_SAVE_PATIENCE_S)
-        bury(self._dir, f"its worker was killed (exit code {self._shift.exit_code})")
+        self._shift_process.kill(patience_s=_SAVE_PATIENCE_S)
+        bury(self._dir, self._shift_process.obituary)
 
     def _end_machine(self, why: str) -> None:
-        assert self._shift is not None
-        self._shift.kill(patience_s=0)
+        self._shift_process.kill(patience_s=0)
         self._say(f"ending this machine: {why}")
-        insist_on_the_end(self._order.ending, say=self._say, is_called_off=lambda: self._signalled)
+        insist_on_the_end(self._order, say=self._say, is_called_off=lambda: self._signalled)
 
     def _say(self, text: str) -> None:
         with suppress(OSError):  # a full disk
@@ -204,7 +223,7 @@ class Node:
         return self._shift is not None and self._shift.lives
 
     def _billed_s(self) -> float:
-        return time.monotonic() - self._billing_began
+        return self._clock.billed_s()
 
 
 def _tried(ask: Callable[[], Answer]) -> Answer:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-# Between writing the order and reading it lie seconds to minutes; a larger gap is a clock that is wrong.
-_TRUSTED_GAP_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -54,12 +52,32 @@ class Order:
     may_ask: bool = False  # somebody at a terminal follows the run
     nodes: int = 1  # machines that train together, this one among them
     node_rank: int = 0
+    cloud: str = ""  # where the machine is rented, as SkyPilot calls it
+    has_timer: bool = False  # whether SkyPilot's idle timer ends machines there
     ports: list[int] = field(default_factory=list)  # on one of them the first machine listens for the others
 
     @property
     def ends_machine(self) -> bool:
         """A rented machine, whose disk holds the only copy of what is not home or in the store."""
         return self.ending != "nobody"
+
+    @property
+    def may_be_taken_away(self) -> bool:
+        """Whether a signal that nobody here sent is the provider's: it wants the machine back."""
+        return self.ends_machine or self.nodes > 1
+
+    @property
+    def end_lead_s(self) -> float:
+        """Seconds before the budget's end at which the machine is ended: that takes time, which is billed, too.
+
+        SkyPilot's skylet, which is asked first, looks once a minute: so the end is half a minute early or late.
+        """
+        return 30.0 if self.ending == "skypilot" else 10.0
+
+    @property
+    def outlives_its_job(self) -> bool:
+        """Whether the switch runs outside the SkyPilot job, which Ray may kill; Slurm ends what leaves its job."""
+        return self.ending == "skypilot"
 
     @property
     def waits_for_results(self) -> bool:
@@ -80,16 +98,20 @@ class Order:
 
     def reserve_s(self) -> float:
         """Seconds kept back at the end to save, and to bring the results home."""
-        return min(120.0, 0.25 * self.limit_s())
+        return min(120.0, 0.25 * self.limit_s()) + self.end_lead_s - 10.0
 
     def spent_by(self, billed_s: float) -> float:
         """USD once `billed_s` seconds are on the bill."""
         return self.spent_usd + max(billed_s - self.billed_s, 0.0) / 3600 * self.hourly_usd
 
-    def billed_at_start(self, now: float) -> float:
-        """Seconds on the bill at `now`, the worker's start; its clock is believed where the two agree roughly."""
-        gap = now - self.written_at
-        return self.billed_s + (gap if 0 <= gap <= _TRUSTED_GAP_S else 0.0)
+    def billed_at_start(self, now: float, *, arrived_at: float) -> float:
+        """Return the seconds on the bill at `now`, the worker's first start.
+
+        `arrived_at` is when the order's file was written, by the machine's clock, as `now` is. The shorter of the two
+        gaps counts: one is too long where the sender's clock is wrong, the other where the machine's was set meanwhile.
+        """
+        gaps = [gap for gap in (now - self.written_at, now - arrived_at) if gap >= 0]
+        return self.billed_s + min(gaps, default=0.0)
 
     def at(self, moment: float) -> Order:
         """The same order, written at `moment` by the same clock: what lies between is billed and spent."""
@@ -100,6 +122,10 @@ class Order:
             billed_s=self.billed_s + passed_s,
             spent_usd=self.spent_usd + passed_s / 3600 * self.hourly_usd,
         )
+
+    def identity(self) -> str:
+        """Return what tells this order from another one for the same folder, as `resume` writes it."""
+        return hashlib.sha256(self.as_json().encode()).hexdigest()[:16]
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -13,6 +13,7 @@ from cloudrun.worker.journal import Journal, read_json
 from cloudrun.worker.order import Order, Step, venv_of
 from cloudrun.worker.process_group import group_lives, wait_until_gone
 from cloudrun.worker.projection import Overseer
+from cloudrun.worker.shift_process import SWITCH_IS_GONE
 
 # The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
 GRACE_S = 30.0
@@ -44,6 +45,7 @@ class Shift:
         billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the switch has counted on
         self._billing_began = time.monotonic() - billed_s
         self._signalled = False
+        self._is_unwatched = False
         self._beside: Child | None = None
         self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.projected.update)
         self._data = Path(order.data_path) if order.data_path else run_dir / "data"
@@ -56,6 +58,7 @@ class Shift:
         """Do the whole order and write the result. Returns the exit code for the process."""
         signal.signal(signal.SIGTERM, self._note_signal)
         signal.signal(signal.SIGINT, self._note_signal)
+        signal.signal(SWITCH_IS_GONE, self._note_lost_switch)
         try:
             self._check_gpu()
             self._prepare()
@@ -76,6 +79,9 @@ class Shift:
 
     def _note_signal(self, *_: object) -> None:
         self._signalled = True
+
+    def _note_lost_switch(self, *_: object) -> None:
+        self._is_unwatched = True
 
     def _billed_s(self) -> float:
         return time.monotonic() - self._billing_began
@@ -216,12 +222,19 @@ class Shift:
             raise why
 
     def _reason_to_end(self) -> Ended | None:
-        """The switch and `cloudrun down` ask by a file, a machine that is taken away by a signal."""
+        """Return what ends the run, if anything does.
+
+        The switch and `cloudrun down` ask by a file. On a rented machine a signal without it is its provider's.
+        """
         asked = self._journal.asked_to_stop()
         if asked is not None:
             reason = asked.get("reason", "stopped")
-            code = 75 if reason in ("stopped", "budget") else 1
+            code = 75 if reason in ("stopped", "budget", "preempted") else 1
             return Ended(reason, code, asked.get("message", "asked to stop"))
+        if self._is_unwatched:  # nobody minds the budget any more
+            return Ended("failed", 1, "its switch was killed")
+        if self._signalled and self._order.may_be_taken_away:
+            return Ended("preempted", 75, "the machine is being taken away")
         if self._signalled:
             return Ended("stopped", 75, "asked to stop")
         too_much = self._overseer.reason_to_stop(time.monotonic() - self._billing_began)

@@ -1,4 +1,4 @@
-"""The shift as a process: started, signalled, and ended together with its job."""
+"""The shift as a process: started, or found at work by a switch that was started again; ended together with its job."""
 
 from __future__ import annotations
 
@@ -6,45 +6,79 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+from cloudrun.worker import lock
 from cloudrun.worker.child import end_with_parent
 from cloudrun.worker.process_group import signal_group, wait_until_gone
 
+# The shift holds it while it lives, so that a second switch sees the first one's shift.
+_LOCK = "shift.lock"
+# Tells the shift that its switch was killed.
+SWITCH_IS_GONE = signal.SIGUSR1
 _GRACE_S = 60.0
+_KILLED_WITHIN_S = 5.0
 
 
 class ShiftProcess:
     """`python -m cloudrun.worker RUN_DIR shift`, and the job that it starts."""
 
-    def __init__(self, run_dir: Path, *, billed_s: float) -> None:
-        """Start it; `billed_s` seconds are on the bill now."""
+    def __init__(self, run_dir: Path, process: subprocess.Popen[bytes] | None) -> None:
+        """Of a shift that this process has started, else of the one that holds the lock, if there is one."""
         self._dir = run_dir
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "cloudrun.worker", str(run_dir), "shift"],
-            env={**os.environ, "CLOUDRUN_BILLED_S": f"{billed_s:.1f}"},
-            close_fds=False,  # the lock by which a local run is known to live is held by both
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
-        )
-        (run_dir / "shift.pid").write_text(str(self._process.pid))
+        self._process = process
+
+    @classmethod
+    def start(cls, run_dir: Path, *, billed_s: float) -> ShiftProcess:
+        """Start it; `billed_s` seconds are on the bill now."""
+        held = lock.take(run_dir / _LOCK)
+        assert held is not None, "there is a shift already"
+        os.set_inheritable(held, True)  # noqa: FBT003 - it takes no keyword
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cloudrun.worker", str(run_dir), "shift"],
+                env={**os.environ, "CLOUDRUN_BILLED_S": f"{billed_s:.1f}"},
+                close_fds=False,  # it holds its own lock, and that by which a local run is known to live
+                preexec_fn=_hear_of_parents_end if sys.platform == "linux" else None,
+            )
+        finally:
+            os.close(held)
+        (run_dir / "shift.pid").write_text(str(process.pid))
+        return cls(run_dir, process)
+
+    @classmethod
+    def left_by_an_earlier_switch(cls, run_dir: Path) -> ShiftProcess:
+        """Return the shift of a switch that was killed, whether it still lives or not."""
+        return cls(run_dir, None)
+
+    @staticmethod
+    def is_at_work(run_dir: Path) -> bool:
+        """Return whether a shift lives in the folder, whoever has started it."""
+        return lock.is_held(run_dir / _LOCK)
 
     @property
     def lives(self) -> bool:
-        return self._process.poll() is None
+        return self.is_at_work(self._dir) if self._process is None else self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative for a signal."""
-        return self._process.returncode
+        """None while it runs, and where another switch has started it; negative for a signal."""
+        return None if self._process is None else self._process.returncode
+
+    @property
+    def obituary(self) -> str:
+        """Say what is known of its death."""
+        return "its worker was killed" + ("" if self.exit_code is None else f" (exit code {self.exit_code})")
 
     def ask_to_stop(self) -> None:
-        if self.lives:
-            self._process.send_signal(signal.SIGTERM)
+        self._signal(signal.SIGTERM)
 
     def kill(self, *, patience_s: float) -> None:
         """The shift and, since it leads a group of its own, the job, which may have `patience_s` to save."""
-        self._process.kill()
-        self._process.wait()
+        self._signal(signal.SIGKILL)
+        self._wait(_KILLED_WITHIN_S)
         try:
             group = int((self._dir / "job.pid").read_text())
         except (FileNotFoundError, ValueError):
@@ -56,7 +90,27 @@ class ShiftProcess:
 
     def finish(self) -> None:
         """Give it a minute for its last words, then kill it."""
-        try:
-            self._process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
+        if not self._wait(_GRACE_S):
             self.kill(patience_s=0)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self.lives:
+            return
+        if self._process is not None:
+            self._process.send_signal(number)
+            return
+        with suppress(OSError, ValueError):
+            os.kill(int((self._dir / "shift.pid").read_text()), number)
+
+    def _wait(self, seconds: float) -> bool:
+        """Until it has ended, at most `seconds`; whether it has."""
+        until = time.monotonic() + seconds
+        while self.lives:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
+
+
+def _hear_of_parents_end() -> None:
+    end_with_parent(SWITCH_IS_GONE)

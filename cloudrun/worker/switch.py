@@ -1,8 +1,9 @@
 """The dead-man's switch: starts the shift, watches it and the budget, and ends the machine.
 
 It is the parent of everything that runs for the job on the machine, started before set-up and before
-the first byte of data. It needs neither the laptop nor the network. If it is itself killed, its job
-ends with it, and SkyPilot's idle timer, armed when the machine was rented, does the rest.
+the first byte of data. It needs neither the laptop nor the network, and on a cloud not the SkyPilot job either
+(`holder.py`). If it is itself killed, its job saves and ends, and a second switch goes on where there is a holder
+to start it: with the first one's count of what is billed, and never with a second job.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import Head
+from cloudrun.worker.holder import Place, has_holder
 from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
 from cloudrun.worker.order import Order, secrets_path
 from cloudrun.worker.shift_process import ShiftProcess
+from cloudrun.worker.sky_runtime import IdleTimer
 from cloudrun.worker.upload import Upload
-from cloudrun.worker.verdict import END_LEAD_S, Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
+from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
 
 _LOOK_EVERY_S = 0.5
 # The job's command that tells of each step; a command of the user's own may be silent for hours.
@@ -36,25 +40,31 @@ _WIPED_PATIENCE_S = 120.0
 class Switch:
     """One run's switch; other machines of the run find this one at `address`."""
 
-    def __init__(self, run_dir: Path, order: Order, *, address: str) -> None:
-        self._dir = run_dir
+    def __init__(self, place: Place, order: Order, *, address: str) -> None:
+        self._dir = run_dir = place.run_dir
         self._order = order
-        self._billing_began = time.monotonic() - order.billed_at_start(time.time())
+        self._clock = Clock(place.clock, order, order_path=run_dir / "order.json")
         self._signalled = False
         self._shift: ShiftProcess | None = None
         self._address = address
         self._head: Head | None = None
         self._blind_since: float | None = None
         self._looked_at = self._awake_since = time.time()
+        self._timer = IdleTimer(order, has_job=lambda: has_holder(place))
         self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
         """Until the machine is ended, or may be left; returns the job's exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
-        secret_values = _secrets(self._order.run_id)
+        secret_values = self._secrets()
         os.environ.update(secret_values)
-        self._shift = ShiftProcess(self._dir, billed_s=self._billed_s())
+        if self._clock.goes_on or ShiftProcess.is_at_work(self._dir):
+            self._say("the switch was killed and is started again; its job is not")
+            self._shift = ShiftProcess.left_by_an_earlier_switch(self._dir)
+        else:
+            self._shift = ShiftProcess.start(self._dir, billed_s=self._billed_s())
+        self._clock.keep()
         if self._order.nodes > 1:
             self._lead(secret_values)
         while self._goes_on():
@@ -63,8 +73,21 @@ class Switch:
         if self._head is not None:
             self._head.close() if self._signalled else self._head.dismiss()
         self._upload.end(enough=self._is_enough)
+        self._timer.leave()
+        Path(secrets_path(self._order.run_id)).unlink(missing_ok=True)
         result = read_json(self._dir / "result.json") or {}
         return int(result.get("exit_code", 1))
+
+    def _secrets(self) -> dict[str, str]:
+        """Read what the launch put into this machine's memory for the job.
+
+        It is removed at once, unless this switch may be killed and started again: then with the switch's own end.
+        """
+        path = Path(secrets_path(self._order.run_id))
+        values = read_json(path) or {}
+        if not self._order.outlives_its_job:
+            path.unlink(missing_ok=True)
+        return {str(name): str(value) for name, value in values.items()}
 
     def _lead(self, secret_values: dict[str, str]) -> None:
         """The other machines, from here on. Where they cannot be heard, the job ends."""
@@ -82,6 +105,8 @@ class Switch:
 
         Nor may it keep the switch from ending the machine.
         """
+        self._clock.keep()
+        self._timer.tend()
         try:
             if self._head is not None:
                 self._head.look()
@@ -100,7 +125,7 @@ class Switch:
         now = time.monotonic()
         self._blind_since = self._blind_since or now
         is_wiped = not self._dir.exists() and now - self._blind_since > _WIPED_PATIENCE_S
-        is_used = self._billed_s() >= self._order.limit_s() - END_LEAD_S
+        is_used = self._billed_s() >= self._order.limit_s() - self._order.end_lead_s
         if not is_wiped and not is_used:
             return True
         if self._order.ends_machine:
@@ -113,7 +138,7 @@ class Switch:
             self._shift.ask_to_stop()
 
     def _billed_s(self) -> float:
-        return time.monotonic() - self._billing_began
+        return self._clock.billed_s()
 
     def _look(self) -> Facts:
         now = time.time()
@@ -165,7 +190,8 @@ class Switch:
                 return True
             case Bury():
                 self._shift.kill(patience_s=_SAVE_PATIENCE_S)
-                bury(self._dir, f"its worker was killed (exit code {self._shift.exit_code})")
+                reason = "preempted" if self._signalled and self._order.may_be_taken_away else "failed"
+                bury(self._dir, self._shift.obituary, reason=reason)
                 return True
             case End(why):
                 if read_json(self._dir / "result.json") is None:
@@ -186,19 +212,12 @@ class Switch:
     def _end_machine(self, why: str) -> None:
         """Returns only by being ended itself, or once a signal has told it that somebody else is at it."""
         self._say(f"ending this machine: {why}")
-        insist_on_the_end(self._order.ending, say=self._say, is_called_off=lambda: self._signalled)
+        self._timer.leave()
+        insist_on_the_end(self._order, say=self._say, is_called_off=lambda: self._signalled)
 
     def _say(self, text: str) -> None:
         with suppress(OSError):  # a full disk
             append_to_log(self._dir, text)
-
-
-def _secrets(run_id: str) -> dict[str, str]:
-    """What the launch put into this machine's memory for the job; it is read once, and gone."""
-    path = Path(secrets_path(run_id))
-    values = read_json(path) or {}
-    path.unlink(missing_ok=True)
-    return {str(name): str(value) for name, value in values.items()}
 
 
 def _has_output(out: Path) -> bool:

@@ -11,8 +11,6 @@ from cloudrun.worker.order import Order
 
 # A job that was asked to stop has this long before everything is killed; it is asked with SIGTERM first.
 STOP_PATIENCE_S = 75.0
-# Ending a machine takes some seconds, which are billed, too.
-END_LEAD_S = 10.0
 # Whoever brought the results home ends the machine himself; the switch does it when he has gone.
 HOME_PATIENCE_S = 45.0
 
@@ -74,7 +72,7 @@ Verdict = Wait | Stop | Kill | Bury | End | Leave
 def verdict(order: Order, facts: Facts) -> Verdict:
     if facts.is_left:
         return Leave()
-    if order.ends_machine and facts.billed_s >= order.limit_s() - END_LEAD_S:
+    if order.ends_machine and facts.billed_s >= order.limit_s() - order.end_lead_s:
         return End("its budget is used")
     if facts.result_age_s is None:
         return _while_it_runs(order, facts)

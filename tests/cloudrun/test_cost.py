@@ -113,11 +113,23 @@ def test_what_is_sent_before_the_worker_starts_is_billed_and_spent() -> None:
     assert (late.billed_s, late.spent_usd, late.written_at) == (1000.0, 0.8, 1900.0)
 
 
-@pytest.mark.parametrize(("gap_s", "billed_s"), [(30, 130), (-5, 100), (7200, 100)])
-def test_seconds_between_the_order_and_the_worker_are_billed_unless_a_clock_is_wrong(
-    gap_s: float, billed_s: float
+@pytest.mark.parametrize(
+    ("by_the_sender_s", "by_the_machine_s", "billed_s"),
+    [
+        (30, 30, 130),
+        (-5, 3, 103),  # the sender's clock is fast
+        (7200, 3, 103),  # it is slow by two hours
+        (4, 7200, 104),  # the machine's clock was set meanwhile
+        (3600, 3600, 3700),  # a start that late is a second one, and no error of a clock
+        (-5, -1, 100),
+    ],
+)
+def test_seconds_between_the_order_and_the_worker_are_billed(
+    by_the_sender_s: float, by_the_machine_s: float, billed_s: float
 ) -> None:
-    assert order(billed_s=100.0, written_at=1000.0).billed_at_start(1000.0 + gap_s) == billed_s
+    now = 10_000.0
+    asked = order(billed_s=100.0, written_at=now - by_the_sender_s)
+    assert asked.billed_at_start(now, arrived_at=now - by_the_machine_s) == billed_s
 
 
 @pytest.mark.parametrize(("infra", "size_gb", "usd"), [("aws", 730, 0.08), ("slurm", 730, 0.0), ("lambda", 100, 0.0)])

@@ -164,6 +164,16 @@ def test_what_was_seen_late_does_not_undo_what_another_command_has_written(ledge
     assert (after.exit_code, after.finished_at) == (None, ended)
 
 
+def test_a_machine_that_its_provider_took_back_was_not_stopped_by_its_user(ledger: Ledger, tmp_path: Path) -> None:
+    began = now_utc()
+    ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
+    said = {"reason": "preempted", "exit_code": 75, "message": "", "started_at": began, "finished_at": began}
+    result = Result.model_validate(said)
+    after = record(ledger.get("plants-1"), ledger, LocalBackend(tmp_path), JobState.UNKNOWN, None, result)
+    assert (after.phase, after.phase.is_final, after.phase.exit_code) == (Phase.PREEMPTED, True, 1)
+    assert after.may_bill  # until its end is proven
+
+
 def test_a_result_of_the_shift_before_does_not_end_a_run_that_was_resumed(ledger: Ledger, tmp_path: Path) -> None:
     began = now_utc()
     ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))

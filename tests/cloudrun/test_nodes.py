@@ -211,6 +211,19 @@ def test_a_worker_that_is_killed_on_one_machine_ends_the_run(machines: Make) -> 
     assert run.end()["message"] == "node 1 of 2 (from 0): its worker was killed (exit code -9)"
 
 
+def test_a_second_start_on_one_machine_begins_no_second_job(machines: Make) -> None:
+    """As Ray starts its task again, once it was killed."""
+    run = machines(of_two("echo $$ >> $CLOUDRUN_OUTPUT/pids; sleep 30"))
+    with_data(run)
+    run.start_all()
+    wait_for(lambda: (run.own(1) / "out/pids").exists() and (run.run_dir(1) / "node1.json").exists())
+    run.workers[1].kill()
+    run.workers[1].wait()
+    run.start(1)
+    assert run.end()["message"] == "node 1 of 2 (from 0): its switch was killed"
+    assert len((run.own(1) / "out/pids").read_text().split()) == 1
+
+
 def test_who_asks_the_first_machine_to_stop_stops_all(machines: Make) -> None:
     script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; touch $CLOUDRUN_OUTPUT/up; "
     run = machines(of_two(script + "while :; do sleep 0.05; done"))

@@ -69,6 +69,18 @@ def test_a_rented_machine_gets_its_data_after_the_worker() -> None:
 def test_the_worker_is_told_how_its_machine_is_ended(infra: str, ending: str, ends_machine: bool) -> None:
     order = an_order(a_plan(infra=infra), infra)
     assert (order.ending, order.ends_machine) == (ending, ends_machine)
+    assert order.outlives_its_job is (ending == "skypilot")
+
+
+@pytest.mark.parametrize(
+    ("infra", "cloud", "has_timer"),
+    [("aws", "aws", True), ("slurm", "slurm", True), ("hyperbolic", "hyperbolic", False), ("local", "", False)],
+)
+def test_the_worker_is_told_its_cloud_and_whether_skypilot_has_a_timer_there(
+    infra: str, cloud: str, has_timer: bool
+) -> None:
+    order = an_order(a_plan(infra=infra), infra)
+    assert (order.cloud, order.has_timer) == (cloud, has_timer)
 
 
 def test_a_gpu_is_not_insisted_on_when_the_job_trains_on_the_cpu() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from cloudrun.run import Phase
+from cloudrun.runs.refresh import read_result
 from cloudrun.stores.s3 import S3Store
 from cloudrun.worker.order import Order, Step
 from tests.cloudrun.test_worker import an_order, wait_for
@@ -116,6 +118,20 @@ def test_a_signal_to_everybody_on_the_machine_leaves_the_uploader_time_for_what_
     (tmp_path / "result.json").write_text("{}")
     assert uploader.wait(60) == 0
     assert (tmp_path / "stored").exists()
+
+
+def test_a_rented_machine_that_is_taken_away_leaves_all_of_it_in_the_bucket_and_the_true_reason(
+    start: StartWorker, order: Callable[..., Order], bucket: S3Store
+) -> None:
+    script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last.pt; exit 75' TERM; "
+    worker = start(order(script + WAITS, ending="slurm"))
+    wait_for(lambda: bucket.read("out/best.pt") is not None)
+    worker.terminate()
+    assert worker.wait(60) == 75
+    result = read_result(bucket)
+    assert result is not None
+    assert (result.reason, result.phase) == ("preempted", Phase.PREEMPTED)
+    assert bucket.read("out/last.pt") == b"saved\n"
 
 
 def test_a_store_that_is_down_for_a_while_gets_everything_in_the_end_and_the_job_does_not_notice(

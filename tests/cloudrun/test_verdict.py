@@ -52,6 +52,22 @@ def test_a_job_is_asked_to_save_before_anything_is_ended(facts: dict[str, Any], 
     assert what.reason == reason
 
 
+@pytest.mark.parametrize(("ending", "lead_s"), [("slurm", 10.0), ("skypilot", 30.0)])
+def test_the_machine_is_ended_as_long_before_its_budget_as_that_may_take(ending: str, lead_s: float) -> None:
+    """Skylet looks once a minute, so that half of it lies before the budget's end, and half after."""
+    assert isinstance(decide({"billed_s": LIMIT_S - lead_s + 1}, ending=ending), End)
+    assert isinstance(decide({"billed_s": LIMIT_S - lead_s - 1}, ending=ending), Stop)
+
+
+@pytest.mark.parametrize("limit_s", [120.0, 330.0, 14400.0])
+def test_a_job_on_a_cloud_has_as_long_to_save_as_one_on_slurm(limit_s: float) -> None:
+    def seconds_to_save(ending: str) -> int:
+        seconds = [decide({"billed_s": float(s)}, ending=ending, max_hours=limit_s / 3600) for s in range(int(limit_s))]
+        return sum(isinstance(what, Stop) for what in seconds)
+
+    assert seconds_to_save("skypilot") == seconds_to_save("slurm") >= 19
+
+
 @pytest.mark.parametrize("facts", [{}, {"stop_age_s": 5.0}, ENDED, {**ENDED, "safe_age_s": 1.0}])
 def test_when_the_budget_is_used_the_machine_goes_whatever_is_going_on(facts: dict[str, Any]) -> None:
     assert isinstance(decide({**facts, "billed_s": LIMIT_S - 9}), End)

@@ -17,6 +17,7 @@ from typing import Any, cast
 import pytest
 
 from cloudrun.worker import journal, switch
+from cloudrun.worker.holder import Place
 from cloudrun.worker.order import Order, Step, read_order
 from tests.orders import an_order
 
@@ -137,6 +138,33 @@ def test_a_job_that_is_asked_to_stop_gets_time_to_save(start: StartWorker, tmp_p
     assert result(tmp_path)["reason"] == "stopped"
     assert "stopped early with a complete checkpoint" in result(tmp_path)["message"]
     assert (tmp_path / "out" / "last").read_text() == "saved\n"
+
+
+@pytest.mark.parametrize(("how", "reason"), [("signal", "preempted"), ("file", "stopped"), ("both", "stopped")])
+def test_a_rented_machine_that_is_taken_away_is_not_said_to_be_stopped_by_its_user(
+    start: StartWorker, tmp_path: Path, how: str, reason: str
+) -> None:
+    script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; echo up; while :; do sleep 0.05; done"
+    worker = start(an_order(script, ending="slurm"))
+    wait_for(lambda: (tmp_path / "log.txt").exists() and "up" in (tmp_path / "log.txt").read_text())
+    if how != "signal":
+        (tmp_path / "stop").touch()
+    if how != "file":
+        worker.terminate()
+    wait_for((tmp_path / "result.json").exists)
+    assert (result(tmp_path)["reason"], result(tmp_path)["exit_code"]) == (reason, 75)
+    assert (tmp_path / "out" / "last").read_text() == "saved\n"
+
+
+def test_a_rented_machine_that_kills_the_shift_as_it_is_taken_away_says_so(start: StartWorker, tmp_path: Path) -> None:
+    worker = start(an_order("echo up; sleep 60", ending="slurm"))
+    wait_for(lambda: (tmp_path / "log.txt").exists() and "up" in (tmp_path / "log.txt").read_text())
+    shift = int((tmp_path / "shift.pid").read_text())
+    os.kill(shift, signal.SIGSTOP)  # it does not hear the signal before it is killed
+    worker.terminate()
+    os.kill(shift, signal.SIGKILL)
+    wait_for((tmp_path / "result.json").exists)
+    assert result(tmp_path)["reason"] == "preempted"
 
 
 SLOW_SAVER = """\
@@ -321,7 +349,7 @@ def test_a_computer_that_slept_has_not_stalled(tmp_path: Path) -> None:
     for name in ("out/progress.json", "out/metrics.jsonl"):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (half_an_hour_ago, half_an_hour_ago))
-    watch = switch.Switch(tmp_path, an_order("true"), address="")
+    watch = switch.Switch(Place(tmp_path), an_order("true"), address="")
     status: dict[str, object] = {"phase": "run", "phase_began": half_an_hour_ago - 60}
     watch._awake_since = half_an_hour_ago - 60
     assert (watch._step_silence(status) or 0) == pytest.approx(1800, abs=5)  # it was awake, and nothing came

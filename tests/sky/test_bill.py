@@ -100,7 +100,9 @@ def test_our_count_and_skypilots_agree_to_the_cent(shell: Shell, slurm: SlurmClu
 
 def test_skypilots_own_way_to_end_a_machine_works_from_within(shell: Shell, slurm: SlurmCluster) -> None:
     """What the switch does on a cloud; here it ends an allocation, too."""
-    script = "from cloudrun.worker.ending import *; print(try_to_end(list(ways_to_end('skypilot'))[0][1]))"
+    words = "None, tried_s=0, python=sky_python())[1].command"
+    script = "from cloudrun.worker.ending import *; order = type('', (), dict(ending='skypilot', cloud=''))"
+    script += f"; print(try_to_end(ways_to_end(order, slurm_job={words}))"
     job = QUICK.replace("  ls $CLOUDRUN_DATA\n", f'  python3 -c "{script}"\n  sleep 60\n')
     code, _, said = launch(shell, shell.job(job))
     assert code == 1, said

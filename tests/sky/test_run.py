@@ -146,7 +146,7 @@ def test_a_machine_that_is_taken_away_with_notice_saves_and_its_results_are_home
     slurm.scancel()  # SIGTERM first, as a spot machine does
     _, said = process.communicate(timeout=240)
     assert process.returncode == 1
-    assert "stopped early with a complete checkpoint" in said
+    assert "preempted: the machine is being taken away; stopped early with a complete checkpoint" in said
     (folder,) = (shell.folder / "runs").iterdir()
     assert (folder / "last.txt").read_text() == "saved\n"
     assert shell("ps", "--json").json == []

@@ -1,0 +1,155 @@
+"""One switch a run, whoever starts it and how often; and on a cloud with Ray one that outlives the SkyPilot job.
+
+There a job is a task of Ray's, which is killed with all that it has started: by Ray's memory monitor, by `ray stop`,
+by `sky cancel`. So the job is a *holder*: it keeps SkyPilot's place, and waits for the switch, which runs outside its
+tree.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloudrun.worker import lock
+from cloudrun.worker.journal import read_json, replace_text
+from cloudrun.worker.order import Order
+
+_LOOK_EVERY_S = 0.3
+# A switch that dies again and again guards nothing: then SkyPilot's idle timer is to see a machine without a job.
+_STARTS = 5
+_PAUSE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the watching process of one machine keeps its lock and its last word; of several machines each its own."""
+
+    run_dir: Path
+    name: str = "switch"  # of several machines that share a disk, each has its own
+
+    @property
+    def lock(self) -> Path:
+        return self.run_dir / f"{self.name}.lock"
+
+    @property
+    def holder_lock(self) -> Path:
+        """Held while a SkyPilot job waits for the switch: SkyPilot then sees the machine as busy."""
+        return self.run_dir / f"{self.name}-holder.lock"
+
+    @property
+    def clock(self) -> Path:
+        return self.run_dir / f"{self.name}.json"
+
+    @property
+    def errors(self) -> Path:
+        return self.run_dir / f"{self.name}.err"
+
+    @property
+    def end(self) -> Path:
+        return self.run_dir / f"{self.name}.end"
+
+    def write_end(self, order: Order, code: int) -> None:
+        """Write how the watching process ended, so that a second start does not begin again."""
+        with suppress(OSError):  # a full disk, or the folder is gone
+            replace_text(self.end, json.dumps({"order_id": order.identity(), "exit_code": code}))
+
+    def read_end(self, order: Order) -> int | None:
+        """Return the exit code of the process that has carried out this order; None where it has not ended."""
+        end = read_json(self.end) or {}
+        code = end.get("exit_code")
+        return code if end.get("order_id") == order.identity() and isinstance(code, int) else None
+
+
+def watch_here(place: Place, order: Order, watch: Callable[[], int]) -> int:
+    """Run `watch` in this process, unless it has been run or another process is at it: then wait for its end."""
+    while True:
+        held = lock.take(place.lock)
+        if held is not None:
+            code = place.read_end(order)
+            if code is None:
+                code = watch()
+                place.write_end(order, code)
+            os.close(held)
+            return code
+        time.sleep(_LOOK_EVERY_S)
+
+
+def hold(place: Place, order: Order, command: list[str]) -> int:
+    """Have `command` run once outside this process's tree, start it again where it is killed; return its exit code.
+
+    `command` is called with the descriptor of the lock, which it has to keep (`watch_detached`). SIGTERM ends this
+    process alone: who kills the SkyPilot job does not mean the switch, which is asked to stop by a file.
+    """
+    parent = os.getppid()
+    place.lock.touch()
+    with place.lock.open() as probe, place.holder_lock.open("w") as mine:
+        with suppress(OSError):
+            lock.share(mine.fileno())
+        starts = 0
+        while os.getppid() == parent:  # else the task that was this one's parent is gone, and the job with it
+            if lock.is_held_by_another(probe.fileno()):
+                time.sleep(_LOOK_EVERY_S)
+                continue
+            code = place.read_end(order)
+            if code is not None:
+                return code
+            if starts == _STARTS or not place.run_dir.is_dir():
+                break
+            if starts:
+                time.sleep(_PAUSE_S)
+            starts += _start_detached(place, command)
+        sys.stderr.write(f"cloudrun: the {place.name} has not ended as it should: {_last_line(place.errors)}\n")
+    return 1
+
+
+def watch_detached(place: Place, order: Order, held: int, watch: Callable[[], int]) -> int:
+    """Run `watch` in this process, which has inherited the lock."""
+    os.set_inheritable(held, False)  # noqa: FBT003 - it takes no keyword
+    code = watch()
+    place.write_end(order, code)
+    return code
+
+
+def has_holder(place: Place) -> bool:
+    """Return whether a SkyPilot job waits for the switch; where the switch is the job itself, that is so."""
+    return not place.holder_lock.exists() or lock.is_shared(place.holder_lock)
+
+
+def _start_detached(place: Place, command: list[str]) -> bool:
+    """Start the command as a child of the system's first process, in a session of its own; whether it was started."""
+    held = lock.take(place.lock)
+    if held is None:
+        return False
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            with place.errors.open("ab") as errors:
+                subprocess.Popen(
+                    [*command, str(held)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=errors,
+                    stderr=errors,
+                    pass_fds=(held,),
+                    start_new_session=True,
+                )
+        finally:
+            os._exit(0)
+    os.close(held)
+    os.waitpid(child, 0)
+    return True
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it left no word"
