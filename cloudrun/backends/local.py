@@ -14,10 +14,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudrun.backends import Offer, Say
+from cloudrun.backends import Offer, Say, Terms
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
@@ -75,7 +76,7 @@ class LocalBackend:
     def identity(self) -> str | None:
         return None
 
-    def rent(self, plan: Plan, say: Say) -> Quote:
+    def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
         return self.quote(plan)
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
@@ -103,6 +104,9 @@ class LocalBackend:
         if not run_dir.is_dir():
             return JobState.ABSENT
         return JobState.ACTIVE if _lock_is_held(run_dir) else JobState.IDLE
+
+    def ended_at(self, run: Run) -> datetime | None:
+        return None
 
     def diagnose(self, run: Run) -> str:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,24 @@ def quote_of(resources: Any, *, nodes: int = 1) -> Quote:
         cpus=_cpus(resources),
         nodes=nodes,
     )
+
+
+def billed_quote(quote: Quote, machines: Sequence[Machine]) -> Quote:
+    """The quote at the price that the provider itself lists for its machines, which holds their disks.
+
+    Unchanged where a machine is missing in the listing, or has no price there.
+    """
+    prices = [one.hourly_usd for one in machines if one.hourly_usd is not None]
+    if len(prices) != quote.nodes or len(machines) != quote.nodes:
+        return quote
+    billed = {
+        "hourly_usd": round(sum(prices), 6),
+        "disk_hourly_usd": 0.0,
+        "source": f"what {quote.infra} bills",
+        "as_of": now_utc(),
+        "is_billed": True,
+    }
+    return quote.model_copy(update=billed)
 
 
 def _cpus(resources: Any) -> float | None:

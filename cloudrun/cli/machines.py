@@ -243,6 +243,13 @@ def _refreshed(run: Run, ledger: Ledger) -> Run:
     if run.phase.is_final and not run.may_bill:
         return run
     from cloudrun.backends import open_backend
+    from cloudrun.runs.down import end_lost
     from cloudrun.runs.refresh import refresh
 
-    return refresh(run, ledger, open_backend(run.backend, ledger.home))
+    backend = open_backend(run.backend, ledger.home)
+    run = refresh(run, ledger, backend)
+    try:
+        return end_lost(run, ledger, backend, say=lambda text: note(f"cloudrun: {text}"))
+    except CloudrunError as err:  # the other runs are shown all the same
+        warn(f"{err.message}; {err.hint}")
+        return ledger.get(run.run_id)

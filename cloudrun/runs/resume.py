@@ -12,9 +12,11 @@ from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
 from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
+from cloudrun.runs.console import Console
 from cloudrun.runs.down import bring_home, end_billing
 from cloudrun.runs.fetch import fetch
-from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
+from cloudrun.runs.launch import Started, attend, signals_as_interrupt, start
+from cloudrun.runs.rent import rent
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
@@ -135,7 +137,10 @@ def _go_on_elsewhere(
         **foretold,
         earlier=earlier,
         billed_from=None,
+        start_is=None,
         released_at=None,
+        released_by=None,
+        last_seen_at=None,
         quote=None,
         run_uri=None,
     )
