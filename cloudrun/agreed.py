@@ -48,7 +48,7 @@ def capped(config: Mapping[str, Any], agreed: Quote) -> dict[str, Any]:
                 {**one, "max_hourly_cost": _cap(agreed, one.get("accelerators"))} for one in resources["ordered"]
             ]
         else:
-            resources["max_hourly_cost"] = _cap(agreed, agreed.gpu)
+            resources["max_hourly_cost"] = _cap(agreed, resources.get("accelerators"))
         return {**config, "resources": resources}
     return dict(config)
 

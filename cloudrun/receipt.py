@@ -80,12 +80,13 @@ def _start(run: Run) -> str | None:
 
 
 def _end(run: Run) -> str | None:
-    """How it is known when the bill ended. `not seen`: it ended between `billed_to_earliest` and `.._latest`."""
-    if run.billed_from is None or run.released_at is None:
+    """How it is known when the bill ended. `not seen`: one machine went between two moments that are known."""
+    ends = [one.released_by for one in run.earlier] + ([run.released_by] if run.billed_from is not None else [])
+    if run.may_bill or not ends:
         return None
-    if run.released_by is not None:
+    if any(end is not None for end in ends):
         return "not seen"
-    return "proven" if run.end_is_proven else "by the provider's record"
+    return "proven" if run.end_is_proven or run.billed_from is None else "by the provider's record"
 
 
 def _estimate(run: Run, quote: Quote | None, cost: Cost) -> dict[str, Any] | None:

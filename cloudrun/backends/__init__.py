@@ -25,20 +25,21 @@ class Terms:
     """What a machine may cost and how long renting it may take.
 
     `agreed`: what was shown before; a dearer machine is not asked for. `within_s`: seconds until NotInTime; None: no
-    end. `on_seen`: told the provider's own time of the machine as soon as the provider lists it.
+    end. `on_seen`: told, as soon as the provider lists the machine, since when it has it and what it bills an hour.
     """
 
     agreed: Quote | None = None
     within_s: float | None = None
-    on_seen: Callable[[datetime], None] = lambda _: None
+    on_seen: Callable[[datetime, float | None], None] = lambda *_: None
 
 
 class NotInTime(NoMachine):
-    """No machine came in time; what may have been rented is ended. `gpu`: which one was waited for, where known."""
+    """No machine came in time; what may have been rented ended at `ended_at`. `gpu`: of which, where known."""
 
-    def __init__(self, message: str, *, hint: str, gpu: str | None) -> None:
+    def __init__(self, message: str, *, hint: str, gpu: str | None, ended_at: datetime) -> None:
         super().__init__(message, hint=hint)
         self.gpu = gpu
+        self.ended_at = ended_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,8 @@ class Backend(Protocol):
         """Why a job that left no result ended, as far as the backend can tell; empty where it can't."""
         ...
 
-    def release(self, run: Run) -> None:
-        """End the billing. Idempotent; returns when the machine is gone, else raises StillBilling."""
+    def release(self, run: Run) -> datetime:
+        """End the billing. Idempotent; the moment at which the machine was gone. Raises StillBilling."""
         ...
 
     def account(self, run: Run) -> SkyAccount | None:

@@ -115,11 +115,11 @@ class LocalBackend:
             return ""
         return lines[-1] if lines else ""
 
-    def release(self, run: Run) -> None:
+    def release(self, run: Run) -> datetime:
         """End the worker and its job, and free the disk that they used."""
         run_dir = self._machines / run.run_id
         if not run_dir.is_dir():
-            return
+            return now_utc()
         if not _ends(run_dir, signal.SIGTERM, _TERM_WAIT_S) and not _ends(run_dir, signal.SIGKILL, 10.0):
             raise StillBilling(
                 f"the processes of `{run.run_id}` did not end",
@@ -128,6 +128,7 @@ class LocalBackend:
         while run_dir.is_dir():
             with suppress(FileNotFoundError):  # another command frees the same disk
                 shutil.rmtree(run_dir)
+        return now_utc()
 
     def account(self, run: Run) -> SkyAccount | None:
         return None

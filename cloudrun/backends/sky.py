@@ -26,7 +26,7 @@ from cloudrun.backends.sky_asking import accelerators_of, fresh_records, launche
 from cloudrun.backends.sky_errors import brief, no_machine, still_billing, translated
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_quote import quote_for, refuse_remote_server, request_for
-from cloudrun.backends.sky_records import billed_quote, known_machine, price_source, quote_of
+from cloudrun.backends.sky_records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
 from cloudrun.backends.sky_task import job_config
 from cloudrun.backends.sky_waiting import TookTooLong, Trying, Waiting
 from cloudrun.endings import has_autodown
@@ -52,7 +52,7 @@ class SkyBackend:
     def __init__(self, home: Path) -> None:
         self._log_folder = home / "sky"
         self._accelerators: dict[str, float] | None = None  # of the machine that was rented; None: not rented here
-        self._cancelled: set[str] = set()  # machines whose launch was cancelled half-way
+        self._cancelled: dict[str, str] = {}  # machines whose launch was cancelled half-way, and where that was
 
     def quote(self, plan: Plan) -> Quote:
         """The optimizer's first choice. Raises UsageError where SkyPilot's API server is on another machine."""
@@ -157,7 +157,7 @@ class SkyBackend:
             machines = []
         known = [one.up_since for one in machines if one.up_since is not None]
         if known:
-            terms.on_seen(min(known))
+            terms.on_seen(min(known), billed_hourly_usd(machines, nodes=quote.nodes))
         quote = billed_quote(quote, machines)
         if not is_price(quote.infra, quote.hourly_usd):
             self.end_by_name(plan.machine_name)
@@ -169,9 +169,11 @@ class SkyBackend:
 
     def _not_in_time(self, plan: Plan, terms: Terms, trying: Trying | None, say: Say) -> NotInTime:
         """Look again for what may have been rented by an answer that was lost, then say so."""
+        ended_at = now_utc()
         infra = trying.infra if trying is not None else terms.agreed.infra if terms.agreed is not None else ""
         say("it is ended; looking once more for what was rented without an answer ...")
-        self._end_late_comers(plan.machine_name, infra)
+        if self._end_late_comers(plan.machine_name, infra):
+            ended_at = now_utc()
         gpu = trying.gpu if trying is not None else None
         place = "/".join(part for part in (trying.infra, trying.region) if part) if trying is not None else infra
         return NotInTime(
@@ -179,17 +181,21 @@ class SkyBackend:
             f"{f' of {place}' if place else ''} was not ready; what was rented is ended",
             hint="wait longer (`--set budget.rent_minutes=30`), or name another GPU or cloud",
             gpu=gpu,
+            ended_at=ended_at,
         )
 
-    def _end_late_comers(self, machine: str, infra: str) -> None:
+    def _end_late_comers(self, machine: str, infra: str) -> bool:
         """Look twice, 30 s apart: a create call whose answer was lost leaves a machine unknown to SkyPilot."""
+        found = False
         for pause_s in (0.0, _LOST_ANSWER_S) if can_list(infra) else ():
             time.sleep(pause_s)
             try:
                 for late in machines_of(machine, infra):
+                    found = True
                     self.end_machine(late)
             except CannotList as err:
                 raise still_billing(machine, f"{infra} cannot be asked for it: {err}") from err
+        return found
 
     def end_by_name(self, machine: str) -> None:
         with self._sdk(machine.removeprefix(MACHINE_PREFIX)) as sky:
@@ -251,19 +257,21 @@ class SkyBackend:
             return ""
         return output.decode("utf-8", "replace").strip()
 
-    def release(self, run: Run) -> None:
+    def release(self, run: Run) -> datetime:
         """End the machine and ask its provider until it is gone. Raises StillBilling where that cannot be shown."""
         if run.run_uri is not None:
             self._wipe(run)
         with self._sdk(run.run_id) as sky:
             self._end(sky, run.machine_name)
-            if run.machine_name in self._cancelled and run.price is not None:
-                self._end_late_comers(run.machine_name, run.price.infra)
+        ended_at = now_utc()
+        infra = self._cancelled.get(run.machine_name)
+        if infra is not None and self._end_late_comers(run.machine_name, infra):
+            ended_at = now_utc()
         listed = listed_for(run)
         for machine in listed or []:
             self.end_machine(machine)
         if listed:
-            return  # the provider had it, and has it no more
+            return now_utc()  # the provider had it, and has it no more
         with self._sdk(run.run_id) as sky:
             try:
                 is_gone = self._is_surely_gone(sky, run)
@@ -274,6 +282,7 @@ class SkyBackend:
                 run.machine_name,
                 f"nobody who knows it could be asked (SkyPilot {run.rented_by} rented it, this is {self.identity()})",
             )
+        return ended_at
 
     def _is_surely_gone(self, sky: Any, run: Run) -> bool:
         """SkyPilot has no record of it: because it saw it go, or because it never knew it?"""
@@ -385,7 +394,10 @@ class SkyBackend:
         """End the requests to rent it that SkyPilot's server still works on, and remember that there were any."""
         launches = launches_of(sky, machine)
         if launches:
-            self._cancelled.add(machine)
+            records = sky.get(sky.status([machine]))
+            handle = records[0].handle if records else None
+            if handle is not None:
+                self._cancelled[machine] = str(handle.launched_resources.cloud).lower()
             sky.get(sky.api_cancel(launches))
 
     @contextmanager

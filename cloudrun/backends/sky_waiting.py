@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from cloudrun.backends import Say, Terms
 from cloudrun.backends.listing import CannotList, can_list, machines_of
 from cloudrun.backends.sky_narrator import Narrator
+from cloudrun.backends.sky_records import billed_hourly_usd
 from cloudrun.cost import usd_for
 from cloudrun.units import duration
 
@@ -103,7 +104,8 @@ class Waiting:
         times = [one.up_since for one in found if one.up_since is not None]
         if times:
             self._seen = min(times)
-            self._terms.on_seen(self._seen)
+            nodes = self._terms.agreed.nodes if self._terms.agreed is not None else 1
+            self._terms.on_seen(self._seen, billed_hourly_usd(found, nodes=nodes))
 
     def _still_waiting(self, waited_s: float) -> str:
         what = "a machine"

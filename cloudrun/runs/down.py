@@ -102,13 +102,13 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
     say(f"ending the machine of {run.run_id} ...")
     ending = ending_of(run, backend) if was_gone else None
     began = time.monotonic()
-    backend.release(run)
+    released_at = backend.release(run)
     took_s = time.monotonic() - began
     by_itself = Phase.LOST if was_gone and run.run_uri is not None else Phase.STOPPED
     run = ledger.change(
         run.run_id,
         phase=run.phase if run.phase.is_final else by_itself,
-        **(ending or Ending(_ended_now(run, backend))).as_fields(),
+        **(ending or Ending(_ended_by(run, backend, released_at))).as_fields(),
         end_is_proven=True,
         finished_at=run.finished_at or now_utc(),
         eta_s=None,
@@ -124,11 +124,10 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
     return run
 
 
-def _ended_now(run: Run, backend: Backend) -> datetime:
-    """The end of a machine that was released just now: its provider's record of it, where there is one."""
-    now = now_utc()
+def _ended_by(run: Run, backend: Backend, released_at: datetime) -> datetime:
+    """The end of a machine that was released: its provider's record of it, where there is one."""
     told = backend.ended_at(run)
-    return now if told is None or run.billed_from is None else max(min(told, now), run.billed_from)
+    return released_at if told is None or run.billed_from is None else max(min(told, released_at), run.billed_from)
 
 
 def end_safely(run: Run, ledger: Ledger, backend: Backend, say: Say) -> Run:

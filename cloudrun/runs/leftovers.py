@@ -10,7 +10,7 @@ from cloudrun.errors import StoreError
 from cloudrun.job_file import Job
 from cloudrun.ledger import BeingLaunched, Ledger
 from cloudrun.plan import DataRoute, Plan
-from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.run import JobState, Phase, Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import end_safely
 from cloudrun.runs.follow import LogReader
@@ -77,8 +77,8 @@ def _go_on(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Cons
         return Started(send_data(run, plan, ledger, backend, console, reader), reader)
     console.say(f"the machine that the launch of {run.run_id} left is of no use: ending it before another is rented")
     ending = ending_of(run, backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
-    backend.release(run)
-    ended = ending or Ending(now_utc())
+    released_at = backend.release(run)
+    ended = ending or Ending(released_at)
     earlier = run.model_copy(update=ended.as_fields()).closed_intervals(ended.at)
     ledger.change(
         run.run_id, earlier=earlier, run_uri=None, billed_from=None, start_is=None, last_seen_at=None, quote=None

@@ -17,6 +17,8 @@ from cloudrun.runs.undo import fail, stopped_meanwhile, undone
 
 # The machine bills while nobody answers.
 _ANSWER_WAIT_S = 60.0
+# By which this computer's clock may differ from a provider's.
+_CLOCKS_S = timedelta(seconds=5)
 
 
 def rent(plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> None:
@@ -72,10 +74,12 @@ def _tried(
     hourly = agreed.total_hourly_usd if agreed is not None else 0.0
     budget = plan.spec.budget
     within_s = rent_limit_s(budget, hourly, billed_s=so_far.hours * 3600, spent_usd=float(so_far.usd))
-    terms = Terms(agreed, within_s, lambda since: _note_start(run.run_id, ledger, since))
+    terms = Terms(agreed, within_s, lambda since, hourly: _note_start(run.run_id, ledger, since, hourly))
     try:
         quote = backend.rent(plan, console.say, terms)
     except NotInTime as late:
+        if _was_there(ledger.get(run.run_id)):
+            ledger.change(run.run_id, last_seen_at=late.ended_at)
         return None, late
     if agreed is None or not is_too_dear(agreed, quote):
         return quote, None
@@ -84,7 +88,7 @@ def _tried(
     if console.agree is not None and console.agree(f"{dear.message}. Keep it?", _ANSWER_WAIT_S):
         return quote, None
     console.say(f"{dear.message}: ending it")
-    backend.release(ledger.get(run.run_id))
+    ledger.change(run.run_id, last_seen_at=backend.release(ledger.get(run.run_id)))
     return quote, dear
 
 
@@ -101,23 +105,26 @@ def _too_dear(agreed: Quote, quote: Quote) -> NoMachine:
 def _keep(quote: Quote, run: Run, ledger: Ledger, backend: Backend) -> None:
     run = ledger.change(run.run_id, quote=quote, last_seen_at=now_utc())
     if run.phase.is_final:  # `down` came while the machine was being rented, perhaps too early to see it
-        backend.release(run)
+        released_at = backend.release(run)
         if ledger.get(run.run_id).released_at is None:
-            ledger.change(run.run_id, released_at=now_utc(), end_is_proven=True)
+            ledger.change(run.run_id, released_at=released_at, end_is_proven=True)
         raise stopped_meanwhile(run)
 
 
-def _note_start(run_id: str, ledger: Ledger, since: datetime) -> None:
-    """Count the bill from the provider's own time of the machine, where the two clocks can be of one world."""
+def _note_start(run_id: str, ledger: Ledger, since: datetime, hourly_usd: float | None) -> None:
+    """Count the bill by the provider's own time of the machine, and price, where the two clocks can be of one world."""
 
     def changes(run: Run) -> dict[str, object]:
-        if run.billed_from is None or run.released_at is not None or run.start_is == "provider":
+        if run.billed_from is None or run.released_at is not None:
             return {}
         now = now_utc()
-        if not run.billed_from - timedelta(seconds=5) <= since <= now + timedelta(seconds=5):
-            return {"last_seen_at": now}
-        since_now = min(since.replace(microsecond=0), now)
-        return {"billed_from": since_now, "start_is": "provider", "last_seen_at": now}
+        seen: dict[str, object] = {"last_seen_at": now}
+        if hourly_usd is not None and run.price is not None:
+            at_its_price = {"hourly_usd": hourly_usd, "disk_hourly_usd": 0.0, "is_billed": True}
+            seen["quote"] = run.price.model_copy(update=at_its_price)
+        if run.billed_from - _CLOCKS_S <= since <= now + _CLOCKS_S and run.start_is != "provider":
+            seen.update(billed_from=min(since.replace(microsecond=0), now), start_is="provider")
+        return seen
 
     ledger.update(run_id, changes)
 
@@ -127,12 +134,12 @@ def _next_bill(run: Run, ledger: Ledger) -> Run:
     run = ledger.get(run.run_id)
     if run.phase.is_final:
         raise stopped_meanwhile(run)
-    now = now_utc()
+    ended_at = run.last_seen_at or now_utc()
     return ledger.change(
         run.run_id,
-        earlier=run.closed_intervals(now) if _was_there(run) else run.earlier,
+        earlier=run.closed_intervals(ended_at) if _was_there(run) else run.earlier,
         quote=None,
-        billed_from=now,
+        billed_from=now_utc(),
         start_is="request",
         last_seen_at=None,
     )
@@ -152,7 +159,7 @@ def _closed(run: Run, ledger: Ledger, why: str) -> Run:
         fields = {"phase": Phase.FAILED, "exit_code": 3, "message": why, "finished_at": now}
     if run.released_at is None:
         if _was_there(run) or run.phase.is_final:
-            fields.update(released_at=now, end_is_proven=True)
+            fields.update(released_at=run.last_seen_at or now, end_is_proven=True)
         else:
             fields.update(billed_from=None, start_is=None)
     return ledger.change(run.run_id, **fields)

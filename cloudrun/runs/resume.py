@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cloudrun.backends import Backend
 from cloudrun.checkpoints import can_go_on
+from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
@@ -128,7 +129,8 @@ def _go_on_elsewhere(
         )
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
         _refuse_to_lose(run, backend)
-        backend.release(run)
+        released_at = backend.release(run)
+        run = run.model_copy(update=Ending(released_at).as_fields())
     _forget_last_result(plan)
     earlier = run.closed_intervals(run.released_at or now_utc())
     ledger.change(

@@ -64,6 +64,11 @@ def test_every_request_has_the_most_that_its_gpu_may_cost_an_hour() -> None:
     assert capped(one, AGREED) == {"name": "n", "resources": {"accelerators": "RTX4090:1", "max_hourly_cost": 0.7741}}
 
 
+def test_a_second_choice_that_is_asked_for_alone_has_its_own_limit() -> None:
+    second = {"resources": {"accelerators": "A100-80GB:1"}}
+    assert capped(second, AGREED)["resources"]["max_hourly_cost"] == 1.8191
+
+
 def test_skypilots_limit_is_of_one_machine_and_the_quote_of_all() -> None:
     config = {"resources": {"accelerators": "A100:1"}, "num_nodes": 2}
     agreed = a_quote("A100:1", 4.0, infra="aws", disk_hourly_usd=0.0, nodes=2)

@@ -102,8 +102,8 @@ class Gone:
     def ended_at(self, _: Run) -> datetime | None:
         return self._told
 
-    def release(self, _: Run) -> None:
-        pass
+    def release(self, _: Run) -> datetime:
+        return now_utc()
 
     def account(self, _: Run) -> None:
         return None

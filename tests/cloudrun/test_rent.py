@@ -44,17 +44,18 @@ class Market:
             if gpu not in self.sells:
                 continue
             self.up.add(gpu)
-            terms.on_seen(now_utc())
+            terms.on_seen(now_utc(), None)
             self.meanwhile()
             quote = self.sells[gpu]
             if quote is None:
                 self.up.clear()
-                raise NotInTime(f"{gpu} was not ready", hint="wait longer", gpu=gpu)
+                raise NotInTime(f"{gpu} was not ready", hint="wait longer", gpu=gpu, ended_at=now_utc())
             return quote
         raise NoMachine("sold out", hint="another")
 
-    def release(self, _: Run) -> None:
+    def release(self, _: Run) -> datetime:
         self.up.clear()
+        return now_utc()
 
     def ended_at(self, _: Run) -> datetime | None:
         return None
@@ -169,9 +170,10 @@ def test_a_clock_of_another_world_is_not_counted_from(off_s: int, tmp_path: Path
     rent_as_before = market.rent
 
     def rent_by_a_wrong_clock(plan: Plan, say: object, terms: Terms) -> Quote:
-        return rent_as_before(
-            plan, say, Terms(terms.agreed, terms.within_s, lambda at: terms.on_seen(at + timedelta(seconds=off_s)))
-        )
+        def on_seen(at: datetime, hourly_usd: float | None) -> None:
+            terms.on_seen(at + timedelta(seconds=off_s), hourly_usd)
+
+        return rent_as_before(plan, say, Terms(terms.agreed, terms.within_s, on_seen))
 
     market.rent = rent_by_a_wrong_clock  # type: ignore[method-assign]
     run = try_to_rent(ledger, market, Told().console())
