@@ -73,7 +73,8 @@ def _best(sky: Any, config: Mapping[str, Any]) -> Any:
             ) from err
         if is_price(str(chosen.cloud), float(chosen.get_cost(3600))):
             return chosen
-        without.append(sky.Resources(cloud=chosen.cloud))
+        without.append(sky.Resources(cloud=chosen.cloud, use_spot=chosen.use_spot))  # all of its machines of that kind
+        assert len({str(one.cloud) for one in without}) == len(without), f"{chosen.cloud} cannot be left out"
 
 
 def _fallbacks(sky: Any, config: Mapping[str, Any], first: Quote) -> tuple[Fallback, ...]:
