@@ -8,13 +8,18 @@ from pathlib import Path
 
 from cloudrun.backends import Backend
 from cloudrun.checkpoints import can_go_on
+from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
 from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
+from cloudrun.runs.console import Console
 from cloudrun.runs.down import bring_home, end_billing
 from cloudrun.runs.fetch import fetch
-from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
+from cloudrun.runs.launch import Started, attend, signals_as_interrupt, start
+from cloudrun.runs.lost import disk_may_hold_results
+from cloudrun.runs.refresh import ending_of
+from cloudrun.runs.rent import rent
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
@@ -125,8 +130,11 @@ def _go_on_elsewhere(
             hint=f"start anew: `cloudrun launch {run.job_path}`",
         )
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
-        _refuse_to_lose(run, backend)
-        backend.release(run)
+        job = backend.observe(run)
+        _refuse_to_lose(run, job)
+        ending = ending_of(run, backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
+        released_at = backend.release(run)
+        run = run.model_copy(update=(ending or Ending(released_at)).as_fields())
     _forget_last_result(plan)
     earlier = run.closed_intervals(run.released_at or now_utc())
     ledger.change(
@@ -135,7 +143,10 @@ def _go_on_elsewhere(
         **foretold,
         earlier=earlier,
         billed_from=None,
+        start_is=None,
         released_at=None,
+        released_by=None,
+        last_seen_at=None,
         quote=None,
         run_uri=None,
     )
@@ -156,9 +167,11 @@ def _fetched(run: Run, ledger: Ledger) -> Run:
     return ledger.get(run.run_id)
 
 
-def _refuse_to_lose(run: Run, backend: Backend) -> None:
-    """A machine that only does not answer may hold more than what is at home."""
-    if run.home_complete or backend.observe(run) is JobState.ABSENT:
+def _refuse_to_lose(run: Run, job: JobState) -> None:
+    """A machine that only does not answer, or is stopped, may hold more than what is at home."""
+    if run.home_complete or job is JobState.ABSENT:
+        return
+    if job is JobState.STOPPED and not disk_may_hold_results(run):
         return
     raise StillRunning(
         f"the machine of `{run.run_id}` does not answer, and may hold newer results than those at home",

@@ -73,6 +73,12 @@ class Pod:
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended: datetime | None = None
 
+    @property
+    def last_change(self) -> str:
+        """As RunPod writes it, in words and JavaScript's way of a date."""
+        what, moment = ("Rented by User", self.began) if self.ended is None else ("Exited by Runpod", self.ended)
+        return f"{what}: {moment.astimezone(UTC):%a %b %d %Y %H:%M:%S} GMT+0000 (Coordinated Universal Time)"
+
     def end(self, status: str) -> None:
         self.status, self.has_address = status, False
         if self.ended is None:
@@ -101,7 +107,7 @@ class Pod:
             "dockerId": None,
             "port": None,
             "volumeInGb": 0,
-            "lastStatusChange": "",
+            "lastStatusChange": self.last_change,
             "machineId": f"m-{self.id}",
             "podType": "INTERRUPTABLE" if self.spot else "RESERVED",
             "runtime": {"ports": ports} if self.has_address else None,
