@@ -89,6 +89,12 @@ class Quote(_Record):
     def total_hourly_usd(self) -> float:
         return self.hourly_usd + self.disk_hourly_usd
 
+    def at_its_providers(self, hourly_usd: float, as_of: datetime) -> Quote:
+        """The same machine at the price that its provider lists for it, which holds the disk."""
+        source = f"what {self.infra} bills"
+        billed = {"hourly_usd": hourly_usd, "disk_hourly_usd": 0.0, "source": source, "as_of": as_of, "is_billed": True}
+        return self.model_copy(update=billed)
+
 
 class Result(_Record):
     """The worker's last word (`result.json`)."""

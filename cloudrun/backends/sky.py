@@ -155,7 +155,7 @@ class SkyBackend:
             machines = machines_of(plan.machine_name, quote.infra, region=quote.region)
         except CannotList as err:
             if not isinstance(err, NoListing):
-                say(f"{quote.infra} was not asked what it bills: {err}")
+                say(f"{quote.infra} does not say what it bills: {err}")
             machines = []
         known = [one.up_since for one in machines if one.up_since is not None]
         if known:

@@ -36,16 +36,7 @@ def billed_quote(quote: Quote, machines: Sequence[Machine]) -> Quote:
     Unchanged where a machine is missing in the listing, or has no price there.
     """
     hourly_usd = billed_hourly_usd(machines, nodes=quote.nodes)
-    if hourly_usd is None:
-        return quote
-    billed = {
-        "hourly_usd": hourly_usd,
-        "disk_hourly_usd": 0.0,
-        "source": f"what {quote.infra} bills",
-        "as_of": now_utc(),
-        "is_billed": True,
-    }
-    return quote.model_copy(update=billed)
+    return quote if hourly_usd is None else quote.at_its_providers(hourly_usd, now_utc())
 
 
 def billed_hourly_usd(machines: Sequence[Machine], *, nodes: int) -> float | None:

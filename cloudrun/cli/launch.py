@@ -108,7 +108,7 @@ def launch(
         end_leftovers(ledger, _say, but=left)
         plan = store_data(plan, ledger.home, _say, on_bytes)
         if left is not None:
-            ledger.change(left.run_id, estimate=forecast.estimate)
+            ledger.change(left.run_id, estimate=forecast.estimate, expected=forecast.quote)
             run = adopt(left, plan, ledger, backend, detach=detach, console=console)
         else:
             run = execute(

@@ -120,8 +120,7 @@ def _note_start(run_id: str, ledger: Ledger, since: datetime, hourly_usd: float 
         now = now_utc()
         seen: dict[str, object] = {"last_seen_at": now}
         if hourly_usd is not None and run.price is not None:
-            at_its_price = {"hourly_usd": hourly_usd, "disk_hourly_usd": 0.0, "is_billed": True}
-            seen["quote"] = run.price.model_copy(update=at_its_price)
+            seen["quote"] = run.price.at_its_providers(hourly_usd, now)
         if run.billed_from - _CLOCKS_S <= since <= now + _CLOCKS_S and run.start_is != "provider":
             seen.update(billed_from=min(since.replace(microsecond=0), now), start_is="provider")
         return seen

@@ -1,0 +1,135 @@
+"""Machines that were lost: seen for what they are, ended where nothing can be lost by it, and followed no longer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from cloudrun.backends import Backend
+from cloudrun.cost import cost_of
+from cloudrun.ledger import Ledger
+from cloudrun.receipt import receipt
+from cloudrun.receipt_text import receipt_text
+from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.runs import follow as following
+from cloudrun.runs.down import ResultsNotHome, down, end_lost
+from cloudrun.runs.follow import LogReader, NoAnswer, follow
+from cloudrun.runs.lost import disk_may_hold_results
+from cloudrun.runs.refresh import look
+from cloudrun.stores import open_store
+from tests.cloudrun.test_agreed import a_quote
+from tests.cloudrun.test_cost import a_run
+
+
+@dataclass
+class Provider:
+    """One machine, in one state, until it is ended."""
+
+    state: JobState
+    told: datetime | None = None
+    ended: list[str] = field(default_factory=list)
+
+    def observe(self, _: Run) -> JobState:
+        return self.state
+
+    def diagnose(self, _: Run) -> str:
+        return ""
+
+    def ended_at(self, _: Run) -> datetime | None:
+        return self.told
+
+    def release(self, run: Run) -> datetime:
+        self.ended.append(run.run_id)
+        return now_utc()
+
+    def account(self, _: Run) -> None:
+        return None
+
+
+def rented(home: Path, **changes: Any) -> tuple[Ledger, Run]:
+    since = now_utc() - timedelta(hours=2)
+    fields = {
+        "run_id": "r", "quote": a_quote(), "billed_from": since, "run_uri": "node://cloudrun-r/root/cloudrun/r",
+        "phase": Phase.RUNNING,
+        "last_seen_at": since + timedelta(minutes=30),
+    }  # fmt: skip
+    ledger = Ledger(home)
+    ledger.add(a_run(**{**fields, **changes}))
+    return ledger, ledger.get("r")
+
+
+def test_a_machine_that_its_provider_stopped_is_lost_and_not_stopped_by_anybody(tmp_path: Path) -> None:
+    ledger, run = rented(tmp_path)
+    lost = look(run, ledger, cast("Backend", Provider(JobState.STOPPED)))
+    assert (lost.phase, lost.exit_code, lost.may_bill) == (Phase.LOST, 1, True)
+    assert lost.message.startswith("it left no result: its provider stopped the machine (outbid, ")
+
+
+@pytest.mark.parametrize(("told_min", "minutes", "end_is"), [(40, 40, "proven"), (None, 30, "not seen")])
+def test_what_is_left_of_it_is_ended_and_billed_until_it_was_stopped(
+    told_min: int | None, minutes: int, end_is: str, tmp_path: Path
+) -> None:
+    ledger, run = rented(tmp_path)
+    assert run.billed_from is not None
+    provider = Provider(JobState.STOPPED)
+    if told_min is not None:
+        provider.told = run.billed_from + timedelta(minutes=told_min)
+    lost = look(run, ledger, cast("Backend", provider))
+    ended = end_lost(lost, ledger, cast("Backend", provider), say=lambda _: None)
+    assert provider.ended == ["r"]
+    assert (ended.phase, ended.may_bill) == (Phase.LOST, False)
+    cost = receipt(ended, now_utc())
+    assert (cost["hours"], cost["end_is"]) == (pytest.approx(minutes / 60), end_is)
+    assert (cost["cost_high_usd"] > cost["cost_usd"]) is (told_min is None)
+    assert ("nobody saw it go" in receipt_text(cost)) is (told_min is None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "may_hold"),
+    [
+        ({}, False),  # RunPod's disk goes with the machine
+        ({"quote": a_quote(infra="aws")}, True),
+        ({"quote": a_quote(infra="aws"), "home_complete": True}, False),
+        ({"quote": a_quote(infra="aws"), "run_uri": None}, False),
+        ({"quote": a_quote(infra="nebius", spot=True)}, False),
+        ({"quote": None}, True),
+    ],
+)
+def test_a_stopped_machine_may_hold_the_only_copy(changes: dict[str, Any], may_hold: bool, tmp_path: Path) -> None:
+    _, run = rented(tmp_path, **changes)
+    assert disk_may_hold_results(run) is may_hold
+
+
+def test_the_only_copy_is_only_thrown_away_by_force(tmp_path: Path) -> None:
+    ledger, run = rented(tmp_path, quote=a_quote(infra="aws"))
+    provider = Provider(JobState.STOPPED)
+    with pytest.raises(ResultsNotHome, match="may hold results that are not home"):
+        down(run, ledger, cast("Backend", provider), force=False, say=lambda _: None)
+    assert provider.ended == []
+    ended = down(ledger.get("r"), ledger, cast("Backend", provider), force=True, say=lambda _: None)
+    assert (provider.ended, ended.phase, ended.may_bill) == (["r"], Phase.LOST, False)
+    assert cost_of(ended, now_utc()).hours == pytest.approx(0.5)
+
+
+def test_following_ends_with_a_machine_that_is_stopped(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    ledger, run = rented(tmp_path, run_uri=folder.as_uri(), backend="local")
+    reader = LogReader(open_store(folder.as_uri()))
+    seen = follow(run, ledger, cast("Backend", Provider(JobState.STOPPED)), on_line=lambda _: None, reader=reader)
+    assert seen.phase is Phase.LOST
+
+
+def test_following_ends_where_nobody_says_anything_for_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "_UNKNOWN_S", 0.5)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    ledger, run = rented(tmp_path, run_uri=folder.as_uri(), backend="local")
+    reader = LogReader(open_store(folder.as_uri()))
+    with pytest.raises(NoAnswer, match="neither the machine of `r` nor its provider has said anything"):
+        follow(run, ledger, cast("Backend", Provider(JobState.UNKNOWN)), on_line=lambda _: None, reader=reader)
+    assert ledger.get("r").phase is Phase.RUNNING  # which proves nothing
