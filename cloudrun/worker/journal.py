@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_LARGEST_BYTES = 1_000_000
+
 
 def utc(moment: float) -> str:
     return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -171,9 +173,13 @@ def _write_result(run_dir: Path, **fields: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`, or None while there is none."""
+    """The object in `path`, or None while there is none: the job may have made a pipe, a folder or gigabytes of it."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+        value = json.loads(content.decode("utf-8")) if len(content) <= _LARGEST_BYTES else None
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
