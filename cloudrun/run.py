@@ -138,8 +138,8 @@ class Quote(_Record):
     region: str | None
     gpu: str | None
     spot: bool
-    hourly_usd: float
-    disk_hourly_usd: float = 0.0  # of what the provider bills beside the machine
+    hourly_usd: Usd
+    disk_hourly_usd: Usd = 0.0  # of what the provider bills beside the machine
     source: str
     as_of: Moment
     cpus: float | None = None

@@ -14,7 +14,7 @@ from typing import Any
 
 LARGEST_DOCUMENT_BYTES = 1_000_000
 """Of `result.json`, `status.json` and their like, which have some kilobytes."""
-LARGEST_RESULT_BYTES = 64_000_000
+LARGEST_RESULT_BYTES = 32_000_000
 """Of `summary.json` and `metrics.jsonl`, which grow with the classes and the epochs."""
 
 _DEEPEST = 32
@@ -39,9 +39,10 @@ def read_regular(path: Path, *, offset: int = 0, limit: int | None = None) -> by
         if not path.is_file():  # a socket cannot even be opened
             return None
         raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        return None
     with os.fdopen(number, "rb") as file:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            return None
         file.seek(offset)
         return file.read() if limit is None else file.read(limit)
 

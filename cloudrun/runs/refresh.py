@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from cloudrun.backends import Backend
 from cloudrun.cost import latest_end
 from cloudrun.errors import StoreError
-from cloudrun.ledger import Ledger
+from cloudrun.ledger import Ledger, with_changes
 from cloudrun.run import JobState, Progress, Result, Run, derive_phase, now_utc
+from cloudrun.runs.last_word import BadResult, last_word, read_progress, read_result
 from cloudrun.runs.source import bucket_of
-from cloudrun.stores import Store, open_store
-
-
-def read_result(store: Store) -> Result | None:
-    content = store.read("result.json")
-    return None if content is None else Result.model_validate_json(content)
-
-
-def read_progress(store: Store) -> Progress | None:
-    content = store.read("status.json")
-    if content is None:
-        return None
-    try:
-        return Progress.model_validate_json(content)
-    except ValidationError:
-        return None  # a worker that this version does not understand; its result will tell
+from cloudrun.stores import open_store
 
 
 def refresh(run: Run, ledger: Ledger, backend: Backend) -> Run:
@@ -45,14 +29,17 @@ def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
     if run.run_uri is not None and job is not JobState.ABSENT:
         try:
             store = open_store(run.run_uri)
-            result = read_result(store)
+            result = last_word(store, run, may_go_on=job is not JobState.IDLE)
             progress = read_progress(store)
         except StoreError:
             job = JobState.UNKNOWN
     bucket = bucket_of(run)
     if bucket is not None and job in (JobState.ABSENT, JobState.UNKNOWN):
         try:
-            result, progress = read_result(bucket), read_progress(bucket)
+            found, progress = read_result(bucket), read_progress(bucket)
+            if isinstance(found, BadResult):  # with a machine that does not answer, the job may go on
+                found = last_word(bucket, run, may_go_on=False) if job is JobState.ABSENT else None
+            result = found
         except StoreError:
             return _only_the_machine(run, ledger, job)
     if job is JobState.UNKNOWN and result is None and progress is None:
@@ -95,7 +82,7 @@ def record(
     try:
         return ledger.update(run.run_id, changes)
     except OSError:  # a full disk: what was seen is still true, and the next look writes it
-        return Run.model_validate({**run.model_dump(), **changes(run)})
+        return with_changes(run, changes(run))
 
 
 def _of_progress(progress: Progress) -> dict[str, object]:
