@@ -18,12 +18,17 @@ def utc(moment: float) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write `text` under a temporary name and rename it: readers see all of it or the old one."""
+    """Write `text` under a temporary name and rename it: readers see all of it or the old one.
+
+    A folder that the job has made of that name is moved aside: nothing else can take its place.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    if path.is_dir():
+        path.rename(path.with_name(f"{path.name}.folder-{time.time_ns()}"))
     temporary.replace(path)
 
 
@@ -135,7 +140,8 @@ class Journal:
         progress = read_json(self.run_dir / "out" / "progress.json")
         if progress is None:
             return {}
-        return {key: progress.get(key) for key in ("epoch", "epochs", "eta_s")}
+        told = {key: progress.get(key) for key in ("epoch", "epochs", "eta_s")}
+        return {key: value for key, value in told.items() if value is None or isinstance(value, (int, float))}
 
 
 def append_to_log(run_dir: Path, text: str) -> None:

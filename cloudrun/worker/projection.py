@@ -48,7 +48,9 @@ def project(timing: dict[str, Any], order: Order, billed_s: float) -> Projection
         per_epoch, is_whole = int(timing["steps_per_epoch"]), bool(timing["evaluation_is_measured"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return None  # a trainer of the user's own, which need not time anything
-    if steps < 1 or not (0 <= left <= _MOST_STEPS and 0 <= seconds <= _LONGEST_S and 0 <= evaluation_s <= _LONGEST_S):
+    if not (1 <= steps <= _MOST_STEPS and 0 <= left <= _MOST_STEPS):
+        return None
+    if not (0 <= seconds <= _LONGEST_S and 0 <= evaluation_s <= _LONGEST_S):
         return None
     total_s = billed_s + left * seconds / steps + evaluation_s + order.after_s
     return Projection(
