@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+
+from cloudrun.names import RENAMED, renamed
 
 MADE_HERE = ("log.txt", "job.yaml", "cost.json", "report.html")
 UNREADABLE_RESULT = "result.json.unreadable"
@@ -13,13 +14,11 @@ _OURS = (
     *MADE_HERE, *(f"{name}.partial" for name in MADE_HERE), UNREADABLE_RESULT,
     "summary.json", "metrics.jsonl", "progress.json", "predictions.csv", "predictions-val.csv", "oof.csv",
 )  # fmt: skip
-_RENAMED = "renamed"
 # Folders of cloudrun's own at home: what has such a name of its own keeps its whole key.
-_FOLDERS = ("out", _RENAMED)
+_FOLDERS = ("out", RENAMED)
 _LONGEST_PART = 255
 _LONGEST_PATH = 1000
 _DEEPEST = 64
-_KEPT_LETTERS = 50
 
 
 def name_at_home(key: str) -> str:
@@ -31,14 +30,14 @@ def name_at_home(key: str) -> str:
     name = key.removeprefix("out/")
     parts = name.split("/")
     if not _is_possible(parts):
-        return f"{_RENAMED}/{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}-{_tail(parts)}"
+        return renamed(key)
     is_taken = name in MADE_HERE if len(parts) == 1 else parts[0] in (*_OURS, *_FOLDERS)
     return key if is_taken else name
 
 
 def is_renamed(key: str) -> bool:
     """Whether a file has lost its name, so that somebody has to be told."""
-    return name_at_home(key).startswith(f"{_RENAMED}/") and not key.startswith(f"{_RENAMED}/")
+    return name_at_home(key).startswith(f"{RENAMED}/") and not key.startswith(f"{RENAMED}/")
 
 
 def _is_possible(parts: list[str]) -> bool:
@@ -46,7 +45,3 @@ def _is_possible(parts: list[str]) -> bool:
     if len(parts) > _DEEPEST or max(sizes) > _LONGEST_PART or sum(sizes) + len(sizes) > _LONGEST_PATH:
         return False
     return not any(part in ("", ".", "..") or "\0" in part for part in parts)
-
-
-def _tail(parts: list[str]) -> str:
-    return parts[-1].replace("\0", "_")[-_KEPT_LETTERS:].lstrip(".") or "file"

@@ -11,6 +11,8 @@ from cloudrun.runs.last_word import BadResult, last_word, read_progress, read_re
 from cloudrun.runs.source import bucket_of
 from cloudrun.stores import open_store
 
+_LONGEST_REASON = 500
+
 
 def refresh(run: Run, ledger: Ledger, backend: Backend) -> Run:
     """Ask the machine and the run's files once, and record the answer. Final phases stay as they are.
@@ -74,7 +76,11 @@ def record(
         if result is not None:
             written.update(_of_result(result))
         elif ends and not now.phase.is_final:
-            written.update(finished_at=seen_at, exit_code=1, message=f"it left no result: {why or 'it was killed'}")
+            written.update(
+                finished_at=seen_at,
+                exit_code=1,
+                message=f"it left no result: {why[:_LONGEST_REASON] or 'it was killed'}",
+            )
         if job is JobState.ABSENT and now.may_bill:
             written["released_at"] = latest_end(now, seen_at)
         return written
