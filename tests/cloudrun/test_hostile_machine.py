@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from cloudrun.run import Phase
 from cloudrun.runs.accounts import write_accounts
+from cloudrun.stores.s3 import S3Store
 from tests.cloudrun.machine import BAD, MOMENT, RESULT, STATUS, Desk, desk
+from tests.seaweedfs import BUCKET, SeaweedFS
 
 __all__ = ["desk"]
 
@@ -207,3 +210,27 @@ def test_one_run_that_cannot_be_ended_does_not_keep_the_others(desk: Desk) -> No
     assert "plants-0.json cannot be read: nested too deeply" in down.err
     assert [run.run_id for run in desk.ledger.all() if run.may_bill] == ["plants-1"]
     assert desk("down", "plants-1").code == 0
+
+
+def test_an_unreadable_result_in_a_bucket_ends_a_run_whose_machine_is_gone(
+    desk: Desk, seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in seaweedfs.env.items():
+        monkeypatch.setenv(name, value)
+    uri = f"s3://{BUCKET}/{desk.folder.name}"
+    shutil.rmtree(desk.ended_run(store_uri=uri, endpoint=seaweedfs.endpoint))
+    bucket = S3Store(uri, seaweedfs.endpoint)
+    odd = {
+        "result.json": b"[1]",
+        "status.json": b"[" * 10_000,
+        "log.txt": b"line\n",
+        "out/a": b"a",
+    }
+    for key, content in odd.items():
+        bucket.put(key, content)
+    down = desk("down")
+    assert down.code == 0, down.err
+    run = desk.ledger.get("plants-1")
+    assert (run.phase, run.may_bill, run.home_complete) == (Phase.FAILED, False, True)
+    assert (desk.home() / "result.json.unreadable").read_bytes() == b"[1]"
+    assert (desk.home() / "a").read_bytes() == b"a"
