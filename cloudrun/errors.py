@@ -39,6 +39,14 @@ class CloudrunError(Exception):
         self.hint = hint
 
 
+def brief(err: BaseException) -> str:
+    """Return an error of any kind in one line, for a warning that names it and goes on."""
+    text = str(err).strip().splitlines()
+    if isinstance(err, CloudrunError):
+        return err.message
+    return f"{type(err).__name__}: {text[0][:200]}" if text else type(err).__name__
+
+
 class UsageError(CloudrunError):
     exit_code = ExitCode.USAGE
 

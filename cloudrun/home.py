@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
+
+from cloudrun.untrusted import Unreadable, parse_object, read_limited
+
+LARGEST_RECORD_BYTES = 16_000_000
+"""Of the ledger: a run with thousands of shifts has less than a megabyte."""
 
 
 def home_folder() -> Path:
@@ -22,11 +26,12 @@ def may_bill(home: Path) -> bool:
     """Whether a record of the ledger may stand for a machine that bills; a damaged one may."""
     for path in (home / "ledger").glob("*.json"):
         try:
-            record = json.loads(path.read_bytes())
+            content = read_limited(path, LARGEST_RECORD_BYTES)
+            if content is None:
+                continue
+            record = parse_object(content, largest_bytes=LARGEST_RECORD_BYTES)
             if record["billed_from"] is not None and record["released_at"] is None:
                 return True
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError):
+        except (Unreadable, KeyError):
             return True
     return False

@@ -14,16 +14,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import ValidationError
-
 from cloudrun.errors import CloudrunError, NoSuchRun
+from cloudrun.home import LARGEST_RECORD_BYTES
+from cloudrun.received import understood
 from cloudrun.run import Run
+from cloudrun.untrusted import Unreadable, parse_object, read_limited
 
 _LOCK_PATIENCE_S = 1.0
 
 
 class LedgerDamaged(CloudrunError):
     """A record that is not one of ours: somebody edited it, or the disk did."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.run_id = path.stem
+        self.written_at = _written_at(path)
+        lock = path.parents[1] / "local" / path.stem / "lock"
+        is_local = lock.parent.is_dir()
+        machine = f"cloudrun-{path.stem}"
+        where = "it ran on this computer" if is_local else f"the machine, if it is up, is `{machine}`"
+        command = f"fuser -k {lock}" if is_local else f"sky down {machine}"
+        super().__init__(
+            f"the ledger's record {path} cannot be read: {why}",
+            hint=f"{where}: `{command}`, then move that file away",
+        )
 
 
 class BeingLaunched(CloudrunError):
@@ -46,15 +60,14 @@ class Ledger:
             self._write(path, run)
 
     def change(self, run_id: str, **changes: Any) -> Run:
-        """Replace the named fields and return the new record."""
+        """Replace the named fields and return the new record. Raises ValueError for a field that no run has."""
         return self.update(run_id, lambda _: changes)
 
     def update(self, run_id: str, changes: Callable[[Run], Mapping[str, Any]]) -> Run:
         """Replace the fields that `changes` says for the record as it is now, and return the new record."""
         with self._locked(run_id):
             run = self._read(self._path(run_id))
-            # Validated again: model_copy() alone would take anything.
-            changed = Run.model_validate({**run.model_dump(), **changes(run)})
+            changed = with_changes(run, changes(run))
             self._write(self._path(run_id), changed)
             return changed
 
@@ -63,21 +76,24 @@ class Ledger:
 
     def find(self, prefix: str | None) -> Run:
         """The run with this id or unique prefix; the newest one for None."""
-        runs = self.all()
-        if prefix is not None and (self._records / f"{prefix}.json").exists():
-            return self.get(prefix)  # a damaged record says so
-        if not runs:
-            raise NoSuchRun("there are no runs yet", hint="start one: `cloudrun launch --infra local jobs/demo.yaml`")
+        if prefix is not None and not prefix.strip():
+            raise NoSuchRun("the name of the run is empty", hint="`cloudrun ps --all` lists every run")
+        runs, damaged = self._scan()
         if prefix is None:
-            return runs[-1]
+            return _newest(runs, damaged)
+        if not runs and not damaged:
+            raise _no_runs()
         exact = [run for run in runs if run.run_id == prefix]
         found = exact or [run for run in runs if run.run_id.startswith(prefix)]
-        if len(found) == 1:
+        unread = [] if exact else [one for one in damaged if one.run_id.startswith(prefix)]
+        if [one.run_id for one in unread] == [prefix] or (len(unread) == 1 and not found):
+            raise unread[0]
+        if len(found) == 1 and not unread:
             return found[0]
-        if not found:
+        if not found and not unread:
             raise NoSuchRun(f"there is no run `{prefix}`", hint="`cloudrun ps --all` lists every run")
-        names = ", ".join(run.run_id for run in found)
-        raise NoSuchRun(f"`{prefix}` is the start of {len(found)} runs: {names}", hint="type one more letter")
+        ids = [run.run_id for run in found] + [one.run_id for one in unread]
+        raise NoSuchRun(f"`{prefix}` is the start of {len(ids)} runs: {', '.join(ids)}", hint="type one more letter")
 
     def find_all(self, prefixes: Sequence[str] | None) -> list[Run]:
         """The runs that are named, or the newest one where none is."""
@@ -85,8 +101,7 @@ class Ledger:
 
     def all(self) -> list[Run]:
         """Every readable run, oldest first; `damaged` names the others."""
-        runs, _ = self._scan()
-        return sorted(runs, key=lambda run: (run.created_at, run.run_id))
+        return self._scan()[0]
 
     def keep_log_index(self, run_id: str, index: bytes) -> None:
         """When each stretch of a fetched log was written: of no use to a person, so not among the results."""
@@ -114,7 +129,9 @@ class Ledger:
                 runs.append(self._read(path))
             except LedgerDamaged as err:
                 damaged.append(err)
-        return runs, damaged
+            except NoSuchRun:
+                continue  # removed since it was listed
+        return sorted(runs, key=lambda run: (run.created_at, run.run_id)), damaged
 
     @contextmanager
     def launching(self, run_id: str) -> Iterator[None]:
@@ -148,20 +165,20 @@ class Ledger:
 
     def _read(self, path: Path) -> Run:
         try:
-            return Run.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            raise NoSuchRun(f"there is no run `{path.stem}`", hint="`cloudrun ps --all` lists every run") from None
-        except (ValidationError, OSError) as err:
-            raise LedgerDamaged(
-                f"the ledger's record {path} cannot be read: {str(err).splitlines()[0]}",
-                hint=f"the machine, if it is up, is `cloudrun-{path.stem}`: "
-                f"`sky down cloudrun-{path.stem}`, then move that file away",
-            ) from None
+            content = read_limited(path, LARGEST_RECORD_BYTES)
+            if content is None:
+                raise NoSuchRun(f"there is no run `{path.stem}`", hint="`cloudrun ps --all` lists every run")
+            return _run_from(content)
+        except Unreadable as err:
+            raise LedgerDamaged(path, str(err)) from None
 
     def _write(self, path: Path, run: Run) -> None:
+        """Raises ValueError where the record could not be read back."""
+        text = run.model_dump_json(indent=1)
+        _refuse_unreadable(text)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(run.model_dump_json(indent=1))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -177,6 +194,50 @@ class Ledger:
         with (self._records / f"{run_id}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def with_changes(run: Run, changes: Mapping[str, Any]) -> Run:
+    """`run` with other values of the named fields. Raises ValueError for a name or a value that is none of a run's."""
+    return Run.model_validate({**run.model_dump(), **changes})
+
+
+def _run_from(content: bytes) -> Run:
+    """A record of any version: what a newer one added is left out. Raises Unreadable."""
+    tree = parse_object(content, largest_bytes=LARGEST_RECORD_BYTES)
+    run, wrong = understood(Run, tree)
+    if wrong:  # a field that is left out may be the one by which a bill is known
+        raise Unreadable(f"{', '.join(f'`{name}`' for name in wrong)}: not what belongs there")
+    return run
+
+
+def _refuse_unreadable(text: str) -> None:
+    try:
+        again = _run_from(text.encode()).model_dump_json(indent=1)
+    except Unreadable as err:
+        raise ValueError(f"the ledger could not read this record back: {err}") from err
+    if again != text:
+        raise ValueError("the ledger would read another record than the one that is to be written")
+
+
+def _newest(runs: Sequence[Run], damaged: Sequence[LedgerDamaged]) -> Run:
+    """Never an older run in place of one that cannot be read: `down` would end it."""
+    for one in damaged:
+        if not runs or one.written_at > runs[-1].created_at.timestamp():
+            raise one
+    if not runs:
+        raise _no_runs()
+    return runs[-1]
+
+
+def _no_runs() -> NoSuchRun:
+    return NoSuchRun("there are no runs yet", hint="start one: `cloudrun launch --infra local jobs/demo.yaml`")
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _is_locked_within(lock: IO[str], seconds: float) -> bool:

@@ -1,41 +1,83 @@
-"""`metrics.jsonl` as it comes home: the trainer's rows, or whatever a command of the user's own wrote there. Pure."""
+"""`metrics.jsonl` as it comes home: the trainer's rows, or whatever a command of the user's own wrote there."""
 
 from __future__ import annotations
 
 import json
-import math
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+
+from cloudrun.untrusted import LARGEST_RESULT_BYTES, read_regular
+
+_NUMBERS = ("loss", "accuracy", "lr", "images_per_s")
+_USED = ("kind", "epoch", "step", "fold", "time", *_NUMBERS)
+_LONGEST_ROW = 100_000
+_LARGEST = 1e30
+_EPOCHS = range(10**6)
+_YEARS = range(1970, 3000)
 
 
 def parse_metrics(text: str) -> list[dict[str, Any]]:
     """The rows that say what a row has to say: kind, epoch, time; numbers where numbers are meant. Others are left out.
 
-    A run that still goes on may have half a line at the end.
+    A run that still goes on may have half a line at the end. Pure.
     """
-    rows = []
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and _is_whole(row):
+    return _rows(text)[0]
+
+
+def metrics_at(folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """The rows of `metrics.jsonl` in `folder`, and what is wrong with that file; empty where nothing is."""
+    path = folder / "metrics.jsonl"
+    try:
+        content = read_regular(path, limit=LARGEST_RESULT_BYTES)
+        size_bytes = path.stat().st_size if content is not None else 0
+    except OSError as err:
+        return [], f"{path} cannot be read: {err.strerror}"
+    if content is None:
+        return [], f"{path} is no file" if path.exists() else ""
+    rows, left_out = _rows(content.decode("utf-8", "replace"))
+    if size_bytes > LARGEST_RESULT_BYTES:
+        return rows, f"{path} is used up to {LARGEST_RESULT_BYTES / 1e6:g} MB: the rest is left out"
+    return rows, f"{path}: {left_out} line(s) that are no row of a trainer's are left out" if left_out else ""
+
+
+def _rows(text: str) -> tuple[list[dict[str, Any]], int]:
+    """The rows, and how many lines are none; half a line at the end does not count."""
+    rows, left_out = [], 0
+    *lines, last = text.split("\n")
+    for line in filter(None, map(str.strip, lines)):
+        row = _row(line)
+        if row is None:
+            left_out += 1
+        else:
             rows.append(row)
-    return rows
+    row = _row(last)
+    return [*rows, row] if row is not None else rows, left_out
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    if not line.strip() or len(line) > _LONGEST_ROW:
+        return None
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return {key: row[key] for key in _USED if key in row} if isinstance(row, dict) and _is_whole(row) else None
 
 
 def _is_whole(row: dict[str, Any]) -> bool:
     epoch = row.get("epoch")
-    if row.get("kind") not in ("train", "val") or not isinstance(epoch, int) or isinstance(epoch, bool):
+    if row.get("kind") not in ("train", "val") or type(epoch) is not int or epoch not in _EPOCHS:
         return False
-    if not all(row.get(key) is None or _is_number(row[key]) for key in ("loss", "accuracy", "lr", "images_per_s")):
+    if not all(row.get(key) is None or _is_number(row[key]) for key in _NUMBERS):
         return False
     try:
         moment = datetime.fromisoformat(str(row.get("time")))
     except ValueError:
         return False
-    return moment.tzinfo is not None
+    return moment.tzinfo is not None and moment.year in _YEARS
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Finite, and small enough to be counted with; NaN is neither above nor below."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudrun.errors import StoreError
+from cloudrun.ssh import MachineUnreachable
 from cloudrun.stores import Entry, Store
 from cloudrun.units import size
 
 OnFile = Callable[[Entry], None]
 
 _TRIES = 3
+# So many files in a row that do not come are no fault of theirs.
+_FAILED_IN_A_ROW = 3
+_LONGEST_NAME = 255
+_ENDINGS = 40  # bytes of what is added to a name while its file comes
 _LOOK_EVERY_S = 0.5
 
 
@@ -54,16 +59,59 @@ def pull(
     A file that is equal already is left alone. A cut leaves `NAME.HASH.partial`, from which the next call goes
     on if the file is still the same. One that changes while it is copied (a checkpoint being replaced) is listed
     and copied anew; one that arrives damaged goes to `on_damage`, and is copied anew from its first byte.
-    Raises StoreError when there is no room, or a file does not arrive whole.
+    Raises StoreError when there is no room, or a file does not arrive whole; the others are fetched all the same.
     """
     wanted = missing(entries, name_of, folder)
     _refuse_without_room(folder, wanted)
-    with _told(wanted, on_progress) as done:
+    failed: list[tuple[Entry, StoreError]] = []
+    in_a_row = 0
+    with _told(wanted, on_progress) as under_way:
         for entry, target in wanted:
-            _pull_one(store, entry, target, on_damage)
-            done.append(entry)
-            on_file(entry)
+            under_way.now = entry, target
+            try:
+                make_way(target, folder)
+                _pull_one(store, entry, target, on_damage)
+            except MachineUnreachable:
+                raise
+            except StoreError as err:
+                failed.append((entry, err))
+                in_a_row += 1
+                if in_a_row == _FAILED_IN_A_ROW:
+                    break
+            else:
+                in_a_row = 0
+                under_way.done.append(entry)
+                under_way.now = None
+                on_file(entry)
+    if failed:
+        raise _the_first_of(failed)
     return len(wanted)
+
+
+def make_way(target: Path, folder: Path) -> None:
+    """Move aside what is no folder where `target` below `folder` needs one, or is a folder where it will be a file.
+
+    Of an earlier fetch: on the machine, a file has become a folder since, or a folder a file.
+    """
+    for path in reversed(target.relative_to(folder).parents[:-1]):
+        if not (folder / path).is_dir() and os.path.lexists(folder / path):
+            _set_aside(folder / path)
+    if target.is_dir():
+        _set_aside(target)
+
+
+def _set_aside(path: Path) -> None:
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name[:200]}.earlier-{number}")):
+        number += 1
+    path.rename(aside)
+
+
+def _the_first_of(failed: Sequence[tuple[Entry, StoreError]]) -> StoreError:
+    first, err = failed[0]
+    if len(failed) == 1:
+        return err
+    return StoreError(f"{len(failed)} files did not come, {first.key} first: {err.message}", hint=err.hint)
 
 
 def missing(entries: Sequence[Entry], name_of: Callable[[str], str], folder: Path) -> list[tuple[Entry, Path]]:
@@ -117,12 +165,21 @@ def _get(store: Store, key: str, partial: Path) -> None:
 
 def _partial(target: Path, entry: Entry) -> Path:
     """Named for the version that it is the start of: two versions of a checkpoint are never mixed."""
-    return target.with_name(f"{target.name}.{entry.sha256[:16]}.partial")
+    return target.with_name(f"{_stem(target)}.{entry.sha256[:16]}.partial")
+
+
+def _stem(target: Path) -> str:
+    """What the temporary names of `target` begin with: its name, or where they would be too long, a hash of it."""
+    name = os.fsencode(target.name)
+    if len(name) + _ENDINGS <= _LONGEST_NAME:
+        return target.name
+    return f"{target.name[:32]}-{hashlib.sha256(name).hexdigest()[:16]}"
 
 
 def _drop_other_versions(target: Path, partial: Path) -> None:
+    stem = _stem(target)
     for path in target.parent.iterdir():
-        is_part = path.name.startswith(f"{target.name}.") and ".partial" in path.suffixes[-2:]
+        is_part = path.name.startswith(f"{stem}.") and ".partial" in path.suffixes[-2:]
         if is_part and not path.name.startswith(partial.name):  # a store may keep notes beside it
             path.unlink()
 
@@ -149,24 +206,32 @@ def _come(path: Path) -> int:
     """Bytes that are there. A store that fills ranges in any order makes the file as long as it will be."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
     return min(found.st_size, found.st_blocks * 512)
 
 
+@dataclass
+class _UnderWay:
+    """What has come, and what comes now."""
+
+    done: list[Entry]
+    now: tuple[Entry, Path] | None = None
+
+
 @contextmanager
-def _told(wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> Iterator[list[Entry]]:
-    """Tells how far it is, by the sizes of the files that grow. Yields the list of what has come."""
-    done: list[Entry] = []
+def _told(wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> Iterator[_UnderWay]:
+    """Tells how far it is, by the sizes of the files that grow. Yields what the caller keeps up to date."""
+    under_way = _UnderWay([])
     total = sum(entry.size_bytes for entry, _ in wanted)
     over = threading.Event()
 
     def look() -> None:
-        come = sum(entry.size_bytes for entry in done)
-        if len(done) < len(wanted):
-            entry, path = wanted[len(done)]
+        come, now = sum(entry.size_bytes for entry in under_way.done), under_way.now
+        if now is not None:
+            entry, path = now
             come += min(_come(_partial(path, entry)), entry.size_bytes)
-        on_progress(Progress(min(come, total), total, len(done), len(wanted)))
+        on_progress(Progress(min(come, total), total, len(under_way.done), len(wanted)))
 
     def watch() -> None:
         while not over.wait(_LOOK_EVERY_S):
@@ -177,7 +242,7 @@ def _told(wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> Iter
         look()
         watcher.start()
     try:
-        yield done
+        yield under_way
     finally:
         over.set()
         if wanted:

@@ -1,8 +1,21 @@
-"""Names for jobs and data sets. Pure."""
+"""Names for jobs and data sets, and for files whose own name can be none. Pure."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
+
+RENAMED = "renamed"
+"""The folder of files that could not keep their names."""
+
+_KEPT_LETTERS = 50
+
+
+def renamed(key: str) -> str:
+    """`out/a/../b.txt` -> `renamed/0f3c...-b.txt`: short, below its folder, and no other file's."""
+    last = key.rpartition("/")[2].replace("\0", "_")[-_KEPT_LETTERS:].lstrip(".") or "file"
+    return f"{RENAMED}/{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}-{last}"
 
 
 def name_from(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from cloudrun.metrics import parse_metrics
+from cloudrun.metrics import metrics_at
+from cloudrun.received import Summary, summary_at
 from cloudrun.run import Run
 from cloudrun.units import duration, times
 
@@ -38,8 +38,8 @@ pre { overflow-x: auto; padding: .9rem; border: 1px solid var(--line); border-ra
 
 def report_html(run: Run, folder: Path, cost: dict[str, Any]) -> str:
     """The page for `run` from the files in `folder`; shows what there is, and says what is missing."""
-    summary = _read_object(folder / "summary.json")
-    metrics = _read_metrics(folder / "metrics.jsonl")
+    summary, _ = summary_at(folder)
+    metrics, _ = metrics_at(folder)
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(run.run_id)}</title>",
         f"<meta name='viewport' content='width=device-width, initial-scale=1'><style>{_STYLE}</style><body>",
@@ -68,32 +68,31 @@ def _machine(cost: dict[str, Any]) -> str:
     return ", ".join(str(part) for part in dict.fromkeys(parts) if part) or "no machine"
 
 
-def _facts(summary: dict[str, Any], cost: dict[str, Any]) -> str:
-    is_of_folds = str(summary.get("metric_name")).startswith("oof_")
-    validation = "{} out of fold" if is_of_folds else "best validation {}"
+def _facts(summary: Summary, cost: dict[str, Any]) -> str:
+    validation = "{} out of fold" if summary.is_of_folds else "best validation {}"
+    accuracy = summary.val_accuracy if "val_accuracy" in summary.model_fields_set else summary.best_metric
     facts = [
-        ("test macro F1", _decimal(summary.get("test_macro_f1"))),
-        (validation.format("macro F1"), _decimal(summary.get("val_macro_f1"))),
-        ("test accuracy", _percent(summary.get("test_accuracy"))),
-        (validation.format("accuracy"), _percent(summary.get("val_accuracy", summary.get("best_metric")))),
-        ("best epoch", _text(summary.get("best_epoch"))),
-        ("images a second", _text(summary.get("images_per_s"))),
-        ("training", _duration(summary.get("train_seconds"))),
+        ("test macro F1", _decimal(summary.test_macro_f1)),
+        (validation.format("macro F1"), _decimal(summary.val_macro_f1)),
+        ("test accuracy", _percent(summary.test_accuracy)),
+        (validation.format("accuracy"), _percent(accuracy)),
+        ("best epoch", _text(summary.best_epoch)),
+        ("images a second", _text(summary.images_per_s)),
+        ("training", _duration(summary.train_seconds)),
         ("cost" if cost["is_final"] else "cost so far", f"${cost['cost_usd']:.2f}"),
     ]
     shown = "".join(f"<div><b>{escape(value)}</b>{escape(name)}</div>" for name, value in facts if value)
     return f"<div class='facts'>{shown}</div>"
 
 
-def _trouble(summary: dict[str, Any]) -> str:
+def _trouble(summary: Summary) -> str:
     """What the trainer found wrong with the run, and what it says to try."""
-    findings = [one for one in summary.get("findings") or () if isinstance(one, dict)]
     items = [
-        f"<li><b>Epoch {escape(_text(one.get('epoch')))}:</b> {escape(_text(one.get('message')))}"
-        f"<br><span class='dim'>Try: {escape(_text(one.get('hint')))}</span></li>"
-        for one in findings
+        f"<li><b>Epoch {escape(_text(one.epoch))}:</b> {escape(one.message)}"
+        f"<br><span class='dim'>Try: {escape(one.hint)}</span></li>"
+        for one in summary.findings or ()
     ]
-    skipped = [str(name) for name in summary.get("unreadable_images") or ()]
+    skipped = summary.unreadable_images or []
     if skipped:
         named = ", ".join(skipped[:_NAMED_IMAGES]) + (", ..." if len(skipped) > _NAMED_IMAGES else "")
         items.append(f"<li><b>{len(skipped)} image(s) could not be read</b> and were skipped: {escape(named)}</li>")
@@ -116,7 +115,8 @@ def _chart(metrics: Sequence[dict[str, Any]], key: str) -> str:
     low, high = min(y for _, y in points), max(y for _, y in points)
     if key == "accuracy":
         high = 1.0
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    margin = max(0.5, abs(high) / 100)  # of a number that 0.5 adds nothing to
+    low, high = (low, high) if high > low else (low - margin, high + margin)
 
     def place(x: float, y: float) -> str:
         across = left + (x - 1) / (last - 1) * (width - left - 10)
@@ -175,12 +175,12 @@ def _epochs(metrics: Sequence[dict[str, Any]]) -> str:
     return f"<h2>Epochs</h2><table><tr><th>epoch</th>{head}</tr>{rows}</table>"
 
 
-def _per_class(summary: dict[str, Any]) -> str:
-    recalls = summary.get("test_recall") or {}
-    if not isinstance(recalls, dict) or not recalls:
+def _per_class(summary: Summary) -> str:
+    recalls = summary.test_recall
+    if not recalls:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(str(name))}</td><td class='n'>{_percent(value)}</td></tr>" for name, value in recalls.items()
+        f"<tr><td>{escape(name)}</td><td class='n'>{_percent(value)}</td></tr>" for name, value in recalls.items()
     )
     return f"<h2>Test recall by class</h2><table>{rows}</table>"
 
@@ -249,18 +249,3 @@ def _text(value: object) -> str:
 
 def _duration(seconds: object) -> str:
     return duration(seconds) if isinstance(seconds, int | float) else ""
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    try:
-        return parse_metrics(path.read_text(encoding="utf-8", errors="replace"))
-    except FileNotFoundError:
-        return []

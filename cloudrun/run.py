@@ -11,9 +11,9 @@ import os
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cloudrun.errors import ExitCode
 
@@ -56,8 +56,80 @@ class JobState(StrEnum):
     UNKNOWN = "unknown"  # the backend could not be asked
 
 
+# Beyond these no clock of a machine goes, however wrong, and sums overflow.
+_YEARS = range(1970, 3000)
+_LONGEST_S = 1e9
+_DEAREST_USD = 1e9
+_LIMITS = ("max_cost", "max_hours")
+
+
+def _plausible(moment: datetime) -> datetime:
+    if moment.year not in _YEARS:
+        raise ValueError(f"the year {moment.year} is not one of ours")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_plausible)]
+Seconds = Annotated[float, Field(ge=-_LONGEST_S, le=_LONGEST_S)]
+Usd = Annotated[float, Field(ge=-_DEAREST_USD, le=_DEAREST_USD)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+
+
+def is_phase(value: object) -> bool:
+    """Whether a phase of the worker's has what a receipt adds up: `name`, `from`, `to` and `seconds`."""
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or len(value["name"]) > 100:
+        return False
+    seconds = value.get("seconds")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= _LONGEST_S:
+        return False
+    return all(is_moment(value.get(key)) for key in ("from", "to"))
+
+
+def is_moment(value: object) -> bool:
+    """Whether `value` is a text of ISO 8601 with its time zone, in a year that can be."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return False
+    return isinstance(value, str) and moment.tzinfo is not None and moment.year in _YEARS
+
+
+def _only_phases(value: object) -> object:
+    return tuple(filter(is_phase, value)) if isinstance(value, list | tuple) else value
+
+
+Phases = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_only_phases)]
+"""The worker's phases, in order; what is none is left out."""
+
+
+def _usable(job: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a job whose budget, lifecycle or nodes would stop a command that is to end its bill."""
+    budget, lifecycle = job.get("budget"), job.get("lifecycle")
+    if "budget" in job and not (isinstance(budget, dict) and all(map(_is_positive, map(budget.get, _LIMITS)))):
+        raise ValueError("`budget` needs a positive max_cost and max_hours")
+    if "lifecycle" in job and not (isinstance(lifecycle, dict) and isinstance(lifecycle.get("on_finish"), str)):
+        raise ValueError("`lifecycle` has no on_finish")
+    nodes = job.get("nodes")
+    if nodes is not None and not _is_positive(nodes):
+        raise ValueError("`nodes` is no number")
+    return job
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value <= _DEAREST_USD
+
+
+Job = Annotated[dict[str, Any], AfterValidator(_usable)]
+
+
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")  # an older cloudrun reads a newer ledger
+    """Refuses unknown names, so that a slip in the name of a money field cannot pass.
+
+    `received.understood` is for what others wrote: there, what is unknown is left out.
+    """
+
+    # Instances are looked at again: model_copy() takes anything.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
 
 
 class Fallback(_Record):
@@ -76,10 +148,10 @@ class Quote(_Record):
     region: str | None
     gpu: str | None
     spot: bool
-    hourly_usd: float
-    disk_hourly_usd: float = 0.0  # of what the provider bills beside the machine
+    hourly_usd: Usd
+    disk_hourly_usd: Usd = 0.0  # of what the provider bills beside the machine
     source: str
-    as_of: datetime
+    as_of: Moment
     cpus: float | None = None
     nodes: int = 1  # such machines; the prices are of all of them together
     is_billed: bool = False  # the provider's own figure for this very machine, with its disk
@@ -102,11 +174,11 @@ class Result(_Record):
     reason: Literal[
         "finished", "failed", "budget", "stopped", "preempted", "no_gpu", "setup_failed", "no_data", "stalled"
     ]
-    exit_code: int
+    exit_code: Annotated[int, Field(ge=-(2**31), lt=2**31)]
     message: str
-    started_at: datetime
-    finished_at: datetime
-    phases: tuple[dict[str, Any], ...] = ()
+    started_at: Moment
+    finished_at: Moment
+    phases: Phases = ()
 
     @property
     def phase(self) -> Phase:
@@ -127,12 +199,14 @@ class Progress(_Record):
     """The worker's heartbeat (`status.json`)."""
 
     phase: str
-    heartbeat_at: datetime
-    epoch: int | None = None
-    epochs: int | None = None
-    eta_s: float | None = None
-    projected_s: float | None = None
-    projected_usd: float | None = None
+    heartbeat_at: Moment
+    started_at: Moment | None = None
+    phases: Phases = ()  # those that are over
+    epoch: Count | None = None
+    epochs: Count | None = None
+    eta_s: Seconds | None = None
+    projected_s: Seconds | None = None
+    projected_usd: Usd | None = None
     rests_on: str | None = None
     detail: str = ""
 
@@ -142,17 +216,17 @@ class SkyAccount(_Record):
 
     seconds: float
     usd: float
-    began_at: datetime | None = None
-    ended_at: datetime | None = None
+    began_at: Moment | None = None
+    ended_at: Moment | None = None
 
 
 class Interval(_Record):
     """A machine that a run has had before the present one, with its bill closed."""
 
     quote: Quote | None
-    billed_from: datetime
-    released_at: datetime
-    released_by: datetime | None = None  # the latest moment that it can have been; None: `released_at` is exact
+    billed_from: Moment
+    released_at: Moment
+    released_by: Moment | None = None  # the latest moment that it can have been; None: `released_at` is exact
 
 
 class Alternative(_Record):
@@ -219,39 +293,39 @@ class Run(_Record):
     backend: Literal["local", "sky"]
     infra: str | None
     gpu: tuple[str, ...]
-    job: dict[str, Any]
+    job: Job
     job_path: str
     run_uri: str | None = None
     store_uri: str | None = None
     endpoint: str | None = None  # of the store; None: AWS
     phase: Phase = Phase.LAUNCHING
-    created_at: datetime
+    created_at: Moment
     quote: Quote | None = None
     expected: Quote | None = None  # what was foretold before it was rented; `quote` is what was got
     rented_by: str | None = None  # which SkyPilot knows the machine: another one's silence proves nothing
-    billed_from: datetime | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    released_at: datetime | None = None
-    released_by: datetime | None = None  # nobody saw the end: between `released_at` and this moment; None: exact
+    billed_from: Moment | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    released_at: Moment | None = None
+    released_by: Moment | None = None  # nobody saw the end: between `released_at` and this moment; None: exact
     end_is_proven: bool = False  # the provider has shown that the machine is gone
     start_is: Literal["provider", "request"] | None = None  # whose clock `billed_from` is of
-    last_seen_at: datetime | None = None  # the last moment that proves the machine was up
-    fetch_began_at: datetime | None = None  # of the fetch that brought the final results
-    home_at: datetime | None = None
+    last_seen_at: Moment | None = None  # the last moment that proves the machine was up
+    fetch_began_at: Moment | None = None  # of the fetch that brought the final results
+    home_at: Moment | None = None
     sky_account: SkyAccount | None = None
     exit_code: int | None = None
     message: str = ""
     epoch: int | None = None
     epochs: int | None = None
     eta_s: float | None = None
-    refreshed_at: datetime | None = None
+    refreshed_at: Moment | None = None
     folder: str | None = None
     home_complete: bool = False
     handed_over: bool = False  # the launch has done its part: the job goes on by itself
     earlier: tuple[Interval, ...] = ()
-    phases: tuple[dict[str, Any], ...] = ()
-    past_phases: tuple[dict[str, Any], ...] = ()  # of the shifts before the run was resumed
+    phases: Phases = ()
+    past_phases: Phases = ()  # of the shifts before the run was resumed
     estimate: Estimate | None = None  # made before the machine was asked for
     projected_s: float | None = None  # the worker's corrected estimate, from timed steps
     projected_usd: float | None = None

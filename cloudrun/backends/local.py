@@ -22,11 +22,13 @@ from cloudrun.backends import Offer, Say, Terms
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
+from cloudrun.untrusted import read_regular
 
 if TYPE_CHECKING:
     from cloudrun.plan import Plan
     from cloudrun.worker.order import Order
 
+_LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500
 _TERM_WAIT_S = 45.0  # longer than the worker gives its job
 
 
@@ -110,10 +112,11 @@ class LocalBackend:
 
     def diagnose(self, run: Run) -> str:
         try:
-            lines = (self._machines / run.run_id / "worker.err").read_text().strip().splitlines()
-        except FileNotFoundError:
+            said = read_regular(self._machines / run.run_id / "worker.err", limit=_LONGEST_SAID) or b""
+        except OSError:
             return ""
-        return lines[-1] if lines else ""
+        lines = said.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][-_LONGEST_REASON:] if lines else ""
 
     def release(self, run: Run) -> datetime:
         """End the worker and its job, and free the disk that they used."""
@@ -127,7 +130,7 @@ class LocalBackend:
             )
         while run_dir.is_dir():
             with suppress(FileNotFoundError):  # another command frees the same disk
-                shutil.rmtree(run_dir)
+                _remove(run_dir)
         return now_utc()
 
     def account(self, run: Run) -> SkyAccount | None:
@@ -141,11 +144,20 @@ class LocalBackend:
         raise ValueError(f"{machine.name} is not a machine of this computer")
 
 
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except RecursionError:  # a thousand folders in one another
+        subprocess.run(["rm", "-rf", "--", folder], check=True)
+
+
 def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:
     """Signal the worker while its lock shows that it is the one that lives, and wait."""
     until = time.monotonic() + seconds
     if _lock_is_held(run_dir):
-        pid = int((run_dir / "worker.pid").read_text())
+        pid = _worker_of(run_dir)
+        if pid is None:
+            return False
         os.kill(pid, number)
     while _lock_is_held(run_dir):
         if time.monotonic() > until:
@@ -154,14 +166,23 @@ def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:
     return True
 
 
+def _worker_of(run_dir: Path) -> int | None:
+    """Return the worker's process id; None where the job has put something else into its file."""
+    text = read_regular(run_dir / "worker.pid", limit=20) or b""
+    return int(text) if text.isdigit() and int(text) > 1 else None
+
+
 def _lock_is_held(run_dir: Path) -> bool:
     try:
-        with (run_dir / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two probes don't see one another
+        number = os.open(run_dir / "lock", os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two probes don't see one another
     except BlockingIOError:
         return True
-    except FileNotFoundError:
-        return False
+    finally:
+        os.close(number)
     return False
 
 

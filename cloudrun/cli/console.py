@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from cloudrun.errors import CloudrunError, Interrupted, UsageError
+from cloudrun.errors import CloudrunError, ExitCode, Interrupted, UsageError, brief
 from cloudrun.pace import Pace
 
 if TYPE_CHECKING:
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 
 def answer(text: str) -> None:
-    """What the command was asked for."""
-    sys.stdout.write(f"{text}\n")
+    """What the command was asked for. A letter that the terminal's encoding has not is written by its number."""
+    try:
+        sys.stdout.write(f"{text}\n")
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        sys.stdout.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
     sys.stdout.flush()
 
 
@@ -44,6 +48,21 @@ def alarm(text: str) -> None:
 
 def show_error(err: CloudrunError) -> None:
     note(f"{paint('error:', '31', sys.stderr)} {err.message}\n\nhint: {err.hint}")
+
+
+def show_failure(err: Exception, what: str) -> ExitCode:
+    """Say what failed for one of several runs, and return the exit code that it deserves; the others go on."""
+    if isinstance(err, CloudrunError):
+        show_error(err)
+        return err.exit_code
+    if isinstance(err, OSError):
+        warn(f"{what}: {brief(err)}")
+        return ExitCode.FAILED
+    import traceback
+
+    note("".join(traceback.format_exception(err)))
+    warn(f"{what}: {brief(err)}; this is a bug in cloudrun, please report it with the lines above")
+    return ExitCode.BUG
 
 
 def is_terminal(stream: Any) -> bool:

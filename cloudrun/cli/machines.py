@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, show_error, warn
+from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, show_failure, warn
 from cloudrun.cli.looking import looked_at
 from cloudrun.cli.results import JsonOption, RunArgument
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, NoSuchRun, UsageError
@@ -114,18 +114,18 @@ def down(
     for run in runs:
         try:
             ended = end(run)
-        except CloudrunError as err:  # the others are still to be stopped
-            show_error(err)
-            worst = err.exit_code
-            continue
+            receipts.append(receipt(ended, now_utc(), metrics_at_home(ended)))
+            if not as_json:
+                answer(receipt_text(receipts[-1]))
+        except BrokenPipeError:
+            raise
+        except Exception as err:  # noqa: BLE001 - the others are still to be stopped
+            worst = max(worst, show_failure(err, f"{run.run_id} could not be ended as it should"))
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; `{run.run_id}` was asked to stop, and its machine may still bill",
                 hint=f"`cloudrun down {run.run_id}` goes on; `cloudrun ps --refresh` shows what bills",
             ) from None
-        receipts.append(receipt(ended, now_utc(), metrics_at_home(ended)))
-        if not as_json:
-            answer(receipt_text(receipts[-1]))
     left = _end_strays(ledger, machines, every=every, yes=yes)
     if as_json:
         answer_json(receipts)
@@ -244,5 +244,10 @@ def _refreshed(run: Run, ledger: Ledger) -> Run:
     if run.phase.is_final and not run.may_bill:
         return run
     from cloudrun.backends import open_backend
+    from cloudrun.errors import brief
 
-    return looked_at(run, ledger, open_backend(run.backend, ledger.home))
+    try:
+        return looked_at(run, ledger, open_backend(run.backend, ledger.home))
+    except Exception as err:  # noqa: BLE001 - one run that cannot be asked must not hide the others
+        warn(f"{run.run_id} is shown as it was seen last; it could not be asked: {brief(err)}")
+        return run

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import Transfer, answer, answer_json, note
+from cloudrun.cli.console import Transfer, answer, answer_json, note, show_failure, warn
 from cloudrun.cli.looking import looked_at, without_lost
-from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, UsageError
+from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.backends import Backend
@@ -150,7 +150,14 @@ def cost(
         raise UsageError("`--csv` and `--json` together make no sense", hint="use one of them")
     ledger = Ledger(home_folder())
     runs = ledger.all() if every else ledger.find_all(run_ids)
-    receipts = [receipt(run, now_utc(), metrics_at_home(run)) for run in runs]
+    receipts, worst = [], ExitCode.DONE
+    for run in runs:
+        try:
+            receipts.append(receipt(run, now_utc(), metrics_at_home(run)))
+        except Exception as err:  # noqa: BLE001 - one run's files must not hide what the others cost
+            worst = show_failure(err, f"the receipt of {run.run_id} cannot be made")
+    for damaged in ledger.damaged() if every else ():
+        warn(f"{damaged.message}; {damaged.hint}")
     if as_json:
         answer_json(receipts)
     elif as_csv:
@@ -162,16 +169,19 @@ def cost(
             answer(f"\n{months_text(receipts)}")
         if len(receipts) > 1:
             answer(f"{len(receipts)} runs  ${sum(one['cost_usd'] for one in receipts):.4f}")
-    return ExitCode.DONE
+    return worst
 
 
 @app.command(epilog="Example:\n\n  cloudrun report\n")
 def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Write one self-contained HTML page about a run, and print where it is."""
+    from cloudrun.runs.fetch import Listener
     from cloudrun.runs.fetch import fetch as bring_home
 
     run, ledger, _ = open_run(run_id)
-    page = bring_home(run, ledger, to=None) / "report.html"
+    page = bring_home(run, ledger, to=None, listener=Listener(say=_say)) / "report.html"
+    if not page.is_file():
+        raise StoreError(f"{page} could not be written", hint="the line above says why")
     if as_json:
         answer_json({"run_id": run.run_id, "report": str(page)})
     else:
@@ -210,9 +220,9 @@ def _log_store(run: Run) -> Store:
     from cloudrun.stores.directory import DirectoryStore
 
     store = None if run.released_at is not None and run.home_complete else source_of(run)
-    if store is not None and (run.store_uri is None or store.read("status.json") is not None):
+    if store is not None and (run.store_uri is None or store.read("status.json", limit=1) is not None):
         return store
-    if run.folder is not None and (Path(run.folder) / "log.txt").exists():
+    if run.folder is not None and (Path(run.folder) / "log.txt").is_file():
         return DirectoryStore(Path(run.folder))
     why = f": {run.message}" if run.message else ""
     raise RunNotFinished(

@@ -12,6 +12,7 @@ from cloudrun.cli.console import answer_json, is_terminal, note
 from cloudrun.cli.results import JsonOption, RunArgument, open_run
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
 from cloudrun.metrics import parse_metrics
+from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -120,7 +121,7 @@ class _Board:
             return
         self._read_at = time.monotonic()
         try:
-            content = self._store.read("out/metrics.jsonl") or b""
+            content = self._store.read("out/metrics.jsonl", limit=LARGEST_RESULT_BYTES) or b""
         except StoreError:
             return  # the connection dropped: what was read last stays
         self._rows = parse_metrics(content.decode("utf-8", "replace"))

@@ -13,14 +13,16 @@ from pydantic import ValidationError
 from cloudrun.alternatives import alternatives
 from cloudrun.backends import Backend, Say
 from cloudrun.cost import Ending
-from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
+from cloudrun.errors import CloudrunError, RunNotFinished, StoreError, brief
 from cloudrun.ledger import Ledger
 from cloudrun.plan import make_plan
-from cloudrun.run import Alternative, JobState, Phase, Run, now_utc
-from cloudrun.runs.fetch import fetch, in_lines, write_accounts
+from cloudrun.run import Alternative, JobState, Phase, Result, Run, now_utc
+from cloudrun.runs.accounts import write_accounts
+from cloudrun.runs.fetch import fetch, in_lines
+from cloudrun.runs.last_word import read_result
 from cloudrun.runs.lost import disk_may_hold_results
 from cloudrun.runs.measure import measured_of, note
-from cloudrun.runs.refresh import ending_of, read_result, refresh
+from cloudrun.runs.refresh import ending_of, refresh
 from cloudrun.runs.source import answers, is_stored
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
@@ -95,7 +97,8 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
     """Release the machine, record the proven end, and complete the receipt at home.
 
     One that `was_gone`, or was stopped, before is billed to its provider's record of that, else to the last moment
-    at which anything proves that it was up.
+    at which anything proves that it was up. Nothing that comes after the end, and rests on what the machine wrote,
+    can undo it: what cannot be completed is said.
     """
     if run.released_at is not None:
         return run
@@ -113,14 +116,17 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
         finished_at=run.finished_at or now_utc(),
         eta_s=None,
     )
-    run = ledger.change(
-        run.run_id,
-        sky_account=backend.account(run),
-        measured=measured_of(note(run, ledger, release_s=took_s)),
-        alternatives=_on_other_offers(run, backend),
-    )
+    try:
+        run = ledger.change(
+            run.run_id,
+            sky_account=backend.account(run),
+            measured=measured_of(note(run, ledger, release_s=took_s)),
+            alternatives=_on_other_offers(run, backend),
+        )
+    except Exception as err:  # noqa: BLE001 - the bill has ended; whatever these rest on is no reason to say otherwise
+        say(f"the receipt of {run.run_id} is not complete: {brief(err)}")
     if run.folder is not None and Path(run.folder).is_dir():
-        write_accounts(run, Path(run.folder))
+        write_accounts(run, Path(run.folder), say)
     return run
 
 
@@ -152,12 +158,12 @@ def _stop_job(run: Run, backend: Backend, say: Say) -> None:
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     try:
-        if read_result(store) is not None:
+        if isinstance(read_result(store), Result):
             return
         store.put("stop", b"")
         say(f"asked {run.run_id} to save and stop ...")
         until = time.monotonic() + _STOP_WAIT_S
-        while read_result(store) is None and time.monotonic() < until:
+        while not isinstance(read_result(store), Result) and time.monotonic() < until:
             if backend.observe(run) not in (JobState.ACTIVE, JobState.UNKNOWN):
                 return
             time.sleep(0.3)
@@ -213,7 +219,7 @@ def _await_the_bucket(run: Run, say: Say) -> None:
     store = open_store(run.run_uri)
     until = time.monotonic() + _STORED_WAIT_S
     try:
-        while store.read("stored") is None:
+        while store.read("stored", limit=1) is None:
             if time.monotonic() > until:
                 say(f"{run.store_uri} does not have all of it; the results at home are complete")
                 return

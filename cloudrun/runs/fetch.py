@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cloudrun.checkpoints import bests, is_best
 from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
-from cloudrun.metrics import parse_metrics
-from cloudrun.mirror import OnFile, OnProgress, Progress, missing, pull
+from cloudrun.metrics import metrics_at
+from cloudrun.mirror import OnFile, OnProgress, Progress, make_way, missing, pull
 from cloudrun.pace import Pace
-from cloudrun.receipt import receipt
-from cloudrun.report import report_html
-from cloudrun.run import Phase, Run, now_utc
+from cloudrun.received import summary_at
+from cloudrun.run import Phase, Result, Run, now_utc
+from cloudrun.runs.accounts import replace_file, write_accounts
 from cloudrun.runs.fetch_lock import fetching
+from cloudrun.runs.home_names import UNREADABLE_RESULT, is_renamed, name_at_home
+from cloudrun.runs.last_word import BadResult, read_result
 from cloudrun.runs.source import answers, source_of
 from cloudrun.stores import Entry, Store, open_store
+from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
 _OWN_USE = ("progress.json",)  # heartbeat files: of no use at home
-_MADE_HERE = ("log.txt", "job.yaml", "cost.json", "report.html")
+_PIECE_BYTES = 64_000_000  # of the log, which may have gigabytes
+_NAMED = 10  # files of which something has to be said
 
 
 def default_folder(run: Run) -> Path:
@@ -60,6 +61,7 @@ def fetch(
 ) -> Path:
     """Copy what is there now and return the folder. Once the job has ended, the run is marked as home.
 
+    A file that cannot be understood comes home as it is, and is named; `run` is as it was found by the last look.
     Raises RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
     """
     folder = folder_for(run, to)
@@ -81,27 +83,20 @@ def what_is_new(run: Run, *, to: Path | None, best_only: bool = False) -> list[E
             raise _nothing_yet(run, "nothing to fetch")
         return []
     entries = _entries(run, store, best_only=best_only)
-    return [entry for entry, _ in missing(entries, _name_at_home, folder_for(run, to))]
+    return [entry for entry, _ in missing(entries, name_at_home, folder_for(run, to))]
 
 
 def folder_for(run: Run, to: Path | None) -> Path:
     return to.absolute() if to is not None else default_folder(run)
 
 
-def write_accounts(run: Run, folder: Path) -> None:
-    """The files that are made at home: the resolved job, the receipt and the report."""
-    job = yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True)
-    cost = receipt(run, now_utc(), read_metrics(folder))
-    _replace(folder / "job.yaml", job)
-    _replace(folder / "cost.json", json.dumps(cost, indent=2) + "\n")
-    _replace(folder / "report.html", report_html(run, folder, cost))
-
-
 def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener: Listener) -> Path:
     store = _store_of(run)
     if store is None:
-        return _from_home(run, folder, best_only=best_only)
-    ended = store.read("result.json") is not None  # asked first: files listed after it are final
+        return _from_home(run, folder, best_only=best_only, say=listener.say)
+    word = read_result(store)  # asked first: files listed after it are final
+    # One that cannot be read says so only of a run that has ended: the job's command may have written it.
+    ended = isinstance(word, Result) or (isinstance(word, BadResult) and run.phase.is_final)
     entries = _entries(run, store, best_only=best_only)
     folder.mkdir(parents=True, exist_ok=True)
     with fetching(folder, home=ledger.home, say=listener.say) as beat:
@@ -114,18 +109,20 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         pull(
             store,
             entries,
-            _name_at_home,
+            name_at_home,
             folder,
             listener.on_file,
             on_progress=on_progress,
             on_damage=lambda entry: listener.say(
-                f"{_name_at_home(entry.key)} arrived damaged (sha256 differs): fetching it again"
+                f"{name_at_home(entry.key)} arrived damaged (sha256 differs): fetching it again"
             ),
         )
         if best_only:
             return folder
         _copy_log(store, folder)
-        index = store.read("log.index")
+        if ended:
+            _tell_oddities(store, entries, folder, word, listener.say)
+        index = store.read("log.index", limit=LARGEST_RESULT_BYTES)
         if index is not None:
             ledger.keep_log_index(run.run_id, index)
         shift = run.shift
@@ -138,12 +135,41 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         if is_home:
             run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
         if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
-            assert run.run_uri is not None
-            open_store(run.run_uri).put("home", b"")
+            _tell_the_machine(run, listener.say)
         if ended and is_home and run.home_at is None:
             run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
-        write_accounts(run, folder)
+        write_accounts(run, folder, listener.say)
     return folder
+
+
+def _tell_oddities(
+    store: Store, entries: Sequence[Entry], folder: Path, word: Result | BadResult | None, say: Callable[[str], None]
+) -> None:
+    """Name what has not come, has come under another name, or is kept though nobody can read it."""
+    if isinstance(word, BadResult):
+        replace_file(folder / UNREADABLE_RESULT, word.content, folder)
+        say(f"the run's result.json cannot be read ({word.why}); it is kept as {folder / UNREADABLE_RESULT}")
+    renamed = [entry.key for entry in entries if is_renamed(entry.key)]
+    for key in renamed[:_NAMED]:
+        say(f"{key.removeprefix('out/')[:100]} is at home as {name_at_home(key)}: its own name is none that works here")
+    left_out = [one.removeprefix("out/") for one in store.left_out("out")]
+    for one in left_out[:_NAMED]:
+        say(f"left out: {one}")
+    unnamed = len(renamed[_NAMED:]) + len(left_out[_NAMED:])
+    if unnamed:
+        say(f"and {unnamed} more that are renamed or left out")
+    for trouble in (summary_at(folder)[1], metrics_at(folder)[1]):
+        if trouble:
+            say(trouble)
+
+
+def _tell_the_machine(run: Run, say: Callable[[str], None]) -> None:
+    """That the results are home: they are, whether it hears of it or not."""
+    assert run.run_uri is not None
+    try:
+        open_store(run.run_uri).put("home", b"")
+    except StoreError as err:
+        say(f"the machine of {run.run_id} could not be told that the results are home: {err.message}")
 
 
 def _store_of(run: Run) -> Store | None:
@@ -153,33 +179,20 @@ def _store_of(run: Run) -> Store | None:
 
 
 def _entries(run: Run, store: Store, *, best_only: bool) -> list[Entry]:
-    entries = [entry for entry in store.entries("out") if _name_at_home(entry.key) not in _OWN_USE]
+    entries = [entry for entry in store.entries("out") if name_at_home(entry.key) not in _OWN_USE]
     if best_only:
-        entries = [entry for entry in entries if is_best(_name_at_home(entry.key))]
+        entries = [entry for entry in entries if is_best(name_at_home(entry.key))]
         if not entries:
             raise _nothing_yet(run, "no best checkpoint")
     return entries
 
 
-def _name_at_home(key: str) -> str:
-    name = key.removeprefix("out/")
-    return key if name in _MADE_HERE else name  # a command of the user's own may write any name
-
-
 def metrics_at_home(run: Run) -> list[dict[str, Any]]:
-    """As `read_metrics`, for what was fetched of a run."""
-    return read_metrics(Path(run.folder)) if run.folder else []
+    """Return the rows of the `metrics.jsonl` that was fetched of a run; none where there is no such file."""
+    return metrics_at(Path(run.folder))[0] if run.folder else []
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl` that can be understood; none where there is no such file."""
-    try:
-        return parse_metrics((folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace"))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _from_home(run: Run, folder: Path, *, best_only: bool) -> Path:
+def _from_home(run: Run, folder: Path, *, best_only: bool, say: Callable[[str], None]) -> Path:
     """The machine is gone: what is at home is what there is."""
     home = None if run.folder is None else Path(run.folder)
     if home is None or not (home.is_dir() or run.home_complete):
@@ -200,7 +213,7 @@ def _from_home(run: Run, folder: Path, *, best_only: bool) -> Path:
     elif folder != home:
         shutil.copytree(home, folder, dirs_exist_ok=True)
     if not best_only:
-        write_accounts(run, folder)
+        write_accounts(run, folder, say)
     return folder
 
 
@@ -212,7 +225,7 @@ def _is_home(run: Run) -> bool:
 
 def _holds(store: Store) -> bool:
     """A run whose machine never came up has left nothing in its bucket."""
-    return store.read("status.json") is not None
+    return store.read("status.json", limit=1) is not None
 
 
 def _copy_log(store: Store, folder: Path) -> None:
@@ -220,18 +233,18 @@ def _copy_log(store: Store, folder: Path) -> None:
 
     A machine that goes away meanwhile takes nothing from what is home.
     """
-    content = store.read("log.txt")
+    partial = folder / "log.txt.partial"
+    make_way(partial, folder)
+    make_way(folder / "log.txt", folder)
+    content = store.read("log.txt", limit=_PIECE_BYTES)
     if content is None:
         return
-    partial = folder / "log.txt.partial"
-    partial.write_bytes(content)
+    with partial.open("wb") as copy:
+        while content:
+            copy.write(content)
+            is_all = len(content) < _PIECE_BYTES
+            content = None if is_all else store.read("log.txt", offset=copy.tell(), limit=_PIECE_BYTES)
     partial.replace(folder / "log.txt")
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def _nothing_yet(run: Run, what: str) -> RunNotFinished:

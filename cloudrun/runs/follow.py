@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -10,11 +9,14 @@ from datetime import datetime
 from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
+from cloudrun.received import question_from
 from cloudrun.run import JobState, Run
-from cloudrun.runs.refresh import look, read_progress, read_result, record
+from cloudrun.runs.last_word import BadResult, read_progress, read_result
+from cloudrun.runs.refresh import look, record
 from cloudrun.runs.source import answers, bucket_of
 from cloudrun.stores import Store, open_store
 from cloudrun.units import duration
+from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 
 # How often to look; a look at a rented machine is one command over a connection that is kept open.
 _LOCAL_PAUSE_S = 0.2
@@ -25,6 +27,8 @@ _SILENCE_S = 20.0
 _LOOKS = 2
 # Whoever follows is told when neither the machine nor its provider has said anything for so long.
 _UNKNOWN_S = 15 * 60.0
+# Read at once of a log: gigabytes that have come since the last look must not fill this computer's memory.
+_PIECE_BYTES = 16_000_000
 
 
 Ask = Callable[[str, float], bool]
@@ -49,11 +53,14 @@ class LogReader:
 
     def lines(self, *, last: bool = False) -> Iterator[str]:
         """What is new. With `last`, also a final line that has no line end."""
-        fresh = self._store.read("log.txt", offset=self._offset) or b""
-        self._offset += len(fresh)
-        *whole, self._rest = (self._rest + fresh).split(b"\n")
-        for line in whole:
-            yield line.decode("utf-8", "replace")
+        is_all = False
+        while not is_all:
+            fresh = self._store.read("log.txt", offset=self._offset, limit=_PIECE_BYTES) or b""
+            is_all = len(fresh) < _PIECE_BYTES
+            self._offset += len(fresh)
+            *whole, self._rest = (self._rest + fresh).split(b"\n")
+            for line in whole:
+                yield line.decode("utf-8", "replace")
         if last and self._rest:
             yield self._rest.decode("utf-8", "replace")
             self._rest = b""
@@ -98,13 +105,13 @@ def follow(
 def _answer_question(store: Store, ask: Ask) -> None:
     """`question.json` is there while the worker waits."""
     try:
-        content = store.read("question.json")
-        if content is None or store.read("answer") is not None:
+        content = store.read("question.json", limit=LARGEST_DOCUMENT_BYTES + 1)
+        if content is None or store.read("answer", limit=1) is not None:
             return
-        asked = json.loads(content)
-        said = ask(str(asked["question"]), float(asked["wait_s"]))
+        asked = question_from(content)
+        said = ask(asked.question, asked.wait_s)
         store.put("answer", b"yes" if said else b"no")
-    except StoreError:
+    except (StoreError, Unreadable):
         return  # the next look asks again, or the worker answers itself
 
 
@@ -119,6 +126,7 @@ class _Watch:
         self._heard_at = time.monotonic()
         self._heartbeat: datetime | None = None
         self._gone = 0
+        self._is_bad = False
         self._recorded_at = 0.0
         self._unknown_since: float | None = None
 
@@ -129,7 +137,8 @@ class _Watch:
         except StoreError:
             result, progress = None, None
         now = time.monotonic()
-        if result is not None:
+        self._is_bad = isinstance(result, BadResult)  # while the worker lives, it will write a better one
+        if result is not None and not isinstance(result, BadResult):
             self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, result)
             return True
         if progress is not None and progress.heartbeat_at != self._heartbeat:
@@ -148,7 +157,8 @@ class _Watch:
         self._refuse_to_wait_for_ever(job, now)
         if job in (JobState.ACTIVE, JobState.UNKNOWN):
             self._heard_at = now
-            if job is JobState.UNKNOWN and self.run.store_uri is not None:  # the bucket may know more
+            # The bucket may know more; or the worker has gone, and the switch waits for the results to be fetched.
+            if self._is_bad or (job is JobState.UNKNOWN and self.run.store_uri is not None):
                 self.run = look(self.run, self._ledger, self._backend)
             return self.run.phase.is_final
         self._gone += 1

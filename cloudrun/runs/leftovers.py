@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from cloudrun.backends import Backend, Say, open_backend
 from cloudrun.cost import Ending
 from cloudrun.errors import StoreError
@@ -18,6 +16,7 @@ from cloudrun.runs.launch import Started, attend, send_data, signals_as_interrup
 from cloudrun.runs.refresh import ending_of
 from cloudrun.runs.rent import rent
 from cloudrun.stores import open_store
+from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable, parse_object
 
 
 def adoptable(job: Job, ledger: Ledger) -> Run | None:
@@ -93,9 +92,9 @@ def _has_all_it_needs(run: Run) -> bool:
         return False
     store = open_store(run.run_uri)
     try:
-        order = store.read("order.json")
-        if order is None or store.read("status.json") is None:
+        order = store.read("order.json", limit=LARGEST_DOCUMENT_BYTES + 1)
+        if order is None or store.read("status.json", limit=1) is None:
             return False
-        return store.read("data.ready") is not None or not json.loads(order)["data_arrives"]
-    except StoreError:
+        return store.read("data.ready", limit=1) is not None or not parse_object(order)["data_arrives"]
+    except (StoreError, Unreadable, KeyError):
         return False

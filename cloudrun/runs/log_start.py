@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import datetime
 
 from cloudrun.stores import Store
+from cloudrun.untrusted import LARGEST_RESULT_BYTES
+
+_ROW = re.compile(rb"^(\d{1,18}) (\d{1,18}(?:\.\d{1,9})?)$", re.MULTILINE)
 
 
 def start_offset(store: Store, *, tail: int | None, since: datetime | None, index_at_home: bytes | None = None) -> int:
     """Byte of `log.txt` to begin with; the later one where both are asked for. A fetched run has its index apart."""
     offset = 0
     if since is not None:
-        index = store.read("log.index") or index_at_home or b""
+        index = store.read("log.index", limit=LARGEST_RESULT_BYTES) or index_at_home or b""
         offset = offset_since(index, since, end=len(store.read("log.txt") or b""))
     if tail is not None:
         offset = max(offset, offset_of_tail(store.read("log.txt") or b"", tail))
@@ -33,10 +37,10 @@ def offset_of_tail(content: bytes, lines: int) -> int:
 def offset_since(index: bytes, moment: datetime, *, end: int) -> int:
     """Byte from which on everything was written at `moment` or later.
 
-    `index` holds lines `offset time`: what stands at `offset` and after was written by `time`.
+    `index` holds lines `offset time`: what stands at `offset` and after was written by `time`. Others are left out.
     """
-    for line in index.decode().splitlines():
-        start, _, written = line.partition(" ")
-        if datetime.fromtimestamp(float(written), UTC) >= moment:
-            return int(start)
-    return end if index else 0
+    found = _ROW.findall(index)
+    for start, written in found:
+        if float(written) >= moment.timestamp():
+            return min(int(start), end)
+    return end if found else 0

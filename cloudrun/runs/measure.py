@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from cloudrun.ledger import Ledger
+from cloudrun.received import Summary, summary_at
 from cloudrun.run import Measured, Phase, Run
 from cloudrun.spec import JobSpec
 from cloudrun.workload import kind_of, machine_key
+
+_SHORTEST_S = 1e-3
 
 
 def measured_of(run: Run) -> Measured | None:
@@ -30,14 +32,18 @@ def measured_of(run: Run) -> Measured | None:
     if run.phase is Phase.SUCCEEDED:
         changes["command_s"] = command_s
     if command_s is not None:
-        changes.update(_speeds(_summary(run), command_s))
-    return seen.model_copy(update=changes)
+        changes.update(_speeds(summary_at(Path(run.folder))[0] if run.folder else Summary(), command_s))
+    return _with(seen, changes)
 
 
 def note(run: Run, ledger: Ledger, **parts: float) -> Run:
     """Remember a part that only the command which saw it can tell: the transfers and the release."""
     seen = run.measured or _blank(run)
-    return run if seen is None else ledger.change(run.run_id, measured=seen.model_copy(update=parts))
+    return run if seen is None else ledger.change(run.run_id, measured=_with(seen, parts))
+
+
+def _with(seen: Measured, changes: Mapping[str, Any]) -> Measured:
+    return Measured.model_validate({**seen.model_dump(), **changes})
 
 
 def _blank(run: Run) -> Measured | None:
@@ -57,23 +63,22 @@ def history(runs: Sequence[Run]) -> list[Measured]:
     return [run.measured for run in reversed(runs) if run.measured is not None]
 
 
-def _speeds(summary: dict[str, Any], command_s: float) -> dict[str, float]:
-    train_s, evaluation_s = summary.get("train_seconds") or 0.0, summary.get("evaluation_seconds") or 0.0
+def _speeds(summary: Summary, command_s: float) -> dict[str, float]:
+    train_s, evaluation_s = summary.train_seconds or 0.0, summary.evaluation_seconds or 0.0
     found = {}
-    if summary.get("images_per_s"):
-        found["images_per_s"] = summary["images_per_s"]
+    if summary.images_per_s is not None and _is_a_speed(summary.images_per_s):
+        found["images_per_s"] = summary.images_per_s
         found["start_s"] = max(0.0, command_s - train_s - evaluation_s)
-    if evaluation_s and summary.get("evaluated_images"):
-        found["evaluated_per_s"] = summary["evaluated_images"] / evaluation_s
+    if evaluation_s > _SHORTEST_S and summary.evaluated_images:
+        per_s = summary.evaluated_images / evaluation_s
+        if _is_a_speed(per_s):
+            found["evaluated_per_s"] = per_s
     return found
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    try:
-        value = json.loads((Path(run.folder or "") / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def _is_a_speed(images_per_s: float) -> bool:
+    """Whether a computer can be so slow or so fast; later estimates divide by it."""
+    return 1e-3 <= images_per_s <= 1e7
 
 
 def _seconds(run: Run, name: str) -> float | None:

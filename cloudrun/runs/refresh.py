@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from cloudrun.backends import Backend
 from cloudrun.cost import Ending, ending_of_gone
 from cloudrun.errors import StoreError
-from cloudrun.ledger import Ledger
+from cloudrun.ledger import Ledger, with_changes
 from cloudrun.run import JobState, Progress, Result, Run, derive_phase, now_utc
+from cloudrun.runs.last_word import BadResult, last_word, read_progress, read_result
 from cloudrun.runs.source import bucket_of
-from cloudrun.stores import Store, open_store
+from cloudrun.stores import open_store
 
-
-def read_result(store: Store) -> Result | None:
-    content = store.read("result.json")
-    return None if content is None else Result.model_validate_json(content)
-
-
-def read_progress(store: Store) -> Progress | None:
-    content = store.read("status.json")
-    if content is None:
-        return None
-    try:
-        return Progress.model_validate_json(content)
-    except ValidationError:
-        return None  # a worker that this version does not understand; its result will tell
+_LONGEST_REASON = 500
 
 
 def refresh(run: Run, ledger: Ledger, backend: Backend) -> Run:
@@ -47,14 +33,17 @@ def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
     if run.run_uri is not None and job not in (JobState.ABSENT, JobState.STOPPED):
         try:
             store = open_store(run.run_uri)
-            result = read_result(store)
+            result = last_word(store, run, may_go_on=job is not JobState.IDLE)
             progress = read_progress(store)
         except StoreError:
             job = JobState.UNKNOWN
     bucket = bucket_of(run)
     if bucket is not None and job in (JobState.ABSENT, JobState.STOPPED, JobState.UNKNOWN):
         try:
-            result, progress = read_result(bucket), read_progress(bucket)
+            found, progress = read_result(bucket), read_progress(bucket)
+            if isinstance(found, BadResult):  # with a machine that does not answer, the job may go on
+                found = last_word(bucket, run, may_go_on=False) if job is not JobState.UNKNOWN else None
+            result = found
         except StoreError:
             return _only_the_machine(run, ledger, backend, job)
     if job is JobState.UNKNOWN and result is None and progress is None:
@@ -98,7 +87,11 @@ def record(
         if result is not None:
             written.update(_of_result(result))
         elif ends and not now.phase.is_final:
-            written.update(finished_at=seen_at, exit_code=1, message=f"it left no result: {why or 'it was killed'}")
+            written.update(
+                finished_at=seen_at,
+                exit_code=1,
+                message=f"it left no result: {why[:_LONGEST_REASON] or 'it was killed'}",
+            )
         if job is JobState.ABSENT and now.may_bill:
             written.update(
                 ending_of_gone(now.model_copy(update={"last_seen_at": seen}), seen_at, told=told).as_fields()
@@ -108,7 +101,7 @@ def record(
     try:
         return ledger.update(run.run_id, changes)
     except OSError:  # a full disk: what was seen is still true, and the next look writes it
-        return Run.model_validate({**run.model_dump(), **changes(run)})
+        return with_changes(run, changes(run))
 
 
 _WHY_LOST = {

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from cloudrun.backends import Backend, Say
 from cloudrun.ledger import Ledger
 from cloudrun.machines import Machine, Scan, strays
+from cloudrun.untrusted import LARGEST_RESULT_BYTES, Unreadable, read_limited
 
 _REMEMBERED = "scan.json"
 
@@ -26,8 +27,9 @@ def scan(ledger: Ledger, backend: Backend) -> Scan:
 def last_scan(home: Path) -> Scan | None:
     """What was found when they were last asked; None where they never were."""
     try:
-        return Scan.model_validate_json((home / _REMEMBERED).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        content = read_limited(home / _REMEMBERED, LARGEST_RESULT_BYTES)
+        return None if content is None else Scan.model_validate_json(content)
+    except (Unreadable, ValidationError):
         return None
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from cloudrun.errors import StoreError
-from cloudrun.run import Run
+from cloudrun.run import Result, Run
+from cloudrun.runs.last_word import read_result
 from cloudrun.stores import Store, open_store
+
+# Of a run's folder that is there: the job may have made something else of one of them.
+_THERE = ("order.json", "log.txt", "status.json")
 
 
 def answers(run: Run) -> bool:
     """Whether the run's files can be read where it runs: quicker than asking the provider, and as telling."""
     if run.released_at is not None or run.run_uri is None:
         return False
+    store = open_store(run.run_uri)
     try:
-        return open_store(run.run_uri).read("order.json") is not None
+        return any(store.read(name, limit=1) is not None for name in _THERE)
     except StoreError:
         return False
 
@@ -32,6 +37,9 @@ def source_of(run: Run) -> Store | None:
 
 
 def is_stored(run: Run) -> bool:
-    """Whether the bucket has all of a run that has ended: its result is written there last. Raises StoreError."""
+    """Whether the bucket has all of a run that has ended: its result is written there last. Raises StoreError.
+
+    A result that cannot be read promises nothing.
+    """
     bucket = bucket_of(run)
-    return bucket is not None and bucket.read("result.json") is not None
+    return bucket is not None and isinstance(read_result(bucket), Result)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from cloudrun.received import summary_at
 
 
 def accuracy_text(folder: Path) -> str:
@@ -11,16 +12,12 @@ def accuracy_text(folder: Path) -> str:
 
     A line `macro F1` before it where an image may have several labels.
     """
-    try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return ""
-    # Of folds, each image is judged by the one that did not see it.
-    is_of_folds = str(summary.get("metric_name")).startswith("oof_")
-    where = " out of fold" if is_of_folds else f" on validation (epoch {summary.get('best_epoch')})"
+    summary, _ = summary_at(folder)
+    epoch = f" (epoch {summary.best_epoch})" if summary.best_epoch is not None else ""
+    where = " out of fold" if summary.is_of_folds else f" on validation{epoch}"
     lines = [
-        _line("macro F1", _number(summary.get("test_macro_f1")), _number(summary.get("val_macro_f1")), where),
-        _line("accuracy", _percent(summary.get("test_accuracy")), _percent(summary.get("val_accuracy")), where),
+        _line("macro F1", _number(summary.test_macro_f1), _number(summary.val_macro_f1), where),
+        _line("accuracy", _percent(summary.test_accuracy), _percent(summary.val_accuracy), where),
     ]
     return "\n".join(filter(None, lines))
 

@@ -36,11 +36,15 @@ class Store(Protocol):
     """A run's folder. Raises StoreError where the bytes cannot be reached; absent keys are None."""
 
     def entries(self, prefix: str) -> list[Entry]:
-        """Every file below `prefix`, hashed where it lies. Temporary files are left out."""
+        """Every file below `prefix`, hashed where it lies. Temporary files are left out, and what `left_out` names."""
         ...
 
-    def read(self, key: str, *, offset: int = 0) -> bytes | None:
-        """The bytes of `key` from `offset` on; None where there is no such file."""
+    def left_out(self, prefix: str) -> list[str]:
+        """What lies below `prefix` and cannot be copied, as `NAME (why)`: pipes, lost links, what cannot be read."""
+        ...
+
+    def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
+        """At most `limit` bytes of `key` from `offset` on; None where there is no such file, or something else."""
         ...
 
     def get(self, key: str, target: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry, OnBytes
-from cloudrun.stores.listing import files_below
+from cloudrun.stores.listing import files_below, left_out_below
 from cloudrun.stores.ranges import forget_ranges
+from cloudrun.untrusted import read_regular
 
 _TEMPORARY = (".tmp", ".partial")
 _PIECE_BYTES = 1024 * 1024
@@ -33,18 +34,22 @@ class DirectoryStore:
                 with path.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                     size = file.tell()
-            except FileNotFoundError:
-                continue  # replaced between the listing and the reading
+            except (FileNotFoundError, PermissionError):
+                continue  # replaced between the listing and the reading; or `left_out` names it
+            except OSError as err:
+                raise _cannot("read", path.relative_to(self._folder).as_posix(), err) from err
             found.append(Entry(path.relative_to(self._folder).as_posix(), size, sha256))
         return found
 
-    def read(self, key: str, *, offset: int = 0) -> bytes | None:
+    def left_out(self, prefix: str) -> list[str]:
+        found = left_out_below(self._folder / prefix)
+        return sorted(f"{path.relative_to(self._folder).as_posix()} ({why})" for path, why in found)
+
+    def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
         try:
-            with (self._folder / key).open("rb") as file:
-                file.seek(offset)
-                return file.read()
-        except FileNotFoundError:
-            return None
+            return read_regular(self._folder / key, offset=offset, limit=limit)
+        except OSError as err:
+            raise _cannot("read", key, err) from err
 
     def get(self, key: str, target: Path) -> None:
         forget_ranges(target)

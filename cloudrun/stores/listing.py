@@ -8,15 +8,57 @@ from pathlib import Path
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Links are followed; a folder that has been seen, under whatever name, is not gone through again."""
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
+    """Every file. Links are followed; a folder that has been seen, under whatever name, is not gone through again."""
+    return (path for path, why in _all_below(folder) if not why)
+
+
+def left_out_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """What is no file and no folder, or cannot be read, with the reason."""
+    for path, why in _all_below(folder):
+        if why:
+            yield path, why
+        elif not os.access(path, os.R_OK):
+            yield path, "it cannot be read"
+
+
+def _all_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Each thing that is no folder, and why it is not to be taken; empty for a file."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]  # not by recursion: a thousand folders in one another are no fault of ours
+    while waiting:
+        place = waiting.pop()
+        try:
+            here = place.stat()
+            if (here.st_dev, here.st_ino) in seen:
+                continue
+            seen.add((here.st_dev, here.st_ino))
+            with os.scandir(place) as found:
+                items = sorted(found, key=lambda item: item.name)
+        except (FileNotFoundError, NotADirectoryError):
             continue
-        seen.add(real)
-        for name in names:
-            path = Path(place) / name
-            if path.is_file():
-                yield path
+        except OSError as err:
+            yield place, f"it cannot be listed: {err.strerror}"
+            continue
+        for item in items:
+            path = place / item.name
+            if _is_folder(item):
+                waiting.append(path)
+            else:
+                yield path, _why_not(item)
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _why_not(item: os.DirEntry[str]) -> str:
+    try:
+        if item.is_file():
+            return ""
+        is_lost = item.is_symlink() and not os.path.exists(item.path)  # noqa: PTH110 - a path of any length
+    except OSError as err:
+        return err.strerror or str(err)
+    return "a link that leads nowhere" if is_lost else "neither a file nor a folder"

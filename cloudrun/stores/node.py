@@ -29,6 +29,14 @@ list() {{
 }}
 list -L {prefix} || list {prefix}
 """  # a folder that links to itself cannot be followed
+# What is no file, links that lead nowhere among it, and files that cannot be read.
+_LEFT_OUT = r"""cd {folder} 2>/dev/null || exit 0
+[ -e {prefix} ] || exit 0
+find -L {prefix} ! -type f ! -type d -printf '%y %p\0' 2>/dev/null
+find -L {prefix} -type f ! -readable -printf 'r %p\0' 2>/dev/null
+exit 0
+"""
+_WHY = {"r": "it cannot be read", "l": "a link that leads nowhere", "L": "a link that leads to itself"}
 _PARTIAL = f"--partial-dir={arrival.PARTIAL_DIR}"
 # A terabyte from a disk that reads 150 MB/s; whoever waits sees that it goes on.
 _HASHING_S = 7200.0
@@ -51,14 +59,28 @@ class NodeStore:
             raise StoreError(f"cannot list {prefix} on `{self._machine}`", hint="run the same command again")
         found = {}
         for row in output.split(b"\0")[:-1]:
-            size, sha256, key = os.fsdecode(row).split(" ", 2)
+            size, _, named = os.fsdecode(row).partition(" ")
+            sha256, _, key = named.partition(" ")
             if re.fullmatch(r"\d+", size) and re.fullmatch(r"[0-9a-f]{64}", sha256):
                 found[key] = Entry(key, int(size), sha256)
         return [found[key] for key in sorted(found)]
 
-    def read(self, key: str, *, offset: int = 0) -> bytes | None:
+    def left_out(self, prefix: str) -> list[str]:
+        script = _LEFT_OUT.format(folder=quote(self._folder), prefix=quote(prefix))
+        code, output = self._connection.run(script, timeout_s=600)
+        if code != 0:
+            raise StoreError(f"cannot list {prefix} on `{self._machine}`", hint="run the same command again")
+        found = set()
+        for row in output.split(b"\0")[:-1]:
+            kind, _, key = os.fsdecode(row).partition(" ")
+            found.add(f"{key} ({_WHY.get(kind, 'neither a file nor a folder')})")
+        return sorted(found)
+
+    def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
         path = quote(f"{self._folder}/{key}")
-        code, output = self._connection.run(f"[ -e {path} ] || exit {_ABSENT}; tail -c +{offset + 1} {path}")
+        # A pipe would be waited for: what is no file is none.
+        part = "" if limit is None else f" | head -c {limit}"
+        code, output = self._connection.run(f"[ -f {path} ] || exit {_ABSENT}; tail -c +{offset + 1} {path}{part}")
         if code == _ABSENT:
             return None
         if code != 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -25,6 +26,7 @@ from cloudrun.stores.s3_errors import S3Place
 from cloudrun.stores.s3_upload import PART_BYTES, FileChanged, Journal, upload_in_parts
 
 _TEMPORARY = (".tmp", ".partial")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOOKS_AT_ONCE = 8
 _VERSIONS = 3
 
@@ -55,9 +57,13 @@ class S3Store:
             with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
                 return [entry for entry in pool.map(self._look, names) if entry is not None]
 
-    def read(self, key: str, *, offset: int = 0) -> bytes | None:
+    def left_out(self, prefix: str) -> list[str]:
+        return []  # the uploader's log names what it could not send
+
+    def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
         """Raises StoreError where a whole file is not what was stored."""
-        part = {"Range": f"bytes={offset}-"} if offset else {}
+        last = "" if limit is None else str(offset + limit - 1)
+        part = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
         with self._translated("read", key):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._object(key), **part)
@@ -70,7 +76,8 @@ class S3Store:
                 raise
             content: bytes = answer["Body"].read()
         expected = answer["Metadata"].get("sha256")
-        if not offset and expected is not None and expected != hashlib.sha256(content).hexdigest():
+        is_whole = not offset and (limit is None or len(content) < limit)
+        if is_whole and expected is not None and expected != hashlib.sha256(content).hexdigest():
             raise StoreError(
                 f"{key} in bucket `{self._bucket}` is damaged (sha256 differs)", hint="run the same command again"
             )
@@ -148,7 +155,9 @@ class S3Store:
             raise
         sha256 = found["Metadata"].get("sha256")
         key = name.removeprefix(f"{self._prefix}/") if self._prefix else name
-        return None if sha256 is None else Entry(key, int(found["ContentLength"]), sha256)
+        if sha256 is None or _SHA256.fullmatch(sha256) is None:
+            return None
+        return Entry(key, int(found["ContentLength"]), sha256)
 
     def _translated(self, verb: str, key: str) -> AbstractContextManager[None]:
         return translated(self._place, f"{verb} {key}")

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cloudrun.errors import StoreError
+from cloudrun.names import renamed
 from cloudrun.stores import Entry
-from cloudrun.stores.listing import files_below
+from cloudrun.stores.listing import files_below, left_out_below
 from cloudrun.stores.s3 import S3Store
 from cloudrun.stores.s3_upload import FileChanged
+from cloudrun.untrusted import read_regular
 
 # Appended to, or replaced whole, by the worker: as they stand, they are right at any instant.
 _WORKERS_OWN = ("status.json", "log.index", "log.txt")
 _TEMPORARY = (".tmp", ".partial")
+_LONGEST_KEY = 800  # of the 1024 bytes that S3 allows, some are the prefix's
 # Longer than a tick of the clock by which files are dated: a file as young as this may change without a trace.
 _QUIET_S = 0.2
 
@@ -55,9 +58,13 @@ class Outbox:
             for key in missing:
                 del self._sent[key]
             raise StoreError(f"the bucket has lost {', '.join(sorted(missing))}", hint="it is sent again")
+        for path, why in left_out_below(self._dir / "out"):
+            self._leave_out(path.relative_to(self._dir).as_posix(), why)
         for name in _WORKERS_OWN:
             self._send_as_it_stands(name)
-        content = (self._dir / "result.json").read_bytes()
+        content = read_regular(self._dir / "result.json")
+        if content is None:
+            raise StoreError("result.json is no file", hint="the worker writes it again")
         self._store.put("result.json", content)
         if self._store.read("result.json") != content:
             raise StoreError("the bucket gives back another result.json", hint="it is sent again")
@@ -76,12 +83,13 @@ class Outbox:
 
     def _send_as_it_stands(self, name: str) -> None:
         try:
-            with (self._dir / name).open("rb") as file:
-                mark = _mark(os.fstat(file.fileno()))
-                if self._sent.get(name, (None,))[0] == mark:
-                    return
-                content = file.read()
-        except FileNotFoundError:
+            mark = _mark((self._dir / name).stat())
+            if self._sent.get(name, (None,))[0] == mark:
+                return
+            content = read_regular(self._dir / name)  # a pipe of that name would be waited for
+        except OSError:
+            return
+        if content is None:
             return
         self._store.put(name, content)
         self._sent[name] = (mark, None)
@@ -94,6 +102,8 @@ class Outbox:
         except UnicodeEncodeError:
             self._leave_out(key, "its name is not UTF-8")
             return True
+        if len(key.encode()) > _LONGEST_KEY:  # S3 has no longer ones: it would be refused again and again
+            key = f"out/{renamed(key)}"
         try:
             stat = path.stat()
             if self._sent.get(key, (None,))[0] == _mark(stat):

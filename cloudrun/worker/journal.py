@@ -10,18 +10,25 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_LARGEST_BYTES = 1_000_000
+
 
 def utc(moment: float) -> str:
     return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write `text` under a temporary name and rename it: readers see all of it or the old one."""
+    """Write `text` under a temporary name and rename it: readers see all of it or the old one.
+
+    A folder that the job has made of that name is moved aside: nothing else can take its place.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    if path.is_dir():
+        path.rename(path.with_name(f"{path.name}.folder-{time.time_ns()}"))
     temporary.replace(path)
 
 
@@ -133,7 +140,8 @@ class Journal:
         progress = read_json(self.run_dir / "out" / "progress.json")
         if progress is None:
             return {}
-        return {key: progress.get(key) for key in ("epoch", "epochs", "eta_s")}
+        told = {key: progress.get(key) for key in ("epoch", "epochs", "eta_s")}
+        return {key: value for key, value in told.items() if value is None or isinstance(value, (int, float))}
 
 
 def append_to_log(run_dir: Path, text: str) -> None:
@@ -171,9 +179,13 @@ def _write_result(run_dir: Path, **fields: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`, or None while there is none."""
+    """The object in `path`, or None while there is none: the job may have made a pipe, a folder or gigabytes of it."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+        value = json.loads(content.decode("utf-8")) if len(content) <= _LARGEST_BYTES else None
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -22,6 +22,7 @@ UNCERTAINTY = 0.05
 # An answer that does not come is a No: nobody is there.
 ANSWER_WAIT_S = 60.0
 _LOOK_EVERY_S = 1.0
+_MOST_STEPS, _LONGEST_S = 10**12, 1e9  # beyond these nobody has timed anything
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ def project(timing: dict[str, Any], order: Order, billed_s: float) -> Projection
         steps, seconds = int(timing["timed_steps"]), float(timing["timed_s"])
         left, evaluation_s = int(timing["steps_left"]), float(timing["evaluation_left_s"])
         per_epoch, is_whole = int(timing["steps_per_epoch"]), bool(timing["evaluation_is_measured"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None  # a trainer of the user's own, which need not time anything
-    if steps < 1:
+    if not (1 <= steps <= _MOST_STEPS and 0 <= left <= _MOST_STEPS):
+        return None
+    if not (0 <= seconds <= _LONGEST_S and 0 <= evaluation_s <= _LONGEST_S):
         return None
     total_s = billed_s + left * seconds / steps + evaluation_s + order.after_s
     return Projection(

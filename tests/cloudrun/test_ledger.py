@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 
 from cloudrun.backends.local import LocalBackend
 from cloudrun.errors import NoSuchRun
+from cloudrun.home import may_bill
 from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
-from cloudrun.run import JobState, Phase, Result, Run, now_utc
+from cloudrun.run import JobState, Measured, Phase, Quote, Result, Run, now_utc
 from cloudrun.runs.refresh import record
 
 
@@ -178,7 +180,134 @@ def test_a_result_of_the_shift_before_does_not_end_a_run_that_was_resumed(ledger
     began = now_utc()
     ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
     before_the_look = ledger.get("plants-1")
-    ledger.change("plants-1", phase=Phase.LAUNCHING, past_phases=({"name": "run"},))  # `resume`, while the look went on
+    moment = began.isoformat()
+    shift = {"name": "run", "from": moment, "to": moment, "seconds": 0.0}
+    ledger.change("plants-1", phase=Phase.LAUNCHING, past_phases=(shift,))  # `resume`, while the look went on
     result = Result(reason="stopped", exit_code=75, message="", started_at=began, finished_at=began)
     after = record(before_the_look, ledger, LocalBackend(tmp_path), JobState.ACTIVE, None, result)
     assert (after.phase, after.exit_code) == (Phase.LAUNCHING, None)
+
+
+def damage(ledger: Ledger, run_id: str, content: bytes) -> None:
+    (ledger.home / "ledger" / f"{run_id}.json").write_bytes(content)
+
+
+def edited(ledger: Ledger, run_id: str, **fields: object) -> bytes:
+    """A record with some of its fields replaced, as by an editor."""
+    return json.dumps({**json.loads((ledger.home / "ledger" / f"{run_id}.json").read_bytes()), **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "empty"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (b"[]", "a list"),
+        (b" " * 17_000_000, "larger than 16 MB"),
+    ],
+)
+def test_a_record_that_is_none_is_named_and_hides_no_other(ledger: Ledger, content: bytes, why: str) -> None:
+    for run_id in ("plants-1", "plants-2"):
+        ledger.add(a_run(run_id))
+    damage(ledger, "plants-2", content)
+    assert [run.run_id for run in ledger.all()] == ["plants-1"]
+    assert why in ledger.damaged()[0].message
+    assert may_bill(ledger.home)  # it may stand for a machine
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"created_at": "2026-11-24T12:00:00"},  # no time zone
+        {"billed_from": "9999-12-31T23:59:59Z"},
+        {"epoch": 10**400},
+        {"projected_usd": float("nan")},
+        {"phase": "hibernating"},
+        {"job": {"budget": 5}},
+        {"job": {"budget": {"max_cost": 0, "max_hours": 4}}},
+        {"job": {"lifecycle": {}}},
+    ],
+)
+def test_a_record_with_an_impossible_value_is_named_and_hides_no_other(
+    ledger: Ledger, fields: dict[str, object]
+) -> None:
+    for run_id in ("plants-1", "plants-2"):
+        ledger.add(a_run(run_id))
+    damage(ledger, "plants-2", edited(ledger, "plants-2", **fields))
+    assert [run.run_id for run in ledger.all()] == ["plants-1"]
+    (name,) = fields
+    assert f"`{name}`" in ledger.damaged()[0].message
+
+
+def test_folders_and_pipes_under_the_name_of_a_record_are_named(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1"))
+    (ledger.home / "ledger" / "plants-2.json").mkdir()
+    os.mkfifo(ledger.home / "ledger" / "plants-3.json")
+    assert [one.run_id for one in ledger.damaged()] == ["plants-2", "plants-3"]
+    assert ledger.find("plants-1").run_id == "plants-1"
+    assert may_bill(ledger.home)
+
+
+def test_a_record_of_a_newer_version_is_read_without_what_that_added(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1", quote=a_quote()))
+    quote = {**a_quote().model_dump(mode="json"), "carbon_kg": 3}
+    damage(ledger, "plants-1", edited(ledger, "plants-1", quote=quote, tide="high"))
+    assert ledger.get("plants-1").quote == a_quote()
+
+
+def a_quote(**changes: object) -> Quote:
+    fields: dict[str, object] = {
+        "machine": "p4d", "infra": "aws", "region": None, "gpu": "A100:1", "spot": False, "hourly_usd": 3.6,
+        "source": "test", "as_of": "2026-11-24T12:00:00Z",
+    }  # fmt: skip
+    return Quote.model_validate({**fields, **changes})
+
+
+def test_a_slip_in_the_name_of_a_money_field_is_refused(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1"))
+    with pytest.raises(ValueError, match="projected_used"):
+        ledger.change("plants-1", projected_used=3.0)
+    with pytest.raises(ValueError, match="disk_hourly"):
+        a_quote(disk_hourly=0.1)
+
+
+@pytest.mark.parametrize("speed", ["fast", float("nan"), float("inf")])
+def test_what_could_not_be_read_back_is_not_written(ledger: Ledger, speed: object) -> None:
+    ledger.add(a_run("plants-1"))
+    measured = Measured(kind="run", machine="cpu", infra="local").model_copy(update={"images_per_s": speed})
+    with pytest.raises(ValueError, match="images_per_s"):
+        ledger.change("plants-1", measured=measured)
+    assert ledger.get("plants-1").measured is None
+
+
+def test_numbers_without_end_in_a_job_are_not_written(ledger: Ledger) -> None:
+    with pytest.raises(ValueError, match="another record"):
+        ledger.add(a_run("plants-1", job={"train": {"lr": 10**400}}))
+    assert ledger.all() == []
+
+
+def test_an_older_run_never_takes_the_place_of_the_newest_that_cannot_be_read(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1", created_at="2026-11-24T12:00:00Z"))
+    ledger.add(a_run("plants-2"))
+    damage(ledger, "plants-2", b"{half")
+    for meant in (None, "plants-2"):
+        with pytest.raises(LedgerDamaged, match="plants-2"):
+            ledger.find(meant)
+    with pytest.raises(NoSuchRun, match="plants-1, plants-2"):
+        ledger.find("plants")
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 5000, "../plants-1", "a\0b", "[a"])
+def test_an_odd_name_names_no_run(ledger: Ledger, name: str) -> None:
+    ledger.add(a_run("plants-1"))
+    with pytest.raises(NoSuchRun):
+        ledger.find(name)
+
+
+def test_a_damaged_record_of_this_computer_says_how_its_processes_end(ledger: Ledger) -> None:
+    ledger.add(a_run("plants-1"))
+    (ledger.home / "local" / "plants-1").mkdir(parents=True)
+    damage(ledger, "plants-1", b"{half")
+    assert f"fuser -k {ledger.home}/local/plants-1/lock" in ledger.damaged()[0].hint

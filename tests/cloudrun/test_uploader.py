@@ -194,3 +194,18 @@ def test_links_are_followed_and_a_name_that_is_no_text_is_left_out_and_said(
     wait_for((tmp_path / "stored").exists)
     assert [entry.key for entry in bucket.entries("out")] == ["out/checkpoints/e1.pt"]
     assert "caf\\udce9 is left out: its name is not UTF-8" in (tmp_path / "log.txt").read_text()
+
+
+def test_what_a_bucket_cannot_take_is_renamed_or_named_and_keeps_nothing_waiting(
+    start: StartWorker, order: Callable[..., Order], tmp_path: Path, bucket: S3Store
+) -> None:
+    script = (
+        "cd $CLOUDRUN_OUTPUT; echo weights > best.pt; mkfifo pipe; deep=$(printf 'd%.0s' $(seq 200));"
+        "mkdir -p $deep/$deep/$deep/$deep/$deep; echo deep > $deep/$deep/$deep/$deep/$deep/f;"
+        "rm -f ../log.index; mkfifo ../log.index"
+    )
+    assert start(order(script)).wait(60) == 0
+    best, renamed = bucket.entries("out")
+    assert (best.key, renamed.size_bytes) == ("out/best.pt", 5)
+    assert renamed.key.startswith("out/renamed/")
+    assert b"out/pipe is left out: neither a file nor a folder" in (bucket.read("log.txt") or b"")

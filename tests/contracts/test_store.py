@@ -130,6 +130,62 @@ def test_reading_goes_on_from_an_offset(store: Store) -> None:
     assert store.read("log.txt", offset=8) == b""
 
 
+def test_reading_stops_at_a_limit(store: Store) -> None:
+    store.put("log.txt", b"0123456789")
+    assert store.read("log.txt", limit=4) == b"0123"
+    assert store.read("log.txt", offset=8, limit=4) == b"89"
+    assert store.read("log.txt", offset=10, limit=4) == b""
+    assert store.read("log.txt", limit=20) == b"0123456789"
+    assert store.read("nothing", limit=4) is None
+
+
+def test_what_is_no_file_is_not_waited_for_and_is_named(place: Place, tmp_path: Path) -> None:
+    place.write("out/best.pt", b"weights")
+    if not (tmp_path / "run").is_dir():
+        assert place.store.left_out("out") == []  # a bucket has files alone
+        return
+    out = tmp_path / "run" / "out"
+    for name in ("pipe", "sp ace\npipe"):
+        os.mkfifo(out / name)
+    (out / "lost").symlink_to("nowhere")
+    (out / "self").symlink_to(".")
+    (out / "folder").mkdir()
+    for name in ("pipe", "folder", "lost", "best.pt/below"):
+        assert place.store.read(f"out/{name}", limit=10) is None
+    assert [entry.key for entry in place.store.entries("out")] == ["out/best.pt"]
+    assert place.store.left_out("out") == [
+        "out/lost (a link that leads nowhere)",
+        "out/pipe (neither a file nor a folder)",
+        "out/sp ace\npipe (neither a file nor a folder)",
+    ]
+    assert place.store.left_out("nothing") == []
+
+
+def test_the_longest_name_comes_home(place: Place, tmp_path: Path) -> None:
+    name = "l" * 250 + ".txt"
+    place.write(f"out/{name}", b"long")
+    pull(place.store, place.store.entries("out"), lambda key: key, tmp_path / "home", nothing)
+    assert [path.name for path in (tmp_path / "home" / "out").iterdir()] == [name]
+
+
+def test_a_file_that_does_not_come_keeps_no_other(place: Place, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        place.write(f"out/{name}", name.encode())
+    a, b, c = place.store.entries("out")
+    lie = Entry(b.key, b.size_bytes, "0" * 64)
+
+    class Lying:
+        def __getattr__(self, name: str) -> object:
+            return getattr(place.store, name)
+
+        def entries(self, prefix: str) -> list[Entry]:
+            return [a, lie, c]
+
+    with pytest.raises(StoreError, match="out/b arrived damaged"):
+        pull(Lying(), [a, lie, c], lambda key: key, tmp_path / "home", nothing)  # type: ignore[arg-type]
+    assert [path.name for path in sorted((tmp_path / "home" / "out").iterdir())] == ["a", "c"]
+
+
 def test_entries_carry_size_and_hash_and_leave_temporary_files_out(place: Place) -> None:
     place.write("out/checkpoints/best model.pt", b"weights")
     place.write("out/checkpoints/last.pt.tmp", b"half")

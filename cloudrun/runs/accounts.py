@@ -1,0 +1,40 @@
+"""The files that are made at home: the resolved job, the receipt and the report. None of them keeps a bill going."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from cloudrun.errors import brief
+from cloudrun.metrics import metrics_at
+from cloudrun.mirror import make_way
+from cloudrun.receipt import receipt
+from cloudrun.report import report_html
+from cloudrun.run import Run, now_utc
+
+
+def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:
+    """Write job.yaml, cost.json and report.html into `folder`; one that cannot be made is said, and left as it was."""
+    metrics, _ = metrics_at(folder)
+    makers: dict[str, Callable[[], str]] = {
+        "job.yaml": lambda: yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
+        "cost.json": lambda: json.dumps(receipt(run, now_utc(), metrics), indent=2) + "\n",
+        "report.html": lambda: report_html(run, folder, receipt(run, now_utc(), metrics)),
+    }
+    for name, make in makers.items():
+        try:
+            replace_file(folder / name, make().encode(), folder)
+        except Exception as err:  # noqa: BLE001 - they rest on what a machine wrote, and a bill waits for their end
+            say(f"{folder / name} cannot be written: {brief(err)}")
+
+
+def replace_file(path: Path, content: bytes, folder: Path) -> None:
+    """Write a file below `folder` under a temporary name, then rename it; a folder in its place is moved aside."""
+    partial = path.with_name(path.name + ".partial")
+    for place in (partial, path):
+        make_way(place, folder)
+    partial.write_bytes(content)
+    partial.replace(path)
