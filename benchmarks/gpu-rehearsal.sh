@@ -37,8 +37,8 @@ echo; echo "== once more, killed after $seconds s"
 sleep "$seconds"
 pkill -KILL -s "$killed" -f benchmarks.gpu || true
 wait "$killed" || true
-sleep 1
-if pgrep -f "$place/out"; then echo "error: these parts outlived it"; exit 1; fi
+sleep 2
+if pgrep -af "$place/(out|tmp|tree)"; then echo "error: these parts outlived it"; exit 1; fi
 "$place/box/bin/python" - "$place/out/figures.jsonl" <<'P'
 import json, pathlib, sys
 path = pathlib.Path(sys.argv[1])

@@ -23,6 +23,7 @@ from types import FrameType
 
 from benchmarks.gpu.figures import Figures, read_figures, table
 from benchmarks.gpu.limits import LIMITS_S, NO_GPU, limit_s, parts_from
+from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT, heading
 
 _KILL_AFTER_S = 5.0  # a part that was asked to stop
@@ -63,14 +64,12 @@ def main(words: argparse.Namespace) -> int:
 def _run(part: str, words: argparse.Namespace, scratch: Path, *, within_s: float) -> str:
     """Run one part until it ends or its time is over; return why it did not end well, or nothing."""
     print(f"\n== {part}, at most {within_s:.0f} s", flush=True)
-    command = [sys.executable, "-m", "benchmarks.gpu.part", part, "--out", str(words.out), "--scratch", str(scratch)]
+    command = command_with_parent("benchmarks.gpu.part", part, "--out", str(words.out), "--scratch", str(scratch))
     command += ["--rehearse"] if words.rehearse else []
     command += ["--photos", str(words.photos)] if words.photos else []
     command += ["--timm", str(words.timm)] if words.timm else []
     began = time.monotonic()
-    process = subprocess.Popen(
-        command, cwd=CHECKOUT, start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
+    process = subprocess.Popen(command, cwd=CHECKOUT, start_new_session=True, env=environment_with_parent())
     why = ""
     try:
         code = process.wait(within_s)

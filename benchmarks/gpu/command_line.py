@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 import yaml
 
 from benchmarks.gpu.checks import TINY, Bench
+from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT
 
 _PATIENCE_S = 90.0
@@ -106,7 +106,8 @@ class Commands:
         return Found(name, float((tables[0] - tables[1]).abs().max()), 0.02)
 
     def _start(self, command: list[str], said: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "trainer", *command], cwd=CHECKOUT, stdout=said, stderr=said)
+        whole = command_with_parent("trainer", *command)
+        return subprocess.Popen(whole, cwd=CHECKOUT, env=environment_with_parent(), stdout=said, stderr=said)
 
     def _losses(self, out: str) -> list[float]:
         path = self._folder / out / "metrics.jsonl"

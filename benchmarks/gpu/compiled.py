@@ -12,6 +12,7 @@ from torch._dynamo.utils import compile_times
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, batch_of, card_name, say, synchronize, take_step
+from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT
 from trainer import compiling
 from trainer.compiling import compile_model
@@ -26,10 +27,11 @@ TIMES_FILE = "compile-times.txt"
 def run(setting: Setting, figures: Figures) -> None:
     """Compile in this process, then in another, as a resume would."""
     measure(setting, figures, "nothing compiled before")
-    command = [sys.executable, "-m", "benchmarks.gpu.compiled", str(setting.out), str(setting.scratch)]
+    command = command_with_parent("benchmarks.gpu.compiled", str(setting.out), str(setting.scratch))
     if setting.photos is not None:
         command.append(str(setting.photos))
-    done = subprocess.run([*command, *(["--rehearse"] if setting.rehearses else [])], cwd=CHECKOUT, check=False)
+    command += ["--rehearse"] if setting.rehearses else []
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment_with_parent(), check=False)
     if done.returncode:
         figures.add("seconds, with the compiler's cache", None, note=f"its process ended with {done.returncode}")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import time
 
 import yaml
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, say
+from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT
 
 _EPOCHS = 2
@@ -23,10 +23,15 @@ def run(setting: Setting, figures: Figures) -> None:
     config = setting.config(epochs=_EPOCHS, warmup_epochs=0).model_dump(mode="json")
     path, out = setting.scratch / "end.yaml", setting.scratch / "end"
     path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "trainer", "train", "--config", str(path), "--data", str(setting.data())]
+    command = command_with_parent("trainer", "train", "--config", str(path), "--data", str(setting.data()))
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*command, "--out", str(out)], cwd=CHECKOUT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [*command, "--out", str(out)],
+        cwd=CHECKOUT,
+        env=environment_with_parent(),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stderr is not None
     with (setting.out / LOG_FILE).open("w") as log:

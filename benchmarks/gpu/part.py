@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
-import signal
 import sys
 import time
 import traceback
@@ -20,7 +18,6 @@ from benchmarks.gpu.limits import NO_GPU  # noqa: E402
 from benchmarks.gpu.setting import Setting, card_name  # noqa: E402
 
 IMPORT_S = time.perf_counter() - IMPORT_BEGAN
-_PR_SET_PDEATHSIG = 1
 MODULES = {
     "probe": "probe",
     "smoke": "smoke",
@@ -34,8 +31,6 @@ MODULES = {
 
 
 def main(argv: list[str]) -> int:
-    if sys.platform == "linux":  # a part does not outlive whoever counts its seconds
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=MODULES)
     parser.add_argument("--out", type=Path, required=True)

@@ -17,6 +17,7 @@ from benchmarks.gpu.checks_of_memory import CHECKS_OF_MEMORY
 from benchmarks.gpu.command_line import Commands, Found
 from benchmarks.gpu.figures import Figures, read_figures
 from benchmarks.gpu.setting import Setting, card_name
+from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT
 from trainer.folders import list_images
 from trainer.leaves import write_leaves
@@ -44,8 +45,9 @@ def run(setting: Setting, figures: Figures) -> None:
 def _make_all(setting: Setting, figures: Figures) -> None:
     """Make the checks in a process; where one takes the process or the device along, in another from there on."""
     while left := _left(setting):
-        command = [sys.executable, "-m", "benchmarks.gpu.smoke", *map(str, (setting.out, setting.scratch))]
-        done = subprocess.run([*command, *(["--rehearse"] if setting.rehearses else [])], cwd=CHECKOUT, check=False)
+        command = command_with_parent("benchmarks.gpu.smoke", str(setting.out), str(setting.scratch))
+        command += ["--rehearse"] if setting.rehearses else []
+        done = subprocess.run(command, cwd=CHECKOUT, env=environment_with_parent(), check=False)
         still_left = _left(setting)
         if still_left and still_left[0].name == left[0].name:
             first = still_left[0]

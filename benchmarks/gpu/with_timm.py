@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import tempfile
 from statistics import median
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import CLASSES, Setting
+from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 
 _EPOCHS = 3
 _BATCH = 64
@@ -57,7 +57,7 @@ def _train(setting: Setting, backbone: str, *, compiles: bool) -> subprocess.Com
     size = str(config.image_size)
     with tempfile.TemporaryDirectory() as out:
         command = [
-            sys.executable, str(setting.timm_script), str(data), "--train-split", "train", "--val-split", "val",
+            *command_with_parent(str(setting.timm_script)), str(data), "--train-split", "train", "--val-split", "val",
             "--model", backbone, "--num-classes", str(CLASSES), "--input-size", "3", size, size,
             "--batch-size", str(16 if setting.rehearses else _BATCH), "--epochs", str(_EPOCHS),
             "--warmup-epochs", "0", "--cooldown-epochs", "0", "--opt", "adamw", "--lr", "1e-4", "--smoothing", "0.1",
@@ -69,4 +69,4 @@ def _train(setting: Setting, backbone: str, *, compiles: bool) -> subprocess.Com
             command += ["--amp", "--amp-dtype", "bfloat16", "--pin-mem", "--workers", str(_WORKERS)]
             command += [] if backbone.startswith(_CONTIGUOUS) else ["--channels-last"]
         command += ["--torchcompile"] if compiles else []
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=environment_with_parent(), capture_output=True, text=True, check=False)
