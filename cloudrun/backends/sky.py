@@ -25,7 +25,7 @@ from cloudrun.backends.sky_errors import brief, no_machine, still_billing, trans
 from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_records import known_machine, price_source, quote_of
-from cloudrun.backends.sky_task import job_config, machine_config
+from cloudrun.backends.sky_task import begin_script, job_config, machine_config
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
 from cloudrun.machines import Machine, Scan
@@ -152,6 +152,10 @@ class SkyBackend:
                 _send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
         connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
+        if order.outlives_its_job and plan.spec.nodes == 1:
+            # Ray takes some seconds, and where the memory is full it starts nothing. What fails here, the job does.
+            with suppress(StoreError):
+                connection.run(begin_script(run_dir))
         with self._sdk(plan.run_id) as sky:
             try:
                 task = sky.Task.from_yaml_config(job_config(plan, run_dir, self._accelerators))
