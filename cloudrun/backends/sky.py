@@ -28,7 +28,7 @@ from cloudrun.backends.sky_errors import brief, no_machine, still_billing, trans
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_quote import quote_for, refuse_remote_server, request_for
 from cloudrun.backends.sky_records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
-from cloudrun.backends.sky_task import job_config
+from cloudrun.backends.sky_task import begin_script, job_config
 from cloudrun.backends.sky_waiting import TookTooLong, Trying, Waiting
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
@@ -218,6 +218,10 @@ class SkyBackend:
                 _send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
         connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
+        if order.outlives_its_job and plan.spec.nodes == 1:
+            # Ray takes some seconds, and where the memory is full it starts nothing. What fails here, the job does.
+            with suppress(StoreError):
+                connection.run(begin_script(run_dir))
         with self._sdk(plan.run_id) as sky:
             try:
                 if self._accelerators is None:  # a machine that was up before

@@ -13,7 +13,7 @@ _START = """\
 for python in python3 "${SKY_RUNTIME_DIR:-$HOME}/skypilot-runtime/bin/python"; do
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break
 done
-cd RUN_DIR && PYTHONPATH=RUN_DIR/code exec "$python" -m cloudrun.worker RUN_DIR
+cd RUN_DIR && PYTHONPATH=RUN_DIR/code exec "$python" -m cloudrun.worker RUN_DIR WORD
 """
 
 
@@ -42,11 +42,17 @@ def machine_config(plan: Plan) -> dict[str, Any]:
 
 def job_config(plan: Plan, run_dir: str, accelerators: Mapping[str, float] | None) -> dict[str, Any]:
     """The worker as a job on the machine that is up. It holds the GPU, so that SkyPilot sees it as busy."""
-    run = _START.replace("RUN_DIR", shlex.quote(run_dir))
+    run = _START.replace("RUN_DIR", shlex.quote(run_dir)).replace(" WORD", "")
     config: dict[str, Any] = {"name": plan.run_id, **_nodes(plan), "run": run}
     if accelerators:
         config["resources"] = {"accelerators": dict(accelerators)}
     return config
+
+
+def begin_script(run_dir: str) -> str:
+    """Return the shell script that starts the switch at once; the SkyPilot job, when it comes, waits for it."""
+    script = _START.replace("RUN_DIR", shlex.quote(run_dir)).replace("WORD", "begin")
+    return f"bash --login -c {shlex.quote(script)}"
 
 
 def _nodes(plan: Plan) -> dict[str, int]:

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from cloudrun.worker.holder import Place, hold, watch_detached, watch_here
+from cloudrun.worker.holder import Place, begin, hold, watch_detached, watch_here
 from cloudrun.worker.journal import Journal
 from cloudrun.worker.node import Node
 from cloudrun.worker.order import Order, read_order
@@ -26,8 +26,11 @@ def main(argv: list[str]) -> int:
     place = Place(run_dir, f"node{rank}" if rank else "switch")
     if argv[2:3] == ["watch"]:  # outside the SkyPilot job, with the lock
         return watch_detached(place, order, int(argv[3]), lambda: _watch(place, order, rank))
+    detached = [sys.executable, "-m", "cloudrun.worker", str(run_dir), "watch"]
+    if argv[2:] == ["begin"]:  # before there is a SkyPilot job
+        return begin(place, order, detached)
     if order.outlives_its_job:
-        return hold(place, order, [sys.executable, "-m", "cloudrun.worker", str(run_dir), "watch"])
+        return hold(place, order, detached)
     return watch_here(place, order, lambda: _watch(place, order, rank))
 
 

@@ -81,6 +81,13 @@ def watch_here(place: Place, order: Order, watch: Callable[[], int]) -> int:
         time.sleep(_LOOK_EVERY_S)
 
 
+def begin(place: Place, order: Order, command: list[str]) -> int:
+    """Have `command` run outside this process's tree, unless it runs or has run; return at once."""
+    if place.read_end(order) is None:
+        _start_detached(place, command)
+    return 0
+
+
 def hold(place: Place, order: Order, command: list[str]) -> int:
     """Have `command` run once outside this process's tree, start it again where it is killed; return its exit code.
 

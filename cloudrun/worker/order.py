@@ -70,9 +70,9 @@ class Order:
     def end_lead_s(self) -> float:
         """Seconds before the budget's end at which the machine is ended: that takes time, which is billed, too.
 
-        SkyPilot's skylet, which is asked first, looks once a minute: so the end is half a minute early or late.
+        SkyPilot's skylet, which is asked first, looks once a minute: so the end comes up to 40 s early, or as late.
         """
-        return 30.0 if self.ending == "skypilot" else 10.0
+        return 40.0 if self.ending == "skypilot" else 10.0
 
     @property
     def outlives_its_job(self) -> bool:

@@ -54,6 +54,11 @@ class Machine:
         self._jobs.append(job)
         return job
 
+    def begin(self) -> None:
+        """What the launch does over SSH, before it asks for a SkyPilot job."""
+        command = [sys.executable, "-m", "cloudrun.worker", str(self.run_dir), "begin"]
+        subprocess.run(command, env=self._env, check=True, timeout=30)
+
     def switch(self) -> int:
         """The process that watches."""
         (only,) = self._switches()
@@ -106,6 +111,22 @@ def test_a_job_of_skypilots_ends_as_the_run_does(machine: Machine) -> None:
     (machine.run_dir / "home").touch()
     assert job.wait(30) == 3
     assert machine.submit().wait(30) == 3  # Ray tries it again: nothing is started
+
+
+def test_the_switch_works_before_there_is_a_job_of_skypilots_which_then_waits_for_it(machine: Machine) -> None:
+    """Where a machine's memory is full, Ray kills each job at once, and there would be no switch at all."""
+    machine.order(ENDLESS)
+    machine.begin()
+    pid = machine.wait_for_the_job()
+    machine.begin()  # a second time changes nothing
+    job = machine.submit()
+    time.sleep(2)
+    assert (job.poll(), machine.job_pids()) == (None, [pid])
+    os.kill(machine.switch(), signal.SIGTERM)
+    assert job.wait(60) == 75
+    machine.begin()
+    time.sleep(1)
+    assert machine.job_pids() == [pid]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, "its whole process group"])

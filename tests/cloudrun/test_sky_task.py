@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import pytest
 
-from cloudrun.backends.sky_task import job_config, machine_config
+from cloudrun.backends.sky_task import begin_script, job_config, machine_config
 from cloudrun.plan import DataRoute, Plan, make_plan
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
@@ -44,6 +45,14 @@ def test_the_bare_machine_has_nothing_that_would_delay_its_autodown() -> None:
 def test_the_worker_holds_the_gpu() -> None:
     config = job_config(a_plan(gpu="A100:1"), "/home/u/cloudrun/r", {"A100": 1})
     assert config["resources"] == {"accelerators": {"A100": 1}}
+
+
+def test_the_switch_is_started_by_the_same_words_before_the_job_that_waits_for_it() -> None:
+    job = job_config(a_plan(gpu="A100:1"), "/home/u/cloudrun/r", None)["run"]
+    assert job.endswith('exec "$python" -m cloudrun.worker /home/u/cloudrun/r\n')
+    shell, login, dash_c, script = shlex.split(begin_script("/home/u/cloudrun/r"))
+    assert (shell, login, dash_c) == ("bash", "--login", "-c")
+    assert script == job.removesuffix("\n") + " begin\n"
 
 
 def test_no_secret_is_given_to_skypilot_which_would_keep_it() -> None:
