@@ -61,6 +61,7 @@ _YEARS = range(1970, 3000)
 _LONGEST_S = 1e9
 _DEAREST_USD = 1e9
 _LIMITS = ("max_cost", "max_hours")
+_LARGEST_LIMIT = 1e6
 
 
 def _plausible(moment: datetime) -> datetime:
@@ -116,7 +117,7 @@ def _usable(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and 0 < value <= _DEAREST_USD
+    return isinstance(value, int | float) and 0 < value <= _LARGEST_LIMIT
 
 
 Job = Annotated[dict[str, Any], AfterValidator(_usable)]

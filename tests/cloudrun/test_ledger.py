@@ -227,6 +227,7 @@ def test_a_record_that_is_none_is_named_and_hides_no_other(ledger: Ledger, conte
         {"phase": "hibernating"},
         {"job": {"budget": 5}},
         {"job": {"budget": {"max_cost": 0, "max_hours": 4}}},
+        {"job": {"budget": {"max_cost": 5, "max_hours": 1e9}}},
         {"job": {"lifecycle": {}}},
     ],
 )
