@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
+KEYS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "of-the-box"}
+BUCKET = "runs"
 _ROLE = "skypilot-v1"
 _REGIONS = ("us-east-1", "us-west-2")
 
@@ -20,7 +22,7 @@ def write_laptop(cloud: str, home: Path, url: str) -> None:
     if cloud == "aws":
         (home / ".aws").mkdir()
         (home / ".aws/credentials").write_text(
-            "[default]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = of-the-box\n"
+            "[default]\n" + "".join(f"{name.lower()} = {value}\n" for name, value in KEYS.items())
         )
         (home / ".aws/config").write_text(f"[default]\nregion = us-east-1\nendpoint_url = {url}\n")
     else:
@@ -42,13 +44,14 @@ def prepare(cloud: str, url: str) -> None:
 
 
 def _prepare_aws(url: str) -> None:
-    """Make a way out of the default networks, and SkyPilot's role.
+    """Make a way out of the default networks, SkyPilot's role, and a bucket.
 
     moto is stricter than AWS about the version of an inline policy, so that SkyPilot cannot make the role there itself.
     """
     import boto3
 
-    words = {"endpoint_url": url, "aws_access_key_id": "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key": "of-the-box"}
+    words = {"endpoint_url": url} | {name.lower(): value for name, value in KEYS.items()}
+    boto3.client("s3", region_name="us-east-1", **words).create_bucket(Bucket=BUCKET)
     for region in _REGIONS:
         ec2 = boto3.client("ec2", region_name=region, **words)
         network = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]

@@ -13,8 +13,8 @@ id "$user" > /dev/null 2>&1 || chroot "$root" useradd --create-home --shell /bin
 install_image "$image" "$cache" "/home/$user"
 pretend_gpu "NVIDIA A10G" 24576
 printf '127.0.0.1 localhost\n%s %s\n' "$address" "$name" > "$root/etc/hosts"
-# PID 1 (sshd) listens to TERM alone: KILL from inside its namespace is ignored.
-printf '#!/bin/sh\nkill -TERM 1; sleep 0.2; kill -9 -1\n' > "$root/usr/local/sbin/poweroff"
+# PID 1 (sshd) listens to TERM, and all processes of its namespace end with it.
+printf '#!/bin/sh\nkill -TERM 1\n' > "$root/usr/local/sbin/poweroff"
 chmod +x "$root/usr/local/sbin/poweroff"
 for command in systemctl service; do  # SkyPilot reloads sshd by them; Debian's init script would end the connection
   printf '#!/bin/sh\nexit 0\n' > "$root/usr/local/bin/$command"

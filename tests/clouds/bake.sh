@@ -4,6 +4,7 @@
 # cache that lacks nothing which a machine installs. CACHE, uv's on this computer, stays as it is. Run it by `unshare -m`.
 source "$(dirname "$0")/machine.sh"
 image=$1 cache=$2 uv=$3 checkout=$4 version=$5
+[ ! -d "$image" ] || exit 0  # another made it while this one waited
 part=$image.part
 rm -rf "$part"
 mkdir -p "$part"
@@ -43,5 +44,4 @@ cp -a "$folder/uv-cache.upper" "$part/cache"
 cp "$uv" "$part/uv"
 umount -R "$part/machine"
 rmdir "$part/machine"
-rm -rf "$image"
 mv "$part" "$image"

@@ -184,6 +184,9 @@ def refuse_what_is_missing() -> None:
     missing = sorted({package for name, package in PROGRAMS.items() if not shutil.which(name, path=SYSTEM_PATH)})
     if missing:
         raise BoxUnavailable(f"these packages are missing: `apt-get install {' '.join(missing)}`")
+    known = "import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 12))"
+    if subprocess.run(["/usr/bin/python3", "-c", known], check=False).returncode != 0:
+        raise BoxUnavailable("SkyPilot's Ray needs Python 3.9 to 3.11 as /usr/bin/python3")
     done = subprocess.run(
         ["unshare", "-m", "-n", "-p", "-f", "sh", "-c", "mount -t tmpfs tmpfs /mnt && ip link set lo up"],
         capture_output=True, text=True, check=False,
@@ -212,8 +215,8 @@ def bake() -> Path:
             ["flock", f"{image}.lock", "unshare", "-m", str(HERE / "bake.sh"), *words],
             capture_output=True, text=True, check=False, timeout=1800,
         )  # fmt: skip
-        if done.returncode != 0 and not image.is_dir():
-            raise BoxUnavailable(f"the machines' image could not be made: {done.stderr.strip()[-2000:]}")
+        if done.returncode != 0:
+            raise RuntimeError(f"the machines' image could not be made: {done.stderr.strip()[-2000:]}")
     return image
 
 
