@@ -176,6 +176,7 @@ class JobSpec(_Section):
     setup: str | None = None
     run: str | None = None
     workdir: str | None = None
+    workdir_secrets: tuple[str, ...] = ()  # files of `workdir` that look like secrets, and are sent all the same
     env: Annotated[dict[_EnvName, str], BeforeValidator(_text_values)] = Field(default_factory=dict)
     secrets: tuple[_EnvName, ...] = ()
 
@@ -210,6 +211,8 @@ class JobSpec(_Section):
         if self.data.labels is not None and self.run is not None:
             raise ValueError("`data.labels` is only read by the bundled trainer, and `run` takes its place; remove one")
         shared = set(self.env) & set(self.secrets)
+        if self.workdir_secrets and self.workdir is None:
+            raise ValueError("`workdir_secrets` names files of `workdir`, and there is none; add it or remove this")
         if shared:
             raise ValueError(f"{', '.join(sorted(shared))}: in `env` and in `secrets`; keep it in `secrets` only")
         return self
