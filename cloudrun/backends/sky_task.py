@@ -6,13 +6,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from cloudrun.machine_python import FIND_PYTHON
 from cloudrun.plan import Plan
 
-# Looks for a Python that can run the worker: the job's own, or the one that SkyPilot brought.
-_START = """\
-for python in python3 "${SKY_RUNTIME_DIR:-$HOME}/skypilot-runtime/bin/python"; do
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break
-done
+_START = f"""\
+{FIND_PYTHON}\
 cd RUN_DIR && PYTHONPATH=RUN_DIR/code exec "$python" -m cloudrun.worker RUN_DIR
 """
 
