@@ -87,7 +87,9 @@ class SkyBackend:
                     say(f"{cloud} is left out: it rents no machines that reach each other")
                     continue
                 try:
-                    listed = catalog.list_accelerators(gpus_only=True, clouds=cloud)
+                    listed = catalog.list_accelerators(
+                        gpus_only=True, clouds=cloud, all_regions="/" in (plan.spec.infra or "")
+                    )
                 except Exception as err:  # noqa: BLE001 - one cloud's catalog must not hide the others'
                     say(f"{cloud} cannot be listed: {brief(err)}")
                     continue
