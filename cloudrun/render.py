@@ -156,6 +156,10 @@ def plan_text(
             if live:
                 lines.append(f"live     {live}")
             lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
+        elif plan.backend == "sky":
+            lines.append(f"price    none is known of {quote.infra}: `budget.max_cost` cannot end it")
+            lines.append(f"at most  {spec.budget.max_hours:g} h, then it is stopped (budget.max_hours)")
+    lines += _choices(spec.gpu, spec.gpu_choices) if plan.backend == "sky" else []
     if estimate is not None:
         lines += _estimate_lines(estimate)
     elif no_estimate:
@@ -173,6 +177,17 @@ def plan_text(
         ends = how_it_ends(quote.infra if quote else spec.infra, idle_minutes=spec.lifecycle.idle_minutes)
         lines.append(f"ends     {spec.lifecycle.on_finish} when done; with this computer off, {ends}")
     return "\n".join(lines)
+
+
+def _choices(wanted: Sequence[str], choices: Sequence[Sequence[str]]) -> list[str]:
+    """What will be tried, where that is more than what was written."""
+    if all(len(names) == 1 for names in choices):
+        return []
+    shown = (
+        gpu if len(names) == 1 else f"{gpu} ({', '.join(names)}: the cheapest)"
+        for gpu, names in zip(wanted, choices, strict=True)
+    )
+    return [f"gpu      {' or '.join(shown)}"]
 
 
 def estimate_text(estimate: Estimate) -> str:

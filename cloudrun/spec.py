@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from cloudrun.gpus import GpuRequest, is_known, nearest, parse_gpu
+from cloudrun.gpus import GpuRequest, is_known, nearest, parse_gpu, sold_as
 from trainer.config import TrainConfig
 
 # Where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
@@ -186,6 +186,13 @@ class JobSpec(_Section):
         return tuple(parse_gpu(text) for text in self.gpu)
 
     @property
+    def gpu_choices(self) -> tuple[tuple[str, ...], ...]:
+        """For each wanted GPU, best first, the names under which it is sold. A cluster's own names mean themselves."""
+        if self.infra is not None and self.infra.split("/")[0] in _OWN_GPU_NAMES:
+            return tuple((str(gpu),) for gpu in self.gpus)
+        return tuple(tuple(str(one) for one in sold_as(gpu)) for gpu in self.gpus)
+
+    @property
     def is_local(self) -> bool:
         return self.infra is not None and self.infra.split("/")[0] == "local"
 
@@ -204,6 +211,8 @@ class JobSpec(_Section):
             )
         if self.workdir is not None and self.run is None:
             raise ValueError("`workdir` is only used by a `run` command of your own; add `run` or remove it")
+        if self.workdir_secrets and self.workdir is None:
+            raise ValueError("`workdir_secrets` names files of `workdir`, and there is none; add it or remove this")
         if self.endpoint is not None and self.store is None and self.data.kind is not SourceKind.S3:
             raise ValueError(
                 "`endpoint` is the server of a `store`, and there is none; add `store: s3://BUCKET/PREFIX`"
@@ -211,8 +220,6 @@ class JobSpec(_Section):
         if self.data.labels is not None and self.run is not None:
             raise ValueError("`data.labels` is only read by the bundled trainer, and `run` takes its place; remove one")
         shared = set(self.env) & set(self.secrets)
-        if self.workdir_secrets and self.workdir is None:
-            raise ValueError("`workdir_secrets` names files of `workdir`, and there is none; add it or remove this")
         if shared:
             raise ValueError(f"{', '.join(sorted(shared))}: in `env` and in `secrets`; keep it in `secrets` only")
         return self

@@ -20,7 +20,8 @@ from typing import Any
 from cloudrun.backends import Offer, Say
 from cloudrun.backends.listing import CannotList, NoListing, list_machines, listed_for
 from cloudrun.backends.listing import end_machine as end_listed
-from cloudrun.backends.sky_errors import brief, no_machine, still_billing, translated
+from cloudrun.backends.sky_choice import best_resources, gpus_in_order, offered_for
+from cloudrun.backends.sky_errors import CatalogUnreachable, brief, is_of_catalog, no_machine, still_billing, translated
 from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_records import known_machine, price_source, quote_of
@@ -48,20 +49,19 @@ class SkyBackend:
 
     def quote(self, plan: Plan) -> Quote | None:
         """The optimizer's first choice. None where SkyPilot's API server is elsewhere: it alone knows the clouds."""
-        with self._sdk(plan.run_id) as sky:
+        with self._sdk(plan.run_id):
+            from sky.exceptions import ResourcesUnavailableError
             from sky.server.common import is_api_server_local
 
             if not is_api_server_local():
                 return None
-            from sky.optimizer import Optimizer
-
             try:
-                with sky.Dag() as dag:  # a task made in here adds itself
-                    sky.Task.from_yaml_config(machine_config(plan))
-                Optimizer.optimize(dag, quiet=True)
+                best = best_resources(plan, gpus_in_order(plan))
+            except ResourcesUnavailableError as err:
+                raise no_machine(err, plan, offered_for(plan)) from err
             except Exception as err:
                 raise no_machine(err, plan) from err
-            return quote_of(dag.tasks[0].best_resources, nodes=plan.spec.nodes)
+            return quote_of(best, nodes=plan.spec.nodes)
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
@@ -83,6 +83,9 @@ class SkyBackend:
                 raise no_machine(err, plan) from err
             offers = []
             for cloud in sorted(str(one).lower() for one in clouds):
+                if not has_autodown(cloud) and plan.spec.infra is None:
+                    say(f"{cloud} is left out: a machine there cannot end itself; `infra: {cloud}` takes it anyway")
+                    continue
                 if plan.spec.nodes > 1 and not _rents_several(sky, cloud):
                     say(f"{cloud} is left out: it rents no machines that reach each other")
                     continue
@@ -91,7 +94,11 @@ class SkyBackend:
                         gpus_only=True, clouds=cloud, all_regions="/" in (plan.spec.infra or "")
                     )
                 except Exception as err:  # noqa: BLE001 - one cloud's catalog must not hide the others'
-                    say(f"{cloud} cannot be listed: {brief(err)}")
+                    say(
+                        CatalogUnreachable(err).message
+                        if is_of_catalog(err)
+                        else f"{cloud} cannot be listed: {brief(err)}"
+                    )
                     continue
                 source, as_of = price_source(cloud)
                 infos = [info for infos in listed.values() for info in infos]
@@ -113,11 +120,13 @@ class SkyBackend:
         say(f"renting {plan.machine_name} ...")
         request = None
         with self._sdk(plan.run_id) as sky:
+            from sky.server.common import is_api_server_local
             from sky.skylet.autostop_lib import AutostopWaitFor
 
             try:
+                gpus = gpus_in_order(plan) if is_api_server_local() else None
                 request = sky.launch(
-                    sky.Task.from_yaml_config(machine_config(plan)),
+                    sky.Task.from_yaml_config(machine_config(plan, gpus)),
                     cluster_name=plan.machine_name,
                     idle_minutes_to_autostop=minutes if autodown else None,
                     wait_for=AutostopWaitFor.JOBS if autodown else None,  # not an open shell: it would keep the bill up

@@ -58,7 +58,7 @@ def foresee(
 def machine_of(plan: Plan, quote: Quote | None) -> Machine:
     """Where only renting can tell the machine, the first choice stands for it, without a price."""
     spec = plan.spec
-    gpu = quote.gpu if quote is not None else (spec.gpu[0] if spec.gpu else None)
+    gpu = quote.gpu if quote is not None else (spec.gpu_choices[0][0] if spec.gpu else None)
     name = quote.machine if quote is not None else "a machine without GPU"
     return Machine(
         key=machine_key(spec, gpu=gpu, machine=name),
