@@ -4,6 +4,8 @@ from __future__ import annotations
 
 # By SkyPilot 0.14's own table of what its clouds cannot do.
 WITHOUT_AUTODOWN = ("hyperbolic", "primeintellect", "verda", "yotta")
+# Where anybody may let their computer; SkyPilot can be told to rent in data centres alone.
+MARKETS_WITH_HOMES = ("vast",)
 
 
 def has_autodown(infra: str | None) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun.cost import cost_of, worst_case
 from cloudrun.endings import how_it_ends
+from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import Estimate, Quote, Run
 from cloudrun.units import duration, iso, times
@@ -129,6 +130,7 @@ def plan_text(
     estimate: Estimate | None = None,
     no_estimate: str = "",
     live: str = "",
+    keys: KeysSent | None = None,
 ) -> str:
     """What `launch` is about to do, in a few lines. `no_estimate`: why there is none; `live`: the provider's price."""
     spec = plan.spec
@@ -176,6 +178,8 @@ def plan_text(
     if plan.backend == "sky":
         ends = how_it_ends(quote.infra if quote else spec.infra, idle_minutes=spec.lifecycle.idle_minutes)
         lines.append(f"ends     {spec.lifecycle.on_finish} when done; with this computer off, {ends}")
+    if keys is not None:
+        lines += [f"{'keys' if place == 0 else '':8} {line}" for place, line in enumerate(keys.lines())]
     return "\n".join(lines)
 
 

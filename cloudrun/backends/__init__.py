@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run, SkyAccount
 
@@ -45,6 +46,10 @@ class Backend(Protocol):
 
         Raises NoMachine where it is known already that there is none.
         """
+        ...
+
+    def keys_sent(self, plan: Plan, quote: Quote | None) -> KeysSent | None:
+        """The user's cloud keys that go along with the machine; None where none do, or only renting can tell."""
         ...
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:

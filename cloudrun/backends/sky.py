@@ -22,12 +22,14 @@ from cloudrun.backends.listing import CannotList, NoListing, list_machines, list
 from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.sky_choice import best_resources, gpus_in_order, offered_for
 from cloudrun.backends.sky_errors import CatalogUnreachable, brief, is_of_catalog, no_machine, still_billing, translated
+from cloudrun.backends.sky_keys import keys_sent, remove_keys, sparing
 from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_records import known_machine, price_source, quote_of
 from cloudrun.backends.sky_task import job_config, machine_config
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
+from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import WEIGHTS, Plan
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
@@ -49,7 +51,7 @@ class SkyBackend:
 
     def quote(self, plan: Plan) -> Quote | None:
         """The optimizer's first choice. None where SkyPilot's API server is elsewhere: it alone knows the clouds."""
-        with self._sdk(plan.run_id):
+        with self._sdk(plan.run_id), sparing(plan):
             from sky.exceptions import ResourcesUnavailableError
             from sky.server.common import is_api_server_local
 
@@ -62,6 +64,13 @@ class SkyBackend:
             except Exception as err:
                 raise no_machine(err, plan) from err
             return quote_of(best, nodes=plan.spec.nodes)
+
+    def keys_sent(self, plan: Plan, quote: Quote | None) -> KeysSent | None:
+        """None where only renting can tell the cloud."""
+        if quote is None:
+            return None
+        with self._sdk(plan.run_id), sparing(plan):
+            return keys_sent(quote.infra)
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
@@ -119,7 +128,7 @@ class SkyBackend:
         autodown = has_autodown(plan.spec.infra)
         say(f"renting {plan.machine_name} ...")
         request = None
-        with self._sdk(plan.run_id) as sky:
+        with self._sdk(plan.run_id) as sky, sparing(plan):
             from sky.server.common import is_api_server_local
             from sky.skylet.autostop_lib import AutostopWaitFor
 
@@ -142,6 +151,8 @@ class SkyBackend:
                 raise no_machine(err, plan) from err
             quote = quote_of(handle.launched_resources, nodes=handle.launched_nodes)
             self._accelerators = dict(handle.launched_resources.accelerators or {})
+            sent = keys_sent(quote.infra)
+        remove_keys(sent, plan.machine_name, nodes=plan.spec.nodes)
         what = times(quote.nodes, f"{quote.machine}{f', {quote.gpu}' if quote.gpu else ''}")
         say(f"machine is up: {what}, {quote.infra}/{quote.region}, ${quote.hourly_usd:.4f} an hour")
         return quote

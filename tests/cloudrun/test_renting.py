@@ -113,6 +113,7 @@ def found(accounts: SkyAccounts, tmp_path_factory: pytest.TempPathFactory) -> di
         "any": {**one, "clouds": ["runpod", "gcp"]},
         "exactly": {**one, "clouds": ["runpod", "gcp"], "options": {"gpu": ["A100-40GB:1"]}},
         "80 GB": {**one, "clouds": ["gcp", "lambda"], "options": {"gpu": ["A100-80GB:1"]}},
+        "at home": {**one, "clouds": ["vast"]},
         "many CPUs": {**one, "clouds": ["runpod"], "options": {"gpu": ["RTX4090:1"], "resources.cpus": "16+"}},
         "no such count": {**one, "clouds": ["runpod"], "options": {"gpu": ["H200:3", "A100-80GB:3"]}},
         "no autodown": {**one, "clouds": ["primeintellect", "runpod"]},
@@ -133,6 +134,11 @@ def test_an_a100_is_any_a100_and_the_cheapest_of_them(found: dict[str, dict[str,
 def test_one_kind_of_a100_can_be_asked_for(found: dict[str, dict[str, Any]]) -> None:
     assert (found["exactly"]["infra"], found["exactly"]["gpu"]) == ("gcp", "A100:1")
     assert found["80 GB"]["gpu"] == "A100-80GB:1"
+
+
+def test_machines_in_peoples_homes_are_not_taken(found: dict[str, dict[str, Any]]) -> None:
+    cheapest_at_home = 0.48
+    assert found["at home"]["hourly_usd"] > cheapest_at_home
 
 
 def test_skypilots_did_you_mean_is_the_hint(found: dict[str, dict[str, Any]]) -> None:
