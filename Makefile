@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: test-slow demo test check format test-sky reliability bench bench-sync bench-trainer requirements clean
+.PHONY: test-slow demo test check format test-sky test-clouds reliability bench bench-sync bench-trainer requirements clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -13,7 +13,7 @@ demo: .venv/ready
 
 # Three at once on two cores: tests wait more than they compute.
 test: .venv/ready
-	$(RUN) pytest -m "not sky and not slow" -n 3 --dist loadfile
+	$(RUN) pytest -m "not sky and not clouds and not slow" -n 3 --dist loadfile
 
 # What takes long: a compiler, machines that are lost.
 test-slow: .venv/ready
@@ -22,6 +22,10 @@ test-slow: .venv/ready
 # SkyPilot itself, on a Slurm cluster that the tests start on this machine (Debian, root).
 test-sky: .venv/ready
 	$(RUN) pytest -m sky --timeout 900 tests/sky
+
+# SkyPilot's AWS and RunPod, on accounts and machines that the tests make on this computer (Debian, root).
+test-clouds: .venv/ready
+	$(RUN) pytest -m clouds --timeout 900 tests/clouds
 
 # Everything that can go wrong around a machine, for real: the table of docs/reliability.md (Debian, root; 20 minutes).
 reliability: .venv/ready

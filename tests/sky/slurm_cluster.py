@@ -150,16 +150,16 @@ def stop(base: Path) -> None:
             load(base).run("scancel", "--user=" + load(base).user, timeout_s=10)
     # Twice without mercy: the first time something may have been starting something.
     for ending in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
-        for process in _processes_of(base):
+        for process in processes_of(base):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, ending)
         with contextlib.suppress(TimeoutError):
-            _wait(lambda: not _processes_of(base), 5, lambda: "")
+            _wait(lambda: not processes_of(base), 5, lambda: "")
     _rewrite_hosts(base, [])
     for user in _users_at(base / "node"):
         subprocess.run(["userdel", user], check=True, capture_output=True)
     shutil.rmtree(base, ignore_errors=True)
-    if left := _processes_of(base):
+    if left := processes_of(base):
         raise RuntimeError(f"still running for {base}: {left}")
 
 
@@ -439,7 +439,7 @@ def _daemon(cluster: SlurmCluster, *command: str) -> None:
         )
 
 
-def _processes_of(base: Path) -> list[int]:
+def processes_of(base: Path) -> list[int]:
     """Processes of the cluster, but for this one and those it runs in.
 
     They carry its mark, or hold a file of it open (those that wrote a title over their environment: sshd, and

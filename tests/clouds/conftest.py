@@ -1,0 +1,51 @@
+"""Rented machines without a provider: see `box`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clouds import box
+from tests.clouds.box import Box, BoxUnavailable
+from tests.clouds.jobs import CLOUDS
+from tests.conftest import Shell, images
+
+
+@pytest.fixture(scope="session", params=CLOUDS)
+def cloud(request: pytest.FixtureRequest) -> Iterator[Box]:
+    """An account with SkyPilot's API server: each cloud's, one after the other."""
+    base = Path(tempfile.mkdtemp(prefix=f"box-{request.param}-", dir="/tmp"))
+    try:
+        running = box.start(request.param, base)
+    except BoxUnavailable as err:
+        base.rmdir()
+        pytest.skip(f"no cloud in a box here: {err}")
+    yield running
+    running.stop()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of one cloud, then all of the next: there is never more than one box."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    call = getattr(item, "callspec", None)
+    return CLOUDS.index(call.params["cloud"]) + 1 if call and "cloud" in call.params else 0
+
+
+@pytest.fixture
+def shell(cloud: Box, tmp_path: Path) -> Iterator[Shell]:
+    """A laptop whose SkyPilot knows the account; what a failed test leaves must not starve the next one."""
+    shell = Shell(tmp_path)
+    shell.env.update(cloud.env)
+    images(tmp_path / "leaves")
+    yield shell
+    cloud.faults()
+    if (shell.home / "ledger").is_dir():
+        shell("down", "--all", "--force", "--yes", timeout_s=300)
+    cloud.end_machines()

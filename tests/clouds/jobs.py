@@ -1,0 +1,69 @@
+"""Jobs that take seconds, and what is typed to rent a machine for them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.clouds.box import Rented
+from tests.conftest import Shell
+
+GPUS = {"aws": "A10G:1", "runpod": "RTX4090:1"}
+CLOUDS = list(GPUS)
+only_on_aws = pytest.mark.parametrize("cloud", ["aws"], indirect=True, scope="session")
+only_on_runpod = pytest.mark.parametrize("cloud", ["runpod"], indirect=True, scope="session")
+
+TRAINED = """\
+name: leaves
+data: {source: more}
+train: {backbones: [test_resnet], pretrained: false, image_size: 32, epochs: 2, warmup_epochs: 1, device: cpu}
+"""
+QUICK = """\
+name: quick
+data: {source: leaves}
+train: {device: cpu}
+lifecycle: {idle_minutes: 1}
+run: |
+  mkdir -p $CLOUDRUN_OUTPUT/checkpoints
+  echo x >> $CLOUDRUN_OUTPUT/checkpoints/last.pt
+  echo "shift $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
+"""
+# A signal to everybody may end the `sleep` before its shell, which `bash -e` takes for a failure.
+ENDLESS = (
+    QUICK
+    + """\
+  trap 'echo saved > $CLOUDRUN_OUTPUT/last.txt; exit 75' TERM
+  echo up
+  while :; do sleep 0.1 || :; done
+"""
+)
+
+
+def on(cloud: str, job: str) -> str:
+    """The job with the cloud and a GPU that is to be had there."""
+    return f"infra: {cloud}\ngpu: {GPUS[cloud]}\n{job}"
+
+
+def launch(shell: Shell, *words: str) -> tuple[int, str, str]:
+    done = shell("launch", "--yes", *words, timeout_s=600)
+    return done.code, done.out.strip(), done.err
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> float:
+    """Seconds that it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not within {seconds:g} s: {what}"
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def assert_receipt_agrees(folder: Path, machine: Rented) -> None:
+    """Hold the receipt against the provider's own bill: within 10 s and a cent."""
+    cost = json.loads((folder / "cost.json").read_text())
+    assert cost["hours"] * 3600 == pytest.approx(machine.seconds(), abs=10)
+    assert cost["cost_usd"] == pytest.approx(machine.seconds() / 3600 * cost["hourly_usd"], abs=0.01)
