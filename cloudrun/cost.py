@@ -13,13 +13,18 @@ _CENT_HUNDREDTH = Decimal("0.0001")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost of a run's machines; `is_final` once the last one is proven gone."""
+    """Cost of a run's machines; `is_final` once the last one is proven gone.
+
+    `usd` is for what is proven; `latest` and `high_usd` bound what may have come on top where nobody saw an end.
+    """
 
     billed_from: datetime | None
     billed_to: datetime | None
     is_final: bool
     hours: float
     usd: Decimal
+    latest: datetime | None = None
+    high_usd: Decimal = Decimal(0)
 
 
 def usd_for(seconds: float, hourly_usd: float) -> Decimal:
@@ -30,22 +35,27 @@ def usd_for(seconds: float, hourly_usd: float) -> Decimal:
 
 def cost_of(run: Run, now: datetime) -> Cost:
     """What the run's machines have cost, resumed ones added up; 0 before one was asked for."""
-    spans = [(one.quote, one.billed_from, one.released_at) for one in run.earlier]
+    spans = [(one.quote, one.billed_from, one.released_at, one.released_by) for one in run.earlier]
     if run.billed_from is not None:
-        spans.append((run.price, run.billed_from, run.released_at or now))
+        spans.append((run.price, run.billed_from, run.released_at or now, run.released_by))
     if not spans:
         return Cost(None, None, is_final=run.phase.is_final, hours=0.0, usd=Decimal(0))
-    seconds = [max((until - since).total_seconds(), 0.0) for _, since, until in spans]
-    usd = [
-        usd_for(s, quote.total_hourly_usd if quote else 0.0) for s, (quote, _, _) in zip(seconds, spans, strict=True)
-    ]
+    rates = [quote.total_hourly_usd if quote else 0.0 for quote, *_ in spans]
+    seconds = [_seconds(since, until) for _, since, until, _ in spans]
+    longest = [_seconds(since, max(until, by or until)) for _, since, until, by in spans]
     return Cost(
         billed_from=spans[0][1],
         billed_to=spans[-1][2],
         is_final=not run.may_bill,
         hours=round(sum(seconds) / 3600, 6),
-        usd=sum(usd, Decimal(0)),
+        usd=sum((usd_for(s, rate) for s, rate in zip(seconds, rates, strict=True)), Decimal(0)),
+        latest=max(spans[-1][2], spans[-1][3] or spans[-1][2]),
+        high_usd=sum((usd_for(s, rate) for s, rate in zip(longest, rates, strict=True)), Decimal(0)),
     )
+
+
+def _seconds(since: datetime, until: datetime) -> float:
+    return max((until - since).total_seconds(), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +74,27 @@ def worst_case(*, max_cost: float, max_hours: float, hourly_usd: float) -> Worst
     return WorstCase(Decimal(str(max_cost)), timedelta(hours=max_cost / hourly_usd), "max_cost")
 
 
-def latest_end(run: Run, now: datetime) -> datetime:
-    """The latest moment at which a machine that is found gone can have stopped billing: its budget's end, or now.
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When a machine ended: at `at`, or between `at` and `by` where nobody saw it."""
 
-    Nobody saw it go; the switch on it ends it when the budget is used.
+    at: datetime
+    by: datetime | None = None
+
+    def as_fields(self) -> dict[str, datetime | None]:
+        """The fields of a Run."""
+        return {"released_at": self.at, "released_by": self.by}
+
+
+def ending_of_gone(run: Run, found_gone_at: datetime, *, told: datetime | None = None) -> Ending:
+    """The end of the bill of a machine that was found gone.
+
+    `told`: its provider's record of the end, where it keeps one. Else the bill is closed at the last moment at which
+    anything proves that it was up, and `by` is the moment when it was found gone: a budget's end is a promise of the
+    switch on the machine, not a proof that it was kept.
     """
-    price = run.price
-    if run.billed_from is None or price is None or "budget" not in run.job:
-        return now
-    budget = run.job["budget"]
-    worst = worst_case(max_cost=budget["max_cost"], max_hours=budget["max_hours"], hourly_usd=price.total_hourly_usd)
-    return min(now, run.billed_from + worst.time)
+    since = run.billed_from or found_gone_at
+    if told is not None:
+        return Ending(min(max(told, since), found_gone_at))
+    seen = min(max(run.last_seen_at or since, since), found_gone_at)
+    return Ending(seen, found_gone_at if found_gone_at > seen else None)

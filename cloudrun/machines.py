@@ -12,6 +12,7 @@ from cloudrun.run import MACHINE_PREFIX, Run
 
 # What SkyPilot adds to a machine's name: a hash of its user, and on some clouds the node's part in the cluster.
 _ADDED = re.compile(r"(-[0-9a-f]{8})?(-head|-worker\d*)?$")
+_PART = re.compile(r"-(head|worker\d*)$")
 _OWNED = re.compile(r".*-[0-9a-f]{8}(-head|-worker\d*)?$")
 
 
@@ -26,7 +27,14 @@ class Machine(BaseModel):
     known_to_sky: bool  # to the SkyPilot on this computer
     gpu: str | None = None
     hourly_usd: float | None = None
-    up_since: datetime | None = None
+    up_since: datetime | None = None  # by its provider's clock
+    stopped: str | None = None  # its provider's word for a machine that runs no more, and is kept; None: it is up
+    ended_at: datetime | None = None  # by its provider's clock, where it was stopped or ended
+
+    @property
+    def cluster(self) -> str:
+        """The name by which SkyPilot asked for it, without the machine's part in the cluster."""
+        return _PART.sub("", self.name)
 
     @property
     def run_id(self) -> str:

@@ -39,11 +39,16 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
         "price_as_of": iso(quote.as_of) if quote else None,
         "billed_from": iso(cost.billed_from),
         "billed_to": iso(cost.billed_to),
+        "billed_to_earliest": iso(cost.billed_to),
+        "billed_to_latest": iso(cost.latest),
         "is_final": cost.is_final,
+        "start_is": _start(run),
         "end_is": _end(run),
         "machines": len(run.earlier) + (run.billed_from is not None),
         "hours": cost.hours,
         "cost_usd": float(cost.usd),
+        "cost_low_usd": float(cost.usd),
+        "cost_high_usd": float(max(cost.high_usd, cost.usd)),
         "estimate": _estimate(run, quote, cost),
         "phases": [_priced(name, seconds, quote) for name, seconds in phases],
         "epochs": epochs,
@@ -67,11 +72,21 @@ def _alternative(one: Alternative) -> dict[str, Any]:
     }
 
 
-def _end(run: Run) -> str | None:
-    """How it is known when the bill ended."""
-    if run.billed_from is None or run.released_at is None:
+def _start(run: Run) -> str | None:
+    """What the bill is counted from."""
+    if run.billed_from is None:
         return None
-    return "proven" if run.end_is_proven else "at the latest"
+    return "the provider's time of the machine" if run.start_is == "provider" else "the request for the machine"
+
+
+def _end(run: Run) -> str | None:
+    """How it is known when the bill ended. `not seen`: one machine went between two moments that are known."""
+    ends = [one.released_by for one in run.earlier] + ([run.released_by] if run.billed_from is not None else [])
+    if run.may_bill or not ends:
+        return None
+    if any(end is not None for end in ends):
+        return "not seen"
+    return "proven" if run.end_is_proven or run.billed_from is None else "by the provider's record"
 
 
 def _estimate(run: Run, quote: Quote | None, cost: Cost) -> dict[str, Any] | None:
@@ -210,11 +225,15 @@ def _why_they_differ(run: Run, account: SkyAccount) -> str:
     if account.began_at is not None:
         early = (account.began_at - run.billed_from).total_seconds()
         if abs(early) >= 1:
-            reasons.append(f"SkyPilot counts from its launch request, cloudrun from {early:.0f} s before it")
+            side = f"{abs(early):.0f} s {'before' if early > 0 else 'after'} it"
+            reasons.append(f"SkyPilot counts from its launch request, cloudrun from {side}")
     if account.ended_at is not None:
         late = (run.released_at - account.ended_at).total_seconds()
         if abs(late) >= 1:
-            reasons.append(f"SkyPilot closes when it asks for the end, cloudrun {late:.0f} s later, when it is proven")
+            side = f"{late:.0f} s later, when it is proven" if late > 0 else f"{-late:.0f} s earlier, by the provider"
+            reasons.append(f"SkyPilot closes when it asks for the end, cloudrun {side}")
+    if run.quote is not None and run.quote.is_billed:
+        reasons.append(f"SkyPilot counts at its catalog's price, cloudrun at what {run.quote.infra} bills")
     if run.quote is not None and run.quote.disk_hourly_usd:
         reasons.append("SkyPilot counts no disk")
     return "; ".join(reasons)

@@ -38,14 +38,17 @@ def receipt_text(cost: Receipt) -> str:
         for phase in cost["phases"]
     ]
     total = duration(float(cost["hours"]) * 3600)
-    lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}")
+    most = f" to ${cost['cost_high_usd']:.4f}" if cost["cost_high_usd"] > cost["cost_usd"] else ""
+    lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}{most}")
     return "\n".join([*lines, *_foretold(cost), *_worth(cost), *_compared(cost), *_elsewhere(cost)])
 
 
 def _end(cost: Receipt) -> str:
     if not cost["is_final"]:
         return "  (still billing)"
-    return "" if cost["end_is"] == "proven" else "  (the machine was found gone: it ended then at the latest)"
+    if cost["end_is"] == "not seen":
+        return f"  (it was up then; found gone at {cost['billed_to_latest']}, and nobody saw it go)"
+    return "" if cost["end_is"] == "proven" else "  (the machine was found gone; its provider tells this end)"
 
 
 def _foretold(cost: Receipt) -> list[str]:

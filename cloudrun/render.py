@@ -157,6 +157,10 @@ def plan_text(
             lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {age} old)")
             if live:
                 lines.append(f"live     {live}")
+            lines += [
+                f"or       {one.gpu} of {one.infra} at ${one.total_hourly_usd:.4f} an hour, where there is none"
+                for one in quote.fallbacks
+            ]
             lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
         elif plan.backend == "sky":
             lines.append(f"price    none is known of {quote.infra}: `budget.max_cost` cannot end it")

@@ -31,7 +31,7 @@ class Phase(StrEnum):
     FAILED = "failed"
     OVER_BUDGET = "over_budget"
     STOPPED = "stopped"  # by `down` or Ctrl-C, before it was done
-    LOST = "lost"  # the machine went away and left no result
+    LOST = "lost"  # the machine went away, or its provider stopped it, and left no result
 
     @property
     def is_final(self) -> bool:
@@ -50,12 +50,21 @@ class JobState(StrEnum):
 
     ABSENT = "absent"  # no machine
     IDLE = "idle"  # a machine, and no job on it
+    STOPPED = "stopped"  # a machine that its provider, or somebody at its console, has stopped: its disk may bill
     ACTIVE = "active"
     UNKNOWN = "unknown"  # the backend could not be asked
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")  # an older cloudrun reads a newer ledger
+
+
+class Fallback(_Record):
+    """The machine that is rented where the GPUs before it cannot be had; USD an hour of all nodes, with disks."""
+
+    gpu: str
+    infra: str
+    total_hourly_usd: float
 
 
 class Quote(_Record):
@@ -72,6 +81,8 @@ class Quote(_Record):
     as_of: datetime
     cpus: float | None = None
     nodes: int = 1  # such machines; the prices are of all of them together
+    is_billed: bool = False  # the provider's own figure for this very machine, with its disk
+    fallbacks: tuple[Fallback, ...] = ()  # the other GPUs of the job's list, at what each was offered for
 
     @property
     def total_hourly_usd(self) -> float:
@@ -130,6 +141,7 @@ class Interval(_Record):
     quote: Quote | None
     billed_from: datetime
     released_at: datetime
+    released_by: datetime | None = None  # the latest moment that it can have been; None: `released_at` is exact
 
 
 class Alternative(_Record):
@@ -210,7 +222,10 @@ class Run(_Record):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     released_at: datetime | None = None
-    end_is_proven: bool = False  # else `released_at` is the latest moment that it can have been
+    released_by: datetime | None = None  # nobody saw the end: between `released_at` and this moment; None: exact
+    end_is_proven: bool = False  # the provider has shown that the machine is gone
+    start_is: Literal["provider", "request"] | None = None  # whose clock `billed_from` is of
+    last_seen_at: datetime | None = None  # the last moment that proves the machine was up
     fetch_began_at: datetime | None = None  # of the fetch that brought the final results
     home_at: datetime | None = None
     sky_account: SkyAccount | None = None
@@ -261,7 +276,10 @@ class Run(_Record):
         """All its machines so far, the present one's bill closed at `released_at`."""
         if self.billed_from is None:
             return self.earlier
-        return (*self.earlier, Interval(quote=self.price, billed_from=self.billed_from, released_at=released_at))
+        closed = Interval(
+            quote=self.price, billed_from=self.billed_from, released_at=released_at, released_by=self.released_by
+        )
+        return (*self.earlier, closed)
 
 
 def new_run_id(name: str) -> str:
@@ -286,7 +304,7 @@ def derive_phase(known: Phase, job: JobState, progress: Progress | None, result:
     match job:
         case JobState.UNKNOWN:
             return known
-        case JobState.ABSENT:
+        case JobState.ABSENT | JobState.STOPPED:
             return Phase.LOST
         case JobState.IDLE:
             return known if known is Phase.LAUNCHING else Phase.FAILED

@@ -93,11 +93,15 @@ class Data(_Section):
 
 
 class Budget(_Section):
-    """Enforced beside the job, with the laptop off. USD and hours; minutes without a training step."""
+    """Enforced beside the job, with the laptop off. USD and hours; minutes without a training step.
+
+    `rent_minutes`: until a launch gives up on a machine that does not come; None: 20, or a quarter of the budget.
+    """
 
     max_cost: Annotated[float, Field(gt=0, le=100_000)] = 5.0
     max_hours: Annotated[float, Field(gt=0, le=24 * 30)] = 4.0
     stall_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 15.0
+    rent_minutes: Annotated[float | None, Field(gt=0, le=24 * 60)] = None
 
 
 class Lifecycle(_Section):

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cloudrun.errors import NoMachine
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run, SkyAccount
@@ -18,6 +19,28 @@ if TYPE_CHECKING:  # `ps` starts without it
 
 Say = Callable[[str], None]
 """Takes one line about what is happening now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a machine may cost and how long renting it may take.
+
+    `agreed`: what was shown before; a dearer machine is not asked for. `within_s`: seconds until NotInTime; None: no
+    end. `on_seen`: told, as soon as the provider lists the machine, since when it has it and what it bills an hour.
+    """
+
+    agreed: Quote | None = None
+    within_s: float | None = None
+    on_seen: Callable[[datetime, float | None], None] = lambda *_: None
+
+
+class NotInTime(NoMachine):
+    """No machine came in time; what may have been rented ended at `ended_at`. `gpu`: of which, where known."""
+
+    def __init__(self, message: str, *, hint: str, gpu: str | None, ended_at: datetime) -> None:
+        super().__init__(message, hint=hint)
+        self.gpu = gpu
+        self.ended_at = ended_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +83,10 @@ class Backend(Protocol):
         """Who will know the machines that `rent` gets; None where that does not matter."""
         ...
 
-    def rent(self, plan: Plan, say: Say) -> Quote:
-        """Get the bare machine, set to end itself, before anything is sent to it.
+    def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
+        """Get the bare machine, set to end itself, before anything is sent to it; at the provider's own price.
 
-        Raises NoMachine when there is none; then nothing is billing.
+        Raises NoMachine when there is none, NotInTime when none came; then nothing is billing.
         """
         ...
 
@@ -75,12 +98,16 @@ class Backend(Protocol):
         """What is there of this run, asked now; UNKNOWN where nobody answers."""
         ...
 
+    def ended_at(self, run: Run) -> datetime | None:
+        """When the provider says that the run's machine stopped or ended; None where it keeps no record of it."""
+        ...
+
     def diagnose(self, run: Run) -> str:
         """Why a job that left no result ended, as far as the backend can tell; empty where it can't."""
         ...
 
-    def release(self, run: Run) -> None:
-        """End the billing. Idempotent; returns when the machine is gone, else raises StillBilling."""
+    def release(self, run: Run) -> datetime:
+        """End the billing. Idempotent; the moment at which the machine was gone. Raises StillBilling."""
         ...
 
     def account(self, run: Run) -> SkyAccount | None:

@@ -7,16 +7,21 @@ at hand to try them.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cloudrun.backends.provider_rows import aws_machine, lambda_machine, runpod_machine, slurm_end, vast_machine
 from cloudrun.machines import Machine
 from cloudrun.run import MACHINE_PREFIX, Run, now_utc
 
 _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0
+# A part of what SkyPilot asks for; its own listing leaves prices and times out.
+_RUNPOD_QUERY = "query { myself { pods { id name desiredStatus costPerHr lastStatusChange uptimeSeconds } } }"
+_AWS_THERE = ("pending", "running", "stopping", "stopped")
+_AWS_ENDED = ("stopping", "stopped", "shutting-down", "terminated")
 
 
 class CannotList(Exception):
@@ -28,27 +33,91 @@ class NoListing(CannotList):
 
 
 def list_machines(cloud: str) -> list[Machine]:
-    """Machines of ours on `cloud`. Raises CannotList."""
+    """Machines of ours on `cloud`, the stopped ones, too. Raises CannotList."""
     lister = _LISTERS.get(cloud)
     if lister is None:
         raise NoListing(f"cloudrun does not know how to list the machines of {cloud}")
+    return [machine for machine in _asked(lister) if machine.name.startswith(MACHINE_PREFIX)]
+
+
+def can_list(cloud: str) -> bool:
+    """Whether there is a way to ask it."""
+    return cloud in _LISTERS
+
+
+def listed_for(run: Run) -> list[Machine] | None:
+    """The provider's own listing of a run's machines; None where it can't be asked, which proves nothing."""
     try:
-        return [machine for machine in lister() if machine.name.startswith(MACHINE_PREFIX)]
+        return machines_of(run.machine_name, _infra_of(run))
+    except CannotList:
+        return None
+
+
+def machines_of(machine_name: str, infra: str, *, region: str | None = None) -> list[Machine]:
+    """The machines that SkyPilot calls so. Raises CannotList.
+
+    `region`: where the machine is known to be, on a cloud that is slow to ask in all of its regions.
+    """
+    if infra == "aws" and region is not None:
+        return _ours(_asked(lambda: _aws(region)), machine_name, infra)
+    return _ours(list_machines(infra), machine_name, infra)
+
+
+def ended_at(run: Run) -> datetime | None:
+    """When the provider says that the run's machines stopped or ended; None where it keeps no record of it.
+
+    AWS lists an ended instance for about an hour, Slurm an allocation for some minutes. RunPod tells when a pod
+    exited, and like Vast and Lambda nothing of one that was terminated.
+    """
+    infra = _infra_of(run)
+    region = run.price.region if run.price else None
+    try:
+        if infra == "aws":
+            machines = _asked(lambda: _aws(region, _AWS_ENDED))
+        elif infra == "slurm":
+            machines = _asked(_slurm_ended)
+        else:
+            machines = list_machines(infra)
+    except CannotList:
+        return None
+    ends = [one.ended_at for one in _ours(machines, run.machine_name, infra)]
+    known = [end for end in ends if end is not None and (run.billed_from is None or end >= run.billed_from)]
+    return max(known) if known else None
+
+
+def _ours(machines: Sequence[Machine], machine_name: str, infra: str) -> list[Machine]:
+    """By the whole name that SkyPilot gives them there; by the run's id, where another SkyPilot rented them."""
+    whole, run_id = _name_on(infra, machine_name), machine_name.removeprefix(MACHINE_PREFIX)
+    return [machine for machine in machines if machine.cluster == whole or machine.run_id == run_id]
+
+
+def _infra_of(run: Run) -> str:
+    if run.price is not None:
+        return run.price.infra
+    return run.infra.split("/")[0] if run.infra else ""
+
+
+def _name_on(infra: str, machine_name: str) -> str:
+    """SkyPilot's name of a machine on a cloud: cut, with a hash, where it is too long for that cloud."""
+    from sky.utils.common_utils import make_cluster_name_on_cloud
+    from sky.utils.registry import CLOUD_REGISTRY
+
+    try:
+        cloud = CLOUD_REGISTRY.from_str(infra)
+    except ValueError:
+        return machine_name
+    return str(make_cluster_name_on_cloud(machine_name, max_length=cloud.max_cluster_name_length()))
+
+
+def _asked(lister: Callable[[], list[Machine]]) -> list[Machine]:
+    """Whatever a provider's own library raises is an answer that did not come."""
+    try:
+        return lister()
     except CannotList:
         raise
     except Exception as err:
         lines = str(err).strip().splitlines()
         raise CannotList(lines[0] if lines else type(err).__name__) from err
-
-
-def listed_for(run: Run) -> list[Machine] | None:
-    """The provider's own listing of a run's machines; None where it can't be asked, which proves nothing."""
-    quote = run.price
-    infra = quote.infra if quote else run.infra.split("/")[0] if run.infra else ""
-    try:
-        return [machine for machine in list_machines(infra) if machine.run_id == run.run_id]
-    except CannotList:
-        return None
 
 
 def end_machine(machine: Machine) -> None:
@@ -106,6 +175,27 @@ def _slurm() -> list[Machine]:
     return found
 
 
+def _slurm_ended() -> list[Machine]:
+    """Allocations that have ended, as long as Slurm remembers them."""
+    found = []
+    states = "CA,CD,F,TO,NF,OOM,PR,DL,BF"
+    for host in _slurm_hosts():
+        lines = _on_slurm(host, f"TZ=UTC squeue --me --noheader --states={states} --format='%i|%j|%e'")
+        for line in lines.splitlines():
+            job, name, end = line.split("|")
+            found.append(
+                Machine(
+                    name=name,
+                    infra="slurm",
+                    handle=f"{host}:{job}",
+                    known_to_sky=False,
+                    stopped="ended",
+                    ended_at=slurm_end(end),
+                )
+            )
+    return found
+
+
 def _end_slurm(machine: Machine) -> None:
     host, _, job = machine.handle.rpartition(":")
     _on_slurm(host, "scancel", job)
@@ -120,46 +210,43 @@ def _elapsed(text: str) -> timedelta:
 
 
 def _runpod() -> list[Machine]:
+    """Pods, those that have exited, too."""
     from sky.provision.runpod import utils
 
-    return [_plain(key, one["name"], "runpod") for key, one in utils.list_instances().items()]
+    answer = utils.runpod.runpod.api.graphql.run_graphql_query(_RUNPOD_QUERY)
+    return [runpod_machine(pod, now_utc()) for pod in answer["data"]["myself"]["pods"]]
 
 
 def _vast() -> list[Machine]:
     from sky.provision.vast import utils
 
-    return [_plain(key, one["name"] or "", "vast") for key, one in utils.list_instances().items()]
+    return [vast_machine(key, one) for key, one in utils.list_instances().items()]
 
 
 def _lambda() -> list[Machine]:
     from sky.provision.lambda_cloud import lambda_utils
 
-    client = lambda_utils.LambdaCloudClient()
-    return [_plain(one["id"], one.get("name") or "", "lambda") for one in client.list_instances()]
+    return [lambda_machine(one) for one in lambda_utils.LambdaCloudClient().list_instances()]
 
 
-def _aws() -> list[Machine]:
-    """In every region that the account has; by the tag that SkyPilot gives its machines."""
+def _aws(region: str | None = None, states: Sequence[str] = _AWS_THERE) -> list[Machine]:
+    """In every region that the account has, or in one; by the tag that SkyPilot gives its machines."""
     from sky.adaptors import aws
 
+    def client(place: str) -> Any:
+        return aws.client("ec2", region_name=place)
+
+    regions = [region] if region else [one["RegionName"] for one in client("us-east-1").describe_regions()["Regions"]]
+    filters = [
+        {"Name": "tag:ray-cluster-name", "Values": [f"{MACHINE_PREFIX}*"]},
+        {"Name": "instance-state-name", "Values": list(states)},
+    ]
     found = []
-    regions = [one["RegionName"] for one in aws.client("ec2", region_name="us-east-1").describe_regions()["Regions"]]
-    for region in regions:
-        pages = aws.client("ec2", region_name=region).get_paginator("describe_instances")
-        filters = [
-            {"Name": "tag:ray-cluster-name", "Values": [f"{MACHINE_PREFIX}*"]},
-            {"Name": "instance-state-name", "Values": ["pending", "running", "stopping", "stopped"]},
-        ]
+    for place in regions:
+        pages = client(place).get_paginator("describe_instances")
         for page in pages.paginate(Filters=filters):
-            for one in (instance for group in page["Reservations"] for instance in group["Instances"]):
-                tags = {tag["Key"]: tag["Value"] for tag in one["Tags"]}
-                machine = _plain(f"{region}:{one['InstanceId']}", tags["ray-cluster-name"], "aws")
-                found.append(machine.model_copy(update={"up_since": one["LaunchTime"].astimezone(UTC)}))
+            found += [aws_machine(place, one) for group in page["Reservations"] for one in group["Instances"]]
     return found
-
-
-def _plain(handle: str, name: str, infra: str, up_since: datetime | None = None) -> Machine:
-    return Machine(name=name, infra=infra, handle=str(handle), known_to_sky=False, up_since=up_since)
 
 
 def _end_runpod(machine: Machine) -> None:

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudrun.backends import Offer, Say
+from cloudrun.backends import Offer, Say, Terms
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
@@ -78,7 +79,7 @@ class LocalBackend:
     def identity(self) -> str | None:
         return None
 
-    def rent(self, plan: Plan, say: Say) -> Quote:
+    def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
         return self.quote(plan)
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
@@ -107,6 +108,9 @@ class LocalBackend:
             return JobState.ABSENT
         return JobState.ACTIVE if _lock_is_held(run_dir) else JobState.IDLE
 
+    def ended_at(self, run: Run) -> datetime | None:
+        return None
+
     def diagnose(self, run: Run) -> str:
         try:
             lines = (self._machines / run.run_id / "worker.err").read_text().strip().splitlines()
@@ -114,11 +118,11 @@ class LocalBackend:
             return ""
         return lines[-1] if lines else ""
 
-    def release(self, run: Run) -> None:
+    def release(self, run: Run) -> datetime:
         """End the worker and its job, and free the disk that they used."""
         run_dir = self._machines / run.run_id
         if not run_dir.is_dir():
-            return
+            return now_utc()
         if not _ends(run_dir, signal.SIGTERM, _TERM_WAIT_S) and not _ends(run_dir, signal.SIGKILL, 10.0):
             raise StillBilling(
                 f"the processes of `{run.run_id}` did not end",
@@ -127,6 +131,7 @@ class LocalBackend:
         while run_dir.is_dir():
             with suppress(FileNotFoundError):  # another command frees the same disk
                 shutil.rmtree(run_dir)
+        return now_utc()
 
     def account(self, run: Run) -> SkyAccount | None:
         return None

@@ -17,16 +17,19 @@ from pathlib import Path
 from shlex import quote as quote_word
 from typing import Any
 
-from cloudrun.backends import Offer, Say
-from cloudrun.backends.listing import CannotList, NoListing, list_machines, listed_for
+from cloudrun.agreed import capped, is_price
+from cloudrun.backends import NotInTime, Offer, Say, Terms
+from cloudrun.backends.listing import CannotList, NoListing, can_list, list_machines, listed_for, machines_of
 from cloudrun.backends.listing import end_machine as end_listed
-from cloudrun.backends.sky_choice import best_resources, gpus_in_order, offered_for
+from cloudrun.backends.listing import ended_at as listed_end
+from cloudrun.backends.sky_asking import accelerators_of, fresh_records, launches_of, record_of, rents_several
 from cloudrun.backends.sky_errors import CatalogUnreachable, brief, is_of_catalog, no_machine, still_billing, translated
 from cloudrun.backends.sky_keys import keys_sent, remove_keys, sparing
-from cloudrun.backends.sky_narrator import Narrator
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
-from cloudrun.backends.sky_records import known_machine, price_source, quote_of
-from cloudrun.backends.sky_task import job_config, machine_config
+from cloudrun.backends.sky_quote import quote_for, refuse_remote_server, request_for
+from cloudrun.backends.sky_records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
+from cloudrun.backends.sky_task import job_config
+from cloudrun.backends.sky_waiting import TookTooLong, Trying, Waiting
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
 from cloudrun.keys import KeysSent
@@ -34,12 +37,15 @@ from cloudrun.machines import Machine, Scan
 from cloudrun.plan import WEIGHTS, Plan
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
-from cloudrun.units import times
+from cloudrun.units import duration, times
 from cloudrun.worker.order import Order, secrets_path
 from cloudrun.worker.wire import PEM
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
+# By then a machine whose create call was never answered is listed.
+_LOST_ANSWER_S = 30.0
+_DOWN_PAUSES_S = (0.0, 3.0, 10.0)
 
 
 class SkyBackend:
@@ -47,23 +53,14 @@ class SkyBackend:
 
     def __init__(self, home: Path) -> None:
         self._log_folder = home / "sky"
-        self._accelerators: dict[str, float] = {}
+        self._accelerators: dict[str, float] | None = None  # of the machine that was rented; None: not rented here
+        self._cancelled: dict[str, str] = {}  # machines whose launch was cancelled half-way, and where that was
 
-    def quote(self, plan: Plan) -> Quote | None:
-        """The optimizer's first choice. None where SkyPilot's API server is elsewhere: it alone knows the clouds."""
-        with self._sdk(plan.run_id), sparing(plan):
-            from sky.exceptions import ResourcesUnavailableError
-            from sky.server.common import is_api_server_local
-
-            if not is_api_server_local():
-                return None
-            try:
-                best = best_resources(plan, gpus_in_order(plan))
-            except ResourcesUnavailableError as err:
-                raise no_machine(err, plan, offered_for(plan)) from err
-            except Exception as err:
-                raise no_machine(err, plan) from err
-            return quote_of(best, nodes=plan.spec.nodes)
+    def quote(self, plan: Plan) -> Quote:
+        """The optimizer's first choice. Raises UsageError where SkyPilot's API server is on another machine."""
+        with self._sdk(plan.run_id) as sky, sparing(plan):
+            refuse_remote_server()
+            return quote_for(sky, plan)
 
     def keys_sent(self, plan: Plan, quote: Quote | None) -> KeysSent | None:
         """None where only renting can tell the cloud."""
@@ -95,7 +92,7 @@ class SkyBackend:
                 if not has_autodown(cloud) and plan.spec.infra is None:
                     say(f"{cloud} is left out: a machine there cannot end itself; `infra: {cloud}` takes it anyway")
                     continue
-                if plan.spec.nodes > 1 and not _rents_several(sky, cloud):
+                if plan.spec.nodes > 1 and not rents_several(sky, cloud):
                     say(f"{cloud} is left out: it rents no machines that reach each other")
                     continue
                 try:
@@ -122,40 +119,107 @@ class SkyBackend:
 
             return f"{get_user_hash()}@{get_server_url()}"
 
-    def rent(self, plan: Plan, say: Say) -> Quote:
+    def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
         """Rent the bare machine with autodown. Nothing is left where it fails."""
-        minutes = plan.spec.lifecycle.idle_minutes
-        autodown = has_autodown(plan.spec.infra)
         say(f"renting {plan.machine_name} ...")
-        request = None
+        waiting = None
         with self._sdk(plan.run_id) as sky, sparing(plan):
-            from sky.server.common import is_api_server_local
-            from sky.skylet.autostop_lib import AutostopWaitFor
-
+            refuse_remote_server()
             try:
-                gpus = gpus_in_order(plan) if is_api_server_local() else None
-                request = sky.launch(
-                    sky.Task.from_yaml_config(machine_config(plan, gpus)),
-                    cluster_name=plan.machine_name,
-                    idle_minutes_to_autostop=minutes if autodown else None,
-                    wait_for=AutostopWaitFor.JOBS if autodown else None,  # not an open shell: it would keep the bill up
-                    down=autodown,
+                waiting = Waiting(
+                    sky, self._ask_for(sky, plan, terms), plan.machine_name, terms=terms, say=say, log=sys.stdout
                 )
-                _, handle = sky.stream_and_get(request, output_stream=Narrator(say, sys.stdout))
+                handle = waiting.until_up()
             except KeyboardInterrupt:
-                if request is not None:
-                    sky.get(sky.api_cancel(request))  # else the server goes on renting
+                self._cancel(sky, plan.machine_name)  # else the server goes on renting
                 raise
+            except TookTooLong as late:
+                self._end(sky, plan.machine_name)
+                raise self._not_in_time(plan, terms, late.trying, say) from None
             except Exception as err:
                 self._end(sky, plan.machine_name)
                 raise no_machine(err, plan) from err
+            finally:
+                if waiting is not None:
+                    waiting.leave()
             quote = quote_of(handle.launched_resources, nodes=handle.launched_nodes)
             self._accelerators = dict(handle.launched_resources.accelerators or {})
             sent = keys_sent(quote.infra)
+            quote = self._at_its_own_price(plan, quote, terms, say)
         remove_keys(sent, plan.machine_name, nodes=plan.spec.nodes)
         what = times(quote.nodes, f"{quote.machine}{f', {quote.gpu}' if quote.gpu else ''}")
-        say(f"machine is up: {what}, {quote.infra}/{quote.region}, ${quote.hourly_usd:.4f} an hour")
+        say(f"machine is up: {what}, {quote.infra}/{quote.region}, ${quote.total_hourly_usd:.4f} an hour")
         return quote
+
+    def _ask_for(self, sky: Any, plan: Plan, terms: Terms) -> Any:
+        """SkyPilot's request for the machine, which may not be dearer than agreed."""
+        from sky.skylet.autostop_lib import AutostopWaitFor
+
+        autodown = has_autodown(plan.spec.infra)
+        config = request_for(sky, plan)
+        if terms.agreed is not None:
+            config = capped(config, terms.agreed)
+        return sky.launch(
+            sky.Task.from_yaml_config(config),
+            cluster_name=plan.machine_name,
+            idle_minutes_to_autostop=plan.spec.lifecycle.idle_minutes if autodown else None,
+            wait_for=AutostopWaitFor.JOBS if autodown else None,  # not an open shell: it would keep the bill up
+            down=autodown,
+        )
+
+    def _at_its_own_price(self, plan: Plan, quote: Quote, terms: Terms, say: Say) -> Quote:
+        """The quote as the provider bills it, where it says so. Raises NoMachine where nobody has a price for it."""
+        try:
+            machines = machines_of(plan.machine_name, quote.infra, region=quote.region)
+        except CannotList as err:
+            if not isinstance(err, NoListing):
+                say(f"{quote.infra} was not asked what it bills: {err}")
+            machines = []
+        known = [one.up_since for one in machines if one.up_since is not None]
+        if known:
+            terms.on_seen(min(known), billed_hourly_usd(machines, nodes=quote.nodes))
+        quote = billed_quote(quote, machines)
+        if not is_price(quote.infra, quote.hourly_usd):
+            self.end_by_name(plan.machine_name)
+            raise NoMachine(
+                f"{quote.infra} rented {quote.machine} at an unknown price: no budget could be kept, so it was ended",
+                hint="name another cloud with `--infra`, or another GPU",
+            )
+        return quote
+
+    def _not_in_time(self, plan: Plan, terms: Terms, trying: Trying | None, say: Say) -> NotInTime:
+        """Look again for what may have been rented by an answer that was lost, then say so."""
+        ended_at = now_utc()
+        infra = trying.infra if trying is not None else terms.agreed.infra if terms.agreed is not None else ""
+        say("it is ended; looking once more for what was rented without an answer ...")
+        if self._end_late_comers(plan.machine_name, infra):
+            ended_at = now_utc()
+        gpu = trying.gpu if trying is not None else None
+        place = "/".join(part for part in (trying.infra, trying.region) if part) if trying is not None else infra
+        return NotInTime(
+            f"no machine came within {duration(terms.within_s or 0.0)}: {gpu or 'a machine'}"
+            f"{f' of {place}' if place else ''} was not ready; what was rented is ended",
+            hint="wait longer (`--set budget.rent_minutes=30`), or name another GPU or cloud",
+            gpu=gpu,
+            ended_at=ended_at,
+        )
+
+    def _end_late_comers(self, machine: str, infra: str) -> bool:
+        """Look twice, 30 s apart: a create call whose answer was lost leaves a machine unknown to SkyPilot."""
+        found = False
+        for pause_s in (0.0, _LOST_ANSWER_S) if can_list(infra) else ():
+            time.sleep(pause_s)
+            try:
+                for late in machines_of(machine, infra):
+                    found = True
+                    self.end_machine(late)
+            except CannotList as err:
+                raise still_billing(machine, f"{infra} cannot be asked for it: {err}") from err
+        return found
+
+    def end_by_name(self, machine: str) -> None:
+        with self._sdk(machine.removeprefix(MACHINE_PREFIX)) as sky:
+            self._end(sky, machine)
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
         connection = Connection(plan.machine_name)
@@ -172,6 +236,8 @@ class SkyBackend:
         connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
         with self._sdk(plan.run_id) as sky:
             try:
+                if self._accelerators is None:  # a machine that was up before
+                    self._accelerators = accelerators_of(sky, plan.machine_name)
                 task = sky.Task.from_yaml_config(job_config(plan, run_dir, self._accelerators))
                 sky.get(sky.exec(task, cluster_name=plan.machine_name))
             except Exception as err:
@@ -181,15 +247,25 @@ class SkyBackend:
     def observe(self, run: Run) -> JobState:
         with self._sdk(run.run_id) as sky:
             try:
-                record = _record(sky, run.machine_name)
+                record = record_of(sky, run.machine_name)
                 if record is None:
                     return JobState.ABSENT if self._is_surely_gone(sky, run) else JobState.UNKNOWN
+                if record.status is sky.ClusterStatus.STOPPED:
+                    return JobState.STOPPED
                 if record.status is not sky.ClusterStatus.UP:
-                    return JobState.UNKNOWN if record.status is sky.ClusterStatus.INIT else JobState.IDLE
+                    return self._by_its_provider(run)
                 rows = sky.get(sky.queue(run.machine_name, skip_finished=True))
             except Exception:  # noqa: BLE001 - a check that failed says nothing about the job
-                return JobState.UNKNOWN
+                return self._by_its_provider(run)
         return JobState.ACTIVE if rows else JobState.IDLE
+
+    def _by_its_provider(self, run: Run) -> JobState:
+        """SkyPilot cannot tell: it knows neither RunPod's EXITED nor half a cluster. The provider's listing may."""
+        listed = listed_for(run)
+        return JobState.STOPPED if listed and any(one.stopped for one in listed) else JobState.UNKNOWN
+
+    def ended_at(self, run: Run) -> datetime | None:
+        return listed_end(run)
 
     def diagnose(self, run: Run) -> str:
         """The last line of SkyPilot's own log of the job: why the worker did not even start."""
@@ -201,17 +277,21 @@ class SkyBackend:
             return ""
         return output.decode("utf-8", "replace").strip()
 
-    def release(self, run: Run) -> None:
+    def release(self, run: Run) -> datetime:
         """End the machine and ask its provider until it is gone. Raises StillBilling where that cannot be shown."""
         if run.run_uri is not None:
             self._wipe(run)
         with self._sdk(run.run_id) as sky:
             self._end(sky, run.machine_name)
+        ended_at = now_utc()
+        infra = self._cancelled.get(run.machine_name)
+        if infra is not None and self._end_late_comers(run.machine_name, infra):
+            ended_at = now_utc()
         listed = listed_for(run)
         for machine in listed or []:
             self.end_machine(machine)
         if listed:
-            return  # the provider had it, and has it no more
+            return now_utc()  # the provider had it, and has it no more
         with self._sdk(run.run_id) as sky:
             try:
                 is_gone = self._is_surely_gone(sky, run)
@@ -222,10 +302,11 @@ class SkyBackend:
                 run.machine_name,
                 f"nobody who knows it could be asked (SkyPilot {run.rented_by} rented it, this is {self.identity()})",
             )
+        return ended_at
 
     def _is_surely_gone(self, sky: Any, run: Run) -> bool:
         """SkyPilot has no record of it: because it saw it go, or because it never knew it?"""
-        if _launches(sky, run.machine_name):
+        if launches_of(sky, run.machine_name):
             return False  # asked for, and not there yet
         listed = listed_for(run)
         if listed or run.rented_by != self.identity():
@@ -257,17 +338,15 @@ class SkyBackend:
         """What SkyPilot knows, made fresh, and what the enabled clouds list themselves, found by name."""
         if not (Path.home() / ".sky").is_dir():  # looking would set it up, and start its server
             return Scan(at=now_utc())
-        unasked: list[str] = []
         unlistable: list[str] = []
         with self._sdk("scan") as sky:
             try:
-                fresh = _fresh_records(sky)
+                fresh, unasked = fresh_records(sky)
                 clouds = sorted(str(name).lower() for name in sky.get(sky.client.sdk.enabled_clouds()))
             except Exception as err:
                 raise translated(err) from err
             machines = [known_machine(row) for row in fresh]
-            # Some clouds add `-head` to it.
-            on_cloud = tuple(row.handle.cluster_name_on_cloud for row in fresh if row.handle is not None)
+            on_cloud = {row.handle.cluster_name_on_cloud for row in fresh if row.handle is not None}
             for cloud in clouds:
                 try:
                     listed = list_machines(cloud)
@@ -277,7 +356,7 @@ class SkyBackend:
                 except CannotList as err:
                     unasked.append(f"{cloud}: {err}")
                     continue
-                machines += [machine for machine in listed if not machine.name.startswith(on_cloud)]
+                machines += [machine for machine in listed if machine.cluster not in on_cloud]
         return Scan(at=now_utc(), machines=tuple(machines), unasked=tuple(unasked), unlistable=tuple(unlistable))
 
     def end_machine(self, machine: Machine) -> None:
@@ -309,21 +388,37 @@ class SkyBackend:
         """Cancel, `down`, then look: SkyPilot's word that it asked is not the provider's that it is gone.
 
         A launch that was only just submitted knows no cluster yet: `down` alone would find nothing, and
-        the server would go on renting.
+        the server would go on renting. A `down` that fails is tried again: another command, or the launch that was
+        cancelled, may have ended the same machine a moment before.
         """
         from sky.exceptions import ClusterDoesNotExist
 
-        try:
-            launches = _launches(sky, machine)
-            if launches:
-                sky.get(sky.api_cancel(launches))
-            with suppress(ClusterDoesNotExist):
-                sky.get(sky.down(machine))
-            record = _record(sky, machine)
-        except Exception as err:
-            raise still_billing(machine, brief(err)) from err
-        if record is not None:
-            raise still_billing(machine, f"it is still listed as {record.status.value}")
+        failed: Exception | None = None
+        for pause_s in _DOWN_PAUSES_S:
+            time.sleep(pause_s)
+            try:
+                self._cancel(sky, machine)
+                with suppress(ClusterDoesNotExist):
+                    sky.get(sky.down(machine))
+                record = record_of(sky, machine)
+            except Exception as err:  # noqa: BLE001 - it is raised where the last try fails, too
+                failed = err
+                continue
+            if record is not None:
+                raise still_billing(machine, f"it is still listed as {record.status.value}")
+            return
+        assert failed is not None
+        raise still_billing(machine, brief(failed)) from failed
+
+    def _cancel(self, sky: Any, machine: str) -> None:
+        """End the requests to rent it that SkyPilot's server still works on, and remember that there were any."""
+        launches = launches_of(sky, machine)
+        if launches:
+            records = sky.get(sky.status([machine]))
+            handle = records[0].handle if records else None
+            if handle is not None:
+                self._cancelled[machine] = str(handle.launched_resources.cloud).lower()
+            sky.get(sky.api_cancel(launches))
 
     @contextmanager
     def _sdk(self, run_id: str) -> Iterator[Any]:
@@ -367,33 +462,3 @@ def _send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(send, range(plan.spec.nodes)))
-
-
-def _rents_several(sky: Any, cloud: str) -> bool:
-    from sky.clouds.cloud import CloudImplementationFeatures
-    from sky.utils.registry import CLOUD_REGISTRY
-
-    try:
-        CLOUD_REGISTRY.from_str(cloud).check_features_are_supported(
-            sky.Resources(), {CloudImplementationFeatures.MULTI_NODE}
-        )
-    except sky.exceptions.NotSupportedError:
-        return False
-    return True
-
-
-def _launches(sky: Any, machine: str) -> list[str]:
-    """Requests to rent it that SkyPilot's server still works on."""
-    return [request.request_id for request in sky.api_status(cluster_name=machine) if "launch" in request.name]
-
-
-def _record(sky: Any, machine: str) -> Any:
-    """The provider's word on one machine; None where there is none."""
-    records = sky.get(sky.status([machine], refresh=sky.StatusRefreshMode.FORCE))
-    return records[0] if records else None
-
-
-def _fresh_records(sky: Any) -> list[Any]:
-    """SkyPilot's records of machines of ours, each asked of its provider."""
-    names = [row.name for row in sky.get(sky.status(all_users=True)) if row.name.startswith(MACHINE_PREFIX)]
-    return list(sky.get(sky.status(names, refresh=sky.StatusRefreshMode.FORCE))) if names else []

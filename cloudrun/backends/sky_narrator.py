@@ -21,11 +21,18 @@ class Narrator(io.TextIOBase):
         self._say = say
         self._log = log
         self._rest = ""
+        self._is_muted = False
+
+    def close(self) -> None:
+        """Take in silence whatever still comes: the request may outlive whoever waited for it."""
+        self._is_muted = True
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str, /) -> int:
+        if self._is_muted:
+            return len(text)
         self._log.write(text)
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:

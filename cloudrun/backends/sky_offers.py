@@ -6,18 +6,19 @@ import math
 from datetime import datetime
 from typing import Any
 
+from cloudrun.agreed import is_price
 from cloudrun.backends import Offer
 from cloudrun.gpus import MEMORY_GB
 
 
 def is_a_gpu(info: Any) -> bool:
     """TPUs and the like stand in the same lists; a price that is not known is no offer."""
-    return "tpu" not in info.accelerator_name.lower() and _number(info.price) is not None
+    return "tpu" not in info.accelerator_name.lower() and _price(info, info.price) is not None
 
 
 def offer_of(info: Any, source: str, as_of: datetime, *, nodes: int = 1) -> Offer:
     """Of `nodes` machines such as `info`, SkyPilot's `InstanceTypeInfo`."""
-    price, spot = float(info.price), _number(info.spot_price)
+    price, spot = float(info.price), _price(info, info.spot_price)
     name = info.accelerator_name
     return Offer(
         infra=str(info.cloud).lower(),
@@ -35,6 +36,12 @@ def offer_of(info: Any, source: str, as_of: datetime, *, nodes: int = 1) -> Offe
         as_of=as_of,
         nodes=nodes,
     )
+
+
+def _price(info: Any, value: Any) -> float | None:
+    """A price of 0 is none, on a cloud that charges."""
+    price = _number(value)
+    return price if price is not None and is_price(str(info.cloud), price) else None
 
 
 def _memory_gb(gib: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,30 @@ def quote_of(resources: Any, *, nodes: int = 1) -> Quote:
         cpus=_cpus(resources),
         nodes=nodes,
     )
+
+
+def billed_quote(quote: Quote, machines: Sequence[Machine]) -> Quote:
+    """The quote at the price that the provider itself lists for its machines, which holds their disks.
+
+    Unchanged where a machine is missing in the listing, or has no price there.
+    """
+    hourly_usd = billed_hourly_usd(machines, nodes=quote.nodes)
+    if hourly_usd is None:
+        return quote
+    billed = {
+        "hourly_usd": hourly_usd,
+        "disk_hourly_usd": 0.0,
+        "source": f"what {quote.infra} bills",
+        "as_of": now_utc(),
+        "is_billed": True,
+    }
+    return quote.model_copy(update=billed)
+
+
+def billed_hourly_usd(machines: Sequence[Machine], *, nodes: int) -> float | None:
+    """What the provider lists as the price of all the run's machines; None where one has none, or is not listed."""
+    prices = [one.hourly_usd for one in machines if one.hourly_usd is not None]
+    return round(sum(prices), 6) if len(prices) == len(machines) == nodes else None
 
 
 def _cpus(resources: Any) -> float | None:

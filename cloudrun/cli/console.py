@@ -80,7 +80,14 @@ def may_ask() -> bool:
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
-def ask_for(question: str, wait_s: float) -> bool:
+def agree(question: str, wait_s: float) -> bool:
+    """As `ask_for`, where Ctrl-C says for itself what it does."""
+    return ask_for(question, wait_s, if_interrupted="")
+
+
+def ask_for(
+    question: str, wait_s: float, *, if_interrupted: str = "without an answer the run saves and stops by itself"
+) -> bool:
     """Ask on the terminal and wait so many seconds; anything but a yes is a no. Ctrl-C goes to the caller."""
     try:
         sys.stderr.write(f"{question} [y/N, {wait_s:.0f} s] ")
@@ -89,7 +96,8 @@ def ask_for(question: str, wait_s: float) -> bool:
         line = sys.stdin.readline() if answers else ""
     except KeyboardInterrupt:
         note("")
-        note("without an answer the run saves and stops by itself")
+        if if_interrupted:
+            note(if_interrupted)
         raise
     if not line:
         note("")

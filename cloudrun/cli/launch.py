@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import Transfer, answer, answer_json, ask_for, may_ask, note, warn
+from cloudrun.cli.console import Transfer, agree, answer, answer_json, ask_for, may_ask, note, warn
 from cloudrun.cli.dataset import warn_of
 from cloudrun.cli.machines import warn_of_strays
 from cloudrun.errors import ExitCode
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cloudrun.job_file import Job
     from cloudrun.plan import Plan
     from cloudrun.run import Run
+    from cloudrun.runs.console import Console
+    from cloudrun.stores import OnBytes
 
 _EXAMPLE = """Example:
 
@@ -66,7 +68,6 @@ def launch(
     from cloudrun.job_file import load_job
     from cloudrun.ledger import Ledger
     from cloudrun.runs.datasets import store_data
-    from cloudrun.runs.launch import Console
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
     from cloudrun.runs.look_closer import look_closer
@@ -103,7 +104,7 @@ def launch(
     if not forecast.is_agreed("Rent it?", yes=yes):
         return ExitCode.FAILED
     with Transfer("data sent", files=_images_in(survey)) as on_bytes:
-        console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
+        console = _console(on_bytes, yes=yes, detach=detach)
         end_leftovers(ledger, _say, but=left)
         plan = store_data(plan, ledger.home, _say, on_bytes)
         if left is not None:
@@ -140,7 +141,6 @@ def resume(
     from cloudrun.job_file import reload_job
     from cloudrun.ledger import Ledger
     from cloudrun.runs.datasets import store_data
-    from cloudrun.runs.launch import Console
     from cloudrun.runs.prepare import check_store, plan_for
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
@@ -163,7 +163,7 @@ def resume(
     if not forecast.is_agreed("Go on?", yes=yes):
         return ExitCode.FAILED
     with Transfer("data sent", files=_images_in(survey)) as on_bytes:
-        console = Console(_say, note, on_bytes, ask=ask_for if may_ask() and not yes and not detach else None)
+        console = _console(on_bytes, yes=yes, detach=detach)
         plan = store_data(plan, ledger.home, _say, on_bytes)
         run = execute(
             run,
@@ -176,6 +176,16 @@ def resume(
             expected=forecast.quote,
         )
     return _conclude(run, as_json=as_json)
+
+
+def _console(on_bytes: OnBytes, *, yes: bool, detach: bool) -> Console:
+    """Where the launch speaks; it asks where somebody is there who did not say yes to everything."""
+    from cloudrun.runs.console import Console
+
+    is_there = may_ask() and not yes
+    return Console(
+        _say, note, on_bytes, ask=ask_for if is_there and not detach else None, agree=agree if is_there else None
+    )
 
 
 def _show(plan: Plan, forecast: Forecast, home: Path, *, as_json: bool) -> int:

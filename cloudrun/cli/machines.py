@@ -10,6 +10,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, show_error, warn
+from cloudrun.cli.looking import looked_at
 from cloudrun.cli.results import JsonOption, RunArgument
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, NoSuchRun, UsageError
 
@@ -243,6 +244,5 @@ def _refreshed(run: Run, ledger: Ledger) -> Run:
     if run.phase.is_final and not run.may_bill:
         return run
     from cloudrun.backends import open_backend
-    from cloudrun.runs.refresh import refresh
 
-    return refresh(run, ledger, open_backend(run.backend, ledger.home))
+    return looked_at(run, ledger, open_backend(run.backend, ledger.home))

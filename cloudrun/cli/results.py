@@ -11,6 +11,7 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, note
+from cloudrun.cli.looking import looked_at, without_lost
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, UsageError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def logs(
                 f"interrupted; `{run.run_id}` goes on",
                 hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
             ) from None
+        run = without_lost(run, ledger, backend)
     return run.phase.exit_code if run.phase.is_final else ExitCode.DONE
 
 
@@ -194,13 +196,12 @@ def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
     from cloudrun.backends import open_backend
     from cloudrun.home import home_folder
     from cloudrun.ledger import Ledger
-    from cloudrun.runs.refresh import refresh
 
     home = home_folder()
     ledger = Ledger(home)
     run = ledger.find(run_id)
     backend = open_backend(run.backend, home)
-    return refresh(run, ledger, backend), ledger, backend
+    return looked_at(run, ledger, backend), ledger, backend
 
 
 def _log_store(run: Run) -> Store:

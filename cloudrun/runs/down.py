@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from cloudrun.alternatives import alternatives
 from cloudrun.backends import Backend, Say
-from cloudrun.cost import latest_end
+from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.plan import make_plan
 from cloudrun.run import Alternative, JobState, Phase, Run, now_utc
 from cloudrun.runs.fetch import fetch, in_lines, write_accounts
+from cloudrun.runs.lost import disk_may_hold_results
 from cloudrun.runs.measure import measured_of, note
-from cloudrun.runs.refresh import read_result, refresh
+from cloudrun.runs.refresh import ending_of, read_result, refresh
 from cloudrun.runs.source import answers, is_stored
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
@@ -42,39 +45,70 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
     elif run.released_at is not None or run.billed_from is None:
         if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
             say(f"the ledger says that {run.run_id} is gone, but its machine is there")
-            run = ledger.change(run.run_id, released_at=None, end_is_proven=False)  # it has billed all the time
+            # It has billed all the time.
+            run = ledger.change(run.run_id, released_at=None, released_by=None, end_is_proven=False)
             return down(run, ledger, backend, force=force, say=say)
         if run.store_uri is not None:
             run = refresh(run, ledger, backend)
             run = run if force else bring_home(run, ledger, say)
         return run if run.phase.is_final else ledger.change(run.run_id, phase=Phase.STOPPED)
     job = backend.observe(run)
-    if job is not JobState.ABSENT and run.run_uri is not None:
+    was_gone = job in (JobState.ABSENT, JobState.STOPPED)
+    there = not was_gone and run.run_uri is not None
+    if there:
         _stop_job(run, backend, say)
-    there = job is not JobState.ABSENT and run.run_uri is not None
+    if job is JobState.STOPPED and not is_launching:
+        return _end_stopped(run, ledger, backend, force=force, say=say)
     if there or (run.store_uri is not None and not is_launching):
         run = refresh(run, ledger, backend)
         if not force:
             run = bring_home(run, ledger, say)
-    return end_billing(run, ledger, backend, say=say, was_gone=job is JobState.ABSENT)
+    return end_billing(run, ledger, backend, say=say, was_gone=was_gone)
+
+
+def _end_stopped(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -> Run:
+    """A machine that its provider has stopped: nothing can be asked of it, and its disk bills on."""
+    run = refresh(run, ledger, backend)
+    if not force and run.phase is Phase.LOST:
+        return end_lost(run, ledger, backend, say=say)
+    return end_billing(run, ledger, backend, say=say, was_gone=True)
+
+
+def end_lost(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
+    """End what is left of a lost machine. Raises ResultsNotHome where its disk may hold the only copy of results."""
+    if run.phase is not Phase.LOST or not run.may_bill:
+        return run
+    if disk_may_hold_results(run):
+        raise ResultsNotHome(
+            f"the machine of `{run.run_id}` is stopped, and its disk, which bills, may hold results that are not home",
+            hint=f"start it at the provider's console (or `sky start {run.machine_name}`) and `cloudrun fetch"
+            f" {run.run_id}`, or leave them behind: `cloudrun down {run.run_id} --force`",
+        )
+    say(f"{run.run_id} is lost: {run.message}")
+    if run.store_uri is not None and not run.home_complete:
+        with suppress(CloudrunError):  # the bucket keeps them
+            fetch(run, ledger, to=None)
+    return end_billing(ledger.get(run.run_id), ledger, backend, say=say, was_gone=True)
 
 
 def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gone: bool = False) -> Run:
     """Release the machine, record the proven end, and complete the receipt at home.
 
-    One that `was_gone` before is billed to the latest moment at which it can have ended by itself.
+    One that `was_gone`, or was stopped, before is billed to its provider's record of that, else to the last moment
+    at which anything proves that it was up.
     """
     if run.released_at is not None:
         return run
     say(f"ending the machine of {run.run_id} ...")
+    ending = ending_of(run, backend) if was_gone else None
     began = time.monotonic()
-    backend.release(run)
+    released_at = backend.release(run)
     took_s = time.monotonic() - began
-    phase = run.phase if run.phase.is_final else Phase.STOPPED
+    by_itself = Phase.LOST if was_gone and run.run_uri is not None else Phase.STOPPED
     run = ledger.change(
         run.run_id,
-        phase=phase,
-        released_at=latest_end(run, now_utc()) if was_gone else now_utc(),
+        phase=run.phase if run.phase.is_final else by_itself,
+        **(ending or Ending(_ended_by(run, backend, released_at))).as_fields(),
         end_is_proven=True,
         finished_at=run.finished_at or now_utc(),
         eta_s=None,
@@ -88,6 +122,12 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
     if run.folder is not None and Path(run.folder).is_dir():
         write_accounts(run, Path(run.folder))
     return run
+
+
+def _ended_by(run: Run, backend: Backend, released_at: datetime) -> datetime:
+    """The end of a machine that was released: its provider's record of it, where there is one."""
+    told = backend.ended_at(run)
+    return released_at if told is None or run.billed_from is None else max(min(told, released_at), run.billed_from)
 
 
 def end_safely(run: Run, ledger: Ledger, backend: Backend, say: Say) -> Run:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from cloudrun.backends import Backend
-from cloudrun.errors import RunNotFinished, StoreError
+from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.run import JobState, Run
 from cloudrun.runs.refresh import look, read_progress, read_result, record
 from cloudrun.runs.source import answers, bucket_of
 from cloudrun.stores import Store, open_store
+from cloudrun.units import duration
 
 # How often to look; a look at a rented machine is one command over a connection that is kept open.
 _LOCAL_PAUSE_S = 0.2
@@ -22,10 +23,16 @@ _REMOTE_PAUSE_S = 0.5
 _SILENCE_S = 20.0
 # Looks at the backend in a row that must find the job gone before it is believed.
 _LOOKS = 2
+# Whoever follows is told when neither the machine nor its provider has said anything for so long.
+_UNKNOWN_S = 15 * 60.0
 
 
 Ask = Callable[[str, float], bool]
 """Takes a question and how many seconds to wait for its answer; True: yes."""
+
+
+class NoAnswer(CloudrunError):
+    """Neither a machine nor its provider says what has become of a run."""
 
 
 class LogReader:
@@ -113,6 +120,7 @@ class _Watch:
         self._heartbeat: datetime | None = None
         self._gone = 0
         self._recorded_at = 0.0
+        self._unknown_since: float | None = None
 
     def ended(self) -> bool:
         try:
@@ -125,6 +133,7 @@ class _Watch:
             self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, result)
             return True
         if progress is not None and progress.heartbeat_at != self._heartbeat:
+            self._unknown_since = None
             self._heartbeat, self._heard_at, self._gone = progress.heartbeat_at, now, 0
             if now - self._recorded_at > 5:
                 self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, None)
@@ -136,6 +145,7 @@ class _Watch:
     def _silent(self, now: float) -> bool:
         """No heartbeat for a while: ask the backend, and believe it when it says the same twice."""
         job = self._backend.observe(self.run)
+        self._refuse_to_wait_for_ever(job, now)
         if job in (JobState.ACTIVE, JobState.UNKNOWN):
             self._heard_at = now
             if job is JobState.UNKNOWN and self.run.store_uri is not None:  # the bucket may know more
@@ -146,6 +156,21 @@ class _Watch:
             return False
         self.run = look(self.run, self._ledger, self._backend)
         return self.run.phase.is_final
+
+    def _refuse_to_wait_for_ever(self, job: JobState, now: float) -> None:
+        """Raise NoAnswer after minutes in which nobody could say what has become of the machine."""
+        if job is not JobState.UNKNOWN:
+            self._unknown_since = None
+            return
+        self._unknown_since = now if self._unknown_since is None else self._unknown_since
+        if now - self._unknown_since >= _UNKNOWN_S:
+            run_id = self.run.run_id
+            raise NoAnswer(
+                f"neither the machine of `{run_id}` nor its provider has said anything of it for"
+                f" {duration(now - self._unknown_since)}; it may still run, and bill",
+                hint=f"`cloudrun ps --refresh` asks again, `cloudrun down {run_id}` ends its bill;"
+                " the switch on it ends it when its budget is used",
+            )
 
 
 def _quietly(reader: LogReader, *, last: bool = False) -> Iterator[str]:

@@ -5,39 +5,32 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudrun.backends import Backend, Say
+from cloudrun.backends import Backend
 from cloudrun.cost import cost_of
-from cloudrun.errors import Interrupted, NoMachine
+from cloudrun.errors import Interrupted
 from cloudrun.estimate import after_s
 from cloudrun.job_file import Job
 from cloudrun.ledger import Ledger
 from cloudrun.plan import DataRoute, Plan
 from cloudrun.run import Estimate, Phase, Quote, Run, now_utc
-from cloudrun.runs.down import ResultsNotHome, bring_home, end_billing, end_safely
-from cloudrun.runs.follow import Ask, LogReader, follow
+from cloudrun.runs.console import Console
+from cloudrun.runs.down import ResultsNotHome, bring_home, end_billing, end_lost
+from cloudrun.runs.follow import LogReader, follow
 from cloudrun.runs.measure import note
+from cloudrun.runs.rent import rent
 from cloudrun.runs.sending import Sending
+from cloudrun.runs.undo import fail, undone
 from cloudrun.snapshot import stage, stage_checkpoint
 from cloudrun.ssh import MachineUnreachable
-from cloudrun.stores import OnBytes, open_store
+from cloudrun.stores import open_store
 
 # Some ten minutes, as a machine that does not answer takes its time to say so.
 _OUTAGE_PAUSES_S = (5, 10, 20, 40, 60, 60, 60, 60)
-
-
-@dataclass(frozen=True, slots=True)
-class Console:
-    """Where a launch speaks: one line of news, the job's log, and the progress of a transfer."""
-
-    say: Say
-    on_line: Callable[[str], None]
-    on_bytes: OnBytes
-    ask: Ask | None = None  # None: nobody is there to answer
 
 
 def launch(
@@ -106,34 +99,6 @@ class Started:
     reader: LogReader
 
 
-def rent(plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> None:
-    """Get the machine. Whatever happens in here, nothing is left billing that the ledger does not know."""
-    known = ledger.get(plan.run_id)
-    billed_from = known.billed_from or now_utc()  # a launch that was cut short has asked for it before
-    run = ledger.change(
-        plan.run_id, billed_from=billed_from, rented_by=backend.identity()
-    )  # before the cloud is called
-    if run.phase.is_final:
-        ledger.change(run.run_id, billed_from=None)
-        raise _stopped_meanwhile(run)
-    try:
-        quote = backend.rent(plan, console.say)
-    except NoMachine as err:
-        ledger.change(
-            run.run_id, phase=Phase.FAILED, exit_code=3, message=err.message, billed_from=None, finished_at=now_utc()
-        )
-        raise
-    except KeyboardInterrupt:
-        raise _undone(run, ledger, backend, console, "while the machine was being rented") from None
-    except Exception as err:
-        _fail(run, ledger, backend, console, err)
-        raise
-    run = ledger.change(run.run_id, quote=quote)
-    if run.phase.is_final:  # `down` came while the machine was being rented, perhaps too early to see it
-        backend.release(run)
-        raise _stopped_meanwhile(run)
-
-
 def start(
     plan: Plan,
     ledger: Ledger,
@@ -171,9 +136,9 @@ def start(
         if plan.data_route is DataRoute.PUSHED:
             run = send_data(run, plan, ledger, backend, console, reader)
     except KeyboardInterrupt:
-        raise _undone(run, ledger, backend, console, "before the job had its data") from None
+        raise undone(run, ledger, backend, console, "before the job had its data") from None
     except Exception as err:
-        _fail(run, ledger, backend, console, err)
+        fail(run, ledger, backend, console, err)
         raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -198,6 +163,8 @@ def attend(started: Started, plan: Plan, ledger: Ledger, backend: Backend, conso
 def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console: Console) -> Run:
     """The job has ended: results home, then the machine as the job's lifecycle says."""
     shift = run.shift
+    if run.phase is Phase.LOST and run.may_bill:
+        return end_lost(run, ledger, backend, say=console.say)
     try:
         if run.released_at is None or run.store_uri is not None:
             run = _insist_on_results(run, ledger, console)
@@ -246,27 +213,3 @@ def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: C
     if run.past_phases:  # most of it was there already
         return run
     return note(run, ledger, sync_bytes=sending.sent_bytes, sync_s=sending.took_s)
-
-
-def _fail(run: Run, ledger: Ledger, backend: Backend, console: Console, err: Exception) -> None:
-    """The launch broke: end what was rented before the error is shown."""
-    console.say(f"the launch failed: {err}")
-    with suppress(OSError):  # a disk that is full must not keep the machine up
-        ledger.change(run.run_id, phase=Phase.FAILED, exit_code=1, message=str(err))
-    end_safely(ledger.get(run.run_id), ledger, backend, console.say)
-
-
-def _stopped_meanwhile(run: Run) -> Interrupted:
-    return Interrupted(
-        f"`{run.run_id}` was stopped by another command while it was launched; nothing is billing",
-        hint="launch it again when you like",
-    )
-
-
-def _undone(run: Run, ledger: Ledger, backend: Backend, console: Console, when: str) -> Interrupted:
-    """Ctrl-C before the job could go on by itself: the machine goes, once what earlier shifts made is home."""
-    console.say("interrupted: ending the machine; a second Ctrl-C leaves it up")
-    end_safely(ledger.get(run.run_id), ledger, backend, console.say)
-    return Interrupted(
-        f"interrupted {when}; `{run.run_id}` is ended and nothing is billing", hint="launch it again when you like"
-    )

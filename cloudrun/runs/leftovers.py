@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 
 from cloudrun.backends import Backend, Say, open_backend
-from cloudrun.cost import latest_end
+from cloudrun.cost import Ending
 from cloudrun.errors import StoreError
 from cloudrun.job_file import Job
 from cloudrun.ledger import BeingLaunched, Ledger
 from cloudrun.plan import DataRoute, Plan
-from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.run import JobState, Phase, Run
+from cloudrun.runs.console import Console
 from cloudrun.runs.down import end_safely
 from cloudrun.runs.follow import LogReader
-from cloudrun.runs.launch import Console, Started, attend, rent, send_data, signals_as_interrupt, start
+from cloudrun.runs.launch import Started, attend, send_data, signals_as_interrupt, start
+from cloudrun.runs.refresh import ending_of
+from cloudrun.runs.rent import rent
 from cloudrun.stores import open_store
 
 
@@ -73,9 +76,13 @@ def _go_on(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Cons
         ledger.change(run.run_id, phase=Phase.PREPARING)
         return Started(send_data(run, plan, ledger, backend, console, reader), reader)
     console.say(f"the machine that the launch of {run.run_id} left is of no use: ending it before another is rented")
-    backend.release(run)
-    ended_at = latest_end(run, now_utc()) if job is JobState.ABSENT else now_utc()
-    ledger.change(run.run_id, earlier=run.closed_intervals(ended_at), run_uri=None, billed_from=None, quote=None)
+    ending = ending_of(run, backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
+    released_at = backend.release(run)
+    ended = ending or Ending(released_at)
+    earlier = run.model_copy(update=ended.as_fields()).closed_intervals(ended.at)
+    ledger.change(
+        run.run_id, earlier=earlier, run_uri=None, billed_from=None, start_is=None, last_seen_at=None, quote=None
+    )
     rent(plan, ledger, backend, console)
     return start(plan, ledger, backend, console)
 

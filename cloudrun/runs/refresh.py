@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import ValidationError
 
 from cloudrun.backends import Backend
-from cloudrun.cost import latest_end
+from cloudrun.cost import Ending, ending_of_gone
 from cloudrun.errors import StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.run import JobState, Progress, Result, Run, derive_phase, now_utc
@@ -42,7 +44,7 @@ def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
     """As `refresh`, for whoever is launching or following the run."""
     job = backend.observe(run)
     progress, result = None, None
-    if run.run_uri is not None and job is not JobState.ABSENT:
+    if run.run_uri is not None and job not in (JobState.ABSENT, JobState.STOPPED):
         try:
             store = open_store(run.run_uri)
             result = read_result(store)
@@ -50,21 +52,26 @@ def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
         except StoreError:
             job = JobState.UNKNOWN
     bucket = bucket_of(run)
-    if bucket is not None and job in (JobState.ABSENT, JobState.UNKNOWN):
+    if bucket is not None and job in (JobState.ABSENT, JobState.STOPPED, JobState.UNKNOWN):
         try:
             result, progress = read_result(bucket), read_progress(bucket)
         except StoreError:
-            return _only_the_machine(run, ledger, job)
+            return _only_the_machine(run, ledger, backend, job)
     if job is JobState.UNKNOWN and result is None and progress is None:
         return run
     return record(run, ledger, backend, job, progress, result)
 
 
-def _only_the_machine(run: Run, ledger: Ledger, job: JobState) -> Run:
+def _only_the_machine(run: Run, ledger: Ledger, backend: Backend, job: JobState) -> Run:
     """The bucket could not be asked, so whether the run is lost is not known; that its bill has ended is."""
     if job is JobState.ABSENT and run.may_bill:
-        return ledger.change(run.run_id, released_at=latest_end(run, now_utc()))
+        return ledger.change(run.run_id, **ending_of(run, backend).as_fields())
     return run
+
+
+def ending_of(run: Run, backend: Backend) -> Ending:
+    """When the bill of a machine ended that is found gone or stopped now; its provider is asked."""
+    return ending_of_gone(run, now_utc(), told=backend.ended_at(run))
 
 
 def record(
@@ -75,13 +82,17 @@ def record(
     `run` is as it was before the look, which can take minutes: what another command has written since stays.
     """
     ends = result is None and derive_phase(run.phase, job, progress, result).is_final and not run.phase.is_final
-    why = backend.diagnose(run) if ends and job is JobState.IDLE else "the machine is gone"
+    why = backend.diagnose(run) if ends and job is JobState.IDLE else _WHY_LOST.get(job, "")
+    told = backend.ended_at(run) if job in (JobState.ABSENT, JobState.STOPPED) and run.may_bill else None
     seen_at = now_utc()
+    proof = _last_proof(job, progress, result, seen_at)
 
     def changes(now: Run) -> dict[str, object]:
         if now.shift != run.shift:
             return {}  # it was resumed meanwhile, and this is of the shift before
         written: dict[str, object] = {"phase": derive_phase(now.phase, job, progress, result), "refreshed_at": seen_at}
+        seen = max((moment for moment in (now.last_seen_at, proof) if moment is not None), default=None)
+        written["last_seen_at"] = seen
         if progress is not None:
             written.update(_of_progress(progress))
         if result is not None:
@@ -89,13 +100,31 @@ def record(
         elif ends and not now.phase.is_final:
             written.update(finished_at=seen_at, exit_code=1, message=f"it left no result: {why or 'it was killed'}")
         if job is JobState.ABSENT and now.may_bill:
-            written["released_at"] = latest_end(now, seen_at)
+            written.update(
+                ending_of_gone(now.model_copy(update={"last_seen_at": seen}), seen_at, told=told).as_fields()
+            )
         return written
 
     try:
         return ledger.update(run.run_id, changes)
     except OSError:  # a full disk: what was seen is still true, and the next look writes it
         return Run.model_validate({**run.model_dump(), **changes(run)})
+
+
+_WHY_LOST = {
+    JobState.ABSENT: "the machine is gone",
+    JobState.STOPPED: "its provider stopped the machine (outbid, an account without money, or somebody at its console)",
+}
+
+
+def _last_proof(job: JobState, progress: Progress | None, result: Result | None, now: datetime) -> datetime | None:
+    """The last moment at which what was read just now proves that the machine was up."""
+    if job in (JobState.ACTIVE, JobState.IDLE):
+        return now
+    moments = [progress.heartbeat_at] if progress is not None else []
+    moments += [result.finished_at] if result is not None else []
+    known = [moment for moment in moments if moment <= now]
+    return max(known).replace(microsecond=0) if known else None
 
 
 def _of_progress(progress: Progress) -> dict[str, object]:

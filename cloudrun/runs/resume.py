@@ -8,13 +8,16 @@ from pathlib import Path
 
 from cloudrun.backends import Backend
 from cloudrun.checkpoints import can_go_on
+from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
 from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
+from cloudrun.runs.console import Console
 from cloudrun.runs.down import bring_home, end_billing
 from cloudrun.runs.fetch import fetch
-from cloudrun.runs.launch import Console, Started, attend, rent, signals_as_interrupt, start
+from cloudrun.runs.launch import Started, attend, signals_as_interrupt, start
+from cloudrun.runs.rent import rent
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
@@ -126,7 +129,8 @@ def _go_on_elsewhere(
         )
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
         _refuse_to_lose(run, backend)
-        backend.release(run)
+        released_at = backend.release(run)
+        run = run.model_copy(update=Ending(released_at).as_fields())
     _forget_last_result(plan)
     earlier = run.closed_intervals(run.released_at or now_utc())
     ledger.change(
@@ -135,7 +139,10 @@ def _go_on_elsewhere(
         **foretold,
         earlier=earlier,
         billed_from=None,
+        start_is=None,
         released_at=None,
+        released_by=None,
+        last_seen_at=None,
         quote=None,
         run_uri=None,
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cloudrun.cost import cost_of, latest_end, usd_for, worst_case
+from cloudrun.cost import Ending, cost_of, ending_of_gone, usd_for, worst_case
 from cloudrun.disk_price import disk_hourly_usd
 from cloudrun.run import Interval, Phase, Quote, Run
 from cloudrun.worker.order import Order
@@ -75,10 +75,40 @@ def test_the_worst_case_is_the_limit_that_is_met_first(
     assert (worst.usd, worst.limit) == (Decimal(usd), limit)
 
 
-def test_a_machine_that_is_found_gone_ended_with_its_budget_at_the_latest() -> None:
-    run = a_run(billed_from=START)  # $5 and 4 h at $1.29 an hour: 3.876 h
-    assert latest_end(run, START + timedelta(days=3)) == START + timedelta(hours=5 / 1.29)
-    assert latest_end(run, START + timedelta(hours=1)) == START + timedelta(hours=1)
+@pytest.mark.parametrize(
+    ("seen_min", "told_min", "ending"),
+    [
+        (None, None, Ending(START, START + timedelta(minutes=60))),
+        (25, None, Ending(START + timedelta(minutes=25), START + timedelta(minutes=60))),
+        (25, 40, Ending(START + timedelta(minutes=40))),
+        (None, 40, Ending(START + timedelta(minutes=40))),
+        # A clock that is wrong never makes a bill that is longer than what anybody can have billed, or shorter than 0.
+        (70, None, Ending(START + timedelta(minutes=60))),
+        (None, 70, Ending(START + timedelta(minutes=60))),
+        (-5, None, Ending(START, START + timedelta(minutes=60))),
+        (None, -5, Ending(START)),
+    ],
+)
+def test_a_machine_that_is_found_gone_is_billed_to_what_proves_that_it_was_up(
+    seen_min: int | None, told_min: int | None, ending: Ending
+) -> None:
+    def at(minutes: int | None) -> datetime | None:
+        return None if minutes is None else START + timedelta(minutes=minutes)
+
+    run = a_run(billed_from=START, last_seen_at=at(seen_min))
+    assert ending_of_gone(run, START + timedelta(minutes=60), told=at(told_min)) == ending
+
+
+def test_an_end_that_nobody_saw_is_a_range_of_dollars_of_all_machines() -> None:
+    first = Interval(
+        quote=quote(2.0), billed_from=START, released_at=START + timedelta(minutes=30),
+        released_by=START + timedelta(minutes=60),
+    )  # fmt: skip
+    later = START + timedelta(hours=5)
+    run = a_run(earlier=(first,), billed_from=later, released_at=later, released_by=later + timedelta(hours=1))
+    cost = cost_of(run, later + timedelta(days=1))
+    assert (cost.usd, cost.high_usd, cost.is_final) == (Decimal("1.0000"), Decimal("3.2900"), True)
+    assert (cost.billed_to, cost.latest) == (later, later + timedelta(hours=1))
 
 
 def order(**changes: Any) -> Order:

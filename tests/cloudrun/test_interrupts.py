@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import cast
@@ -91,22 +91,34 @@ def test_an_outage_while_results_come_home_is_waited_for(
 
 
 class Gone:
-    """A provider that has no such machine any more."""
+    """A provider that has no such machine any more; `told`: its record of the end."""
+
+    def __init__(self, told: datetime | None = None) -> None:
+        self._told = told
 
     def observe(self, _: Run) -> JobState:
         return JobState.ABSENT
 
-    def release(self, _: Run) -> None:
-        pass
+    def ended_at(self, _: Run) -> datetime | None:
+        return self._told
+
+    def release(self, _: Run) -> datetime:
+        return now_utc()
 
     def account(self, _: Run) -> None:
         return None
 
 
-def test_a_machine_that_ended_itself_is_not_billed_until_somebody_looks(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("told_h", "usd", "high_usd"), [(None, "1.29", "18.06"), (3.0, "3.87", "3.87")])
+def test_a_machine_that_ended_itself_is_billed_to_what_is_known_of_it(
+    told_h: float | None, usd: str, high_usd: str, tmp_path: Path
+) -> None:
     ledger = Ledger(tmp_path)
-    hours = 14  # of which its budget allows $5
-    ledger.add(priced_run(billed_from=now_utc() - timedelta(hours=hours), phase=Phase.RUNNING))
-    run = down(ledger.get("r"), ledger, cast("Backend", Gone()), force=True, say=lambda _: None)
+    since = now_utc() - timedelta(hours=14)
+    ledger.add(priced_run(billed_from=since, last_seen_at=since + timedelta(hours=1), phase=Phase.RUNNING))
+    gone = Gone(None if told_h is None else since + timedelta(hours=told_h))
+    run = down(ledger.get("r"), ledger, cast("Backend", gone), force=True, say=lambda _: None)
     assert run.end_is_proven
-    assert cost_of(run, now_utc()).usd == pytest.approx(Decimal("5.00"), abs=Decimal("0.001"))
+    cost = cost_of(run, now_utc())
+    assert cost.usd == Decimal(usd)
+    assert cost.high_usd == pytest.approx(Decimal(high_usd), abs=Decimal("0.002"))

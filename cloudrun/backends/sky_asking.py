@@ -1,0 +1,56 @@
+"""Questions to SkyPilot's server, each with the answer in its own types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cloudrun.backends.sky_errors import brief
+from cloudrun.run import MACHINE_PREFIX
+
+
+def rents_several(sky: Any, cloud: str) -> bool:
+    from sky.clouds.cloud import CloudImplementationFeatures
+    from sky.utils.registry import CLOUD_REGISTRY
+
+    try:
+        CLOUD_REGISTRY.from_str(cloud).check_features_are_supported(
+            sky.Resources(), {CloudImplementationFeatures.MULTI_NODE}
+        )
+    except sky.exceptions.NotSupportedError:
+        return False
+    return True
+
+
+def launches_of(sky: Any, machine: str) -> list[str]:
+    """Requests to rent it that SkyPilot's server still works on."""
+    return [request.request_id for request in sky.api_status(cluster_name=machine) if "launch" in request.name]
+
+
+def record_of(sky: Any, machine: str) -> Any:
+    """The provider's word on one machine; None where there is none."""
+    records = sky.get(sky.status([machine], refresh=sky.StatusRefreshMode.FORCE))
+    return records[0] if records else None
+
+
+def accelerators_of(sky: Any, machine: str) -> dict[str, float]:
+    """The GPUs that SkyPilot rented with it, by its own record."""
+    records = sky.get(sky.status([machine]))
+    handle = records[0].handle if records else None
+    return dict(handle.launched_resources.accelerators or {}) if handle is not None else {}
+
+
+def fresh_records(sky: Any) -> tuple[list[Any], list[str]]:
+    """SkyPilot's records of machines of ours, each asked of its provider by itself; and what went unanswered.
+
+    A machine of which its provider's answer cannot be read stays in the list as it was last known, and hides no other.
+    """
+    known = {row.name: row for row in sky.get(sky.status(all_users=True)) if row.name.startswith(MACHINE_PREFIX)}
+    asked = {name: sky.status([name], refresh=sky.StatusRefreshMode.FORCE) for name in known}
+    fresh, unasked = [], []
+    for name, request in asked.items():
+        try:
+            fresh += sky.get(request)
+        except Exception as err:  # noqa: BLE001 - one machine must not hide the others
+            fresh.append(known[name])
+            unasked.append(f"{name}: {brief(err)}")
+    return fresh, unasked

@@ -1,0 +1,71 @@
+"""The machine that SkyPilot would rent for a plan, and its price, before anything is rented."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cloudrun.backends.sky_choice import best, gpus_in_order, offered_for, optimized
+from cloudrun.backends.sky_errors import no_machine
+from cloudrun.backends.sky_records import quote_of
+from cloudrun.backends.sky_task import machine_config
+from cloudrun.errors import UsageError
+from cloudrun.plan import Plan
+from cloudrun.run import Fallback, Quote
+
+
+def refuse_remote_server() -> None:
+    """Raise UsageError where SkyPilot's API server is on another machine.
+
+    The entries by which SSH finds a rented machine, and the clouds that are enabled, are then there and not here: the
+    machine would be paid for, and nothing could be sent to it.
+    """
+    from sky.server.common import get_server_url, is_api_server_local
+
+    if not is_api_server_local():
+        raise UsageError(
+            f"SkyPilot's API server is on another machine ({get_server_url()}), which cloudrun cannot work with;"
+            " nothing was rented",
+            hint="use the one on this computer: `sky api logout`, and unset SKYPILOT_API_SERVER_ENDPOINT",
+        )
+
+
+def quote_for(sky: Any, plan: Plan) -> Quote:
+    """The optimizer's first choice, with the other GPUs of the job's list at their own prices. Raises NoMachine."""
+    try:
+        config = request_for(sky, plan)
+        first = quote_of(best(sky, config), nodes=plan.spec.nodes)
+        return first.model_copy(update={"fallbacks": _fallbacks(sky, config, first)})
+    except sky.exceptions.ResourcesUnavailableError as err:
+        raise no_machine(err, plan, offered_for(sky, plan)) from err
+    except Exception as err:
+        raise no_machine(err, plan) from err
+
+
+def request_for(sky: Any, plan: Plan) -> dict[str, Any]:
+    """SkyPilot's task for the bare machine, kept off clouds whose catalog has no price for it.
+
+    With spot machines of a cloud at $0.00 SkyPilot would take these before all others.
+    """
+    config = machine_config(plan, gpus_in_order(sky, plan))
+    if not plan.spec.spot or "infra" in config["resources"]:
+        return config
+    cheapest = optimized(sky, config, [])
+    chosen = best(sky, config)
+    if str(chosen.cloud) == str(cheapest.cloud):
+        return config
+    return {**config, "resources": {**config["resources"], "infra": str(chosen.cloud).lower()}}
+
+
+def _fallbacks(sky: Any, config: Mapping[str, Any], first: Quote) -> tuple[Fallback, ...]:
+    """What the rest of the list would cost. What cannot be had is left out: SkyPilot would not find it either."""
+    resources = dict(config["resources"])
+    found = []
+    for entry in resources.pop("ordered", []):
+        try:
+            quote = quote_of(best(sky, {**config, "resources": {**resources, **entry}}), nodes=first.nodes)
+        except Exception:  # noqa: BLE001, S112 - the first choice stands, whatever becomes of the others
+            continue
+        if quote.gpu is not None and quote.gpu != first.gpu:
+            found.append(Fallback(gpu=quote.gpu, infra=quote.infra, total_hourly_usd=quote.total_hourly_usd))
+    return tuple(found)
