@@ -87,8 +87,15 @@ def remove_keys(keys: KeysSent, machine: str, *, nodes: int) -> None:
 
 
 def removal(paths: Collection[str]) -> str:
-    """Return a shell command that removes files below the home folder, and nothing that is elsewhere."""
-    return "rm -f -- " + " ".join(f'"$HOME"/{quote(path[2:])}' for path in paths if re.match(r"~/[^/]", path))
+    """Return a shell command that removes files below the home folder, and nothing that is elsewhere.
+
+    With each goes the copy from which SkyPilot made it: it sends all files into one folder, under random names.
+    """
+    files = " ".join(f'"$HOME"/{quote(path[2:])}' for path in paths if re.match(r"~/[^/]", path))
+    return (
+        f'for key in {files}; do [ -f "$key" ] || continue; for copy in "$HOME"/.sky/.runtime_files/*; do'
+        ' if cmp -s "$copy" "$key"; then rm -f -- "$copy"; fi; done; rm -f -- "$key"; done'
+    )
 
 
 def _is_held_back(one: str, cloud: str, configured: Mapping[str, Mapping[str, Any]]) -> bool:

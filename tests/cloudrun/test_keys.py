@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -158,14 +159,19 @@ def test_every_cloud_is_held_back_where_it_can_be() -> None:
 
 
 def test_what_came_along_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    sent = tmp_path / ".sky" / ".runtime_files"  # from where SkyPilot copies files to their places
+    sent.mkdir(parents=True)
     for path in ("a b/key's", ".runpod/config.toml", "kept"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_text("CANARY")
+        (tmp_path / path).write_text(f"CANARY of {path}")
+        (sent / str(uuid.uuid4())).write_text(f"CANARY of {path}")
+    (sent / "wheel").mkdir()
     (tmp_path / "outside").write_text("")
     script = removal(["~/a b/key's", "~/.lambda_cloud/absent", str(tmp_path / "outside"), "~/.runpod/config.toml"])
     subprocess.run(["sh", "-c", script], check=True, env={**os.environ, "HOME": str(tmp_path)})
-    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["kept", "outside"]
+    left = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert [path.name for path in left if path.parent != sent] == ["kept", "outside"]
+    assert [path.read_text() for path in left if path.parent == sent] == ["CANARY of kept"]
 
 
 def test_a_cluster_account_keeps_its_files() -> None:
