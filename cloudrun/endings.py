@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 # By SkyPilot 0.14's own table of what its clouds cannot do.
-_WITHOUT_AUTODOWN = ("hyperbolic", "primeintellect", "verda", "yotta")
+WITHOUT_AUTODOWN = ("hyperbolic", "primeintellect", "verda", "yotta")
+# Where anybody may let their computer; SkyPilot can be told to rent in data centres alone.
+MARKETS_WITH_HOMES = ("vast",)
 
 
 def has_autodown(infra: str | None) -> bool:
     """Whether SkyPilot's idle timer works there; None stands for whatever SkyPilot chooses."""
-    return infra is None or infra.split("/")[0] not in _WITHOUT_AUTODOWN
+    return infra is None or infra.split("/")[0] not in WITHOUT_AUTODOWN
 
 
 def how_it_ends(infra: str | None, *, idle_minutes: int) -> str:

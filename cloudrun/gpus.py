@@ -2,6 +2,9 @@
 
 Shipped so that a typo is found before anything slow is imported. Memory in GB as the vendors list
 it; names as in SkyPilot 0.14's `sky/utils/accelerator_registry.py` and its price catalogs.
+
+Clouds name the same card differently, and SkyPilot compares names letter by letter: `A100` finds nothing at a
+provider that sells the card with 80 GB as `A100-80GB`. So a model's bare name stands for its whole family.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ MEMORY_GB = {
     "A10": 24,
     "A100": 40,
     "A100-80GB": 80,
+    "A100-80GB-SXM": 80,
     "A10G": 24,
     "A16": 16,
     "A30": 24,
     "A40": 48,
+    "A6000": 48,
     "B200": 192,
     "B300": 288,
     "GH200": 96,
@@ -75,10 +80,12 @@ LISTED_SPEED = {
     "A10": ListedSpeed(125, 600),
     "A100": ListedSpeed(312, 1555),
     "A100-80GB": ListedSpeed(312, 1935),
+    "A100-80GB-SXM": ListedSpeed(312, 2039),
     "A10G": ListedSpeed(70, 600),
     "A16": ListedSpeed(18, 200),
     "A30": ListedSpeed(165, 933),
     "A40": ListedSpeed(150, 696),
+    "A6000": ListedSpeed(155, 768),
     "B200": ListedSpeed(2250, 8000),
     "B300": ListedSpeed(2250, 8000),
     "GH200": ListedSpeed(990, 4000),
@@ -120,6 +127,17 @@ LISTED_SPEED = {
     "V100-32GB": ListedSpeed(125, 900),
 }
 
+# What else is sold under another name and is at least as good: a request for the first is met by each.
+_FAMILIES = {
+    "A100": ("A100", "A100-80GB", "A100-80GB-SXM"),
+    "H100": ("H100", "H100-SXM", "H100-NVL"),
+    "H200": ("H200", "H200-SXM"),
+    "RTXA6000": ("RTXA6000", "A6000"),
+    "V100": ("V100", "V100-32GB"),
+}
+# The names by which one member of a family is asked for where its own name stands for all.
+_EXACTLY = {"A100-40GB": "A100", "H100-PCIE": "H100", "V100-16GB": "V100"}
+
 _REQUEST = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?::(?P<count>\d+))?")
 
 
@@ -142,12 +160,19 @@ def parse_gpu(text: str) -> GpuRequest:
     count = int(match["count"] or 1)
     if not 1 <= count <= 16:
         raise ValueError(f'"{text}" asks for {count} GPUs; one machine has 1 to 16')
-    known = {name.lower(): name for name in MEMORY_GB}
+    known = {name.lower(): name for name in (*MEMORY_GB, *_EXACTLY)}
     return GpuRequest(known.get(match["name"].lower(), match["name"]), count)
 
 
 def is_known(name: str) -> bool:
-    return name in MEMORY_GB
+    return name in MEMORY_GB or name in _EXACTLY
+
+
+def sold_as(request: GpuRequest) -> tuple[GpuRequest, ...]:
+    """Return what meets `request`, by SkyPilot's names: `A100` is met by any A100, `A100-40GB` by that alone."""
+    if request.name in _EXACTLY:
+        return (GpuRequest(_EXACTLY[request.name], request.count),)
+    return tuple(GpuRequest(name, request.count) for name in _FAMILIES.get(request.name, (request.name,)))
 
 
 def nearest(name: str) -> list[str]:

@@ -20,6 +20,7 @@ from cloudrun.errors import JobFileError
 from cloudrun.gpus import GpuRequest
 from cloudrun.names import name_from
 from cloudrun.spec import Data, JobSpec, SourceKind
+from cloudrun.workdir import warnings_of
 from trainer.config import knob_warnings
 from trainer.problems import describe
 
@@ -107,7 +108,8 @@ def _build(
                 " images",
                 hint=f"set `train.batch_size` to {_LEAST_OF_EACH * count} or more, or ask for fewer GPUs",
             )
-    return Job(_with_endpoint(_with_absolute_paths(spec, path.parent)), path, _warnings(spec))
+    whole = _with_endpoint(_with_absolute_paths(spec, path.parent))
+    return Job(whole, path, (*_warnings(spec), *_workdir_warnings(whole)))
 
 
 def _warnings(spec: JobSpec) -> tuple[str, ...]:
@@ -123,6 +125,10 @@ def _warnings(spec: JobSpec) -> tuple[str, ...]:
         and batch < _ENOUGH_FOR_EACH * count
     ]
     return (*small, *knob_warnings(spec.train))
+
+
+def _workdir_warnings(spec: JobSpec) -> tuple[str, ...]:
+    return () if spec.workdir is None else warnings_of(Path(spec.workdir), spec.workdir_secrets)
 
 
 def _cards(spec: JobSpec, gpu: GpuRequest) -> str:

@@ -10,6 +10,9 @@ from cloudrun.findings import Findings
 from cloudrun.names import name_from
 from cloudrun.units import size
 
+# One or another of these is to be had on every cloud that rents GPUs: A100 is any A100, and AWS has it by eights alone.
+DEFAULT_GPUS = ("A100:1", "L40S:1", "RTX5090:1", "RTX4090:1", "A10G:1")
+
 
 def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str]) -> str:
     """YAML with the champion recipe for the images, what to look at first as comments.
@@ -28,7 +31,7 @@ def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str]) -> st
     return f"""\
 # {splits} images ({size(survey.size_bytes)}) of {len(classes)} classes{several}: {_short(classes)}{held_out}
 {comments}name: {name_from(survey.folder)}
-gpu: [{", ".join(gpu)}]             # in order of preference
+gpu: [{", ".join(gpu)}]   # in order of preference; A100 is any A100, the cheapest
 data:
   source: {folder}
 {labels}train:

@@ -150,6 +150,7 @@ class Plan:
             "machine": self.machine_name,
             "infra": self.spec.infra,
             "gpu": list(self.spec.gpu),
+            "gpu_choices": [list(names) for names in self.spec.gpu_choices],
             "nodes": self.spec.nodes,
             "resources": self.spec.resources.model_dump(),
             "spot": self.spec.spot,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun.cost import cost_of, worst_case
 from cloudrun.endings import how_it_ends
+from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import Estimate, Quote, Run
 from cloudrun.units import duration, iso, times
@@ -129,6 +130,7 @@ def plan_text(
     estimate: Estimate | None = None,
     no_estimate: str = "",
     live: str = "",
+    keys: KeysSent | None = None,
 ) -> str:
     """What `launch` is about to do, in a few lines. `no_estimate`: why there is none; `live`: the provider's price."""
     spec = plan.spec
@@ -160,6 +162,10 @@ def plan_text(
                 for one in quote.fallbacks
             ]
             lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
+        elif plan.backend == "sky":
+            lines.append(f"price    none is known of {quote.infra}: `budget.max_cost` cannot end it")
+            lines.append(f"at most  {spec.budget.max_hours:g} h, then it is stopped (budget.max_hours)")
+    lines += _choices(spec.gpu, spec.gpu_choices) if plan.backend == "sky" else []
     if estimate is not None:
         lines += _estimate_lines(estimate)
     elif no_estimate:
@@ -176,7 +182,20 @@ def plan_text(
     if plan.backend == "sky":
         ends = how_it_ends(quote.infra if quote else spec.infra, idle_minutes=spec.lifecycle.idle_minutes)
         lines.append(f"ends     {spec.lifecycle.on_finish} when done; with this computer off, {ends}")
+    if keys is not None:
+        lines += [f"{'keys' if place == 0 else '':8} {line}" for place, line in enumerate(keys.lines())]
     return "\n".join(lines)
+
+
+def _choices(wanted: Sequence[str], choices: Sequence[Sequence[str]]) -> list[str]:
+    """What will be tried, where that is more than what was written."""
+    if all(len(names) == 1 for names in choices):
+        return []
+    shown = (
+        gpu if len(names) == 1 else f"{gpu} ({', '.join(names)}: the cheapest)"
+        for gpu, names in zip(wanted, choices, strict=True)
+    )
+    return [f"gpu      {' or '.join(shown)}"]
 
 
 def estimate_text(estimate: Estimate) -> str:

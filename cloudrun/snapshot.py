@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,10 @@ import trainer
 from cloudrun.checkpoints import to_go_on
 from cloudrun.errors import CloudrunError
 from cloudrun.plan import LABELS, WEIGHTS, Plan
+from cloudrun.workdir import look_through
 from trainer.weights import weight_file
 
-_NEVER = shutil.ignore_patterns(
-    "__pycache__",
-    "*.pyc",
-    ".git",
-    ".venv",
-    "venv",
-    "runs",
-    ".mypy_cache",
-    ".ruff_cache",
-    ".pytest_cache",
-    "node_modules",
-)
+_OUR_OWN = shutil.ignore_patterns("__pycache__", "*.pyc")
 _WORKDIR_LIMIT_BYTES = 200_000_000
 
 
@@ -52,13 +43,9 @@ def stage(plan: Plan, folder: Path) -> None:
     code = folder / "code"
     for package in (cloudrun, trainer):
         source = Path(package.__file__ or "").parent
-        shutil.copytree(source, code / source.name, ignore=_NEVER, dirs_exist_ok=True)
+        shutil.copytree(source, code / source.name, ignore=_OUR_OWN, dirs_exist_ok=True)
     if plan.spec.workdir is not None:
-        workdir = Path(plan.spec.workdir)
-        shutil.copytree(workdir, code / "workdir", ignore=_NEVER, symlinks=True)
-        size = sum(path.stat().st_size for path in (code / "workdir").rglob("*") if path.is_file())
-        if size > _WORKDIR_LIMIT_BYTES:
-            raise WorkdirTooLarge(workdir, size)
+        _stage_workdir(Path(plan.spec.workdir), plan.spec.workdir_secrets, code / "workdir")
     if plan.weights_folder is not None and plan.backend == "sky":
         (folder / WEIGHTS).mkdir(exist_ok=True)
         for name in plan.spec.train.backbones:
@@ -66,6 +53,18 @@ def stage(plan: Plan, folder: Path) -> None:
     if plan.labels_file is not None:
         shutil.copyfile(plan.labels_file, folder / LABELS)
     (folder / "train.yaml").write_text(plan.train_yaml, encoding="utf-8")
+
+
+def _stage_workdir(workdir: Path, secrets: Sequence[str], target: Path) -> None:
+    """Copy what goes of the user's code; a link stays a link."""
+    names = look_through(workdir, secrets).sent
+    size = sum((workdir / name).lstat().st_size for name in names)
+    if size > _WORKDIR_LIMIT_BYTES:
+        raise WorkdirTooLarge(workdir, size)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(workdir / name, target / name, follow_symlinks=False)
 
 
 def stage_checkpoint(home: Path, staged: Path) -> None:

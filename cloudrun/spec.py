@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from cloudrun.gpus import GpuRequest, is_known, nearest, parse_gpu
+from cloudrun.gpus import GpuRequest, is_known, nearest, parse_gpu, sold_as
 from trainer.config import TrainConfig
 
 # Where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
@@ -180,6 +180,7 @@ class JobSpec(_Section):
     setup: str | None = None
     run: str | None = None
     workdir: str | None = None
+    workdir_secrets: tuple[str, ...] = ()  # files of `workdir` that look like secrets, and are sent all the same
     env: Annotated[dict[_EnvName, str], BeforeValidator(_text_values)] = Field(default_factory=dict)
     secrets: tuple[_EnvName, ...] = ()
 
@@ -187,6 +188,13 @@ class JobSpec(_Section):
     def gpus(self) -> tuple[GpuRequest, ...]:
         """The GPUs that would do, best first."""
         return tuple(parse_gpu(text) for text in self.gpu)
+
+    @property
+    def gpu_choices(self) -> tuple[tuple[str, ...], ...]:
+        """For each wanted GPU, best first, the names under which it is sold. A cluster's own names mean themselves."""
+        if self.infra is not None and self.infra.split("/")[0] in _OWN_GPU_NAMES:
+            return tuple((str(gpu),) for gpu in self.gpus)
+        return tuple(tuple(str(one) for one in sold_as(gpu)) for gpu in self.gpus)
 
     @property
     def is_local(self) -> bool:
@@ -207,6 +215,8 @@ class JobSpec(_Section):
             )
         if self.workdir is not None and self.run is None:
             raise ValueError("`workdir` is only used by a `run` command of your own; add `run` or remove it")
+        if self.workdir_secrets and self.workdir is None:
+            raise ValueError("`workdir_secrets` names files of `workdir`, and there is none; add it or remove this")
         if self.endpoint is not None and self.store is None and self.data.kind is not SourceKind.S3:
             raise ValueError(
                 "`endpoint` is the server of a `store`, and there is none; add `store: s3://BUCKET/PREFIX`"

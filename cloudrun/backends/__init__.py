@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cloudrun.errors import NoMachine
+from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.run import JobState, Quote, Run, SkyAccount
 
@@ -68,6 +69,10 @@ class Backend(Protocol):
 
         Raises NoMachine where it is known already that there is none.
         """
+        ...
+
+    def keys_sent(self, plan: Plan, quote: Quote | None) -> KeysSent | None:
+        """The user's cloud keys that go along with the machine; None where none do, or only renting can tell."""
         ...
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:

@@ -57,6 +57,9 @@ class LocalBackend:
             cpus=os.cpu_count(),
         )
 
+    def keys_sent(self, plan: Plan, quote: Quote | None) -> None:
+        """None: nothing leaves this computer."""
+
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         quote = self.quote(plan)
         return [

@@ -24,7 +24,8 @@ from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.listing import ended_at as listed_end
 from cloudrun.backends.on_machine import kept_awake, switch_lives
 from cloudrun.backends.sky_asking import accelerators_of, fresh_records, launches_of, record_of, rents_several
-from cloudrun.backends.sky_errors import brief, no_machine, still_billing, translated
+from cloudrun.backends.sky_errors import CatalogUnreachable, brief, is_of_catalog, no_machine, still_billing, translated
+from cloudrun.backends.sky_keys import keys_sent, remove_keys, sparing
 from cloudrun.backends.sky_offers import is_a_gpu, offer_of
 from cloudrun.backends.sky_quote import quote_for, refuse_remote_server, request_for
 from cloudrun.backends.sky_records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
@@ -32,6 +33,7 @@ from cloudrun.backends.sky_task import begin_script, job_config
 from cloudrun.backends.sky_waiting import TookTooLong, Trying, Waiting
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
+from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import WEIGHTS, Plan
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
@@ -58,9 +60,16 @@ class SkyBackend:
 
     def quote(self, plan: Plan) -> Quote:
         """The optimizer's first choice. Raises UsageError where SkyPilot's API server is on another machine."""
-        with self._sdk(plan.run_id) as sky:
+        with self._sdk(plan.run_id) as sky, sparing(plan):
             refuse_remote_server()
             return quote_for(sky, plan)
+
+    def keys_sent(self, plan: Plan, quote: Quote | None) -> KeysSent | None:
+        """None where only renting can tell the cloud."""
+        if quote is None:
+            return None
+        with self._sdk(plan.run_id), sparing(plan):
+            return keys_sent(quote.infra)
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
@@ -82,13 +91,22 @@ class SkyBackend:
                 raise no_machine(err, plan) from err
             offers = []
             for cloud in sorted(str(one).lower() for one in clouds):
+                if not has_autodown(cloud) and plan.spec.infra is None:
+                    say(f"{cloud} is left out: a machine there cannot end itself; `infra: {cloud}` takes it anyway")
+                    continue
                 if plan.spec.nodes > 1 and not rents_several(sky, cloud):
                     say(f"{cloud} is left out: it rents no machines that reach each other")
                     continue
                 try:
-                    listed = catalog.list_accelerators(gpus_only=True, clouds=cloud)
+                    listed = catalog.list_accelerators(
+                        gpus_only=True, clouds=cloud, all_regions="/" in (plan.spec.infra or "")
+                    )
                 except Exception as err:  # noqa: BLE001 - one cloud's catalog must not hide the others'
-                    say(f"{cloud} cannot be listed: {brief(err)}")
+                    say(
+                        CatalogUnreachable(err).message
+                        if is_of_catalog(err)
+                        else f"{cloud} cannot be listed: {brief(err)}"
+                    )
                     continue
                 source, as_of = price_source(cloud)
                 infos = [info for infos in listed.values() for info in infos]
@@ -107,7 +125,7 @@ class SkyBackend:
         """Rent the bare machine with autodown. Nothing is left where it fails."""
         say(f"renting {plan.machine_name} ...")
         waiting = None
-        with self._sdk(plan.run_id) as sky:
+        with self._sdk(plan.run_id) as sky, sparing(plan):
             refuse_remote_server()
             try:
                 waiting = Waiting(
@@ -128,7 +146,9 @@ class SkyBackend:
                     waiting.leave()
             quote = quote_of(handle.launched_resources, nodes=handle.launched_nodes)
             self._accelerators = dict(handle.launched_resources.accelerators or {})
+            sent = keys_sent(quote.infra)
             quote = self._at_its_own_price(plan, quote, terms, say)
+        remove_keys(sent, plan.machine_name, nodes=plan.spec.nodes)
         what = times(quote.nodes, f"{quote.machine}{f', {quote.gpu}' if quote.gpu else ''}")
         say(f"machine is up: {what}, {quote.infra}/{quote.region}, ${quote.total_hourly_usd:.4f} an hour")
         return quote

@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling
 from cloudrun.plan import Plan
+
+_MOST_OFFERED = 4
 
 
 class SkyError(CloudrunError):
     """SkyPilot failed in a way that has no name of its own here."""
 
 
-def no_machine(err: Exception, plan: Plan) -> CloudrunError:
-    """SkyPilot's many words, as one line about the machine that was asked for."""
+class CatalogUnreachable(NoMachine):
+    """SkyPilot's list of machines and prices is not on this computer, and cannot be fetched."""
+
+    def __init__(self, err: Exception) -> None:
+        what = re.search(r"catalogs/v\d+/(\S+?\.csv)", str(err))
+        super().__init__(
+            f"SkyPilot's catalog {f'`{what[1]}` ' if what else ''}cannot be fetched: {_why_unreachable(err)}",
+            hint="SkyPilot reads machines and prices from raw.githubusercontent.com, and keeps them in ~/.sky/catalogs:"
+            " check the connection, then run the same command again",
+        )
+
+
+def no_machine(err: Exception, plan: Plan, offered: Sequence[str] = ()) -> CloudrunError:
+    """SkyPilot's many words, as one line about the machine that was asked for.
+
+    `offered`: GPUs that the enabled clouds have instead; empty: what the error itself tells of them.
+    """
     from sky import exceptions
 
     if isinstance(err, CloudrunError):
         return err
-    wanted = " or ".join(plan.spec.gpu) or "a machine without GPU"
+    if is_of_catalog(err):
+        return CatalogUnreachable(err)
+    wanted = (" or ".join(plan.spec.gpu) or "a machine without GPU") + _beside_gpu(plan)
     is_there = f"there is no {wanted}"
     hint = "`cloudrun gpus` lists GPUs; name a second choice with another `--gpu`, or leave `--infra` out"
     if plan.spec.nodes > 1:
         wanted = f"{plan.spec.nodes} machines with {wanted}"
         is_there = f"there are no {wanted}"
         hint = "ask for fewer `nodes`, each with more GPUs; RunPod and Vast rent no machines that reach each other"
+    offered = offered or offered_instead(err)
+    if offered:
+        hint = f"did you mean {' or '.join(f'`--gpu {gpu}`' for gpu in offered[:_MOST_OFFERED])}? {hint}"
     where = f" on {plan.spec.infra}" if plan.spec.infra else ""
     if isinstance(err, exceptions.NoCloudAccessError) or "not enabled" in str(err):
         return NoMachine(
@@ -42,6 +65,25 @@ def no_machine(err: Exception, plan: Plan) -> CloudrunError:
     )
 
 
+def _beside_gpu(plan: Plan) -> str:
+    """What else the job asks for: it rules out more machines than people expect."""
+    resources = plan.spec.resources
+    asked = {"cpus": resources.cpus, "memory": resources.memory}
+    named = [f"`{key}: {value}`" for key, value in asked.items() if value is not None]
+    return f" with {' and '.join(named)}" if named else ""
+
+
+def is_of_catalog(err: Exception) -> bool:
+    """Return whether fetching one of SkyPilot's catalogs failed, here or at its API server."""
+    return "skypilot-catalog" in str(err) and ("url" in str(err) or "host=" in str(err))
+
+
+def offered_instead(err: Exception) -> list[str]:
+    """Return the GPUs that SkyPilot's own message proposes: `... offered accelerators: ['A100-80GB:1']`."""
+    proposed = re.search(r"(?:offered accelerators|Did you mean): *\[([^\]]*)\]", _without_colours(str(err)))
+    return re.findall(r"'([^']+)'", proposed[1]) if proposed else []
+
+
 def translated(err: Exception) -> CloudrunError:
     if isinstance(err, CloudrunError):
         return err
@@ -57,6 +99,17 @@ def still_billing(machine: str, why: str) -> StillBilling:
 
 def brief(err: Exception) -> str:
     """The first sentence of an error, without colours and line ends."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(err)).strip()
+    plain = _without_colours(str(err)).strip()
     line = plain.splitlines()[0].strip() if plain else type(err).__name__
     return line.rstrip(".:")
+
+
+def _without_colours(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def _why_unreachable(err: Exception) -> str:
+    """The innermost cause: `Name or service not known` rather than the words of three libraries."""
+    text = brief(err)
+    cause = re.search(r"(?:\[Errno -?\d+\] |Client Error: |Server Error: )([\w ]+)", text)
+    return cause[1].strip() if cause else text

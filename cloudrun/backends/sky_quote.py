@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cloudrun.agreed import is_price
+from cloudrun.backends.sky_choice import best, gpus_in_order, offered_for, optimized
 from cloudrun.backends.sky_errors import no_machine
 from cloudrun.backends.sky_records import quote_of
 from cloudrun.backends.sky_task import machine_config
-from cloudrun.errors import NoMachine, UsageError
+from cloudrun.errors import UsageError
 from cloudrun.plan import Plan
 from cloudrun.run import Fallback, Quote
 
@@ -34,8 +34,10 @@ def quote_for(sky: Any, plan: Plan) -> Quote:
     """The optimizer's first choice, with the other GPUs of the job's list at their own prices. Raises NoMachine."""
     try:
         config = request_for(sky, plan)
-        first = quote_of(_best(sky, config), nodes=plan.spec.nodes)
+        first = quote_of(best(sky, config), nodes=plan.spec.nodes)
         return first.model_copy(update={"fallbacks": _fallbacks(sky, config, first)})
+    except sky.exceptions.ResourcesUnavailableError as err:
+        raise no_machine(err, plan, offered_for(sky, plan)) from err
     except Exception as err:
         raise no_machine(err, plan) from err
 
@@ -45,36 +47,14 @@ def request_for(sky: Any, plan: Plan) -> dict[str, Any]:
 
     With spot machines of a cloud at $0.00 SkyPilot would take these before all others.
     """
-    config = machine_config(plan)
+    config = machine_config(plan, gpus_in_order(sky, plan))
     if not plan.spec.spot or "infra" in config["resources"]:
         return config
-    cheapest = _optimized(sky, config, [])
-    chosen = _best(sky, config)
+    cheapest = optimized(sky, config, [])
+    chosen = best(sky, config)
     if str(chosen.cloud) == str(cheapest.cloud):
         return config
     return {**config, "resources": {**config["resources"], "infra": str(chosen.cloud).lower()}}
-
-
-def _best(sky: Any, config: Mapping[str, Any]) -> Any:
-    """The cheapest that has a price. Raises NoMachine where all that is left is listed at $0.00."""
-    without: list[Any] = []
-    while True:
-        try:
-            chosen = _optimized(sky, config, without)
-        except Exception as err:
-            if not without:
-                raise
-            clouds = ", ".join(sorted(str(one.cloud).lower() for one in without))
-            kind = "a spot machine" if config["resources"].get("use_spot") else "a machine"
-            raise NoMachine(
-                f"SkyPilot's catalog lists {kind} of {clouds} at $0.00 an hour, which is no price:"
-                " no budget could be kept",
-                hint="rent on demand (`--no-spot`), or name another cloud with `--infra`",
-            ) from err
-        if is_price(str(chosen.cloud), float(chosen.get_cost(3600))):
-            return chosen
-        without.append(sky.Resources(cloud=chosen.cloud, use_spot=chosen.use_spot))  # all of its machines of that kind
-        assert len({str(one.cloud) for one in without}) == len(without), f"{chosen.cloud} cannot be left out"
 
 
 def _fallbacks(sky: Any, config: Mapping[str, Any], first: Quote) -> tuple[Fallback, ...]:
@@ -83,18 +63,9 @@ def _fallbacks(sky: Any, config: Mapping[str, Any], first: Quote) -> tuple[Fallb
     found = []
     for entry in resources.pop("ordered", []):
         try:
-            quote = quote_of(_best(sky, {**config, "resources": {**resources, **entry}}), nodes=first.nodes)
+            quote = quote_of(best(sky, {**config, "resources": {**resources, **entry}}), nodes=first.nodes)
         except Exception:  # noqa: BLE001, S112 - the first choice stands, whatever becomes of the others
             continue
         if quote.gpu is not None and quote.gpu != first.gpu:
             found.append(Fallback(gpu=quote.gpu, infra=quote.infra, total_hourly_usd=quote.total_hourly_usd))
     return tuple(found)
-
-
-def _optimized(sky: Any, config: Mapping[str, Any], without: list[Any]) -> Any:
-    from sky.optimizer import Optimizer
-
-    with sky.Dag() as dag:  # a task made in here adds itself
-        sky.Task.from_yaml_config(dict(config))
-    Optimizer.optimize(dag, blocked_resources=without or None, quiet=True)
-    return dag.tasks[0].best_resources

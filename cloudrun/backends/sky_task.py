@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cloudrun.machine_python import FIND_PYTHON
 from cloudrun.plan import Plan
 
-# Looks for a Python that can run the worker: the job's own, or the one that SkyPilot brought.
-_START = """\
-for python in python3 "${SKY_RUNTIME_DIR:-$HOME}/skypilot-runtime/bin/python"; do
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && break
-done
+_START = f"""\
+{FIND_PYTHON}\
 cd RUN_DIR && PYTHONPATH=RUN_DIR/code exec "$python" -m cloudrun.worker RUN_DIR WORD
 """
 
 
-def machine_config(plan: Plan) -> dict[str, Any]:
+def machine_config(plan: Plan, gpus: Sequence[str] | None = None) -> dict[str, Any]:
     """The bare machine: `sky.yaml`'s resources with the job's own in them; no code, no set-up, no command.
+
+    `gpus`: SkyPilot's names in the order in which to try them; None: as the job's choices stand.
 
     SkyPilot arms autodown only after sync and set-up, so there must be none: from here on the machine
     ends itself, whatever becomes of this computer.
@@ -30,13 +30,13 @@ def machine_config(plan: Plan) -> dict[str, Any]:
     wanted.update({key: value for key, value in asked.items() if value is not None})
     if spec.spot:
         wanted["use_spot"] = True
-    match spec.gpu:
+    match tuple(gpus) if gpus is not None else tuple(one for sold in spec.gpu_choices for one in sold):
         case ():
             pass
         case (only,):
             wanted["accelerators"] = only
         case several:
-            wanted["ordered"] = [{"accelerators": gpu} for gpu in several]
+            wanted["ordered"] = [{"accelerators": gpu} for gpu in dict.fromkeys(several)]
     return {"name": plan.run_id, **_nodes(plan), "resources": wanted}
 
 

@@ -9,6 +9,7 @@ from cloudrun.backends.live_price import LivePrice, live_price
 from cloudrun.cli.console import confirm, note, warn
 from cloudrun.dataset_check import Survey
 from cloudrun.estimate import NoEstimate
+from cloudrun.keys import KeysSent
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
 from cloudrun.render import plan_text
@@ -25,6 +26,7 @@ class Forecast:
     quote: Quote | None
     made: Estimate | NoEstimate
     live: LivePrice | None
+    keys: KeysSent | None = None
 
     @property
     def estimate(self) -> Estimate | None:
@@ -55,7 +57,9 @@ class Forecast:
     def text(self) -> str:
         why = self.made.why if isinstance(self.made, NoEstimate) else ""
         live = self.live.text(self.quote) if self.live is not None and self.quote is not None else ""
-        return plan_text(self.plan, self.quote, now_utc(), estimate=self.estimate, no_estimate=why, live=live)
+        return plan_text(
+            self.plan, self.quote, now_utc(), estimate=self.estimate, no_estimate=why, live=live, keys=self.keys
+        )
 
     def as_plain(self) -> dict[str, Any]:
         """The part of `--dry-run --json` that a plan alone does not know."""
@@ -64,6 +68,7 @@ class Forecast:
             "live_hourly_usd": self.live.hourly_usd if self.live else None,
             "estimate": self.estimate.model_dump(mode="json") if self.estimate else None,
             "fits_budget": self.fits_budget,
+            "keys_sent": self.keys.as_plain() if self.keys else None,
         }
 
     def _warn(self) -> None:
@@ -72,13 +77,21 @@ class Forecast:
         if self.estimate is not None and not self.fits_budget:
             budget = self.plan.spec.budget
             warn(f"the estimate goes over the budget of ${budget.max_cost:g} and {budget.max_hours:g} h")
+        if self.keys is not None and self.keys.warning:
+            warn(self.keys.warning)
 
 
 def look_ahead(
-    plan: Plan, quote: Quote | None, survey: Survey | None, ledger: Ledger, *, goes_on: Run | None = None
+    plan: Plan,
+    quote: Quote | None,
+    survey: Survey | None,
+    ledger: Ledger,
+    *,
+    goes_on: Run | None = None,
+    keys: KeysSent | None = None,
 ) -> Forecast:
-    """`goes_on`: the run that is resumed."""
+    """`goes_on`: the run that is resumed; `keys`: the user's own that go to the machine."""
     made = foresee(plan, quote, workload_for(plan, survey), history(ledger.all()), goes_on=goes_on)
     asked = quote is not None and quote.hourly_usd and quote.infra not in ("slurm", "kubernetes", "ssh")  # own prices
     live = live_price(quote) if quote is not None and asked else None
-    return Forecast(plan, quote, made, live)
+    return Forecast(plan, quote, made, live, keys)

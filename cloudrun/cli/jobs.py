@@ -95,7 +95,7 @@ def _line_of(place: str) -> int:
 def init(
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
-    gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: A100:1, RTX4090:1]")] = None,
+    gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: an A100, else the next best]")] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
     ] = None,
@@ -107,7 +107,7 @@ def init(
     from cloudrun.gpus import is_known
     from cloudrun.home import home_folder
     from cloudrun.job_file import load_job
-    from cloudrun.job_template import job_text
+    from cloudrun.job_template import DEFAULT_GPUS, job_text
     from cloudrun.label_files import find_label_file
     from cloudrun.names import name_from
     from cloudrun.render import table
@@ -124,7 +124,7 @@ def init(
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
     findings = look_closer(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(job_text(findings, relative_to=path.parent, gpu=gpu or ["A100:1", "RTX4090:1"]), encoding="utf-8")
+    path.write_text(job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS), encoding="utf-8")
     load_job(path)
     note(table(findings.header(), findings.rows()))
     _tell(findings)

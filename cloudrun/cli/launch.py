@@ -92,7 +92,7 @@ def launch(
     plan = plan_for(job, left.run_id if left else None)
     backend = open_backend(plan.backend, home)
     quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
-    forecast = look_ahead(plan, quote, survey, ledger)
+    forecast = look_ahead(plan, quote, survey, ledger, keys=backend.keys_sent(plan, quote))
     if dry_run:
         return _show(plan, forecast, home, as_json=as_json)
     check_store(job)
@@ -157,7 +157,8 @@ def resume(
     plan = plan_for(job, run.run_id)
     backend = open_backend(plan.backend, home)
     quote = run.quote if run.may_bill else backend.quote(plan)
-    forecast = look_ahead(plan, quote, survey, ledger, goes_on=run)
+    keys = None if run.may_bill else backend.keys_sent(plan, quote)
+    forecast = look_ahead(plan, quote, survey, ledger, goes_on=run, keys=keys)
     forecast.show()
     if not forecast.is_agreed("Go on?", yes=yes):
         return ExitCode.FAILED

@@ -58,7 +58,7 @@ def foresee(
 def machine_of(plan: Plan, quote: Quote | None) -> Machine:
     """Where only renting can tell the machine, the first choice stands for it, without a price."""
     spec = plan.spec
-    gpu = quote.gpu if quote is not None else (spec.gpu[0] if spec.gpu else None)
+    gpu = quote.gpu if quote is not None else (spec.gpu_choices[0][0] if spec.gpu else None)
     name = quote.machine if quote is not None else "a machine without GPU"
     return Machine(
         key=machine_key(spec, gpu=gpu, machine=name),
@@ -127,14 +127,14 @@ def _fits(offer: Offer, plan: Plan, workload: Workload) -> tuple[bool, str]:
     spec = plan.spec
     if spec.spot and offer.spot_usd is None:
         return False, "no spot machines"
-    if spec.infra is not None and spec.infra.split("/")[0] != offer.infra:
+    if spec.infra is not None and not _is_at(offer, spec.infra):
         return False, f"the job's infra is {spec.infra}"
     for what, asked, has in (
-        ("CPUs", _at_least(spec.resources.cpus), offer.cpus),
-        ("GB of memory", _at_least(spec.resources.memory), offer.host_memory_gb),
+        ("CPUs", spec.resources.cpus, offer.cpus),
+        ("GB of memory", spec.resources.memory, offer.host_memory_gb),
     ):
-        if asked is not None and has is not None and has < asked:
-            return False, f"{has:g} {what}, and the job asks for {asked:g}"
+        if asked is not None and has is not None and not _meets(has, asked):
+            return False, f"{has:g} {what}, and the job asks for {_in_words(asked)}"
     if offer.gpu is None or spec.train.device == "cpu":
         return True, "trains on the CPU"
     fit = memory_fit(workload, offer.gpu, offer.memory_gb)
@@ -151,6 +151,23 @@ def _epochs_done(run: Run) -> int:
     if run.phase is Phase.SUCCEEDED:
         return run.epoch or 0
     return max(0, (run.epoch or 1) - 1)
+
+
+def _is_at(offer: Offer, infra: str) -> bool:
+    cloud, _, place = infra.partition("/")
+    if cloud not in (offer.infra, "k8s" if offer.infra == "kubernetes" else offer.infra):
+        return False
+    region = place.split("/")[0].lower()
+    return region in ("", "*") or offer.region is None or offer.region.lower() == region
+
+
+def _meets(has: float, asked: str) -> bool:
+    """As SkyPilot filters: `8+` is met by 8 or more, `8` by 8 alone."""
+    return has >= float(asked[:-1]) if asked.endswith("+") else has == float(asked)
+
+
+def _in_words(asked: str) -> str:
+    return asked[:-1] if asked.endswith("+") else f"exactly {asked} (`{asked}+` means at least)"
 
 
 def _at_least(amount: str | None) -> float | None:

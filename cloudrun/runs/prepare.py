@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from cloudrun.stores import open_store
 from trainer.errors import TrainerError
 from trainer.weights import weight_file
 
+_RSYNC = (3, 1)  # the first with `--info=progress2`
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -102,6 +105,20 @@ def _refuse_missing_programs() -> None:
                 f"`{program}` is not installed on this computer, and nothing reaches a rented machine without it",
                 hint=f"install it: `apt-get install {'openssh-client' if program == 'ssh' else program}`, or `brew`",
             )
+    _refuse_old_rsync()
+
+
+def _refuse_old_rsync() -> None:
+    """macOS ships rsync 2.6.9 or openrsync, which know neither the progress nor the lists that transfers rest on."""
+    done = subprocess.run(["rsync", "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
+    version = re.search(r"^rsync +version v?(\d+)\.(\d+)", said, re.MULTILINE)
+    if "openrsync" in said or version is None or (int(version[1]), int(version[2])) < _RSYNC:
+        first = said.splitlines()[0].strip() if said else "it does not tell its version"
+        raise UsageError(
+            f"{shutil.which('rsync')} is too old to send data with ({first}): it has to be 3.1 or newer",
+            hint="`brew install rsync` on macOS, then a new terminal; `apt-get install rsync` elsewhere",
+        )
 
 
 def _refuse_missing_keys(job: Job, what: str) -> None:

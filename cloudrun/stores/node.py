@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 
 from cloudrun.errors import StoreError
+from cloudrun.machine_python import FIND_PYTHON
 from cloudrun.ssh import Connection, ends_with_this, rsync_failed
 from cloudrun.stores import Entry, OnBytes, arrival
 from cloudrun.stores.background import started, waited
@@ -170,13 +171,13 @@ class NodeStore:
             self._connection.rsync(*again, f"{source}/", f"{self._machine}:{target}/")
 
     def _differing(self, target: str, hashes: dict[str, str], meanwhile: Callable[[], None]) -> list[str]:
-        script = f"python3 - {quote(target)} {arrival.digest_of(hashes)}"
+        script = f'{FIND_PYTHON}"$python" - {quote(target)} {arrival.digest_of(hashes)}'
         program = Path(arrival.__file__).read_bytes()
         asking = started(lambda: self._connection.run(script, content=program, timeout_s=_HASHING_S))
         code, output = waited(asking, meanwhile)
         if code != 0:
             raise StoreError(
-                f"cannot check the data on `{self._machine}`: python3 ended with {code} there",
+                f"cannot check the data on `{self._machine}`: its Python ended with {code}",
                 hint="run the same command again",
             )
         return arrival.differing(hashes, output)

@@ -195,6 +195,28 @@ def test_a_users_own_folder_of_code_is_frozen_at_launch(shell: Shell) -> None:
     assert "from my own code" in shell("launch", shell.job(job)).err
 
 
+@pytest.mark.parametrize(
+    ("said", "is_new_enough"),
+    [
+        ("rsync  version 3.2.7  protocol version 31", True),
+        ("rsync  version v3.4.1  protocol version 32", True),
+        ("rsync  version 2.6.9  protocol version 29", False),
+        ("openrsync: protocol version 29\nrsync version 2.6.9 compatible", False),
+        ("", False),
+    ],
+)
+def test_an_rsync_that_cannot_send_data_is_noticed_before_renting(shell: Shell, said: str, is_new_enough: bool) -> None:
+    programs = shell.folder / "bin"
+    programs.mkdir()
+    (programs / "rsync").write_text(f"#!/bin/sh\nprintf '%s\\n' '{said}'\n")
+    (programs / "rsync").chmod(0o755)
+    shell.env["PATH"] = f"{programs}:{shell.env['PATH']}"
+    done = shell("check", shell.job("name: d\ninfra: runpod\ndata: {source: 'demo://leaves'}\n"))
+    assert (done.code == 0) is is_new_enough
+    assert is_new_enough or f"{programs}/rsync is too old to send data with" in done.err
+    assert is_new_enough or "hint: `brew install rsync`" in done.err
+
+
 def test_a_secret_reaches_the_job_and_no_file(shell: Shell) -> None:
     shell.env["KAGGLE_KEY"] = "s3cret-value"
     job = 'name: own\ninfra: local\ndata: {source: .}\nsecrets: [KAGGLE_KEY]\nrun: echo "${#KAGGLE_KEY} letters"\n'

@@ -135,6 +135,19 @@ def test_an_offer_that_would_not_do_says_why_and_comes_last(job: dict[str, Any],
     assert names(ranked(an_offer(), better, **job)) == ["H200:1", "A100:1"]
 
 
+def test_a_number_without_a_plus_is_met_by_that_many_alone() -> None:
+    (few,) = ranked(an_offer(), resources={"cpus": "8"})
+    assert few.why == "16 CPUs, and the job asks for exactly 8 (`8+` means at least)"
+    (all_of_them,) = ranked(an_offer(), resources={"cpus": "16"})
+    assert all_of_them.fits
+
+
+@pytest.mark.parametrize(("infra", "fits"), [("runpod", True), ("runpod/us", True), ("runpod/CA", False)])
+def test_an_offer_in_another_region_than_the_jobs_would_not_do(infra: str, fits: bool) -> None:
+    (only,) = ranked(an_offer(), infra=infra)
+    assert only.fits is fits
+
+
 def test_a_job_on_spot_machines_pays_their_price() -> None:
     (only,) = ranked(an_offer(hourly_usd=2.0, spot_price=0.5), spot=True)
     assert only.hourly_usd == 0.5

@@ -39,7 +39,17 @@ def test_a_preference_list_becomes_skypilots_ordered_failover() -> None:
 def test_the_bare_machine_has_nothing_that_would_delay_its_autodown() -> None:
     config = machine_config(a_plan(gpu="A100:1", setup="pip install x", run="python train.py"))
     assert not {"setup", "run", "workdir", "file_mounts"} & set(config)
-    assert config["resources"]["accelerators"] == "A100:1"
+    assert config["resources"]["ordered"][0] == {"accelerators": "A100:1"}
+
+
+def test_a_gpu_is_asked_for_by_all_the_names_under_which_it_is_sold() -> None:
+    resources = machine_config(a_plan(gpu=["A100:2", "L40S:2"]))["resources"]
+    names = ["A100:2", "A100-80GB:2", "A100-80GB-SXM:2", "L40S:2"]
+    assert resources["ordered"] == [{"accelerators": name} for name in names]
+    only = machine_config(a_plan(gpu="A100-40GB:1"))["resources"]
+    assert only["accelerators"] == "A100:1"
+    own = machine_config(a_plan(gpu="A100:1", infra="slurm"))["resources"]
+    assert own["accelerators"] == "A100:1"
 
 
 def test_the_worker_holds_the_gpu() -> None:

@@ -1,0 +1,86 @@
+"""Ask SkyPilot's optimizer, on this computer, which machine a request would get."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cloudrun.agreed import is_price
+from cloudrun.backends.sky_errors import offered_instead
+from cloudrun.backends.sky_task import machine_config
+from cloudrun.endings import WITHOUT_AUTODOWN
+from cloudrun.errors import NoMachine
+from cloudrun.plan import Plan
+
+
+def best(sky: Any, config: Mapping[str, Any]) -> Any:
+    """The cheapest that has a price. Raises NoMachine where all that is left is listed at $0.00."""
+    without: list[Any] = []
+    while True:
+        try:
+            chosen = optimized(sky, config, without)
+        except Exception as err:
+            if not without:
+                raise
+            clouds = ", ".join(sorted(str(one.cloud).lower() for one in without))
+            kind = "a spot machine" if config["resources"].get("use_spot") else "a machine"
+            raise NoMachine(
+                f"SkyPilot's catalog lists {kind} of {clouds} at $0.00 an hour, which is no price:"
+                " no budget could be kept",
+                hint="rent on demand (`--no-spot`), or name another cloud with `--infra`",
+            ) from err
+        if is_price(str(chosen.cloud), float(chosen.get_cost(3600))):
+            return chosen
+        without.append(sky.Resources(cloud=chosen.cloud, use_spot=chosen.use_spot))  # all of its machines of that kind
+        assert len({str(one.cloud) for one in without}) == len(without), f"{chosen.cloud} cannot be left out"
+
+
+def optimized(sky: Any, config: Mapping[str, Any], without: list[Any]) -> Any:
+    """SkyPilot's `Resources` of the machine that it would try first. Raises SkyPilot's errors.
+
+    Where the request leaves the cloud open, none whose machines cannot end themselves: a launch is refused there.
+    """
+    from sky.optimizer import Optimizer
+    from sky.utils.registry import CLOUD_REGISTRY
+
+    refused: list[Any] = []
+    if "infra" not in config["resources"]:
+        refused = [sky.Resources(cloud=CLOUD_REGISTRY.from_str(one)) for one in WITHOUT_AUTODOWN]
+    with sky.Dag() as dag:  # a task made in here adds itself
+        sky.Task.from_yaml_config(dict(config))
+    Optimizer.optimize(dag, blocked_resources=[*without, *refused], quiet=True)
+    return dag.tasks[0].best_resources
+
+
+def gpus_in_order(sky: Any, plan: Plan) -> list[str]:
+    """Return SkyPilot's names of the wanted GPUs in the job's order; of one with several names the cheapest first.
+
+    SkyPilot takes such a list literally: it would rent the dearest A100 before an A100-80GB for a third of the price.
+    """
+    order: list[str] = []
+    for names in plan.spec.gpu_choices:
+        order += names if len(names) == 1 else sorted(names, key=lambda gpu: _hourly_usd(sky, plan, gpu))
+    return order
+
+
+def offered_for(sky: Any, plan: Plan) -> list[str]:
+    """Return the GPUs that SkyPilot proposes instead of those that it does not find, of all choices together.
+
+    Its own message tells of the last choice alone.
+    """
+    wanted = [gpu for names in plan.spec.gpu_choices for gpu in names]
+    found: dict[str, None] = {}
+    for gpu in wanted:
+        try:
+            optimized(sky, machine_config(plan, [gpu]), [])
+        except sky.exceptions.ResourcesUnavailableError as err:
+            found |= dict.fromkeys(offered_instead(err))
+    return [gpu for gpu in found if gpu not in wanted]
+
+
+def _hourly_usd(sky: Any, plan: Plan, gpu: str) -> float:
+    try:
+        return float(best(sky, machine_config(plan, [gpu])).get_cost(3600))
+    except (NoMachine, sky.exceptions.ResourcesUnavailableError):
+        return math.inf

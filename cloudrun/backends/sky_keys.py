@@ -1,0 +1,139 @@
+"""Keep the user's cloud keys off machines that do not need them, as far as SkyPilot 0.14 can be told to.
+
+Left alone, SkyPilot copies the credentials of every cloud that it finds on this computer to every machine that it
+rents. Its setting `remote_identity: NO_UPLOAD` holds back those of one cloud; it goes with a request, so that the
+user's own `~/.sky/config.yaml` stays as it is. Some clouds have no such setting (RunPod, Lambda and smaller ones), and
+neither have Cloudflare R2, CoreWeave and Hugging Face: their files are removed from the machine as soon as it is up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from cloudrun.backends.sky_errors import brief
+from cloudrun.endings import MARKETS_WITH_HOMES
+from cloudrun.keys import KeysSent
+from cloudrun.plan import Plan
+from cloudrun.ssh import Connection
+
+# The clouds whose settings have `remote_identity` in SkyPilot's `utils/schemas.py`; of others it refuses the setting.
+CAN_WITHHOLD = ("aws", "azure", "gcp", "kubernetes", "nebius", "oci", "slurm", "ssh", "vast")
+# There a machine ends itself by a role or a service account that SkyPilot gives it, without the user's key.
+_ENDS_BY_ROLE = ("aws", "gcp", "kubernetes", "ssh")
+# These two share one kubeconfig, which SkyPilot sends only where it is told to.
+_OF_KUBECONFIG = ("kubernetes", "ssh")
+# Accounts that outlive the machine: nothing of the user's own may be removed there.
+_OUTLIVES_MACHINE = ("slurm", "ssh")
+
+
+def settings_for(rentable: Collection[str], configured: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return SkyPilot's settings for one request that may rent on the clouds `rentable`.
+
+    `configured`: the user's own settings. What they say of a cloud that may be rented stays as they say.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for cloud in CAN_WITHHOLD:
+        may_rent = cloud in rentable
+        is_theirs = may_rent and configured.get(cloud, {}).get("remote_identity") is not None
+        needs_key = may_rent and cloud not in _ENDS_BY_ROLE
+        if not is_theirs and not needs_key:
+            settings[cloud] = {"remote_identity": "NO_UPLOAD"}
+    for market in MARKETS_WITH_HOMES:
+        if configured.get(market, {}).get("datacenter_only") is None:
+            settings.setdefault(market, {})["datacenter_only"] = True
+    return settings
+
+
+@contextmanager
+def sparing(plan: Plan) -> Iterator[None]:
+    """While this lasts, requests to SkyPilot carry the settings that spare the user's keys."""
+    from sky import skypilot_config
+
+    with skypilot_config.override_skypilot_config(settings_for(_rentable(plan), _configured())):
+        yield
+
+
+def keys_sent(cloud: str) -> KeysSent:
+    """Return the keys that a machine on `cloud` gets by the settings that are in force (see `sparing`)."""
+    from sky import check
+    from sky.utils.registry import CLOUD_REGISTRY
+
+    configured = _configured()
+    held_back = [one for one in CAN_WITHHOLD if _is_held_back(one, cloud, configured)]
+    try:
+        mounts = check.get_cloud_credential_file_mounts([CLOUD_REGISTRY.from_str(one) for one in held_back])
+        own = CLOUD_REGISTRY.from_str(cloud).get_credential_file_mounts()
+    except Exception as err:  # noqa: BLE001 - each cloud's library may fail in its own way; then nobody can tell
+        return KeysSent(unknown=brief(err))
+    needed = tuple(sorted(path for path in mounts if path in own))
+    return KeysSent(
+        needed=needed,
+        along=tuple(sorted(path for path in mounts if path not in own)),
+        are_removed=cloud not in _OUTLIVES_MACHINE,
+        warning=_warning(cloud),
+    )
+
+
+def remove_keys(keys: KeysSent, machine: str, *, nodes: int) -> None:
+    """Remove what SkyPilot sent along from each of the `nodes` machines. Raises StoreError where one is not reached."""
+    if keys.along and keys.are_removed:
+        for node in range(nodes):
+            Connection(machine, node=node).run(removal(keys.along))
+
+
+def removal(paths: Collection[str]) -> str:
+    """Return a shell command that removes files below the home folder, and nothing that is elsewhere.
+
+    With each goes the copy from which SkyPilot made it: it sends all files into one folder, under random names.
+    """
+    files = " ".join(f'"$HOME"/{quote(path[2:])}' for path in paths if re.match(r"~/[^/]", path))
+    return (
+        f'for key in {files}; do [ -f "$key" ] || continue; for copy in "$HOME"/.sky/.runtime_files/*; do'
+        ' if cmp -s "$copy" "$key"; then rm -f -- "$copy"; fi; done; rm -f -- "$key"; done'
+    )
+
+
+def _is_held_back(one: str, cloud: str, configured: Mapping[str, Mapping[str, Any]]) -> bool:
+    """As SkyPilot decides it in `backend_utils.write_cluster_config`: of the machine's own cloud any identity but the
+    local files holds them back, of another only NO_UPLOAD."""
+    identity = configured.get(one, {}).get("remote_identity")
+    if one in _OF_KUBECONFIG and cloud in _OF_KUBECONFIG:
+        return identity != "LOCAL_CREDENTIALS"
+    return identity == "NO_UPLOAD" or (one == cloud and identity not in (None, "LOCAL_CREDENTIALS"))
+
+
+def _configured() -> dict[str, dict[str, Any]]:
+    from sky import skypilot_config
+
+    settings = {cloud: skypilot_config.get_nested((cloud,), {}) for cloud in CAN_WITHHOLD}
+    return {cloud: dict(value) for cloud, value in settings.items() if value}
+
+
+def _rentable(plan: Plan) -> set[str]:
+    """The clouds on which SkyPilot may rent for `plan`: all that are enabled, where the job names none."""
+    from sky import check
+    from sky.clouds.cloud import CloudCapability
+    from sky.server.common import is_api_server_local
+
+    if plan.spec.infra is not None:
+        head = plan.spec.infra.split("/")[0]
+        return {"kubernetes" if head == "k8s" else head}
+    if not is_api_server_local():  # it alone knows
+        return set(CAN_WITHHOLD)
+    enabled = check.get_cached_enabled_clouds_or_refresh(CloudCapability.COMPUTE)
+    return {str(cloud).lower() for cloud in enabled}
+
+
+def _warning(cloud: str) -> str:
+    folder = Path.home() / ".nebius"
+    if cloud == "nebius" and (folder / "NEBIUS_IAM_TOKEN.txt").exists() and not (folder / "credentials.json").exists():
+        return (
+            "the token in ~/.nebius/NEBIUS_IAM_TOKEN.txt is good for 12 hours, after which the machine cannot end"
+            " itself: use a service account's ~/.nebius/credentials.json"
+        )
+    return ""
