@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from cloudrun.worker.journal import last_word
 from cloudrun.worker.order import read_order
 from cloudrun.worker.upload import NOT_YET
 
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> int:
     parent = os.getppid()
 
     def is_over() -> bool:
-        return os.getppid() != parent or (run_dir / "result.json").exists()
+        return os.getppid() != parent or last_word(run_dir) is not None
 
     def end_if_over(*_: object) -> None:
         if is_over():  # while the job saves, a signal to everybody on the machine is not for this process

@@ -10,6 +10,7 @@ from pathlib import Path
 from cloudrun.errors import StoreError
 from cloudrun.stores.s3 import S3Store
 from cloudrun.uploader.outbox import Outbox
+from cloudrun.worker.journal import last_word
 
 _LOOK_S = 0.3
 _LONGEST_PAUSE_S = 60.0
@@ -35,7 +36,7 @@ class Watch:
         patient_until: float | None = None
         was_changing = False
         while go_on():
-            ended = (self._dir / "result.json").exists()  # asked first: files listed after it are final
+            ended = last_word(self._dir) is not None  # asked first: files listed after it are final
             if ended and patient_until is None:
                 patient_until = time.monotonic() + _QUIET_WAIT_S
             try:
@@ -79,7 +80,7 @@ class Watch:
     def _sleep(self, seconds: float, go_on: Callable[[], bool], *, until_result: bool) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until and go_on():
-            if until_result and (self._dir / "result.json").exists():
+            if until_result and last_word(self._dir) is not None:
                 return
             time.sleep(min(_LOOK_S, max(until - time.monotonic(), 0.0)))
 

@@ -150,6 +150,18 @@ def append_to_log(run_dir: Path, text: str) -> None:
         log.write(f"cloudrun: {text}\n".encode())
 
 
+def last_word(run_dir: Path) -> dict[str, Any] | None:
+    """Return the shift's `result.json`; None while there is none, or a file of that name that the job has made.
+
+    A job that writes over it early must not be taken for one that has ended.
+    """
+    result = read_json(run_dir / "result.json")
+    if result is None or not isinstance(result.get("reason"), str):
+        return None
+    code = result.get("exit_code")
+    return result if isinstance(code, int) and not isinstance(code, bool) and abs(code) < 1 << 31 else None
+
+
 def bury(run_dir: Path, message: str, *, reason: str = "failed", exit_code: int = 1) -> None:
     """Write the last word of a shift that died without one, from its last heartbeat."""
     status = read_json(run_dir / "status.json") or {}
@@ -160,18 +172,23 @@ def bury(run_dir: Path, message: str, *, reason: str = "failed", exit_code: int 
         run_dir,
         reason=str(asked.get("reason", reason)),
         exit_code=exit_code,
-        message="; ".join(filter(None, [asked.get("message"), message])),
+        message="; ".join(str(one) for one in (asked.get("message"), message) if one),
         started_at=status.get("started_at", now),
         finished_at=now,
-        phases=[*status.get("phases", []), *_open_phase(status)],
+        phases=[*_phases(status), *_open_phase(status)],
     )
 
 
 def _open_phase(status: dict[str, Any]) -> list[dict[str, Any]]:
     began, now = status.get("phase_began"), time.time()
-    if began is None:
+    if not isinstance(began, int | float) or not 0 <= now - began < now:
         return []
-    return [{"name": status["phase"], "from": utc(began), "to": utc(now), "seconds": round(now - began, 3)}]
+    return [{"name": str(status.get("phase")), "from": utc(began), "to": utc(now), "seconds": round(now - began, 3)}]
+
+
+def _phases(status: dict[str, Any]) -> list[Any]:
+    phases = status.get("phases")
+    return phases if isinstance(phases, list) else []
 
 
 def _write_result(run_dir: Path, **fields: Any) -> None:

@@ -9,6 +9,7 @@ to start it: with the first one's count of what is billed, and never with a seco
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import Head
 from cloudrun.worker.holder import Place, has_holder
-from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
+from cloudrun.worker.journal import append_to_log, bury, last_word, read_json, replace_text
 from cloudrun.worker.order import Order, secrets_path
 from cloudrun.worker.shift_process import ShiftProcess
 from cloudrun.worker.sky_runtime import IdleTimer
@@ -75,8 +76,8 @@ class Switch:
         self._upload.end(enough=self._is_enough)
         self._timer.leave()
         Path(secrets_path(self._order.run_id)).unlink(missing_ok=True)
-        result = read_json(self._dir / "result.json") or {}
-        return int(result.get("exit_code", 1))
+        result = last_word(self._dir)
+        return 1 if result is None else int(result["exit_code"])
 
     def _secrets(self) -> dict[str, str]:
         """Read what the launch put into this machine's memory for the job.
@@ -145,7 +146,7 @@ class Switch:
         if not 0 <= now - self._looked_at <= _ASLEEP_S:
             self._awake_since = now
         self._looked_at = now
-        result = read_json(self._dir / "result.json")
+        result = last_word(self._dir)
         status = read_json(self._dir / "status.json") or {}
         phase = status.get("phase") if result is None else None
         assert self._shift is not None
@@ -155,7 +156,7 @@ class Switch:
             is_left=_age(self._dir / "leave") is not None,
             is_signalled=self._signalled,
             stop_age_s=_age(self._dir / "stop"),
-            result_age_s=_age(self._dir / "result.json"),
+            result_age_s=None if result is None else _age(self._dir / "result.json"),
             has_output=result is None or _has_output(self._dir / "out"),
             safe_age_s=_first(_age(self._dir / "home"), _age(self._dir / "stored")),
             data_silence_s=self._silence(status, "data.beat") if phase == "sync" else None,
@@ -166,7 +167,8 @@ class Switch:
         """Seconds since the phase began, one of the files last changed, or this computer awoke."""
         ages = [_age(self._dir / name) for name in names]
         began = status.get("phase_began")
-        since_began = time.time() - float(str(began)) if began is not None else 0.0
+        is_number = isinstance(began, int | float) and math.isfinite(began)
+        since_began = time.time() - float(str(began)) if is_number else 0.0
         return min([since_began, self._looked_at - self._awake_since, *(age for age in ages if age is not None)])
 
     def _step_silence(self, status: dict[str, object]) -> float | None:
@@ -194,7 +196,7 @@ class Switch:
                 bury(self._dir, self._shift.obituary, reason=reason)
                 return True
             case End(why):
-                if read_json(self._dir / "result.json") is None:
+                if last_word(self._dir) is None:
                     self._shift.kill(patience_s=0)
                     with suppress(OSError):  # a full disk
                         bury(self._dir, "it did not save in time", reason="budget", exit_code=75)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.worker.journal import read_json, replace_text
+from cloudrun.worker.journal import bury, last_word, read_json, replace_text
 from cloudrun.worker.projection import project
 from tests.cloudrun.machine import BAD
 from tests.conftest import Shell
@@ -117,3 +117,30 @@ def test_a_timing_without_end_foretells_nothing(key: str, number: object) -> Non
     }  # fmt: skip
     assert project(timing, an_order("true"), 10.0) is not None
     assert project({**timing, key: number}, an_order("true"), 10.0) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{]", "{}", "[1]", '"finished"', '{"reason": "finished"}', '{"reason": 5, "exit_code": 0}',
+        '{"reason": "finished", "exit_code": "0"}', '{"reason": "finished", "exit_code": 1e400}',
+        '{"reason": "finished", "exit_code": true}', '{"reason": "finished", "exit_code": 99999999999}',
+    ],
+)  # fmt: skip
+def test_what_a_job_writes_over_the_result_is_no_end_of_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    assert last_word(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        '{"phase_began": "soon", "phase": "run"}', '{"phase_began": NaN}', '{"phase_began": 1e300, "phases": 5}',
+        '{"phase_began": -1, "phases": {"a": 1}}', '{"phase_began": true}', "[]", "{]",
+    ],
+)  # fmt: skip
+def test_a_dead_shift_is_buried_whatever_its_status_says(tmp_path: Path, status: str) -> None:
+    (tmp_path / "status.json").write_text(status)
+    (tmp_path / "stop").write_text('{"message": 5}')
+    bury(tmp_path, "its worker was killed")
+    assert (last_word(tmp_path) or {})["message"] == "5; its worker was killed"

@@ -115,7 +115,7 @@ def test_a_signal_to_everybody_on_the_machine_leaves_the_uploader_time_for_what_
     uploader.terminate()
     (tmp_path / "out" / "last.pt").write_bytes(b"saved")
     wait_for(lambda: bucket.read("out/last.pt") == b"saved")
-    (tmp_path / "result.json").write_text("{}")
+    (tmp_path / "result.json").write_text('{"reason": "finished", "exit_code": 0}')
     assert uploader.wait(60) == 0
     assert (tmp_path / "stored").exists()
 
