@@ -137,7 +137,7 @@ class Box:
         with contextlib.suppress(OSError):
             self.process.stdin.close()  # see `leaving`
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(30)
+            self.process.wait(120)
         if left := processes_of(self.base):
             raise RuntimeError(f"still running for {self.base}: {left}")
 
