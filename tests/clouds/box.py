@@ -162,6 +162,7 @@ def start(cloud: str, base: Path) -> Box:
                 *("--cache", str(_uv_cache()), "--folder", str(base / "machines")),
             ],
             env={**os.environ, MARK: str(base)}, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=log, stderr=log,
+            start_new_session=True,  # Ctrl-C is for the parent, which then has this end all
         )  # fmt: skip
     box = Box(cloud, base, port, api_port, process)
     try:
