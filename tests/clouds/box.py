@@ -137,7 +137,7 @@ class Box:
         with contextlib.suppress(OSError):
             self.process.stdin.close()  # see `leaving`
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(30)
+            self.process.wait(120)
         if left := processes_of(self.base):
             raise RuntimeError(f"still running for {self.base}: {left}")
 
@@ -162,6 +162,7 @@ def start(cloud: str, base: Path) -> Box:
                 *("--cache", str(_uv_cache()), "--folder", str(base / "machines")),
             ],
             env={**os.environ, MARK: str(base)}, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=log, stderr=log,
+            start_new_session=True,  # Ctrl-C is for the parent, which then has this end all
         )  # fmt: skip
     box = Box(cloud, base, port, api_port, process)
     try:
