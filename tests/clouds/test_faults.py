@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.clouds.box import Box
-from tests.clouds.jobs import GPUS, QUICK, launch, on, only_on_runpod
+from tests.clouds.jobs import GPUS, QUICK, launch, on, only_on_aws, only_on_runpod, wait_for
 from tests.conftest import Shell
 
 pytestmark = pytest.mark.clouds
@@ -23,10 +23,19 @@ def test_no_capacity_anywhere_ends_with_3_and_costs_nothing(shell: Shell, cloud:
     assert shell("ps", "--json").json == []
 
 
-@only_on_runpod
+@only_on_aws
+def test_no_capacity_in_one_region_takes_the_next_while_requests_are_throttled(shell: Shell, cloud: Box) -> None:
+    cloud.faults(no_capacity="us-east-1", throttle=3)
+    code, run_id, said = launch(shell, shell.job(on(cloud.cloud, QUICK)))
+    assert code == 0, said
+    assert cloud.machine_of(run_id).where == "us-west-2"
+    assert shell("cost", run_id, "--json").json[0]["region"] == "us-west-2"
+    assert cloud.up() == []
+
+
 def test_a_machine_whose_rent_was_not_confirmed_is_found_and_ended(shell: Shell, cloud: Box) -> None:
     """The provider rents it out, and the answer gets lost: what it bills nobody was told of."""
-    cloud.faults(lose="podFindAndDeployOnDemand")
+    cloud.faults(lose={"aws": "RunInstances", "runpod": "podFindAndDeployOnDemand"}[cloud.cloud])
     code, _, said = launch(shell, shell.job(on(cloud.cloud, QUICK)))
     cloud.faults()
     assert code != 0, said
@@ -34,3 +43,18 @@ def test_a_machine_whose_rent_was_not_confirmed_is_found_and_ended(shell: Shell,
     assert cloud.up() == []
     listed = shell("ps", "--refresh", "--json", timeout_s=200).json
     assert [row for row in listed if row["billing"]] == []
+
+
+@only_on_aws
+def test_an_end_that_the_provider_refused_is_called_unproven_and_down_ends_it_later(shell: Shell, cloud: Box) -> None:
+    job = QUICK.replace("idle_minutes: 1", "idle_minutes: 10, on_finish: keep")
+    code, run_id, said = launch(shell, shell.job(on(cloud.cloud, job)))
+    assert code == 0, said
+    cloud.faults(away="yes")
+    done = shell("down", run_id, timeout_s=400)
+    assert done.code == 1, done.err
+    assert shell("ps", "--json").json[0]["billing"] is True
+    assert cloud.up() != []
+    cloud.faults()
+    wait_for(lambda: shell("down", run_id, timeout_s=300).code == 0, 240, "`down` once the provider answers")
+    assert cloud.up() == []
