@@ -35,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _place(item: pytest.Item) -> int:
     call = getattr(item, "callspec", None)
-    return CLOUDS.index(call.params["cloud"]) + 1 if call and "cloud" in call.params else 0
+    name = call.params.get("cloud") if call else None
+    return CLOUDS.index(name) + 1 if name in CLOUDS else 0
 
 
 @pytest.fixture
