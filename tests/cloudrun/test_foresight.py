@@ -44,6 +44,7 @@ def test_a_command_of_ones_own_has_no_estimate_and_says_why(shell: Shell) -> Non
     assert "estimate none: it is a command of your own" in shell("launch", shell.job(SLOW), "--dry-run").out
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_remembered_and_the_next_estimate_rests_on_it(shell: Shell) -> None:
     job = shell.job(TINY)
     before = shell("launch", job, "--dry-run", "--json").json["estimate"]

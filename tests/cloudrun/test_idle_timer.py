@@ -50,6 +50,7 @@ def tended(timer: IdleTimer, seconds: float) -> None:
     while time.monotonic() < until:
         timer.tend()
         time.sleep(0.01)
+    timer.leave()
 
 
 def a_timer(*, has_job: bool, **order: Any) -> IdleTimer:
@@ -78,9 +79,7 @@ def test_it_does_not_run_out_while_the_switch_works_without_a_job_of_skypilots(r
 
 
 def test_it_runs_on_when_the_switch_is_no_more(runtime: Runtime) -> None:
-    timer = a_timer(has_job=False)
-    tended(timer, 0.5)
-    timer.leave()
+    tended(a_timer(has_job=False), 0.5)
     asked = runtime.asked()
     time.sleep(0.5)
     assert runtime.asked() == asked

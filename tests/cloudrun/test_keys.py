@@ -16,6 +16,9 @@ from cloudrun.keys import KeysSent
 from tests.conftest import Shell
 from tests.sky_accounts import SkyAccounts
 
+# SkyPilot's own optimizer and server take seconds a test.
+pytestmark = pytest.mark.slow
+
 PLANTED = {
     ".aws/credentials": "[default]\naws_access_key_id = CANARY\naws_secret_access_key = CANARY\n",
     ".config/gcloud/application_default_credentials.json": '{"type": "authorized_user", "client_id": "CANARY"}',

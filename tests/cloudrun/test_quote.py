@@ -7,8 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Shell
 from tests.live_provider import serving
+
+# SkyPilot's own optimizer and server take seconds a test.
+pytestmark = pytest.mark.slow
 
 JOB = "name: plants\ndata: {source: 'demo://leaves'}\n"
 _INFO = "\"{'Gpus': [{'Name': 'x', 'Count': 1, 'MemoryInfo': {'SizeInMiB': 24576}}], 'TotalGpuMemoryInMiB': 24576}\""

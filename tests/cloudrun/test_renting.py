@@ -11,6 +11,9 @@ import pytest
 from tests.conftest import Shell, images
 from tests.sky_accounts import SkyAccounts
 
+# SkyPilot's own optimizer and server take seconds a test.
+pytestmark = pytest.mark.slow
+
 _QUOTES = """
 import json, sys
 from pathlib import Path
