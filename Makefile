@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: test-slow demo test check format test-sky test-clouds rehearse-gpu reliability bench bench-sync bench-trainer requirements clean
+.PHONY: test-slow demo test check format test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -17,7 +17,7 @@ test: .venv/ready
 
 # What takes long: a compiler, machines that are lost.
 test-slow: .venv/ready
-	$(RUN) pytest -m slow
+	$(RUN) pytest -m "slow and not clouds"
 
 # SkyPilot itself, on a Slurm cluster that the tests start on this machine (Debian, root).
 test-sky: .venv/ready
@@ -26,6 +26,10 @@ test-sky: .venv/ready
 # SkyPilot's AWS and RunPod, on accounts and machines that the tests make on this computer (Debian, root).
 test-clouds: .venv/ready
 	$(RUN) pytest -m clouds --timeout 900 tests/clouds
+
+# Of these, what CI has time for: the main job and its receipt, and what ends a bill where Ray or the switch is killed.
+test-clouds-short: .venv/ready
+	$(RUN) pytest -m "clouds and not slow" --timeout 900 tests/clouds
 
 # Everything that can go wrong around a machine, for real: the table of docs/reliability.md (Debian, root; 20 minutes).
 reliability: .venv/ready

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from cloudrun.errors import StoreError
 from cloudrun.ssh import Connection
@@ -15,6 +15,7 @@ from cloudrun.worker.sky_runtime import REMIND
 _HELD = 75
 # SkyPilot's idle timer counts whole minutes, of which there is at least one.
 _REMIND_EVERY_S = 25.0
+_BEAT_EVERY_S = 10.0
 
 
 def switch_lives(connection: Connection, place: Place) -> bool:
@@ -24,21 +25,31 @@ def switch_lives(connection: Connection, place: Place) -> bool:
     return code == _HELD
 
 
-@contextmanager
-def kept_awake(connection: Connection) -> Iterator[None]:
+def kept_awake(connection: Connection) -> AbstractContextManager[None]:
     """Keep SkyPilot's idle timer from running out while files are sent and no SkyPilot job runs yet.
 
     It goes on counting as soon as this ends, or this computer goes away.
     """
-    over = threading.Event()
     script = f'"${{SKY_RUNTIME_DIR:-$HOME}}/skypilot-runtime/bin/python" -c {shlex.quote(REMIND)}'
+    return _repeated(connection, f"cd && {script}", every_s=_REMIND_EVERY_S)
 
-    def remind() -> None:
-        while not over.wait(_REMIND_EVERY_S):
-            with suppress(StoreError):  # whoever sends the files sees it, too
-                connection.run(f"cd && {script}")
 
-    thread = threading.Thread(target=remind, name="kept awake", daemon=True)
+def data_on_their_way(connection: Connection, run_dir: str) -> AbstractContextManager[None]:
+    """Tell the switch, which works already, that the data come as soon as SkyPilot has taken the job."""
+    return _repeated(connection, f"touch {shlex.quote(run_dir)}/data.beat", every_s=_BEAT_EVERY_S)
+
+
+@contextmanager
+def _repeated(connection: Connection, script: str, *, every_s: float) -> Iterator[None]:
+    """Run a script on the machine again and again meanwhile; one that fails is tried again the next time."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(every_s):
+            with suppress(StoreError):  # whoever uses the connection sees it, too
+                connection.run(script)
+
+    thread = threading.Thread(target=repeat, name="repeated", daemon=True)
     thread.start()
     try:
         yield

@@ -22,7 +22,7 @@ from cloudrun.backends import NotInTime, Offer, Say, Terms
 from cloudrun.backends.listing import CannotList, NoListing, can_list, list_machines, listed_for, machines_of
 from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.listing import ended_at as listed_end
-from cloudrun.backends.on_machine import kept_awake, switch_lives
+from cloudrun.backends.on_machine import data_on_their_way, kept_awake, switch_lives
 from cloudrun.backends.sky_asking import accelerators_of, fresh_records, launches_of, record_of, rents_several
 from cloudrun.backends.sky_errors import CatalogUnreachable, brief, is_of_catalog, no_machine, still_billing, translated
 from cloudrun.backends.sky_keys import keys_sent, remove_keys, sparing
@@ -242,7 +242,7 @@ class SkyBackend:
             # Ray takes some seconds, and where the memory is full it starts nothing. What fails here, the job does.
             with suppress(StoreError):
                 connection.run(begin_script(run_dir))
-        with self._sdk(plan.run_id) as sky:
+        with self._sdk(plan.run_id) as sky, data_on_their_way(connection, run_dir):
             try:
                 if self._accelerators is None:  # a machine that was up before
                     self._accelerators = accelerators_of(sky, plan.machine_name)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloudrun.backends import on_machine
-from cloudrun.backends.on_machine import kept_awake, switch_lives
+from cloudrun.backends.on_machine import data_on_their_way, kept_awake, switch_lives
 from cloudrun.errors import StoreError
 from cloudrun.ssh import Connection
 from cloudrun.worker import lock
@@ -79,3 +79,15 @@ def test_a_machine_that_does_not_answer_is_asked_again(machine: Here, monkeypatc
     with kept_awake(machine):
         time.sleep(0.5)
     assert machine.asked >= 2
+
+
+def test_a_switch_that_began_before_skypilot_took_the_job_is_told_that_data_come(
+    machine: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would count what SkyPilot takes as silence, and stop the job for want of data."""
+    monkeypatch.setattr(on_machine, "_BEAT_EVERY_S", 0.05)
+    run_dir = tmp_path / "a folder with 'words'"
+    run_dir.mkdir()
+    with data_on_their_way(machine, str(run_dir)):
+        time.sleep(0.5)
+    assert (run_dir / "data.beat").exists()

@@ -25,7 +25,12 @@ def ended(
 
 
 CASES = [
-    pytest.param(cloud, ending, id=f"{cloud}-{ending.name}")
+    pytest.param(
+        cloud,
+        ending,
+        id=f"{cloud}-{ending.name}",
+        marks=() if cloud in ending.is_in_short else pytest.mark.slow,
+    )
     for cloud in CLOUDS
     for ending in ENDINGS
     if cloud in ending.clouds

@@ -23,6 +23,7 @@ def test_no_capacity_anywhere_ends_with_3_and_costs_nothing(shell: Shell, cloud:
     assert shell("ps", "--json").json == []
 
 
+@pytest.mark.slow
 @only_on_aws
 def test_no_capacity_in_one_region_takes_the_next_while_requests_are_throttled(shell: Shell, cloud: Box) -> None:
     cloud.faults(no_capacity="us-east-1", throttle=3)
@@ -33,6 +34,7 @@ def test_no_capacity_in_one_region_takes_the_next_while_requests_are_throttled(s
     assert cloud.up() == []
 
 
+@pytest.mark.slow
 def test_a_machine_whose_rent_was_not_confirmed_is_found_and_ended(shell: Shell, cloud: Box) -> None:
     """The provider rents it out, and the answer gets lost: what it bills nobody was told of."""
     cloud.faults(lose={"aws": "RunInstances", "runpod": "podFindAndDeployOnDemand"}[cloud.cloud])
@@ -45,6 +47,7 @@ def test_a_machine_whose_rent_was_not_confirmed_is_found_and_ended(shell: Shell,
     assert [row for row in listed if row["billing"]] == []
 
 
+@pytest.mark.slow
 @only_on_aws
 def test_an_end_that_the_provider_refused_is_called_unproven_and_down_ends_it_later(shell: Shell, cloud: Box) -> None:
     job = QUICK.replace("idle_minutes: 1", "idle_minutes: 10, on_finish: keep")

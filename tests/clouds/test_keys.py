@@ -10,7 +10,7 @@ from tests.clouds.box import Box
 from tests.clouds.jobs import ENDLESS, launch, on, wait_for
 from tests.conftest import Shell
 
-pytestmark = pytest.mark.clouds
+pytestmark = [pytest.mark.clouds, pytest.mark.slow]
 
 # A machine is made of this computer's own files: only what is planted here, and found by its content, was sent.
 PLANTED = {

@@ -19,7 +19,7 @@ from tests.clouds.jobs import (
 )
 from tests.conftest import Shell
 
-pytestmark = pytest.mark.clouds
+pytestmark = [pytest.mark.clouds, pytest.mark.slow]
 
 _NEVER = "budget: {max_cost: 1, rent_minutes: 0.6}\n"
 

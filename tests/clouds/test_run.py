@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.clouds.box import Box
-from tests.clouds.jobs import GPUS, KEPT, TRAINED, launch, on, wait_for
+from tests.clouds.jobs import GPUS, KEPT, TRAINED, assert_receipt_agrees, launch, on, wait_for
 from tests.conftest import Shell, images
 
 pytestmark = pytest.mark.clouds
@@ -24,10 +24,12 @@ def test_the_bundled_trainer_runs_on_a_rented_machine_and_its_files_are_home(she
     assert {"checkpoints/best.pt", "checkpoints/last.pt", "metrics.jsonl", "predictions.csv", "report.html"} < files
     cost = json.loads((home / "cost.json").read_text())
     assert (cost["infra"], cost["gpu"], cost["is_final"]) == (cloud.cloud, GPUS[cloud.cloud], True)
+    assert_receipt_agrees(home, cloud.machine_of(run_id))
     assert cloud.up() == []
     assert shell("ps", "--json").json == []
 
 
+@pytest.mark.slow
 def test_a_kept_machine_is_followed_fetched_from_gone_on_with_and_given_back(shell: Shell, cloud: Box) -> None:
     code, run_id, said = launch(shell, "-d", shell.job(on(cloud.cloud, KEPT)))
     assert code == 0, said
