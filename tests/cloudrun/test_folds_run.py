@@ -7,6 +7,8 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Shell
 
 JOB = """\
@@ -39,6 +41,7 @@ def epochs_by_the_heartbeat(shell: Shell, run_id: str) -> int:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_all_folds_are_one_run_that_can_be_stopped_resumed_and_fetched(shell: Shell, tmp_path: Path) -> None:
     job = shell.job(JOB.replace("epochs: 3", "epochs: 8"))  # a fold takes longer than `down` to ask it to stop
     run_id = shell("launch", "-d", job).out.strip()
@@ -70,6 +73,7 @@ def test_all_folds_are_one_run_that_can_be_stopped_resumed_and_fetched(shell: Sh
     assert best == ["fold-0/checkpoints/best.pt", "fold-1/checkpoints/best.pt"]
 
 
+@pytest.mark.slow
 def test_what_is_left_counts_the_folds_to_come(shell: Shell) -> None:
     """By the corrected estimate of a run that is stopped in its first fold."""
     job = shell.job(JOB.replace("epochs: 3", "epochs: 40"))

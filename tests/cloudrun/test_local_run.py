@@ -322,6 +322,7 @@ def test_down_all_does_not_say_that_nothing_bills_where_a_record_cannot_be_read(
     (shell.home / "ledger" / "old-1124-aaaaa.json").unlink()
 
 
+@pytest.mark.slow
 def test_a_commands_own_metrics_stop_nothing(shell: Shell) -> None:
     job = """\
 name: own

@@ -10,10 +10,7 @@ make_root "$folder"
 forget_the_laptop
 install_image "$image" "$cache" /root
 pretend_gpu "NVIDIA GeForce RTX 4090" 24564
-rm -f "$root"/{sbin,usr/sbin}/{poweroff,shutdown,halt,reboot}
-if [ -e "$root/usr/bin/systemctl" ]; then
-  rm -f "$root/usr/bin/systemctl" 2> /dev/null || mount --bind /dev/null "$root/usr/bin/systemctl"  # an immutable file
-fi
+rm -f "$root"/{bin,usr/bin}/systemctl "$root"/{sbin,usr/sbin}/{poweroff,shutdown,halt,reboot}
 printf '127.0.0.1 localhost %s\n' "$name" > "$root/etc/hosts"
 printf 'RUNPOD_API_BASE_URL=%s\nRUNPOD_POD_ID=%s\nPATH=%s\n' "$api" "$name" "$path" > "$root/etc/environment"
 cp "$start" "$root/start.sh"

@@ -168,6 +168,7 @@ def test_a_run_stopped_before_its_first_step_has_a_checkpoint_and_goes_on_as_if_
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_smaller_images_and_other_batches_are_eager_and_compile_nothing(
     leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +180,7 @@ def test_smaller_images_and_other_batches_are_eager_and_compile_nothing(
         train_quietly(config, leaves, tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_weights_statistics_and_random_numbers_are_as_before(tiny_config: Config, without_code: None) -> None:
     model = build_model(tiny_config(**COMPILED), classes=4)
     before, random = {key: value.clone() for key, value in model.state_dict().items()}, torch.get_rng_state()

@@ -78,5 +78,6 @@ def test_sigterm_within_an_epoch_and_sigkill_later_change_no_number(
     assert_same_run(out, tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_previous_one_whole(tmp_path: Path) -> None:
     assert run_python(KILLS_WHILE_SAVING, tmp_path) == "whole every time\n"

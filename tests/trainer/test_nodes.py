@@ -171,6 +171,7 @@ def _remove(names: Sequence[str]) -> None:
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
 
+@pytest.mark.slow
 @linux
 def test_two_machines_learn_what_two_processes_of_one_learn(machines: Callable[..., Machines], tmp_path: Path) -> None:
     run = machines(epochs=2)

@@ -81,6 +81,7 @@ def test_a_run_in_a_container_with_little_shared_memory_trains(leaves: Path, tmp
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["best_epoch"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CAN_MOUNT, reason="needs root, to mount a small /dev/shm of its own")
 def test_a_batch_that_is_lost_where_shared_memory_is_full_is_not_waited_for_for_ever(
     leaves: Path, tmp_path: Path

@@ -132,6 +132,7 @@ print(torch.allclose(logits, torch.cat(few), atol=1e-5), len(logits))
 """
 
 
+@pytest.mark.slow
 def test_the_search_finds_what_fits_into_a_memory_that_runs_out(leaves: Path) -> None:
     found, whole_fits, few_fit, is_unchanged = run_python(IN_LITTLE_MEMORY + SEARCHES, leaves, Path("300")).split()
     assert 16 <= int(found) <= 256
@@ -145,6 +146,7 @@ def test_a_step_whose_memory_runs_out_is_done_again_with_fewer_images_at_once(le
     assert (float(learned), is_finite) == (1.0, "True")
 
 
+@pytest.mark.slow
 def test_an_evaluation_whose_memory_runs_out_looks_at_fewer_images_at_once(leaves: Path) -> None:
     counts, same = run_python(IN_LITTLE_MEMORY + LOOKS, leaves, Path("300")).splitlines()
     tried = [int(count) for count in counts.split()]
