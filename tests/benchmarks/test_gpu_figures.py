@@ -78,6 +78,7 @@ def start(*words: str, out: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_part_that_is_not_begun_for_want_of_time_is_said(tmp_path: Path) -> None:
     process = start("--parts", "probe", "--budget", "3", out=tmp_path)
     said, _ = process.communicate(timeout=60)
@@ -86,6 +87,7 @@ def test_a_part_that_is_not_begun_for_want_of_time_is_said(tmp_path: Path) -> No
     assert "not begun: 3 s were left" in (tmp_path / "figures.md").read_text()
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_a_kill_is_there_and_the_part_ends_too(tmp_path: Path) -> None:
     process = start("--parts", "probe", out=tmp_path)
     until = time.monotonic() + 60
