@@ -15,7 +15,7 @@ from benchmarks.gpu.checks import CHECKS, Bench, Check, NotHere
 from benchmarks.gpu.checks_of_compiling import CHECKS_OF_COMPILING
 from benchmarks.gpu.checks_of_memory import CHECKS_OF_MEMORY
 from benchmarks.gpu.command_line import Commands, Found
-from benchmarks.gpu.figures import Figures, read_figures
+from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, card_name
 from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT
@@ -23,6 +23,7 @@ from trainer.folders import list_images
 from trainer.leaves import write_leaves
 
 PART = "smoke"
+_MADE = "checks-made"
 ALL_CHECKS = (*CHECKS, *CHECKS_OF_COMPILING, *CHECKS_OF_MEMORY)
 _LABELS = {"healthy": "healthy", "multiple": "rust scab", "rust": "rust", "scab": "scab"}
 
@@ -52,20 +53,28 @@ def _make_all(setting: Setting, figures: Figures) -> None:
         if still_left and still_left[0].name == left[0].name:
             first = still_left[0]
             figures.add(first.name, None, limit=first.limit, note=f"ended its process with {done.returncode}")
+            _note_as_made(setting, first)
 
 
 def _left(setting: Setting) -> list[Check]:
-    """Return the checks that have no figure yet."""
-    made = {one.name for one in read_figures(setting.out) if one.part == PART}
+    """Return the checks that this call has not made yet; the figures of an earlier call may lie in the same folder."""
+    path = setting.scratch / _MADE
+    made = set(path.read_text().splitlines()) if path.exists() else set()
     return [check for check in ALL_CHECKS if check.name not in made]
 
 
+def _note_as_made(setting: Setting, check: Check) -> None:
+    with (setting.scratch / _MADE).open("a") as file:
+        file.write(f"{check.name}\n")
+
+
 def make_checks(setting: Setting) -> None:
-    """Make the checks that have no figure yet, until one of them leaves the device useless to this process."""
+    """Make the checks that are left, until one of them leaves the device useless to this process."""
     figures = Figures(setting.out, part=PART, card=card_name(setting.place))
     bench = make_bench(setting)
     for check in _left(setting):
         _make(check, bench, figures)
+        _note_as_made(setting, check)
         if not _device_works(setting):
             return
 
