@@ -48,6 +48,10 @@ class SeaweedFS:
         return f"http://127.0.0.1:{self._port}"
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def env(self) -> dict[str, str]:
         """What a shell holds that may use it."""
         return {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}

@@ -11,6 +11,7 @@ moto, as the instance's shutdown behaviour says. At the same address as the API 
     /box/preempt?id=ID        terminate it as AWS takes a spot instance back, with nobody being asked
     /box/stop?id=ID           stop it, as somebody at the console does
     /box/end_all              terminate all
+    /box/reach?port=8333      let instances that are rented from now on reach a server of this computer
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Region:
 
     def __init__(self, *, port: int, image: Path, cache: Path, folder: Path, faults: Faults) -> None:
         self.api = ("127.0.0.1", port)
+        self.reachable = [self.api]
         self._image, self._cache, self._folder, self._faults = image, cache, folder, faults
         self._machines: dict[str, Machine] = {}
         self._ended: dict[str, datetime] = {}
@@ -94,12 +96,14 @@ class Region:
             backend = ec2_backends[_account(instance)][region]
             (backend.terminate_instances if behaviour == "terminate" else backend.stop_instances)([instance.id])
             self._close(instance.id, machine)
-        elif state in ("stopped", "shutting-down", "terminated") and machine and instance.id not in self._ended:
+        elif state in ("stopped", "shutting-down", "terminated") and instance.id not in self._ended:
             self._close(instance.id, machine)
 
-    def _close(self, instance_id: str, machine: Machine) -> None:
+    def _close(self, instance_id: str, machine: Machine | None) -> None:
+        """End the machine of an instance; one that was terminated at once never got any."""
         self._ended[instance_id] = datetime.now(UTC)
-        machine.end()
+        if machine is not None:
+            machine.end()
 
     def _boot(self, instance: Any) -> Machine:
         said = instance.user_data[0] if isinstance(instance.user_data, list) else instance.user_data
@@ -116,7 +120,8 @@ class Region:
             ],
             self._folder / f"{instance.id}.log",
         )
-        machine.bring_in(self.api)
+        for address in self.reachable:
+            machine.bring_in(address)
         if self._faults.gets_ready:
             machine.bring_out(22, (instance.public_ip, 22))
         return machine
@@ -154,6 +159,8 @@ class Door:
                 self._faults.set(asked)
             case "clear":
                 self._faults.clear()
+            case "reach":
+                self._region.reachable.append(("127.0.0.1", int(asked["port"])))
             case "preempt" | "stop" | "end_all":
                 for region, instance in _instances():
                     if asked.get("id", instance.id) == instance.id and instance._state.name != "terminated":

@@ -11,6 +11,7 @@ make_root "$folder"
 forget_the_laptop
 id "$user" > /dev/null 2>&1 || chroot "$root" useradd --create-home --shell /bin/bash "$user"
 install_image "$image" "$cache" "/home/$user"
+limit_memory 16384
 pretend_gpu "NVIDIA A10G" 24576
 printf '127.0.0.1 localhost\n%s %s\n' "$address" "$name" > "$root/etc/hosts"
 # PID 1 (sshd) listens to TERM, and all processes of its namespace end with it.

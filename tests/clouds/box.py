@@ -126,6 +126,16 @@ class Box:
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
+    def reach(self, port: int) -> None:
+        """Let machines that are rented from now on reach a server that listens on this computer's loopback."""
+        self._ask("reach", port=port)
+
+    def fill_memory(self, machine: Rented) -> None:
+        """Have 97 % of a machine's memory in use by its kernel's figures, which Ray reads; no page is really taken."""
+        script = "echo $(($(cat memory.max) / 100 * 97)) > memory.current"
+        done = self.on_machine(machine, "sh", "-c", f"cd /sys/fs/cgroup && {script}")
+        assert done.returncode == 0, done
+
     def end_machines(self) -> None:
         """Give everything back by the provider's own hand, whatever SkyPilot and the ledger think."""
         self.faults()

@@ -45,6 +45,14 @@ install_image() {
   printf 'offline = true\nlink-mode = "symlink"\ncache-dir = "/uv-cache"\n' > "$root/etc/uv/uv.toml"
 }
 
+# limit_memory MIB: what a kernel says of a container's memory; see `Box.fill_memory`.
+limit_memory() {
+  mkdir -p "$root/sys/fs/cgroup"
+  echo "$(($1 * 1048576))" > "$root/sys/fs/cgroup/memory.max"
+  echo "$((512 * 1048576))" > "$root/sys/fs/cgroup/memory.current"
+  printf 'inactive_file 0\nactive_file 0\n' > "$root/sys/fs/cgroup/memory.stat"
+}
+
 # pretend_gpu NAME MEMORY_MIB
 pretend_gpu() {
   cat > "$root/usr/local/bin/nvidia-smi" <<SCRIPT

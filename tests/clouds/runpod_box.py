@@ -11,6 +11,7 @@ understood. Written from SkyPilot's and the SDK's code, not from RunPod. At the 
     /box/preempt?id=ID        EXITED: a spot pod that was outbid, or an account without money
     /box/stop?id=ID           EXITED: somebody stops it at the console; its disk bills on
     /box/delete?id=ID         somebody deletes it at the console; /box/end_all deletes all
+    /box/reach?port=8333      let pods that are rented from now on reach a server of this computer
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ class Account:
 
     def __init__(self, *, port: int, image: Path, cache: Path, folder: Path, faults: Faults) -> None:
         self.api = ("127.0.0.1", port)
+        self.reachable = [self.api]
         self.faults = faults
         self._image, self._cache, self._folder = image, cache, folder
         self._network, self._numbers = loopback_network(port), itertools.count(2)
@@ -204,7 +206,8 @@ class Account:
         return pod.shown()
 
     def _connect(self, pod: Pod, gets_ready: bool) -> None:
-        pod.machine.bring_in(self.api)
+        for address in self.reachable:
+            pod.machine.bring_in(address)
         if gets_ready:
             pod.machine.bring_out(22, (pod.address, pod.port))
             pod.has_address = pod.ended is None
@@ -286,6 +289,8 @@ def _handler(account: Account) -> type[BaseHTTPRequestHandler]:
                     account.terminate({"podId": asked["id"]})
                 case "end_all":
                     account.terminate_all()
+                case "reach":
+                    account.reachable.append(("127.0.0.1", int(asked["port"])))
                 case _:
                     pass
             self._reply(account.bill())

@@ -9,6 +9,7 @@ ip link set lo up
 make_root "$folder"
 forget_the_laptop
 install_image "$image" "$cache" /root
+limit_memory 16384
 pretend_gpu "NVIDIA GeForce RTX 4090" 24564
 rm -f "$root"/{bin,usr/bin}/systemctl "$root"/{sbin,usr/sbin}/{poweroff,shutdown,halt,reboot}
 printf '127.0.0.1 localhost %s\n' "$name" > "$root/etc/hosts"
