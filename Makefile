@@ -31,9 +31,11 @@ test-clouds: .venv/ready
 test-clouds-short: .venv/ready
 	$(RUN) pytest -m "clouds and not slow" --timeout 900 tests/clouds
 
-# Everything that can go wrong around a machine, for real: the table of docs/reliability.md (Debian, root; 20 minutes).
+# Everything that can go wrong around a machine, for real: the tables of docs/reliability.md (Debian, root; 20 minutes on
+# Slurm, 50 on each cloud). `make reliability ON=aws`: one of them.
+ON ?= slurm aws runpod
 reliability: .venv/ready
-	$(RUN) benchmarks.reliability
+	for ground in $(ON); do $(RUN) benchmarks.reliability --on $$ground || exit 1; done
 
 # The GPU benchmark on this CPU, in an environment and a tree as a GPU machine without internet has them.
 rehearse-gpu: .venv/ready

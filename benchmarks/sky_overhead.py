@@ -1,27 +1,32 @@
-"""From a command to the first training step: cloudrun against SkyPilot alone, on a local Slurm (Debian, as root).
+"""From a command to the first training step: cloudrun against SkyPilot alone (Debian, as root).
 
-`sky launch` and `sky exec` get the same task: the same machine, code, data, set-up and training command.
+    python -m benchmarks.sky_overhead [--on slurm|aws|runpod] [ROUNDS]
 
-python -m benchmarks.sky_overhead [ROUNDS]
+On a local Slurm, or on a stand-in of a provider's API with machines that run. `sky launch` and `sky exec` get the same
+task: the same machine, code, data, set-up and training command.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import yaml
 
 from benchmarks.machine import CHECKOUT, heading
+from tests.clouds import box
+from tests.clouds.jobs import GPUS
 from tests.conftest import images
 from tests.sky import slurm_cluster
-from tests.sky.slurm_cluster import SlurmCluster
 
 NAMES = ("sky launch", "cloudrun launch", "sky exec", "cloudrun resume")
 FIRST_STEP = "first step after"
@@ -35,11 +40,42 @@ TRAIN = {
 }
 
 
-def seconds_to_first_step(command: list[str], cluster: SlurmCluster, folder: Path) -> float:
+@dataclass(frozen=True)
+class Place:
+    """Where both rent: `forget` removes an environment that an earlier machine left in a shared home."""
+
+    infra: str
+    gpu: str
+    env: dict[str, str]
+    forget: Callable[[], None]
+    stop: Callable[[], None]
+
+    def run(self, *command: str) -> str:
+        """Return what a command prints."""
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=600, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+
+def place(infra: str, base: Path) -> Place:
+    """Start a Slurm cluster, or the box of a cloud."""
+    if infra != "slurm":
+        running = box.start(infra, base)
+        return Place(infra, GPUS[infra], running.env, lambda: None, running.stop)
+    cluster = slurm_cluster.start(base)
+
+    def forget() -> None:
+        shutil.rmtree(cluster.node_home / "cloudrun", ignore_errors=True)
+
+    return Place(infra, "A100:1", cluster.env, forget, lambda: slurm_cluster.stop(base))
+
+
+def seconds_to_first_step(command: list[str], where: Place, folder: Path) -> float:
     """From the start of `command` until it shows the trainer's first step; then it is left to end."""
     began = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=folder, env=cluster.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=folder, env=where.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     took, said = None, []
     assert process.stdout is not None
@@ -53,7 +89,7 @@ def seconds_to_first_step(command: list[str], cluster: SlurmCluster, folder: Pat
     return took
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, where: Place) -> None:
     """The same task in two spellings."""
     images(folder / "data", count=30)
     code = folder / "code"
@@ -63,7 +99,7 @@ def prepare(folder: Path) -> None:
     base = yaml.safe_load((CHECKOUT / "sky.yaml").read_text())
     run = "$HOME/cloudrun/venv/bin/python -m trainer train --config train.yaml --data ~/data --out ~/out-$RANDOM"
     sky_task = {
-        "resources": {"infra": "slurm", "accelerators": "A100:1", "disk_size": 100},
+        "resources": {"infra": where.infra, "accelerators": where.gpu, "disk_size": 100},
         "workdir": str(code),
         "file_mounts": {"~/data": str(folder / "data")},
         "setup": base["setup"],
@@ -72,8 +108,8 @@ def prepare(folder: Path) -> None:
     (folder / "sky.yaml").write_text(yaml.safe_dump(sky_task))
     job = {
         "name": "bench",
-        "infra": "slurm",
-        "gpu": "A100:1",
+        "infra": where.infra,
+        "gpu": where.gpu,
         "data": {"source": str(folder / "data")},
         "train": TRAIN,
         "lifecycle": {"on_finish": "keep", "idle_minutes": 30},
@@ -81,53 +117,48 @@ def prepare(folder: Path) -> None:
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
 
 
-def main(rounds: int) -> None:
+def main(infra: str, rounds: int) -> None:
     base = Path(tempfile.mkdtemp(prefix="bench-", dir="/tmp"))
-    cluster = slurm_cluster.start(base)
+    where = place(infra, base)
+    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
     try:
         folder = base / "client"
-        prepare(folder)
-        seconds: dict[str, list[float]] = {
-            "sky launch": [],
-            "cloudrun launch": [],
-            "sky exec": [],
-            "cloudrun resume": [],
-        }
+        prepare(folder, where)
         for number in range(rounds + 1):  # the first round fills the package cache and is not counted
-            figures = one_round(f"b{number}", cluster, folder)
+            figures = one_round(f"b{number}", where, folder)
             if number:
                 for name, took in figures.items():
                     seconds[name].append(took)
             print(number, {name: round(took, 1) for name, took in figures.items()}, file=sys.stderr)
     finally:
-        slurm_cluster.stop(base)
-    print(f"{heading()}; seconds to the first training step, median of {rounds}, in turn")
+        where.stop()
+    print(f"{infra}: {heading()}; seconds to the first training step, median of {rounds}, in turn")
     print("| command | s | all |\n| --- | --- | --- |")
     for name, all_took in seconds.items():
         print(f"| `{name}` | {median(all_took):.1f} | {', '.join(f'{took:.1f}' for took in all_took)} |")
 
 
-def one_round(name: str, cluster: SlurmCluster, folder: Path) -> dict[str, float]:
-    """Each machine anew; the environment that an earlier one left in the shared home is removed first."""
+def one_round(name: str, where: Place, folder: Path) -> dict[str, float]:
+    """Each machine anew."""
     took = {}
-    forget_environment(cluster)
-    took["sky launch"] = seconds_to_first_step(["sky", "launch", "-y", "-c", name, "sky.yaml"], cluster, folder)
-    took["sky exec"] = seconds_to_first_step(["sky", "exec", name, "sky.yaml"], cluster, folder)
-    cluster.run("sky", "down", "-y", name)
-    forget_environment(cluster)
-    took["cloudrun launch"] = seconds_to_first_step(["cloudrun", "launch", "-y", "job.yaml"], cluster, folder)
-    run_id = json.loads(cluster.run("cloudrun", "ps", "--json"))[-1]["run_id"]
+    where.forget()
+    took["sky launch"] = seconds_to_first_step(["sky", "launch", "-y", "-c", name, "sky.yaml"], where, folder)
+    took["sky exec"] = seconds_to_first_step(["sky", "exec", name, "sky.yaml"], where, folder)
+    where.run("sky", "down", "-y", name)
+    where.forget()
+    took["cloudrun launch"] = seconds_to_first_step(["cloudrun", "launch", "-y", "job.yaml"], where, folder)
+    run_id = json.loads(where.run("cloudrun", "ps", "--json"))[-1]["run_id"]
     # A finished run has nothing left to train: one epoch more.
     took["cloudrun resume"] = seconds_to_first_step(
-        ["cloudrun", "resume", "-y", "--set", "train.epochs=2", run_id], cluster, folder
+        ["cloudrun", "resume", "-y", "--set", "train.epochs=2", run_id], where, folder
     )
-    cluster.run("cloudrun", "down", "--force", "--yes", run_id)
+    where.run("cloudrun", "down", "--force", "--yes", run_id)
     return took
 
 
-def forget_environment(cluster: SlurmCluster) -> None:
-    shutil.rmtree(cluster.node_home / "cloudrun", ignore_errors=True)
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sky_overhead")
+    parser.add_argument("--on", choices=["slurm", "aws", "runpod"], default="slurm")
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    options = parser.parse_args()
+    main(options.on, options.rounds)

@@ -1,7 +1,8 @@
 """Everything that can go wrong around a rented machine, done for real, and how long the machine stays after it.
 
-    python -m benchmarks.reliability [WORD ...]      # all of it, or what has one of the words in its name
+    python -m benchmarks.reliability [--on slurm|aws|runpod] [WORD ...]     # WORD: only what has it in its name
 
-Real SkyPilot on a local Slurm (Debian, as root), real signals, a real S3 server on loopback. Exits with 1 where a
-machine stayed longer than promised, the ledger does not know that it is gone, or a result was lost.
+Real SkyPilot, on a local Slurm or on a stand-in of a provider's API with machines that run (Debian, as root), real
+signals, a real S3 server on loopback. Exits with 1 where a machine stayed longer than promised, the ledger does not
+know that it is gone, a result was lost, or the receipt is more than 10 s from the provider's own times.
 """

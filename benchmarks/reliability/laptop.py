@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import CHECKOUT
+from benchmarks.reliability.grounds import Ground
 from tests.conftest import images
 from tests.seaweedfs import BUCKET, SeaweedFS
-from tests.sky.slurm_cluster import SlurmCluster
 
 IDLE_MINUTES = 1
 
@@ -40,19 +40,20 @@ run: |
 
 
 class Laptop:
-    """Commands typed on it speak to `cluster`; results go home, and to `bucket` where there is one."""
+    """Commands typed on it rent on `ground`; results go home, and to `bucket` where there is one."""
 
-    def __init__(self, folder: Path, cluster: SlurmCluster, bucket: SeaweedFS | None) -> None:
+    def __init__(self, folder: Path, ground: Ground, bucket: SeaweedFS | None) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
-        self.cluster = cluster
+        self.ground = ground
         self.bucket = bucket
         self.home = folder / "home"
-        self.env = {**cluster.env, "CLOUDRUN_HOME": str(self.home), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
-        paths = [cluster.env["PYTHONPATH"], str(CHECKOUT)]
+        self.env = {**ground.env, "CLOUDRUN_HOME": str(self.home), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+        paths = [ground.env["PYTHONPATH"], str(CHECKOUT)]
         self.env["PYTHONPATH"] = os.pathsep.join(paths)
         if bucket is not None:
             self.env.update(bucket.env)
+            ground.reach(bucket)
         images(folder / "leaves")
 
     def job(self, *, steps: int = 6, run: str = "", extra: str = "", setup: str = "") -> str:
@@ -64,7 +65,8 @@ class Laptop:
                 "secrets: [AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY]\n"
             )
         text = (
-            f"name: r\ngpu: [A100:1, RTX4090:1]\ninfra: slurm\ndata: {{source: leaves}}\ntrain: {{device: cpu}}\n"
+            f"name: r\ngpu: {self.ground.gpus}\ninfra: {self.ground.infra}\n"
+            "data: {source: leaves}\ntrain: {device: cpu}\n"
             f"lifecycle: {{idle_minutes: {IDLE_MINUTES}}}\n{store}{extra}"
             + (f"setup: {setup}\n" if setup else "")
             + (run or STEPS.replace("STEPS", str(steps)))
@@ -87,7 +89,7 @@ class Laptop:
         (self.folder / "bin" / "rsync").chmod(0o755)
         self.env["PATH"] = f"{self.folder / 'bin'}:{self.env['PATH']}"
 
-    def typed(self, *words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    def typed(self, *words: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         """A command, to its end."""
         return subprocess.run(
             [sys.executable, "-m", "cloudrun", *words], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
@@ -103,10 +105,17 @@ class Laptop:
         value: dict[str, Any] = json.loads(path.read_text())
         return value
 
+    def receipt(self) -> dict[str, Any]:
+        """What `cloudrun cost` says of the one run."""
+        done = self.typed("cost", self.run()["run_id"], "--json")
+        assert done.returncode == 0, done.stderr
+        (row,) = json.loads(done.stdout)
+        return dict(row)
+
     def machines(self) -> list[str]:
-        """Allocations that Slurm holds for this laptop's runs."""
+        """Machines that bill for this laptop's runs."""
         ours = tuple(f"cloudrun-{path.stem}" for path in (self.home / "ledger").glob("*.json"))
-        return [name for name in self.cluster.squeue() if ours and name.startswith(ours)]
+        return [name for name in self.ground.machines() if ours and name.startswith(ours)]
 
     def seconds_until_gone(self, *, since: float, limit_s: float, quiet_s: float) -> float:
         """From `since` to the moment after which no machine was there any more; TimeoutError past `limit_s`.
@@ -138,11 +147,17 @@ class Laptop:
                 return "store"
         return "none"
 
-    def kill_on_machine(self, name: str) -> None:
-        """SIGKILL a process of the run's worker: `shift` or the switch."""
+    def kill_on_machine(self, *names: str) -> None:
+        """SIGKILL processes of this laptop's run: `shift`, `switch`, `SkyPilot job`, `Ray`."""
         run_id = self.run()["run_id"]
-        pattern = rf"cloudrun\.worker .*{run_id}{' shift' if name == 'shift' else '$'}"
-        subprocess.run(["pkill", "-KILL", "-u", self.cluster.user, "-f", pattern], check=True)
+        of_run = rf"cloudrun[.]worker .*{run_id}"
+        patterns = {
+            "shift": f"{of_run} shift$",
+            "switch": rf"{of_run} watch [0-9]+$" if self.ground.uses_ray else f"{of_run}$",
+            "SkyPilot job": f"{of_run}$",
+            "Ray": "raylet|gcs_server|ray::",
+        }
+        self.ground.kill(run_id, "|".join(f"({patterns[name]})" for name in names))
 
 
 class Typing:
@@ -153,6 +168,7 @@ class Typing:
             [sys.executable, "-m", "cloudrun", *words], cwd=laptop.folder, env=laptop.env, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
+        self._patience_s = laptop.ground.patience_s
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.said: list[str] = []
         threading.Thread(target=self._listen, daemon=True).start()
@@ -164,9 +180,9 @@ class Typing:
             self._lines.put(line)
         self._lines.put(None)
 
-    def until(self, text: str, *, limit_s: float = 240) -> None:
+    def until(self, text: str) -> None:
         """Wait for a line with `text` in it."""
-        until = time.monotonic() + limit_s
+        until = time.monotonic() + self._patience_s
         while True:
             line = self._lines.get(timeout=max(until - time.monotonic(), 0.1))
             if line is None:
@@ -182,8 +198,8 @@ class Typing:
     def interrupt(self) -> None:
         os.killpg(self._process.pid, signal.SIGINT)
 
-    def wait(self, *, limit_s: float = 300) -> int:
-        return self._process.wait(limit_s)
+    def wait(self) -> int:
+        return self._process.wait(self._patience_s)
 
 
 def interrupted_at_prompt(laptop: Laptop, words: list[str], prompt: str, *, limit_s: float = 120) -> tuple[int, str]:

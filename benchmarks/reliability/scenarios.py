@@ -5,30 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from benchmarks.reliability.laptop import IDLE_MINUTES, Laptop, interrupted_at_prompt, wait_for
-
-# A machine on which nothing happens: its idle minutes, SkyPilot's look each minute, the time to end it.
-IDLE_S = IDLE_MINUTES * 60 + 180
-# An attached command ends it; the job gets 30 s to save.
-NOW_S = 60
-# Results that are in the bucket, and nobody there to end the machine: the switch's patience, then the same.
-STORED_S = 120
+from benchmarks.reliability.grounds import Promise
+from benchmarks.reliability.laptop import Laptop, interrupted_at_prompt, wait_for
 
 Act = Callable[[Laptop], float]
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`phases`: what the ledger may call the run afterwards. `saves`: whether there is a result to lose."""
+    """`phases`: what the ledger may call the run afterwards. `saves`: whether there is a result to lose.
+
+    `with_ray`: only where the job is a Ray task, or only where it is not.
+    """
 
     name: str
     act: Act
-    promised_s: float
+    promise: Promise
     phases: tuple[str, ...]
     saves: bool = False
     has_bucket: bool = True
     quiet_s: float = 10.0  # longer where SkyPilot may still be renting
+    with_ray: bool | None = None
 
 
 def clean_finish(laptop: Laptop) -> float:
@@ -42,7 +42,7 @@ def clean_finish(laptop: Laptop) -> float:
 def clean_finish_detached(laptop: Laptop) -> float:
     done = laptop.typed("launch", "--yes", "-d", laptop.job())
     assert done.returncode == 0, done.stderr
-    wait_for(lambda: "cloudrun: finished" in laptop.typed("logs", "--no-follow").stdout, limit_s=120)
+    wait_for(lambda: "cloudrun: finished" in laptop.typed("logs", "--no-follow").stdout, limit_s=300)
     return time.monotonic()
 
 
@@ -112,24 +112,45 @@ def worker_killed(name: str) -> Act:
     return act
 
 
-def worker_and_laptop_killed(laptop: Laptop) -> float:
-    typing = laptop.start("launch", "--yes", laptop.job(steps=200))
+def switch_killed_and_started_again(laptop: Laptop) -> float:
+    typing = laptop.start("launch", "--yes", laptop.job(steps=40))
     typing.until("step 3")
-    typing.kill()
     laptop.kill_on_machine("switch")
-    return time.monotonic()
+    typing.until("cloudrun: finished")
+    finished = time.monotonic()
+    assert typing.wait() == 0, typing.said
+    return finished
 
 
-def budget_with_the_laptop_off(laptop: Laptop) -> float:
+def worker_and_laptop_killed(*names: str) -> Act:
+    def act(laptop: Laptop) -> float:
+        typing = laptop.start("launch", "--yes", laptop.job(steps=200))
+        typing.until("step 3")
+        typing.kill()
+        laptop.kill_on_machine(*names)
+        return time.monotonic()
+
+    return act
+
+
+def budget_with_the_laptop_off(*killed_names: str, memory_is_full: bool = False) -> Act:
     """The promise counts from the end of the budget: what is measured is the overshoot."""
-    hours = 0.03
-    done = laptop.typed("launch", "--yes", "-d", "--max-hours", str(hours), laptop.job(steps=2000))
-    assert done.returncode == 0, done.stderr
-    from datetime import UTC, datetime
 
-    billed_from = datetime.fromisoformat(laptop.run()["billed_from"])
-    billed_s = (datetime.now(UTC) - billed_from).total_seconds()
-    return time.monotonic() + hours * 3600 - billed_s
+    def act(laptop: Laptop) -> float:
+        hours = laptop.ground.budget_s / 3600
+        done = laptop.typed("launch", "--yes", "-d", "--max-hours", str(hours), laptop.job(steps=2000))
+        assert done.returncode == 0, done.stderr
+        if killed_names or memory_is_full:
+            wait_for(lambda: "step 3" in laptop.typed("logs", "--no-follow").stdout, limit_s=laptop.ground.budget_s)
+        if killed_names:
+            laptop.kill_on_machine(*killed_names)
+        if memory_is_full:
+            laptop.ground.fill_memory(laptop.run()["run_id"])
+        billed_from = datetime.fromisoformat(laptop.run()["billed_from"])
+        billed_s = (datetime.now(UTC) - billed_from).total_seconds()
+        return time.monotonic() + hours * 3600 - billed_s
+
+    return act
 
 
 def stalled_trainer(laptop: Laptop) -> float:
@@ -209,9 +230,15 @@ def interrupted_at_resume_prompt(laptop: Laptop) -> float:
 
 
 def taken_away(laptop: Laptop) -> float:
-    typing = laptop.start("launch", "--yes", laptop.job(steps=200))
-    typing.until("step 3")
-    laptop.cluster.scancel(f"cloudrun-{laptop.run()['run_id']}")
+    """Nobody is warned: what is in the bucket by then is all that is left."""
+    run = (
+        "run: |\n  mkdir -p $CLOUDRUN_OUTPUT/checkpoints; echo x > $CLOUDRUN_OUTPUT/checkpoints/last.pt\n"
+        "  while :; do echo trains; sleep 1; done\n"
+    )
+    typing = laptop.start("launch", "--yes", laptop.job(run=run))
+    typing.until("trains")
+    wait_for(lambda: laptop.where_results_are() == "store", limit_s=60)
+    laptop.ground.take_away(laptop.run()["run_id"])
     at = time.monotonic()
     assert typing.wait() == 1, typing.said
     return at
@@ -219,35 +246,80 @@ def taken_away(laptop: Laptop) -> float:
 
 _LEFT = ("launching", "preparing", "failed", "stopped", "lost")
 
+
+def _killed_launch(number: int, what: str, act: Act, phases: tuple[str, ...] = _LEFT, **words: Any) -> Scenario:
+    """One of the moments at which the launching command is killed."""
+    return Scenario(f"kill -9 of launch {number}: {what}", act, words.pop("promise", Promise.TIMER), phases, **words)
+
+
+def _budget(what: str, *killed_names: str, with_ray: bool | None = True, memory_is_full: bool = False) -> Scenario:
+    act = budget_with_the_laptop_off(*killed_names, memory_is_full=memory_is_full)
+    return Scenario(
+        f"the budget is used, laptop off{what}", act, Promise.BUDGET, ("over_budget",), saves=True, with_ray=with_ray
+    )
+
+
+_RENTS: dict[str, Any] = {"promise": Promise.TIMER_AFTER_RENTING, "quiet_s": 90.0}
+_DONE, _FAILED, _STOPPED = ("succeeded",), ("failed",), ("stopped",)
+_BOTH_HALVES = ("switch", "SkyPilot job")
+
 SCENARIOS = (
-    Scenario("clean finish", clean_finish, NOW_S, ("succeeded",), saves=True),
-    Scenario("clean finish, no bucket", clean_finish, NOW_S, ("succeeded",), saves=True, has_bucket=False),
-    Scenario("clean finish, laptop off", clean_finish_detached, STORED_S, ("succeeded",), saves=True),
-    Scenario("the trainer crashes", trainer_crash, NOW_S, ("failed",), saves=True),
-    Scenario("the sync fails", failed_sync, NOW_S, ("failed",)),
-    Scenario("the set-up fails", failed_setup, NOW_S, ("failed",)),
-    Scenario("the set-up fails, laptop off", failed_setup_detached, STORED_S, ("failed",)),
-    Scenario("kill -9 of launch 1: asked SkyPilot", killed("renting"), IDLE_S, _LEFT, quiet_s=90),
-    Scenario("kill -9 of launch 2: 2 s later", killed("renting", after_s=2), IDLE_S, _LEFT, quiet_s=90),
-    Scenario("kill -9 of launch 3: 6 s later", killed("renting", after_s=6), IDLE_S, _LEFT, quiet_s=90),
-    Scenario("kill -9 of launch 4: instance is up", killed("Instance is up"), IDLE_S, _LEFT),
-    Scenario("kill -9 of launch 5: machine is up", killed("machine is up"), IDLE_S, _LEFT),
-    Scenario("kill -9 of launch 6: code is sent", killed("machine is up", after_s=0.7), IDLE_S, _LEFT),
-    Scenario("kill -9 of launch 7: worker is started", killed("machine is up", after_s=2.5), IDLE_S, _LEFT),
-    Scenario("kill -9 of launch 8: in mid-sync", killed("set-up: machine", after_s=4, slowly=True), IDLE_S, _LEFT),
-    Scenario("kill -9 of launch 9: data are there", killed("data sent"), IDLE_S, (*_LEFT, "succeeded")),
-    Scenario("kill -9 of launch 10: it trains", killed_while_training, STORED_S, ("succeeded",), saves=True),
-    Scenario("kill -9 of the shift", worker_killed("shift"), 90, ("failed",), saves=True),
-    Scenario("kill -9 of the switch", worker_killed("switch"), 90, ("failed", "stopped"), saves=True),
-    Scenario("kill -9 of the switch, laptop off", worker_and_laptop_killed, IDLE_S, _LEFT),
-    Scenario("the budget is used, laptop off", budget_with_the_laptop_off, 60, ("over_budget",), saves=True),
-    Scenario("the trainer stalls", stalled_trainer, 90, ("failed",), saves=True),
-    Scenario("no network to the store", no_network_to_the_store, 120, ("succeeded",), saves=True),
-    Scenario("the store comes back, laptop off", store_comes_back, 240, ("succeeded",), saves=True),
-    Scenario("the machine is taken away", taken_away, 60, ("preempted", "lost"), saves=True),
-    Scenario("Ctrl-C at launch's question", interrupted_at_launch_prompt, 0, ()),
-    Scenario("Ctrl-C at down's question", interrupted_at_down_prompt, STORED_S, ("succeeded",), saves=True),
-    Scenario("Ctrl-C at resume's question", interrupted_at_resume_prompt, 5, ("succeeded",), saves=True),
-    Scenario("Ctrl-C while it rents", interrupted("renting"), NOW_S, ("stopped",), quiet_s=90),
-    Scenario("Ctrl-C in mid-sync", interrupted("set-up: machine", slowly=True), NOW_S, ("stopped",)),
+    Scenario("clean finish", clean_finish, Promise.COMMAND, _DONE, saves=True),
+    Scenario("clean finish, no bucket", clean_finish, Promise.COMMAND, _DONE, saves=True, has_bucket=False),
+    Scenario("clean finish, laptop off", clean_finish_detached, Promise.SWITCH, _DONE, saves=True),
+    Scenario("the trainer crashes", trainer_crash, Promise.COMMAND, _FAILED, saves=True),
+    Scenario("the sync fails", failed_sync, Promise.COMMAND, _FAILED),
+    Scenario("the set-up fails", failed_setup, Promise.COMMAND, _FAILED),
+    Scenario("the set-up fails, laptop off", failed_setup_detached, Promise.SWITCH, _FAILED),
+    _killed_launch(1, "asked SkyPilot", killed("renting"), **_RENTS),
+    _killed_launch(2, "2 s later", killed("renting", after_s=2), **_RENTS),
+    _killed_launch(3, "6 s later", killed("renting", after_s=6), **_RENTS),
+    _killed_launch(4, "instance is up", killed("Instance is up"), promise=Promise.TIMER_AFTER_RENTING),
+    _killed_launch(5, "machine is up", killed("machine is up")),
+    _killed_launch(6, "code is sent", killed("machine is up", after_s=0.7)),
+    _killed_launch(7, "worker is started", killed("machine is up", after_s=2.5)),
+    _killed_launch(8, "in mid-sync", killed("set-up: machine", after_s=4, slowly=True)),
+    _killed_launch(9, "data are there", killed("data sent"), (*_LEFT, "succeeded")),
+    _killed_launch(10, "it trains", killed_while_training, _DONE, promise=Promise.SWITCH, saves=True),
+    Scenario("kill -9 of the shift", worker_killed("shift"), Promise.CRASH, _FAILED, saves=True),
+    Scenario(
+        "kill -9 of the switch",
+        worker_killed("switch"),
+        Promise.CRASH,
+        ("failed", "stopped"),
+        saves=True,
+        with_ray=False,
+    ),
+    Scenario(
+        "kill -9 of the switch: it is started again",
+        switch_killed_and_started_again,
+        Promise.COMMAND,
+        _DONE,
+        saves=True,
+        with_ray=True,
+    ),
+    Scenario(
+        "kill -9 of the switch, laptop off", worker_and_laptop_killed("switch"), Promise.TIMER, _LEFT, with_ray=False
+    ),
+    Scenario(
+        "kill -9 of the switch and of the SkyPilot job, laptop off",
+        worker_and_laptop_killed(*_BOTH_HALVES),
+        Promise.TIMER,
+        _LEFT,
+        with_ray=True,
+    ),
+    _budget("", with_ray=None),
+    _budget(", kill -9 of the SkyPilot job", "SkyPilot job"),
+    _budget(", kill -9 of Ray", "Ray"),
+    _budget(", kill -9 of the switch", "switch"),
+    _budget(", 97 % of memory in use", memory_is_full=True),
+    Scenario("the trainer stalls", stalled_trainer, Promise.CRASH, _FAILED, saves=True),
+    Scenario("no network to the store", no_network_to_the_store, Promise.STORE_AWAY, _DONE, saves=True),
+    Scenario("the store comes back, laptop off", store_comes_back, Promise.STORE, _DONE, saves=True),
+    Scenario("the machine is taken away", taken_away, Promise.COMMAND, ("preempted", "lost"), saves=True),
+    Scenario("Ctrl-C at launch's question", interrupted_at_launch_prompt, Promise.NOTHING, ()),
+    Scenario("Ctrl-C at down's question", interrupted_at_down_prompt, Promise.SWITCH, _DONE, saves=True),
+    Scenario("Ctrl-C at resume's question", interrupted_at_resume_prompt, Promise.ENDED, _DONE, saves=True),
+    Scenario("Ctrl-C while it rents", interrupted("renting"), Promise.COMMAND, _STOPPED, quiet_s=90),
+    Scenario("Ctrl-C in mid-sync", interrupted("set-up: machine", slowly=True), Promise.COMMAND, _STOPPED),
 )

@@ -1,0 +1,181 @@
+"""Where machines are rented for the scenarios: a Slurm cluster, or an account of AWS or RunPod, on this computer."""
+
+from __future__ import annotations
+
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from tests.clouds import box
+from tests.clouds.jobs import GPUS
+from tests.seaweedfs import SeaweedFS
+from tests.sky import slurm_cluster
+
+
+class Promise(StrEnum):
+    """What ends the machine, where each ground has its own seconds for it."""
+
+    COMMAND = "an attached command"
+    CRASH = "an attached command, once it has seen that the job ended"
+    SWITCH = "the switch, once the results are in the bucket"
+    STORE = "the switch, once the bucket is back"
+    STORE_AWAY = "an attached command, which brings home what the bucket did not get"
+    TIMER = "SkyPilot's idle timer"
+    TIMER_AFTER_RENTING = "SkyPilot's idle timer, on a machine that is still being made"
+    BUDGET = "the switch, at the end of the budget"
+    NOTHING = "nothing was rented"
+    ENDED = "an earlier command has ended it"
+
+
+_ON_SLURM: dict[Promise, float] = {
+    Promise.COMMAND: 60.0,
+    Promise.CRASH: 90.0,
+    Promise.SWITCH: 120.0,
+    Promise.STORE: 240.0,
+    Promise.STORE_AWAY: 120.0,
+    Promise.TIMER: 240.0,
+    Promise.TIMER_AFTER_RENTING: 240.0,
+    Promise.BUDGET: 60.0,
+    Promise.NOTHING: 0.0,
+    Promise.ENDED: 5.0,
+}
+# skylet looks once a minute, and its provider takes some seconds: 75 s where its look is waited for.
+_ON_A_CLOUD = _ON_SLURM | {
+    Promise.SWITCH: 120.0 + 75,
+    Promise.STORE: 240.0 + 75,
+    Promise.TIMER_AFTER_RENTING: 240.0 + 120,
+    Promise.BUDGET: 75.0,
+}
+
+
+class Ground(Protocol):
+    """One kind of cloud. `uses_ray`: the job is a Ray task, and skylet ends the machine."""
+
+    name: str
+    infra: str
+    gpus: str
+    uses_ray: bool
+    at_once: int
+    budget_s: float
+    patience_s: float
+    promises: dict[Promise, float]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a laptop that rents here."""
+
+    @property
+    def billed(self) -> str:
+        """What the list of billed machines is called."""
+
+    def machines(self) -> list[str]:
+        """Names of the machines that bill at this moment."""
+
+    def billed_s(self, run_id: str) -> float | None:
+        """Seconds that the provider bills for a run's machines; None where nobody keeps them."""
+
+    def take_away(self, run_id: str) -> None:
+        """Preempt the machine of a run."""
+
+    def kill(self, run_id: str, pattern: str) -> None:
+        """SIGKILL the processes on the machine of a run whose command line matches `pattern`."""
+
+    def fill_memory(self, run_id: str) -> None:
+        """Have 97 % of the machine's memory in use, by the figures of its kernel that Ray reads."""
+
+    def reach(self, bucket: SeaweedFS) -> None:
+        """Let the machines that are rented from now on reach a server of this computer."""
+
+    def stop(self) -> None:
+        """End all of it."""
+
+
+class Slurm:
+    """SkyPilot's one backend without Ray; allocations are what bills."""
+
+    name, infra, gpus, uses_ray = "Slurm", "slurm", "[A100:1, RTX4090:1]", False
+    at_once = 3  # as many GPUs as the cluster has
+    budget_s, patience_s = 108.0, 240.0
+    billed = "squeue"
+    promises = _ON_SLURM
+
+    def __init__(self) -> None:
+        self._cluster = slurm_cluster.start(Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")))
+
+    @property
+    def env(self) -> dict[str, str]:
+        return self._cluster.env
+
+    def machines(self) -> list[str]:
+        return self._cluster.squeue()
+
+    def billed_s(self, run_id: str) -> float | None:
+        return None
+
+    def take_away(self, run_id: str) -> None:
+        self._cluster.scancel(f"cloudrun-{run_id}")
+
+    def kill(self, run_id: str, pattern: str) -> None:
+        self._cluster.run("pkill", "-KILL", "-u", self._cluster.user, "-f", pattern)
+
+    def fill_memory(self, run_id: str) -> None:
+        raise NotImplementedError("Slurm's machines are processes of this computer")
+
+    def reach(self, bucket: SeaweedFS) -> None:
+        pass  # they are in this computer's own network
+
+    def stop(self) -> None:
+        slurm_cluster.stop(self._cluster.base)
+
+
+class Cloud:
+    """A stand-in of a provider's API, with machines that run, behind SkyPilot's own provisioner (`tests.clouds`)."""
+
+    uses_ray = True
+    at_once = 3
+    budget_s, patience_s = 300.0, 600.0
+    promises = _ON_A_CLOUD
+
+    def __init__(self, cloud: str, name: str, billed: str) -> None:
+        self.name, self.billed, self.infra, self.gpus = name, billed, cloud, GPUS[cloud]
+        self._box = box.start(cloud, Path(tempfile.mkdtemp(prefix=f"box-{cloud}-", dir="/tmp")))
+
+    @property
+    def env(self) -> dict[str, str]:
+        return self._box.env
+
+    def machines(self) -> list[str]:
+        return self._box.up()
+
+    def billed_s(self, run_id: str) -> float | None:
+        return sum(machine.seconds() for machine in self._box.bill() if run_id in machine.name)
+
+    def take_away(self, run_id: str) -> None:
+        self._box.take_away(self._box.machine_of(run_id))
+
+    def kill(self, run_id: str, pattern: str) -> None:
+        done = self._box.on_machine(self._box.machine_of(run_id), "pkill", "-KILL", "-f", pattern)
+        if done.returncode != 0:
+            raise RuntimeError(f"no process matches {pattern!r} on the machine of {run_id}: {done.stderr}")
+
+    def fill_memory(self, run_id: str) -> None:
+        self._box.fill_memory(self._box.machine_of(run_id))
+
+    def reach(self, bucket: SeaweedFS) -> None:
+        self._box.reach(bucket.port)
+
+    def stop(self) -> None:
+        self._box.end_machines()
+        self._box.stop()
+
+
+def ground(name: str) -> Ground:
+    """Start the ground that is called `name`: slurm, aws or runpod."""
+    match name:
+        case "aws":
+            return Cloud("aws", "AWS (moto)", "moto's instances")
+        case "runpod":
+            return Cloud("runpod", "RunPod (a stand-in of its API)", "the list of pods")
+        case _:
+            return Slurm()
