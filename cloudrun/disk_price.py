@@ -11,6 +11,7 @@ _USD_PER_GB_MONTH = {
     "aws": 0.08,  # gp3
     "gcp": 0.10,  # pd-balanced
     "azure": 0.075,  # standard SSD
+    "vast": 0.15,  # what its client proposes to hosts, each of whom sets his own; the catalog's price holds 5 GB
     "runpod": 0.10,  # container disk of a pod that runs
 }
 

@@ -1,7 +1,7 @@
 """What each provider itself lists of ours, found by name: also what this computer's SkyPilot never heard of.
 
-Slurm was tried for real. The others call the listing that SkyPilot's own provisioner uses; no account was
-at hand to try them.
+Slurm was tried for real. The others call the listing that SkyPilot's own provisioner uses, and were tried against
+stand-ins of their interfaces (`tests/clouds`); no account was at hand.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0
 # A part of what SkyPilot asks for; its own listing leaves prices and times out.
 _RUNPOD_QUERY = "query { myself { pods { id name desiredStatus costPerHr lastStatusChange uptimeSeconds } } }"
+# Vast's client makes an empty text of any error, and SkyPilot an empty list of that: for it all machines are gone.
+_ERRORS_LOOK_EMPTY = ("vast",)
 _AWS_THERE = ("pending", "running", "stopping", "stopped")
 _AWS_ENDED = ("stopping", "stopped", "shutting-down", "terminated")
 
@@ -45,10 +47,21 @@ def can_list(cloud: str) -> bool:
     return cloud in _LISTERS
 
 
+def errors_look_empty(infra: str) -> bool:
+    """Return whether SkyPilot takes an error of this provider for an account without machines."""
+    return infra in _ERRORS_LOOK_EMPTY
+
+
+def refuse_if_silent(infra: str) -> None:
+    """Raise CannotList where SkyPilot, asked now, would take the provider's silence for the end of its machines."""
+    if errors_look_empty(infra):
+        list_machines(infra)
+
+
 def listed_for(run: Run) -> list[Machine] | None:
     """The provider's own listing of a run's machines; None where it can't be asked, which proves nothing."""
     try:
-        return machines_of(run.machine_name, _infra_of(run))
+        return machines_of(run.machine_name, infra_of(run))
     except CannotList:
         return None
 
@@ -69,7 +82,7 @@ def ended_at(run: Run) -> datetime | None:
     AWS lists an ended instance for about an hour, Slurm an allocation for some minutes. RunPod tells when a pod
     exited, and like Vast and Lambda nothing of one that was terminated.
     """
-    infra = _infra_of(run)
+    infra = infra_of(run)
     region = run.price.region if run.price else None
     try:
         if infra == "aws":
@@ -91,7 +104,8 @@ def _ours(machines: Sequence[Machine], machine_name: str, infra: str) -> list[Ma
     return [machine for machine in machines if machine.cluster == whole or machine.run_id == run_id]
 
 
-def _infra_of(run: Run) -> str:
+def infra_of(run: Run) -> str:
+    """Return the cloud that the run's machine is, or was to be, rented on; empty where SkyPilot was to choose."""
     if run.price is not None:
         return run.price.infra
     return run.infra.split("/")[0] if run.infra else ""
@@ -218,9 +232,15 @@ def _runpod() -> list[Machine]:
 
 
 def _vast() -> list[Machine]:
-    from sky.provision.vast import utils
+    from sky.adaptors import vast
 
-    return [vast_machine(key, one) for key, one in utils.list_instances().items()]
+    rows = vast.vast().show_instances()
+    if not isinstance(rows, list):
+        raise CannotList(
+            "Vast's client gave no list of machines, and does not say why: is the key in"
+            " ~/.config/vastai/vast_api_key right, does console.vast.ai answer?"
+        )
+    return [vast_machine(row) for row in rows]
 
 
 def _lambda() -> list[Machine]:

@@ -1,8 +1,8 @@
 """The provider's own price now, to hold against SkyPilot's catalog, which may be hours or months old.
 
 Never a reason to fail a launch: what cannot be asked is said in a word. No credential is sent. The shapes are
-those of the providers' public search APIs as SkyPilot 0.14 reads them (`catalog/data_fetchers/fetch_runpod.py`,
-`fetch_vast.py`); tested against a local server, not against the providers.
+those of the providers' public search APIs as SkyPilot 0.14 (`catalog/data_fetchers/fetch_runpod.py`) and Vast's client
+(vastai-sdk 0.2.5, `search__offers`) use them; tested against a local server, not against the providers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import re
 import urllib.error
-import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +114,7 @@ def _vast_price(gpu: str, count: int, *, spot: bool) -> float | None:
         "order": [["dph_total", "asc"]],
         "type": "bid" if spot else "on-demand",
     }
-    answer = _fetch(f"{base}/api/v0/bundles/?q={urllib.parse.quote(json.dumps(wanted))}", None)
+    answer = _fetch(f"{base}/api/v0/bundles/", json.dumps(wanted).encode())
     memory_gb = MEMORY_GB.get(gpu)
     prices = [
         row["min_bid"] if spot else row["dph_total"]
@@ -125,7 +124,7 @@ def _vast_price(gpu: str, count: int, *, spot: bool) -> float | None:
     return min(prices) if prices else None
 
 
-def _fetch(url: str, body: bytes | None) -> Any:
+def _fetch(url: str, body: bytes) -> Any:
     if not url.startswith(("https://", "http://127.0.0.1")):
         raise ValueError(f"{url} is not https")
     headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "cloudrun"}

@@ -42,13 +42,13 @@ def runpod_machine(pod: Mapping[str, Any], now: datetime) -> Machine:
     )
 
 
-def vast_machine(key: str, one: Mapping[str, Any]) -> Machine:
+def vast_machine(one: Mapping[str, Any]) -> Machine:
     """`dph_total` is of the machine with its disk."""
-    status = str(one.get("status") or "")
+    status = str(one.get("actual_status") or "").upper()
     return Machine(
-        name=one.get("name") or "",
+        name=one.get("label") or "",
         infra="vast",
-        handle=str(key),
+        handle=str(one["id"]),
         known_to_sky=False,
         hourly_usd=_price(one.get("dph_total")),
         up_since=from_epoch(one.get("start_date")),

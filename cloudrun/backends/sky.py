@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,7 +19,17 @@ from typing import Any
 
 from cloudrun.agreed import capped, is_price
 from cloudrun.backends import NotInTime, Offer, Say, Terms
-from cloudrun.backends.listing import CannotList, NoListing, can_list, list_machines, listed_for, machines_of
+from cloudrun.backends.listing import (
+    CannotList,
+    NoListing,
+    can_list,
+    errors_look_empty,
+    infra_of,
+    list_machines,
+    listed_for,
+    machines_of,
+    refuse_if_silent,
+)
 from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.listing import ended_at as listed_end
 from cloudrun.backends.on_machine import data_on_their_way, kept_awake, switch_lives
@@ -140,6 +150,7 @@ class SkyBackend:
                 raise self._not_in_time(plan, terms, late.trying, say) from None
             except Exception as err:
                 self._end(sky, plan.machine_name)
+                self._end_what_looked_empty(plan, terms, waiting)
                 raise no_machine(err, plan) from err
             finally:
                 if waiting is not None:
@@ -206,10 +217,17 @@ class SkyBackend:
             ended_at=ended_at,
         )
 
-    def _end_late_comers(self, machine: str, infra: str) -> bool:
+    def _end_what_looked_empty(self, plan: Plan, terms: Terms, waiting: Waiting | None) -> None:
+        """End what SkyPilot may have rented and does not see. Raises StillBilling where nobody can tell."""
+        tried = waiting.trying if waiting is not None else None
+        infras = {terms.agreed.infra if terms.agreed is not None else "", tried.infra if tried is not None else ""}
+        for infra in filter(errors_look_empty, infras):
+            self._end_late_comers(plan.machine_name, infra, pauses_s=(0.0,))
+
+    def _end_late_comers(self, machine: str, infra: str, *, pauses_s: Sequence[float] = (0.0, _LOST_ANSWER_S)) -> bool:
         """Look twice, 30 s apart: a create call whose answer was lost leaves a machine unknown to SkyPilot."""
         found = False
-        for pause_s in (0.0, _LOST_ANSWER_S) if can_list(infra) else ():
+        for pause_s in pauses_s if can_list(infra) else ():
             time.sleep(pause_s)
             try:
                 for late in machines_of(machine, infra):
@@ -255,6 +273,7 @@ class SkyBackend:
     def observe(self, run: Run) -> JobState:
         with self._sdk(run.run_id) as sky:
             try:
+                refuse_if_silent(infra_of(run))
                 record = record_of(sky, run.machine_name)
                 if record is None:
                     return JobState.ABSENT if self._is_surely_gone(sky, run) else JobState.UNKNOWN
@@ -306,11 +325,14 @@ class SkyBackend:
             except Exception as err:
                 raise still_billing(run.machine_name, brief(err)) from err
         if not is_gone:
-            raise still_billing(
-                run.machine_name,
-                f"nobody who knows it could be asked (SkyPilot {run.rented_by} rented it, this is {self.identity()})",
-            )
+            raise still_billing(run.machine_name, self._why_unproven(run))
         return ended_at
+
+    def _why_unproven(self, run: Run) -> str:
+        identity = self.identity()
+        if run.rented_by == identity:
+            return f"{infra_of(run) or 'its provider'} gives no list of its machines"
+        return f"nobody who knows it could be asked (SkyPilot {run.rented_by} rented it, this is {identity})"
 
     def _is_surely_gone(self, sky: Any, run: Run) -> bool:
         """SkyPilot has no record of it: because it saw it go, or because it never knew it?"""
@@ -319,6 +341,8 @@ class SkyBackend:
         listed = listed_for(run)
         if listed or run.rented_by != self.identity():
             return False  # there it is; or it is another SkyPilot's, and perhaps in another account
+        if listed is None and errors_look_empty(infra_of(run)):
+            return False  # SkyPilot may only think that it saw it go
         if listed is not None or run.quote is None:
             return True
         return any(row["name"] == run.machine_name for row in sky.get(sky.cost_report(days=None)))

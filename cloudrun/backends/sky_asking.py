@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cloudrun.backends.listing import CannotList, refuse_if_silent
 from cloudrun.backends.sky_errors import brief
 from cloudrun.run import MACHINE_PREFIX
 
@@ -45,8 +46,15 @@ def fresh_records(sky: Any) -> tuple[list[Any], list[str]]:
     A machine of which its provider's answer cannot be read stays in the list as it was last known, and hides no other.
     """
     known = {row.name: row for row in sky.get(sky.status(all_users=True)) if row.name.startswith(MACHINE_PREFIX)}
-    asked = {name: sky.status([name], refresh=sky.StatusRefreshMode.FORCE) for name in known}
-    fresh, unasked = [], []
+    asked, fresh, unasked = {}, [], []
+    for name, row in known.items():
+        try:
+            refuse_if_silent((row.cloud or "").lower())
+        except CannotList as err:
+            fresh.append(row)
+            unasked.append(f"{name}: {brief(err)}")
+            continue
+        asked[name] = sky.status([name], refresh=sky.StatusRefreshMode.FORCE)
     for name, request in asked.items():
         try:
             fresh += sky.get(request)

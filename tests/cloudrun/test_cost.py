@@ -162,6 +162,8 @@ def test_seconds_between_the_order_and_the_worker_are_billed(
     assert asked.billed_at_start(now, arrived_at=now - by_the_machine_s) == billed_s
 
 
-@pytest.mark.parametrize(("infra", "size_gb", "usd"), [("aws", 730, 0.08), ("slurm", 730, 0.0), ("lambda", 100, 0.0)])
+@pytest.mark.parametrize(
+    ("infra", "size_gb", "usd"), [("aws", 730, 0.08), ("vast", 73, 0.015), ("slurm", 730, 0.0), ("lambda", 100, 0.0)]
+)
 def test_a_disk_is_priced_where_its_provider_bills_it_apart(infra: str, size_gb: float, usd: float) -> None:
     assert disk_hourly_usd(infra, size_gb) == pytest.approx(usd)

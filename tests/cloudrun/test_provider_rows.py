@@ -62,12 +62,12 @@ def test_a_pod_without_a_name_or_a_price_breaks_no_list(price: object) -> None:
 
 @pytest.mark.parametrize(
     ("status", "stopped"),
-    [("RUNNING", None), ("LOADING", None), ("OFFLINE", None), ("UNKNOWN", None), ("EXITED", "EXITED"),
-     ("STOPPED", "STOPPED")],
+    [("running", None), ("loading", None), ("offline", None), (None, None), ("exited", "EXITED"),
+     ("stopped", "STOPPED")],
 )  # fmt: skip
-def test_vast_tells_price_start_and_whether_it_was_stopped(status: str, stopped: str | None) -> None:
-    one = {"name": NAME, "status": status, "dph_total": 0.312, "start_date": 1795521480.5}
-    machine = vast_machine("77", one)
+def test_vast_tells_price_start_and_whether_it_was_stopped(status: str | None, stopped: str | None) -> None:
+    one = {"id": 77, "label": NAME, "actual_status": status, "dph_total": 0.312, "start_date": 1795521480.5}
+    machine = vast_machine(one)
     assert (machine.hourly_usd, machine.stopped, machine.handle) == (0.312, stopped, "77")
     assert machine.up_since == datetime(2026, 11, 24, 11, 58, tzinfo=UTC)
 
