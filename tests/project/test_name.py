@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from importlib.metadata import distribution
+from importlib.metadata import distribution, version
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import Shell
 
 CHECKOUT = Path(__file__).parents[2]
 _FOLDERS = (".ci", ".github", "benchmarks", "changes", "cloudrun", "docs", "jobs", "tests", "trainer")
@@ -52,3 +54,8 @@ def test_nothing_tells_anybody_to_install_the_other_project() -> None:
 )
 def test_the_search_finds_what_would_install_it(line: str, is_found: bool) -> None:
     assert bool(_INSTALLS_ANOTHER_PROJECT.search(line)) is is_found
+
+
+def test_the_command_says_its_version(shell: Shell) -> None:
+    done = shell("--version")
+    assert (done.code, done.out) == (0, f"cloudrun {version('cloudrun-gpu')}\n")
