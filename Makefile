@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: test-slow demo test check format test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements clean
+.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -46,6 +46,10 @@ check: .venv/ready
 	$(RUN) ruff check .
 	$(RUN) mypy
 	.venv/bin/lint-imports
+
+# Which package imports which, as ARCHITECTURE.md shows it; fails where there is a cycle.
+graph: .venv/ready
+	@$(RUN) benchmarks.import_graph
 
 format: .venv/ready
 	$(RUN) ruff format .

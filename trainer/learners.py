@@ -41,7 +41,7 @@ Predict = Callable[[Rows], Floats]
 Learner = Callable[[Rows, Ints], Predict]
 """Rows and their classes (N,), of which every one occurs -> what was learned."""
 
-_INSTALL = "`pip install 'cloudrun[stacking]'`"
+_INSTALL = "`pip install 'cloudrun-gpu[stacking]'`"
 _SEED = 0
 _TREES, _DEPTH, _RATE = 50, 2, 0.05
 _STRENGTH = 0.1  # scikit-learn's C: less is held back more

@@ -43,7 +43,7 @@ class LocalBackend:
         if plan.spec.run is None and not _can_train():
             raise NoMachine(
                 "torch or timm is not installed in this Python, so nothing can train here",
-                hint="`pip install 'cloudrun[trainer]'`, or rent a machine: `--infra aws`",
+                hint="`pip install 'cloudrun-gpu[trainer]'`, or rent a machine: `--infra aws`",
             )
         return Quote(
             machine=f"this computer ({os.cpu_count()} cores)",

@@ -52,7 +52,7 @@ def no_machine(err: Exception, plan: Plan, offered: Sequence[str] = ()) -> Cloud
     if isinstance(err, exceptions.NoCloudAccessError) or "not enabled" in str(err):
         return NoMachine(
             f"no cloud is enabled{' for ' + plan.spec.infra if plan.spec.infra else ''}: {brief(err)}",
-            hint="`sky check` shows what is missing for each; `--infra local` needs none",
+            hint="`cloudrun clouds` shows what each cloud lacks; `--infra local` needs none",
         )
     if isinstance(err, exceptions.ResourcesUnavailableError | exceptions.ResourcesMismatchError):
         return NoMachine(

@@ -186,7 +186,8 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     ranked = rank(offers, plan, workload_for(plan, survey), history(Ledger(home).all()))
     if not ranked:
         raise NoMachine(
-            "the enabled clouds list no GPU", hint="`sky check` shows which clouds are enabled, and what others lack"
+            "the enabled clouds list no GPU",
+            hint="`cloudrun clouds` shows which clouds are enabled, and what the others lack",
         )
     if as_json:
         answer_json([offer_row(one) for one in ranked])

@@ -258,7 +258,22 @@ def test_a_dry_run_starts_nothing(shell: Shell) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["launch", "logs", "fetch", "down", "ps", "cost", "report", "gpus", "check", "resume", "ssh", "init", "watch"],
+    [
+        "launch",
+        "logs",
+        "fetch",
+        "down",
+        "ps",
+        "cost",
+        "report",
+        "gpus",
+        "check",
+        "resume",
+        "ssh",
+        "init",
+        "watch",
+        "clouds",
+    ],
 )
 def test_every_command_shows_an_example(shell: Shell, command: str) -> None:
     done = shell(command, "--help")

@@ -179,4 +179,4 @@ def test_without_an_enabled_cloud_there_are_no_offers(shell: Shell) -> None:
     done = shell("gpus", shell.job("name: d\ndata: {source: 'demo://leaves'}\n"))
     assert done.code == 3
     assert "no cloud is enabled" in done.err
-    assert "hint: `sky check`" in done.err
+    assert "hint: `cloudrun clouds`" in done.err

@@ -315,7 +315,7 @@ def test_a_missing_library_is_named_with_both_ways_out(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("error: `catboost` cannot be used: ")
-    hint = "`pip install 'cloudrun[stacking]'`, or do without: `--learners logistic`"
+    hint = "`pip install 'cloudrun-gpu[stacking]'`, or do without: `--learners logistic`"
     assert done.stderr.endswith(f"hint: {hint}\n")
 
 
