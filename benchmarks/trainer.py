@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.machine import CHECKOUT, heading
-from trainer.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of, square_side
-from trainer.cache import PixelCache
 from trainer.config import TrainConfig
+from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of, square_side
+from trainer.data.cache import PixelCache
+from trainer.data.loader import Batch, Loader, mix
 from trainer.device import tune_for_cpu
 from trainer.folders import LabelledFile, list_images
-from trainer.loader import Batch, Loader, mix
 from trainer.opening import open_session
 from trainer.optim import lr_at, set_lr
 from trainer.scores import evaluate

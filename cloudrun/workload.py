@@ -9,7 +9,7 @@ from cloudrun.spec import JobSpec, SourceKind
 from cloudrun.units import times
 from trainer.config import TrainConfig
 
-# What `trainer.leaves` draws for `demo://leaves`.
+# What `trainer.data.leaves` draws for `demo://leaves`.
 _DEMO_COUNTS = {"train": 400, "val": 80, "test": 80}
 _DEMO_BYTES = 560 * 2500
 

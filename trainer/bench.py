@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from trainer.config import TrainConfig
-from trainer.leaves import write_leaves
-from trainer.loader import Batch
+from trainer.data.leaves import write_leaves
+from trainer.data.loader import Batch
 from trainer.opening import open_session
 from trainer.session import Session
 from trainer.step import train_step

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.config import TrainConfig, knob_warnings, load_config
+from trainer.data.leaves import write_leaves
 from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
 from trainer.labels import find_labels
 from trainer.launch import (
@@ -18,7 +19,6 @@ from trainer.launch import (
     report_ending,
     report_listening,
 )
-from trainer.leaves import write_leaves
 from trainer.nodes import Nodes
 from trainer.progress import Progress, Silence, answer, fail
 from trainer.ranks import Ranks, ranks_from

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainer.data.loader import even_sizes
 from trainer.device import Device
-from trainer.loader import even_sizes
 from trainer.model import Ensemble
 from trainer.ranks import ALONE, Ranks
 from trainer.step import micro_batches

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from trainer.config import TrainConfig
+from trainer.data.loader import mix
 from trainer.diagnosis import closing_lines, new_findings
 from trainer.errors import STOPPED_EARLY, StoppedEarly, TrainerError
-from trainer.loader import mix
 from trainer.metrics import MetricsLog
 from trainer.optim import lr_at, set_lr
 from trainer.progress import Progress, duration

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.loader import even_sizes
+from trainer.data.loader import even_sizes
 from trainer.trial import is_out_of_memory, make_images, no_trace, release
 
 if TYPE_CHECKING:

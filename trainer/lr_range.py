@@ -11,8 +11,8 @@ from statistics import linear_regression
 import torch
 
 from trainer.config import TrainConfig
+from trainer.data.loader import Batch, mix
 from trainer.errors import TrainerError
-from trainer.loader import Batch, mix
 from trainer.opening import open_session
 from trainer.optim import set_lr
 from trainer.session import Session

@@ -8,25 +8,25 @@ from pathlib import Path
 import torch
 from timm.layers import convert_sync_batchnorm
 
-from trainer.augment import Square, ranges_of, square_side
-from trainer.cache import PixelCache, limit_bytes, open_cache
 from trainer.config import TrainConfig
+from trainer.data.augment import Square, ranges_of, square_side
+from trainer.data.cache import PixelCache, limit_bytes, open_cache
+from trainer.data.folds import find_groups, fold_of_each, labelled_files
+from trainer.data.holdout import hold_out_for
+from trainer.data.loader import Loader, check_headers, even_sizes, mix
+from trainer.data.loader_budget import hands
+from trainer.data.unreadable import Unreadable
 from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.errors import TrainerError
 from trainer.folders import Dataset, LabelledFile, list_dataset
-from trainer.folds import find_groups, fold_of_each, labelled_files
 from trainer.gradients import GradientSync
-from trainer.holdout import hold_out_for
 from trainer.labels import list_labelled
-from trainer.loader import Loader, check_headers, even_sizes, mix
 from trainer.loss import weights_of_classes
 from trainer.model import build_model
 from trainer.optim import make_optimizer, schedule_of
 from trainer.ranks import ALONE, Ranks
 from trainer.session import Session, average_of
-from trainer.shared_memory import hands
 from trainer.targets import targets_of
-from trainer.unreadable import Unreadable
 
 _AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
 _AUTO_BATCH_EACH = 32  # of several GPUs; fewer leave one waiting between its kernels

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from trainer.augment import evaluation_transform
 from trainer.config import TrainConfig
-from trainer.loader import Batch, Loader
+from trainer.data.augment import evaluation_transform
+from trainer.data.loader import Batch, Loader
 from trainer.opening import open_session
 from trainer.step import train_step
 

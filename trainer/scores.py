@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer.augment import normalise
+from trainer.data.augment import normalise
+from trainer.data.loader import Batch, Loader
 from trainer.device import Device
 from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
-from trainer.loader import Batch, Loader
 from trainer.ranks import ALONE, Ranks
 from trainer.stop import StopFlag
 from trainer.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds

@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainer.augment import evaluation_transform
-from trainer.cache import PixelCache
 from trainer.config import TrainConfig
+from trainer.data.augment import evaluation_transform
+from trainer.data.cache import PixelCache
+from trainer.data.loader import Loader, mix
+from trainer.data.loader_budget import Hands
+from trainer.data.unreadable import Unreadable
 from trainer.device import Device, cores
 from trainer.diagnosis import Facts
 from trainer.ema import Ema
 from trainer.folders import Dataset, LabelledFile
 from trainer.gradients import GradientSync
-from trainer.loader import Loader, mix
 from trainer.loss import image_losses
 from trainer.model import Ensemble, build_model
 from trainer.optim import Schedule, make_optimizer
 from trainer.ranks import ALONE, Ranks
-from trainer.shared_memory import Hands
 from trainer.tally import Tally
 from trainer.targets import Targets
 from trainer.tuned import Tuned
-from trainer.unreadable import Unreadable
 
 
 @dataclass

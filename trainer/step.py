@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from trainer.affine import augment
-from trainer.augment import normalise
+from trainer.data.affine import augment
+from trainer.data.augment import normalise
+from trainer.data.loader import Batch, even_sizes, spread
+from trainer.data.mixing import draw_mix
 from trainer.errors import TrainerError
-from trainer.loader import Batch, even_sizes, spread
-from trainer.mixing import draw_mix
 from trainer.ranks import Ranks
 from trainer.session import Session
 from trainer.tally import StepResult

@@ -11,14 +11,14 @@ import torch
 from pydantic import ValidationError
 
 from trainer import checkpoint
-from trainer.augment import evaluation_transform
 from trainer.config import TrainConfig
+from trainer.data.augment import evaluation_transform
+from trainer.data.loader import Loader, check_headers
+from trainer.data.loader_budget import hands
 from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
-from trainer.loader import Loader, check_headers
 from trainer.model import Ensemble, build_model
-from trainer.shared_memory import hands
 from trainer.targets import Naming, naming_from
 
 _BATCH_GPU, _BATCH_CPU = 64, 32

@@ -15,8 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, batch_of, say, synchronize, take_step
-from trainer.affine import augment
-from trainer.augment import normalise
+from trainer.data.affine import augment
+from trainer.data.augment import normalise
 from trainer.device import Device
 from trainer.layouts import lay_out
 from trainer.session import Session

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer.affine import augment
 from trainer.config import TrainConfig
+from trainer.data.affine import augment
+from trainer.data.loader import Batch, mix
 from trainer.layouts import lay_out
-from trainer.loader import Batch, mix
 from trainer.opening import open_session
 from trainer.session import Session
 from trainer.step import train_step

@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.gpu.checks import Bench, Check, NotHere, first_batches, step
 from benchmarks.gpu.checks_of_compiling import compiled_for
+from trainer.data.loader import Batch, Loader
 from trainer.fitting import Room, largest_that_fits
-from trainer.loader import Batch, Loader
 from trainer.scores import evaluate
 from trainer.session import Session
 from trainer.trial import make_images, run_pass

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from trainer.config import TrainConfig
+from trainer.data.leaves import write_leaves
+from trainer.data.loader import Batch, mix
 from trainer.folders import list_images
-from trainer.leaves import write_leaves
-from trainer.loader import Batch, mix
 from trainer.opening import open_session
 from trainer.optim import lr_at, set_lr
 from trainer.session import Session

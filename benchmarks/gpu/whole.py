@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, on_the_device, say, synchronize, take_step
 from benchmarks.trainer import Reference
+from trainer.data.loader import Batch
 from trainer.gmacs import work_of
-from trainer.loader import Batch
 from trainer.model import build_model
 from trainer.session import Session
 from trainer.stop import StopFlag

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from trainer.config import TrainConfig
+from trainer.data.leaves import write_leaves
 from trainer.engine import train
-from trainer.leaves import write_leaves
 from trainer.progress import Progress
 from trainer.stop import StopFlag
 

@@ -24,7 +24,7 @@ def test_names_are_known_with_and_without_the_tag_of_their_weights() -> None:
 
 def test_validating_a_config_loads_neither_torch_nor_timm_nor_numpy() -> None:
     code = (
-        "import sys; from trainer import config, folders, leaves, problems; "
+        "import sys; from trainer import config, folders, problems; from trainer.data import leaves; "
         "config.TrainConfig.model_validate({}); "
         "print(sorted({'torch', 'timm', 'numpy', 'torchvision'} & set(sys.modules)))"
     )

@@ -13,9 +13,9 @@ import torch
 from tests.trainer.conftest import Train
 from trainer.config import TrainConfig
 from trainer.crossfold import train_folds
+from trainer.data.folds import find_groups, fold_of_each, labelled_files, read_groups
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.folders import Dataset, FolderProblem, list_dataset
-from trainer.folds import find_groups, fold_of_each, labelled_files, read_groups
 from trainer.labels import list_labelled
 from trainer.oof import read_predictions, roc_auc
 from trainer.opening import open_session

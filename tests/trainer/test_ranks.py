@@ -18,8 +18,8 @@ import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_train import assert_same_run, rows
+from trainer.data.leaves import write_leaves
 from trainer.errors import TrainerError
-from trainer.leaves import write_leaves
 from trainer.ranks import PeerLost, check_alike
 
 # Reads a list of runs from stdin, and trains each in as many processes as it says; prints their exit codes.

@@ -17,10 +17,10 @@ import torch
 from tests.trainer.test_train import StopsAfter, assert_same_run
 from trainer.config import TrainConfig, load_config
 from trainer.crossfold import train_folds
+from trainer.data.holdout import hold_out_for
 from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.folders import Dataset, list_dataset
-from trainer.holdout import hold_out_for
 from trainer.labels import list_labelled
 from trainer.overfit import overfit
 from trainer.predict import predict

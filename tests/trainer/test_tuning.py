@@ -80,7 +80,7 @@ import torch
 torch.backends.mkldnn.set_flags(False)
 from trainer.config import TrainConfig
 from trainer.fitting import Room, largest_that_fits
-from trainer.loader import Batch
+from trainer.data.loader import Batch
 from trainer.opening import open_session
 from trainer.step import train_step
 config = TrainConfig(backbones="test_vit", pretrained=False, image_size=160, batch_size=512, workers=0, device="cpu")
@@ -113,7 +113,7 @@ print(session.micro_batch, len(said), len(learned) / len(weights), torch.isfinit
 """
 # Prints how many images were looked at at once, a number a pass; then, whether logits are those of few at once.
 LOOKS = """
-from trainer.augment import normalise
+from trainer.data.augment import normalise
 from trainer.scores import evaluate
 drawn = torch.Generator().manual_seed(0)
 batches = [torch.randint(0, 256, (count, 3, 160, 160), dtype=torch.uint8, generator=drawn)

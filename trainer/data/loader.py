@@ -24,13 +24,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from trainer.cache import PixelCache
-from trainer.draws import Draw, Ranges, draw
+from trainer.data.augment_params import Draw, Ranges, draw
+from trainer.data.cache import PixelCache
+from trainer.data.pixels import Pixels, UnreadableImage, read_image
+from trainer.data.unreadable import Unreadable
 from trainer.errors import TrainerError
 from trainer.folders import LabelledFile
-from trainer.pixels import Pixels, UnreadableImage, read_image
 from trainer.ranks import ALONE, Ranks
-from trainer.unreadable import Unreadable
 
 # A process that cannot hand over a batch (shared memory is full) says so on stderr, and torch waits for it for ever.
 # In several waits, of which one is lost when a run is suspended (Ctrl-Z) for however long.
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     draws: Tensor | None = None
-    """(B, 9), a `trainer.draws.Draw` a row, where the images are still to be augmented."""
+    """(B, 9), a `trainer.data.augment_params.Draw` a row, where the images are still to be augmented."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from trainer.config import TrainConfig
-from trainer.draws import Ranges
+from trainer.data.augment_params import Ranges
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

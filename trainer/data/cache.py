@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.pixels import Pixels
+from trainer.data.pixels import Pixels
 
 _VERSION = b"cloudrun pixels 1"
 _ENTRY = struct.Struct("<16sIIQQ")  # key, width, height, two checks

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.augment import IMAGENET_MEAN, IMAGENET_STD, on_device
+from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, on_device
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision weigh them
 # On a CPU a few images at a time stay in its cache: twice as fast as 32 at once.
@@ -16,7 +16,7 @@ _CHUNK_CPU = 4
 def augment(squares_BCHW: Tensor, draws: Tensor, *, size: int) -> Tensor:
     """uint8 images that were resized to squares, (B, 3, R, R) -> normalised float32 (B, 3, size, size).
 
-    `draws` (B, 9) holds a `trainer.draws.Draw` a row. The order is torchvision's: crop and resize,
+    `draws` (B, 9) holds a `trainer.data.augment_params.Draw` a row. The order is torchvision's: crop and resize,
     flip, rotate about the middle with black corners, then the colours.
     """
     count = len(squares_BCHW)
