@@ -29,8 +29,8 @@ from trainer.data.cache import PixelCache
 from trainer.data.loader import Batch, Loader, mix
 from trainer.device import tune_for_cpu
 from trainer.folders import LabelledFile, list_images
+from trainer.model.optim import lr_at, set_lr
 from trainer.opening import open_session
-from trainer.optim import lr_at, set_lr
 from trainer.scores import evaluate
 from trainer.session import Session
 from trainer.step import prepare, train_step

@@ -22,12 +22,12 @@ from trainer.engine import train
 from trainer.errors import ConfigError, TrainerError
 from trainer.folders import Dataset, list_dataset
 from trainer.labels import list_labelled
+from trainer.model.targets import Naming, naming_of, targets_of, tune_thresholds
 from trainer.oof import Predictions, rate, read_predictions, write_oof, write_test_predictions
 from trainer.opening import digest_of
 from trainer.progress import Progress
 from trainer.ranks import ALONE, Ranks
 from trainer.stop import StopFlag
-from trainer.targets import Naming, naming_of, targets_of, tune_thresholds
 
 
 def train_folds(

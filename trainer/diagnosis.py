@@ -107,7 +107,7 @@ def closing_lines(findings: Sequence[Finding]) -> list[str]:
 def chance_loss(facts: Facts) -> float:
     """The training loss of who knows only how frequent the classes are: ln(classes) where they are even.
 
-    With label smoothing, and each class's weight and focus as `trainer.loss` has them.
+    With label smoothing, and each class's weight and focus as `trainer.model.loss` has them.
     """
     config, count = facts.config, len(facts.class_shares)
     smoothing, focus = config.label_smoothing, config.focal_gamma
@@ -262,7 +262,7 @@ def _slow_loading(train: Sequence[Row], facts: Facts) -> Finding | None:
 
 
 def _warmup_epochs(config: TrainConfig) -> float:
-    """As `trainer.optim` has it: at most half of the run."""
+    """As `trainer.model.optim` has it: at most half of the run."""
     return min(config.warmup_epochs, config.epochs / 2)
 
 

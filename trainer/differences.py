@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from trainer.learners import Floats, Mask
+from trainer.model.targets import Naming
 from trainer.oof import Predictions
-from trainer.targets import Naming
 
 Metric = Literal["accuracy", "macro_f1", "log_loss"]
 _HEADINGS: Mapping[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}

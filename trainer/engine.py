@@ -16,7 +16,8 @@ from trainer.data.loader import mix
 from trainer.diagnosis import closing_lines, new_findings
 from trainer.errors import STOPPED_EARLY, StoppedEarly, TrainerError
 from trainer.metrics import MetricsLog
-from trainer.optim import lr_at, set_lr
+from trainer.model.optim import lr_at, set_lr
+from trainer.model.targets import naming_of
 from trainer.progress import Progress, duration
 from trainer.progressive import size_at, work_left, work_of_epoch
 from trainer.ranks import ALONE, Ranks
@@ -26,7 +27,6 @@ from trainer.step import train_step
 from trainer.stop import StopFlag
 from trainer.summary import finish_run
 from trainer.tally import FirstBadStep, LossNotFinite
-from trainer.targets import naming_of
 from trainer.tuning import takes_long, tune
 
 # After a loss that is not finite.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainer.errors import TrainerError
 from trainer.fold_runs import FoldRun
 from trainer.learners import Floats, fit_head
-from trainer.model import Ensemble
+from trainer.model.ensemble import Ensemble
 from trainer.scores import evaluate
 from trainer.trained import Trained, open_trained
 

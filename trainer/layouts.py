@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from trainer.device import Device
-from trainer.model import MEMORY_FORMATS, Ensemble
-from trainer.optim import align_moments
+from trainer.model.ensemble import MEMORY_FORMATS, Ensemble
+from trainer.model.optim import align_moments
 from trainer.trial import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of
 
 if TYPE_CHECKING:

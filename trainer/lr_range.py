@@ -13,8 +13,8 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.loader import Batch, mix
 from trainer.errors import TrainerError
+from trainer.model.optim import set_lr
 from trainer.opening import open_session
-from trainer.optim import set_lr
 from trainer.session import Session
 from trainer.step import train_step
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from trainer.atomic import replacing
 from trainer.errors import TrainerError
 from trainer.labels import SEPARATOR
-from trainer.targets import Naming, f1_scores
+from trainer.model.targets import Naming, f1_scores
 
 _SMALLEST = 1e-12
 

@@ -21,12 +21,12 @@ from trainer.errors import TrainerError
 from trainer.folders import Dataset, LabelledFile, list_dataset
 from trainer.gradients import GradientSync
 from trainer.labels import list_labelled
-from trainer.loss import weights_of_classes
-from trainer.model import build_model
-from trainer.optim import make_optimizer, schedule_of
+from trainer.model.ensemble import build_model
+from trainer.model.loss import weights_of_classes
+from trainer.model.optim import make_optimizer, schedule_of
+from trainer.model.targets import targets_of
 from trainer.ranks import ALONE, Ranks
 from trainer.session import Session, average_of
-from trainer.targets import targets_of
 
 _AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
 _AUTO_BATCH_EACH = 32  # of several GPUs; fewer leave one waiting between its kernels

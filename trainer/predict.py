@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from trainer.folders import FolderProblem, list_images
+from trainer.model.targets import targets_for
 from trainer.scores import evaluate
 from trainer.summary import write_predictions
-from trainer.targets import targets_for
 from trainer.trained import open_trained
 
 

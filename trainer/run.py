@@ -12,14 +12,14 @@ from trainer.config import TrainConfig
 from trainer.diagnosis import Finding
 from trainer.errors import TrainerError
 from trainer.metrics import MetricsLog
+from trainer.model.optim import align_moments
+from trainer.model.targets import naming_of
 from trainer.opening import open_session
-from trainer.optim import align_moments
 from trainer.progress import Progress
 from trainer.ranks import Ranks
 from trainer.scores import Rating
 from trainer.session import Session
 from trainer.tally import FirstBadStep, Tally
-from trainer.targets import naming_of
 from trainer.timing import Timing
 from trainer.tuned import Tuned
 from trainer.writer import CheckpointWriter

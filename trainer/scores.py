@@ -13,9 +13,9 @@ from trainer.data.loader import Batch, Loader
 from trainer.device import Device
 from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
+from trainer.model.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
 from trainer.ranks import ALONE, Ranks
 from trainer.stop import StopFlag
-from trainer.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
 from trainer.trial import is_out_of_memory
 
 

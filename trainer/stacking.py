@@ -34,8 +34,8 @@ from trainer.learners import (
     softmax,
     versions_of,
 )
+from trainer.model.targets import Naming, tune_thresholds
 from trainer.oof import Predictions, rate, write_oof, write_test_predictions
-from trainer.targets import Naming, tune_thresholds
 
 AVERAGE, TEMPERED, ALL = "average", "tempered", "all"
 _SMALLEST = 1e-5  # a fold's predictions.csv has six digits: below this, they say nothing of a logarithm

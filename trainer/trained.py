@@ -18,8 +18,8 @@ from trainer.data.loader_budget import hands
 from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
-from trainer.model import Ensemble, build_model
-from trainer.targets import Naming, naming_from
+from trainer.model.ensemble import Ensemble, build_model
+from trainer.model.targets import Naming, naming_from
 
 _BATCH_GPU, _BATCH_CPU = 64, 32
 

@@ -14,8 +14,8 @@ from trainer.config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch, mix
 from trainer.folders import list_images
+from trainer.model.optim import lr_at, set_lr
 from trainer.opening import open_session
-from trainer.optim import lr_at, set_lr
 from trainer.session import Session
 from trainer.step import train_step
 

@@ -21,7 +21,7 @@ from benchmarks.gpu.setting import Setting, on_the_device, say, synchronize, tak
 from benchmarks.trainer import Reference
 from trainer.data.loader import Batch
 from trainer.gmacs import work_of
-from trainer.model import build_model
+from trainer.model.ensemble import build_model
 from trainer.session import Session
 from trainer.stop import StopFlag
 from trainer.tuning import tune

@@ -36,7 +36,7 @@ from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.engine import train
 from trainer.errors import StoppedEarly
-from trainer.model import build_model
+from trainer.model.ensemble import build_model
 from trainer.predict import predict
 from trainer.progress import Progress
 from trainer.stop import StopFlag

@@ -14,7 +14,7 @@ from tests.trainer.test_train import StopsAfter
 from trainer.config import TrainConfig
 from trainer.engine import train
 from trainer.errors import StoppedEarly
-from trainer.model import Ensemble
+from trainer.model.ensemble import Ensemble
 from trainer.progress import Progress
 from trainer.stop import StopFlag
 

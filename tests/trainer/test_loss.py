@@ -11,8 +11,8 @@ from torch.nn import functional
 from trainer.config import TrainConfig
 from trainer.data.mixing import Mix, draw_mix
 from trainer.errors import StoppedEarly
-from trainer.loss import image_losses, weights_of_classes
-from trainer.targets import Targets
+from trainer.model.loss import image_losses, weights_of_classes
+from trainer.model.targets import Targets
 
 LOGITS = torch.tensor([[4.0, 0.0, -1.0], [0.5, 0.0, 0.2], [0.0, 3.0, 0.0]])
 LABELS = torch.tensor([0, 2, 0])

@@ -10,7 +10,7 @@ from timm.layers import DropPath
 
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
-from trainer.model import build_model, set_drop_path
+from trainer.model.ensemble import build_model, set_drop_path
 
 Config = Callable[..., TrainConfig]
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
-from trainer.model import Ensemble, build_model
+from trainer.model.ensemble import Ensemble, build_model
 from trainer.progressive import size_at, work_left, work_of_epoch
 from trainer.timing import Timing
 

@@ -22,12 +22,12 @@ from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.folders import Dataset, list_dataset
 from trainer.labels import list_labelled
+from trainer.model.targets import Naming, Targets, f1_scores, targets_of, tune_thresholds
 from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.progress import Progress
 from trainer.scores import Scores
 from trainer.stop import StopFlag
-from trainer.targets import Naming, Targets, f1_scores, targets_of, tune_thresholds
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

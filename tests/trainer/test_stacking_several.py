@@ -18,11 +18,11 @@ from trainer.crossfold import train_folds
 from trainer.differences import Answer, Difference, compare
 from trainer.errors import TrainerError
 from trainer.learners import LEARNERS, Floats, Mask, sigmoid
+from trainer.model.targets import Naming, tune_thresholds
 from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
 from trainer.progress import Progress
 from trainer.stacking import ALL, AVERAGE, TEMPERED
 from trainer.stop import StopFlag
-from trainer.targets import Naming, tune_thresholds
 
 CLASSES = ("healthy", "rust", "scab")
 HALF = Naming((0.5,) * len(CLASSES), allows_none=True)

@@ -22,7 +22,7 @@ from trainer.device import choose_device
 from trainer.engine import train
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.folders import FolderProblem
-from trainer.model import Ensemble
+from trainer.model.ensemble import Ensemble
 from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.progress import Progress

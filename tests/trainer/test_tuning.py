@@ -19,7 +19,7 @@ from trainer.engine import train
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.fitting import largest_that_fits
 from trainer.layouts import faster, lay_out, measure_formats, slowest
-from trainer.model import build_model
+from trainer.model.ensemble import build_model
 from trainer.opening import open_session
 from trainer.progress import Progress
 from trainer.session import Session

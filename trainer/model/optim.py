@@ -12,7 +12,7 @@ from torch import nn
 
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
-from trainer.model import Ensemble
+from trainer.model.ensemble import Ensemble
 
 
 @dataclass(frozen=True, slots=True)

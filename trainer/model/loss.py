@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from trainer.config import TrainConfig
 from trainer.folders import LabelledFile
-from trainer.targets import ONE_CLASS, Targets
+from trainer.model.targets import ONE_CLASS, Targets
 
 
 def image_losses(
