@@ -12,10 +12,10 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch
+from trainer.distributed.stop import StopFlag
 from trainer.opening import open_session
 from trainer.session import Session
 from trainer.step import train_step
-from trainer.stop import StopFlag
 from trainer.tuning import tune
 
 _WARMUP_STEPS = 2

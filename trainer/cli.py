@@ -9,9 +9,7 @@ from pathlib import Path
 
 from trainer.config import TrainConfig, knob_warnings, load_config
 from trainer.data.leaves import write_leaves
-from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
-from trainer.labels import find_labels
-from trainer.launch import (
+from trainer.distributed.launch import (
     end_with_parent,
     is_to_launch,
     launch,
@@ -19,10 +17,12 @@ from trainer.launch import (
     report_ending,
     report_listening,
 )
-from trainer.nodes import Nodes
+from trainer.distributed.nodes import Nodes
+from trainer.distributed.ranks import Ranks, ranks_from
+from trainer.distributed.stop import StopFlag
+from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
+from trainer.labels import find_labels
 from trainer.progress import Progress, Silence, answer, fail
-from trainer.ranks import Ranks, ranks_from
-from trainer.stop import StopFlag
 
 
 def main(argv: Sequence[str]) -> int:

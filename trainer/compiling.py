@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from trainer.data.loader import even_sizes
 from trainer.device import Device
+from trainer.distributed.ranks import ALONE, Ranks
 from trainer.model.ensemble import Ensemble
-from trainer.ranks import ALONE, Ranks
 from trainer.step import micro_batches
 from trainer.trial import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of, wait_for
 

@@ -18,6 +18,8 @@ from trainer.as_one_run import as_one_run, join_metrics, summary_in
 from trainer.atomic import write_json
 from trainer.calibrate import fit_temperature, tempered
 from trainer.config import TrainConfig
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import ConfigError, TrainerError
 from trainer.folders import Dataset, list_dataset
@@ -26,8 +28,6 @@ from trainer.model.targets import Naming, naming_of, targets_of, tune_thresholds
 from trainer.oof import Predictions, rate, read_predictions, write_oof, write_test_predictions
 from trainer.opening import digest_of
 from trainer.progress import Progress
-from trainer.ranks import ALONE, Ranks
-from trainer.stop import StopFlag
 
 
 def train_folds(

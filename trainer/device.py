@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from trainer.config import TrainConfig
+from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
-from trainer.ranks import ALONE, Ranks
 
 _TINY_PARAMETERS = 1_000_000
 # glibc's mallopt parameters (malloc.h).

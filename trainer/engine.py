@@ -14,17 +14,17 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.loader import mix
 from trainer.diagnosis import closing_lines, new_findings
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.distributed.stop import StopFlag
 from trainer.errors import STOPPED_EARLY, StoppedEarly, TrainerError
 from trainer.metrics import MetricsLog
 from trainer.model.optim import lr_at, set_lr
 from trainer.model.targets import naming_of
 from trainer.progress import Progress, duration
 from trainer.progressive import size_at, work_left, work_of_epoch
-from trainer.ranks import ALONE, Ranks
 from trainer.run import Best, Position, Run, load_into, open_run, save, save_best, saved_in
 from trainer.scores import evaluate
 from trainer.step import train_step
-from trainer.stop import StopFlag
 from trainer.summary import finish_run
 from trainer.tally import FirstBadStep, LossNotFinite
 from trainer.tuning import takes_long, tune

@@ -17,15 +17,15 @@ from trainer.data.loader import Loader, check_headers, even_sizes, mix
 from trainer.data.loader_budget import hands
 from trainer.data.unreadable import Unreadable
 from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
+from trainer.distributed.gradients import GradientSync
+from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
 from trainer.folders import Dataset, LabelledFile, list_dataset
-from trainer.gradients import GradientSync
 from trainer.labels import list_labelled
 from trainer.model.ensemble import build_model
 from trainer.model.loss import weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of
 from trainer.model.targets import targets_of
-from trainer.ranks import ALONE, Ranks
 from trainer.session import Session, average_of
 
 _AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32

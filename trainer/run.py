@@ -10,13 +10,13 @@ from trainer import checkpoint
 from trainer.checkpoint import State
 from trainer.config import TrainConfig
 from trainer.diagnosis import Finding
+from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
 from trainer.metrics import MetricsLog
 from trainer.model.optim import align_moments
 from trainer.model.targets import naming_of
 from trainer.opening import open_session
 from trainer.progress import Progress
-from trainer.ranks import Ranks
 from trainer.scores import Rating
 from trainer.session import Session
 from trainer.tally import FirstBadStep, Tally

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from trainer.data.augment import normalise
 from trainer.data.loader import Batch, Loader
 from trainer.device import Device
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
 from trainer.model.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
-from trainer.ranks import ALONE, Ranks
-from trainer.stop import StopFlag
 from trainer.trial import is_out_of_memory
 
 

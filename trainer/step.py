@@ -12,8 +12,8 @@ from trainer.data.affine import augment
 from trainer.data.augment import normalise
 from trainer.data.loader import Batch, even_sizes, spread
 from trainer.data.mixing import draw_mix
+from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
-from trainer.ranks import Ranks
 from trainer.session import Session
 from trainer.tally import StepResult
 from trainer.trial import is_out_of_memory

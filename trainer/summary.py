@@ -15,11 +15,11 @@ import torchvision
 from trainer import checkpoint
 from trainer.atomic import write_json
 from trainer.diagnosis import Finding
+from trainer.distributed.stop import StopFlag
 from trainer.model.targets import Naming
 from trainer.oof import Predictions, write_oof, write_test_predictions
 from trainer.scores import Rating, Scores, evaluate
 from trainer.session import Session
-from trainer.stop import StopFlag
 from trainer.timing import Timing
 
 

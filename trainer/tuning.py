@@ -25,10 +25,10 @@ from trainer.compiling import (
     passes_an_epoch,
     sizes_worth_it,
 )
+from trainer.distributed.stop import StopFlag
 from trainer.fitting import Room, largest_that_fits
 from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.progressive import size_at
-from trainer.stop import StopFlag
 from trainer.tuned import Tuned
 
 if TYPE_CHECKING:

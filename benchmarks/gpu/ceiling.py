@@ -18,9 +18,9 @@ from benchmarks.gpu.setting import Setting, batch_of, say, synchronize, take_ste
 from trainer.data.affine import augment
 from trainer.data.augment import normalise
 from trainer.device import Device
+from trainer.distributed.stop import StopFlag
 from trainer.layouts import lay_out
 from trainer.session import Session
-from trainer.stop import StopFlag
 from trainer.trial import make_images, no_trace, run_pass
 from trainer.tuning import tune
 from trainer.writer import snapshot

@@ -19,10 +19,10 @@ from benchmarks.gpu.checks import TINY, Bench, Check, NotHere, first_batches, st
 from trainer import compiling
 from trainer.compiling import compile_model
 from trainer.config import TrainConfig
+from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.progress import Progress
 from trainer.session import Session
-from trainer.stop import StopFlag
 
 
 class CompilerFailed(Exception):

@@ -16,8 +16,8 @@ from benchmarks.gpu.with_parent import command_with_parent, environment_with_par
 from benchmarks.machine import CHECKOUT
 from trainer import compiling
 from trainer.compiling import compile_model
+from trainer.distributed.stop import StopFlag
 from trainer.session import Session
-from trainer.stop import StopFlag
 from trainer.tuning import tune
 
 _COUNT, _STEPS = 64, 20

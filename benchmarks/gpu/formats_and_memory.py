@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, say, synchronize
+from trainer.distributed.stop import StopFlag
 from trainer.layouts import lay_out, measure_formats
 from trainer.session import Session
-from trainer.stop import StopFlag
 from trainer.trial import is_out_of_memory, make_images, no_trace, release, run_pass
 from trainer.tuning import tune
 

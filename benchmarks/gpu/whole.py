@@ -20,10 +20,10 @@ from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, on_the_device, say, synchronize, take_step
 from benchmarks.trainer import Reference
 from trainer.data.loader import Batch
+from trainer.distributed.stop import StopFlag
 from trainer.gmacs import work_of
 from trainer.model.ensemble import build_model
 from trainer.session import Session
-from trainer.stop import StopFlag
 from trainer.tuning import tune
 
 _ROUNDS = 3

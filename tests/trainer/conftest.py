@@ -11,9 +11,9 @@ import pytest
 
 from trainer.config import TrainConfig
 from trainer.data.leaves import write_leaves
+from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.progress import Progress
-from trainer.stop import StopFlag
 
 CHECKOUT = Path(__file__).parents[2]
 TINY = {

@@ -10,9 +10,9 @@ import torch
 from trainer.calibrate import COLDEST, fit_temperature, tempered
 from trainer.config import TrainConfig
 from trainer.crossfold import train_folds
+from trainer.distributed.stop import StopFlag
 from trainer.oof import Predictions, read_predictions
 from trainer.progress import Progress
-from trainer.stop import StopFlag
 
 CLASSES = ("a", "b", "c")
 

@@ -34,12 +34,12 @@ from trainer.compiling import (
 )
 from trainer.config import TrainConfig
 from trainer.device import choose_device
+from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.model.ensemble import build_model
 from trainer.predict import predict
 from trainer.progress import Progress
-from trainer.stop import StopFlag
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -12,11 +12,11 @@ from PIL import Image
 from tests.trainer.conftest import TINY
 from tests.trainer.test_train import StopsAfter
 from trainer.config import TrainConfig
+from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.model.ensemble import Ensemble
 from trainer.progress import Progress
-from trainer.stop import StopFlag
 
 Config = Callable[..., TrainConfig]
 

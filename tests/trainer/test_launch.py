@@ -15,7 +15,7 @@ from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_compiling import CAN_COMPILE, COMPILED
 from trainer import checkpoint
 from trainer.config import TrainConfig
-from trainer.launch import process_count
+from trainer.distributed.launch import process_count
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ import yaml
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_train import assert_same_run, rows
 from trainer.data.leaves import write_leaves
+from trainer.distributed.ranks import PeerLost, check_alike
 from trainer.errors import TrainerError
-from trainer.ranks import PeerLost, check_alike
 
 # Reads a list of runs from stdin, and trains each in as many processes as it says; prints their exit codes.
 TOGETHER = """
 import json, os, signal, socket, sys
-import torch, trainer.engine, trainer.gradients
+import torch, trainer.engine, trainer.distributed.gradients
 from trainer.cli import main
 
 def stop_at(steps):
@@ -45,7 +45,7 @@ def keep_weights(path):
     trainer.engine._finish = keep
 
 def small_buckets(size):
-    trainer.gradients._FIRST_BUCKET_BYTES = trainer.gradients._BUCKET_BYTES = size
+    trainer.distributed.gradients._FIRST_BUCKET_BYTES = trainer.distributed.gradients._BUCKET_BYTES = size
 
 def run_out_of_memory_at(steps):
     #In the middle of the backward pass, after some gradients have been sent.

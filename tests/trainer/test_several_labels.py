@@ -18,6 +18,7 @@ from tests.trainer.test_train import StopsAfter, assert_same_run
 from trainer.config import TrainConfig, load_config
 from trainer.crossfold import train_folds
 from trainer.data.holdout import hold_out_for
+from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.folders import Dataset, list_dataset
@@ -27,7 +28,6 @@ from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.progress import Progress
 from trainer.scores import Scores
-from trainer.stop import StopFlag
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

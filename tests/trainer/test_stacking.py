@@ -21,13 +21,13 @@ from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.crossfold import train_folds
 from trainer.differences import Answer, Difference, Metric, choose, compare
+from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError
 from trainer.learners import LEARNERS, Floats, Ints, open_learners
 from trainer.model.targets import Naming
 from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
 from trainer.progress import Progress
 from trainer.stacking import AVERAGE, TEMPERED, stack
-from trainer.stop import StopFlag
 
 CLASSES = ("blight", "healthy", "rust")
 FOLDS = 3

@@ -16,13 +16,13 @@ from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.crossfold import train_folds
 from trainer.differences import Answer, Difference, compare
+from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError
 from trainer.learners import LEARNERS, Floats, Mask, sigmoid
 from trainer.model.targets import Naming, tune_thresholds
 from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
 from trainer.progress import Progress
 from trainer.stacking import ALL, AVERAGE, TEMPERED
-from trainer.stop import StopFlag
 
 CLASSES = ("healthy", "rust", "scab")
 HALF = Naming((0.5,) * len(CLASSES), allows_none=True)

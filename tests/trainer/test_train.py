@@ -19,6 +19,8 @@ import torch
 from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.device import choose_device
+from trainer.distributed.ranks import ALONE
+from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.folders import FolderProblem
@@ -26,9 +28,7 @@ from trainer.model.ensemble import Ensemble
 from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.progress import Progress
-from trainer.ranks import ALONE
 from trainer.run import load_into, open_run
-from trainer.stop import StopFlag
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

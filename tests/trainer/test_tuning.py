@@ -15,6 +15,7 @@ from tests.trainer.test_train import StopsAfter, assert_same_run, rows
 from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.device import choose_device
+from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.fitting import largest_that_fits
@@ -24,7 +25,6 @@ from trainer.opening import open_session
 from trainer.progress import Progress
 from trainer.session import Session
 from trainer.step import train_step
-from trainer.stop import StopFlag
 from trainer.trial import is_out_of_memory, make_images, no_trace, run_pass
 from trainer.tuned import Tuned
 from trainer.tuning import full_size_epochs, tune
@@ -380,10 +380,10 @@ from tests.trainer.conftest import TINY
 from trainer import compiling
 from trainer.config import TrainConfig
 from trainer.device import choose_device
-from trainer.ranks import Ranks
+from trainer.distributed.ranks import Ranks
 from trainer.opening import open_session
 from trainer.step import train_step
-from trainer.stop import StopFlag
+from trainer.distributed.stop import StopFlag
 from trainer.tuning import tune
 held = socket.socket()  # to the end: nobody else is given its port
 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from trainer.assembly import common, stays_away
+from trainer.distributed.rendezvous import common, stays_away
 from trainer.errors import DONE, STOPPED_EARLY, ConfigError, TrainerError
 
 if TYPE_CHECKING:

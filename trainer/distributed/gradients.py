@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from trainer.ranks import Ranks, peers
+from trainer.distributed.ranks import Ranks, peers
 
 # As in torch's DistributedDataParallel: the first is small, so that sending begins early.
 _FIRST_BUCKET_BYTES, _BUCKET_BYTES = 1 << 20, 25 << 20

@@ -16,7 +16,7 @@ from trainer.errors import StoppedEarly, TrainerError
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-    from trainer.stop import StopFlag
+    from trainer.distributed.stop import StopFlag
 
 _WORD = "word"
 _BEGIN, _STOP, _LOST = "begin", "stop ", "lost "

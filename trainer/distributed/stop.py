@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
+from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import StoppedEarly
-from trainer.ranks import ALONE, Ranks
 
 
 class Tell(Protocol):

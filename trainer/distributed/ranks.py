@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from trainer.assembly import assemble, common
+from trainer.distributed.rendezvous import assemble, common
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     import torch
     import torch.distributed as dist
 
-    from trainer.stop import StopFlag
+    from trainer.distributed.stop import StopFlag
 
 Value = TypeVar("Value")
 

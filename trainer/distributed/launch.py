@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from trainer.assembly import NotAllCame
 from trainer.config import TrainConfig
+from trainer.distributed.nodes import ONE_NODE, Meeting, Nodes, meet, not_met, rendezvous
+from trainer.distributed.ranks import PeerLost, ranks_from
+from trainer.distributed.rendezvous import NotAllCame
+from trainer.distributed.stop import StopFlag
 from trainer.errors import FAILED, STOPPED_EARLY, ConfigError, StoppedEarly, TrainerError
-from trainer.nodes import ONE_NODE, Meeting, Nodes, meet, not_met, rendezvous
-from trainer.ranks import PeerLost, ranks_from
-from trainer.stop import StopFlag
 
 _REPORTS = "CLOUDRUN_TRAINER_REPORTS"
 _PARENT = "CLOUDRUN_TRAINER_PARENT"
