@@ -25,7 +25,7 @@ from trainer.feature_heads import Heads, fit_heads
 from trainer.fold_runs import FoldRun, read_runs
 from trainer.learners import LEARNERS, open_learners, versions_of
 from trainer.model.targets import Naming
-from trainer.oof import Predictions, rate
+from trainer.outputs.predictions import Predictions, rate
 from trainer.stacking import AVERAGE, answers_of, assemble, learn
 
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")

@@ -22,7 +22,7 @@ from trainer.distributed.ranks import Ranks, ranks_from
 from trainer.distributed.stop import StopFlag
 from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
 from trainer.labels import find_labels
-from trainer.progress import Progress, Silence, answer, fail
+from trainer.outputs.progress import Progress, Silence, answer, fail
 
 
 def main(argv: Sequence[str]) -> int:

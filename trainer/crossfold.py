@@ -13,10 +13,8 @@ from typing import Any
 
 import torch
 
-from trainer import checkpoint
 from trainer.as_one_run import as_one_run, join_metrics, summary_in
 from trainer.atomic import write_json
-from trainer.calibrate import fit_temperature, tempered
 from trainer.config import TrainConfig
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
@@ -25,9 +23,11 @@ from trainer.errors import ConfigError, TrainerError
 from trainer.folders import Dataset, list_dataset
 from trainer.labels import list_labelled
 from trainer.model.targets import Naming, naming_of, targets_of, tune_thresholds
-from trainer.oof import Predictions, rate, read_predictions, write_oof, write_test_predictions
 from trainer.opening import digest_of
-from trainer.progress import Progress
+from trainer.outputs import checkpoint
+from trainer.outputs.calibrate import fit_temperature, tempered
+from trainer.outputs.predictions import Predictions, rate, read_predictions, write_oof, write_test_predictions
+from trainer.outputs.progress import Progress
 
 
 def train_folds(

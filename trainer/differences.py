@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.learners import Floats, Mask
 from trainer.model.targets import Naming
-from trainer.oof import Predictions
+from trainer.outputs.predictions import Predictions
 
 Metric = Literal["accuracy", "macro_f1", "log_loss"]
 _HEADINGS: Mapping[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}

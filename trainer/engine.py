@@ -13,14 +13,14 @@ import torch
 
 from trainer.config import TrainConfig
 from trainer.data.loader import mix
-from trainer.diagnosis import closing_lines, new_findings
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
 from trainer.errors import STOPPED_EARLY, StoppedEarly, TrainerError
-from trainer.metrics import MetricsLog
 from trainer.model.optim import lr_at, set_lr
 from trainer.model.targets import naming_of
-from trainer.progress import Progress, duration
+from trainer.outputs.diagnosis import closing_lines, new_findings
+from trainer.outputs.metrics import MetricsLog
+from trainer.outputs.progress import Progress, duration
 from trainer.progressive import size_at, work_left, work_of_epoch
 from trainer.run import Best, Position, Run, load_into, open_run, save, save_best, saved_in
 from trainer.scores import evaluate

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer.crossfold import joined
 from trainer.errors import TrainerError
 from trainer.labels import SEPARATOR
-from trainer.oof import Predictions, read_predictions
+from trainer.outputs.predictions import Predictions, read_predictions
 
 _OFF = 1e-2  # six digits a class, and many classes
 _SAME = "runs stand side by side only with the same images, labels, `seed`, `folds` and `groups`"

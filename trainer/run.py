@@ -6,23 +6,23 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer import checkpoint
-from trainer.checkpoint import State
 from trainer.config import TrainConfig
-from trainer.diagnosis import Finding
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
-from trainer.metrics import MetricsLog
 from trainer.model.optim import align_moments
 from trainer.model.targets import naming_of
 from trainer.opening import open_session
-from trainer.progress import Progress
+from trainer.outputs import checkpoint
+from trainer.outputs.checkpoint import State
+from trainer.outputs.diagnosis import Finding
+from trainer.outputs.metrics import MetricsLog
+from trainer.outputs.progress import Progress
+from trainer.outputs.timing import Timing
+from trainer.outputs.writer import CheckpointWriter
 from trainer.scores import Rating
 from trainer.session import Session
 from trainer.tally import FirstBadStep, Tally
-from trainer.timing import Timing
 from trainer.tuned import Tuned
-from trainer.writer import CheckpointWriter
 
 
 @dataclass

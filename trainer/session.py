@@ -15,7 +15,6 @@ from trainer.data.loader import Loader, mix
 from trainer.data.loader_budget import Hands
 from trainer.data.unreadable import Unreadable
 from trainer.device import Device, cores
-from trainer.diagnosis import Facts
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.folders import Dataset, LabelledFile
@@ -24,6 +23,7 @@ from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
 from trainer.model.targets import Targets
+from trainer.outputs.diagnosis import Facts
 from trainer.tally import Tally
 from trainer.tuned import Tuned
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from trainer.atomic import write_json
-from trainer.calibrate import fit_temperature
 from trainer.differences import Answer, Metric, choose, differences_to, table_of, verdict
 from trainer.errors import ConfigError
 from trainer.feature_heads import DeviceName, Heads, fit_heads
@@ -35,7 +34,8 @@ from trainer.learners import (
     versions_of,
 )
 from trainer.model.targets import Naming, tune_thresholds
-from trainer.oof import Predictions, rate, write_oof, write_test_predictions
+from trainer.outputs.calibrate import fit_temperature
+from trainer.outputs.predictions import Predictions, rate, write_oof, write_test_predictions
 
 AVERAGE, TEMPERED, ALL = "average", "tempered", "all"
 _SMALLEST = 1e-5  # a fold's predictions.csv has six digits: below this, they say nothing of a logarithm

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from trainer.atomic import replacing
 from trainer.errors import TrainerError
 from trainer.labels import SEPARATOR
-from trainer.oof import Predictions, read_predictions
+from trainer.outputs.predictions import Predictions, read_predictions
 
 _NAMED = 5
 _SEPARATORS = (" ", "|", ";", ",")

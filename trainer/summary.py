@@ -12,15 +12,15 @@ import timm
 import torch
 import torchvision
 
-from trainer import checkpoint
 from trainer.atomic import write_json
-from trainer.diagnosis import Finding
 from trainer.distributed.stop import StopFlag
 from trainer.model.targets import Naming
-from trainer.oof import Predictions, write_oof, write_test_predictions
+from trainer.outputs import checkpoint
+from trainer.outputs.diagnosis import Finding
+from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions
+from trainer.outputs.timing import Timing
 from trainer.scores import Rating, Scores, evaluate
 from trainer.session import Session
-from trainer.timing import Timing
 
 
 def finish_run(

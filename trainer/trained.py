@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Loader, check_headers
@@ -20,6 +19,7 @@ from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.targets import Naming, naming_from
+from trainer.outputs import checkpoint
 
 _BATCH_GPU, _BATCH_CPU = 64, 32
 

@@ -20,10 +20,10 @@ from trainer.data.augment import normalise
 from trainer.device import Device
 from trainer.distributed.stop import StopFlag
 from trainer.layouts import lay_out
+from trainer.outputs.writer import snapshot
 from trainer.session import Session
 from trainer.trial import make_images, no_trace, run_pass
 from trainer.tuning import tune
-from trainer.writer import snapshot
 
 _COUNTS = (64, 128, 256)
 _PASSES, _REHEARSED_PASSES = 12, 2

@@ -21,7 +21,7 @@ from trainer.compiling import compile_model
 from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
 from trainer.engine import train
-from trainer.progress import Progress
+from trainer.outputs.progress import Progress
 from trainer.session import Session
 
 

@@ -13,7 +13,7 @@ from trainer.config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.distributed.stop import StopFlag
 from trainer.engine import train
-from trainer.progress import Progress
+from trainer.outputs.progress import Progress
 
 CHECKOUT = Path(__file__).parents[2]
 TINY = {

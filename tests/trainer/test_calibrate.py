@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.calibrate import COLDEST, fit_temperature, tempered
 from trainer.config import TrainConfig
 from trainer.crossfold import train_folds
 from trainer.distributed.stop import StopFlag
-from trainer.oof import Predictions, read_predictions
-from trainer.progress import Progress
+from trainer.outputs.calibrate import COLDEST, fit_temperature, tempered
+from trainer.outputs.predictions import Predictions, read_predictions
+from trainer.outputs.progress import Progress
 
 CLASSES = ("a", "b", "c")
 

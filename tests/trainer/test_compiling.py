@@ -22,7 +22,7 @@ import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows, weights
-from trainer import checkpoint, compiling
+from trainer import compiling
 from trainer.compiling import (
     Compilation,
     beating,
@@ -38,8 +38,9 @@ from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.model.ensemble import build_model
+from trainer.outputs import checkpoint
+from trainer.outputs.progress import Progress
 from trainer.predict import predict
-from trainer.progress import Progress
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -16,7 +16,7 @@ from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.model.ensemble import Ensemble
-from trainer.progress import Progress
+from trainer.outputs.progress import Progress
 
 Config = Callable[..., TrainConfig]
 

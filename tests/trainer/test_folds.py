@@ -18,9 +18,9 @@ from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.folders import Dataset, FolderProblem, list_dataset
 from trainer.labels import list_labelled
-from trainer.oof import read_predictions, roc_auc
 from trainer.opening import open_session
-from trainer.progress import Progress
+from trainer.outputs.predictions import read_predictions, roc_auc
+from trainer.outputs.progress import Progress
 
 HERE = Path("/data")
 

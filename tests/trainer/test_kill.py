@@ -15,7 +15,7 @@ KILLS_WHILE_SAVING = """
 import os, select, signal, sys
 from pathlib import Path
 import torch
-from trainer import checkpoint
+from trainer.outputs import checkpoint
 path = Path(sys.argv[1]) / "last.pt"
 checkpoint.save({"model": torch.zeros(300_000)}, path)
 for kill in range(25):

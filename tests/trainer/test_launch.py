@@ -13,9 +13,9 @@ import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_compiling import CAN_COMPILE, COMPILED
-from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.distributed.launch import process_count
+from trainer.outputs import checkpoint
 
 
 @pytest.fixture

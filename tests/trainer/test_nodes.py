@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
-from trainer import checkpoint
 from trainer.distributed.nodes import Nodes, meet, not_met
 from trainer.distributed.ranks import interface_to
 from trainer.errors import ConfigError, TrainerError
+from trainer.outputs import checkpoint
 
 
 def free_port() -> int:

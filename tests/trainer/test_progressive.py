@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
 from trainer.model.ensemble import Ensemble, build_model
+from trainer.outputs.timing import Timing
 from trainer.progressive import size_at, work_left, work_of_epoch
-from trainer.timing import Timing
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -25,8 +25,8 @@ from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError
 from trainer.learners import LEARNERS, Floats, Ints, open_learners
 from trainer.model.targets import Naming
-from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
-from trainer.progress import Progress
+from trainer.outputs.predictions import Predictions, read_predictions, write_oof, write_test_predictions
+from trainer.outputs.progress import Progress
 from trainer.stacking import AVERAGE, TEMPERED, stack
 
 CLASSES = ("blight", "healthy", "rust")

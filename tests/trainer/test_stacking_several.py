@@ -20,8 +20,8 @@ from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError
 from trainer.learners import LEARNERS, Floats, Mask, sigmoid
 from trainer.model.targets import Naming, tune_thresholds
-from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
-from trainer.progress import Progress
+from trainer.outputs.predictions import Predictions, read_predictions, write_oof, write_test_predictions
+from trainer.outputs.progress import Progress
 from trainer.stacking import ALL, AVERAGE, TEMPERED
 
 CLASSES = ("healthy", "rust", "scab")

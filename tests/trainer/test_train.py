@@ -16,7 +16,6 @@ import pytest
 import timm
 import torch
 
-from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.distributed.ranks import ALONE
@@ -25,9 +24,10 @@ from trainer.engine import train
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.folders import FolderProblem
 from trainer.model.ensemble import Ensemble
+from trainer.outputs import checkpoint
+from trainer.outputs.progress import Progress
 from trainer.overfit import overfit
 from trainer.predict import predict
-from trainer.progress import Progress
 from trainer.run import load_into, open_run
 
 Config = Callable[..., TrainConfig]

@@ -12,7 +12,6 @@ import torch
 
 from tests.trainer.test_kill import run_python
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows
-from trainer import checkpoint
 from trainer.config import TrainConfig
 from trainer.device import choose_device
 from trainer.distributed.stop import StopFlag
@@ -22,7 +21,8 @@ from trainer.fitting import largest_that_fits
 from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.model.ensemble import build_model
 from trainer.opening import open_session
-from trainer.progress import Progress
+from trainer.outputs import checkpoint
+from trainer.outputs.progress import Progress
 from trainer.session import Session
 from trainer.step import train_step
 from trainer.trial import is_out_of_memory, make_images, no_trace, run_pass

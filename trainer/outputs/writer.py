@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from trainer import checkpoint
 from trainer.errors import TrainerError
+from trainer.outputs import checkpoint
 
 
 class CheckpointWriter:

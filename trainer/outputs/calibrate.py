@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.oof import Predictions, log_loss
+from trainer.outputs.predictions import Predictions, log_loss
 
 COLDEST, HOTTEST = 0.05, 20.0
 _PRECISE = 1e-6  # of the temperature's logarithm

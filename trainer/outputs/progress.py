@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from trainer.atomic import write_json
-from trainer.metrics import now_utc
+from trainer.outputs.metrics import now_utc
 
 _FILE_EVERY_S = 1.0
 _BAR_EVERY_S = 0.2
