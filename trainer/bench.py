@@ -13,9 +13,9 @@ from trainer.config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch
 from trainer.distributed.stop import StopFlag
-from trainer.opening import open_session
-from trainer.session import Session
-from trainer.step import train_step
+from trainer.session.build import open_session
+from trainer.session.setup import Session
+from trainer.session.step import train_step
 from trainer.tuning import tune
 
 _WARMUP_STEPS = 2

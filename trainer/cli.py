@@ -240,7 +240,7 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
     for warning in knob_warnings(config):
         progress.say(f"warning: {warning}")
     if ranks.world > 1:
-        from trainer.device import choose_device
+        from trainer.session.device import choose_device
 
         ranks.join(choose_device(config, ranks=ranks).torch_device, stop)
     try:

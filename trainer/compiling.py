@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from trainer.data.loader import even_sizes
-from trainer.device import Device
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.model.ensemble import Ensemble
-from trainer.step import micro_batches
-from trainer.trial import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of, wait_for
+from trainer.session.device import Device
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of, wait_for
+from trainer.session.step import micro_batches
 
 # Of a pass's time, saved by compiling, before it has been tried. Cited: nothing for EfficientNet-B0's training (geti
 # #3758), 14 % for EfficientNet-B3 and 41 % for ResNeSt at inference on an RTX 4090.

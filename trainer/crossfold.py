@@ -23,11 +23,11 @@ from trainer.errors import ConfigError, TrainerError
 from trainer.folders import Dataset, list_dataset
 from trainer.labels import list_labelled
 from trainer.model.targets import Naming, naming_of, targets_of, tune_thresholds
-from trainer.opening import digest_of
 from trainer.outputs import checkpoint
 from trainer.outputs.calibrate import fit_temperature, tempered
 from trainer.outputs.predictions import Predictions, rate, read_predictions, write_oof, write_test_predictions
 from trainer.outputs.progress import Progress
+from trainer.session.build import digest_of
 
 
 def train_folds(

@@ -22,11 +22,11 @@ from trainer.outputs.diagnosis import closing_lines, new_findings
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
 from trainer.progressive import size_at, work_left, work_of_epoch
-from trainer.run import Best, Position, Run, load_into, open_run, save, save_best, saved_in
-from trainer.scores import evaluate
-from trainer.step import train_step
+from trainer.session.epoch_stats import FirstBadStep, LossNotFinite
+from trainer.session.scores import evaluate
+from trainer.session.state import Best, Position, Run, load_into, open_run, save, save_best, saved_in
+from trainer.session.step import train_step
 from trainer.summary import finish_run
-from trainer.tally import FirstBadStep, LossNotFinite
 from trainer.tuning import takes_long, tune
 
 # After a loss that is not finite.

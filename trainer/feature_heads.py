@@ -20,8 +20,8 @@ from trainer.errors import TrainerError
 from trainer.fold_runs import FoldRun
 from trainer.learners import Floats, fit_head
 from trainer.model.ensemble import Ensemble
-from trainer.scores import evaluate
-from trainer.trained import Trained, open_trained
+from trainer.session.scores import evaluate
+from trainer.session.trained_model import Trained, open_trained
 
 DeviceName = Literal["auto", "cuda", "cpu"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.data.loader import even_sizes
-from trainer.trial import is_out_of_memory, make_images, no_trace, release
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, release
 
 if TYPE_CHECKING:
-    from trainer.session import Session
+    from trainer.session.setup import Session
 
 # Of what is usable, kept free: fragments, cuDNN's workspaces, the augmentation, a step's odds and ends.
 HEADROOM = 0.1

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from trainer.device import Device
 from trainer.model.ensemble import MEMORY_FORMATS, Ensemble
 from trainer.model.optim import align_moments
-from trainer.trial import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of
+from trainer.session.device import Device
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of
 
 if TYPE_CHECKING:
-    from trainer.session import Session
+    from trainer.session.setup import Session
 
 # The first pass loads kernels and lets cuDNN look for its algorithms.
 _WARMUPS, _PASSES = 2, 5

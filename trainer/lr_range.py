@@ -14,9 +14,9 @@ from trainer.config import TrainConfig
 from trainer.data.loader import Batch, mix
 from trainer.errors import TrainerError
 from trainer.model.optim import set_lr
-from trainer.opening import open_session
-from trainer.session import Session
-from trainer.step import train_step
+from trainer.session.build import open_session
+from trainer.session.setup import Session
+from trainer.session.step import train_step
 
 LOWEST_LR, HIGHEST_LR = 1e-6, 1.0
 _SMOOTHING = 0.9

@@ -10,8 +10,8 @@ import torch
 from trainer.config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Batch, Loader
-from trainer.opening import open_session
-from trainer.step import train_step
+from trainer.session.build import open_session
+from trainer.session.step import train_step
 
 _ENOUGH_LOSS = 0.05
 _MOST_IMAGES = 32

@@ -7,9 +7,9 @@ from typing import Literal
 
 from trainer.folders import FolderProblem, list_images
 from trainer.model.targets import targets_for
-from trainer.scores import evaluate
+from trainer.session.scores import evaluate
+from trainer.session.trained_model import open_trained
 from trainer.summary import write_predictions
-from trainer.trained import open_trained
 
 
 def predict(path: Path, *, data: Path, out: Path, device: Literal["auto", "cuda", "cpu"] = "auto") -> None:

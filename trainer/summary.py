@@ -19,8 +19,8 @@ from trainer.outputs import checkpoint
 from trainer.outputs.diagnosis import Finding
 from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions
 from trainer.outputs.timing import Timing
-from trainer.scores import Rating, Scores, evaluate
-from trainer.session import Session
+from trainer.session.scores import Rating, Scores, evaluate
+from trainer.session.setup import Session
 
 
 def finish_run(

@@ -29,10 +29,10 @@ from trainer.distributed.stop import StopFlag
 from trainer.fitting import Room, largest_that_fits
 from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.progressive import size_at
-from trainer.tuned import Tuned
+from trainer.session.autotune_result import Tuned
 
 if TYPE_CHECKING:
-    from trainer.session import Session
+    from trainer.session.setup import Session
 
 Say = Callable[[str], None]
 _GB = 1e9

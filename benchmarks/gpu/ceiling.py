@@ -17,12 +17,12 @@ from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, batch_of, say, synchronize, take_step
 from trainer.data.affine import augment
 from trainer.data.augment import normalise
-from trainer.device import Device
 from trainer.distributed.stop import StopFlag
 from trainer.layouts import lay_out
 from trainer.outputs.writer import snapshot
-from trainer.session import Session
-from trainer.trial import make_images, no_trace, run_pass
+from trainer.session.device import Device
+from trainer.session.probe import make_images, no_trace, run_pass
+from trainer.session.setup import Session
 from trainer.tuning import tune
 
 _COUNTS = (64, 128, 256)

@@ -20,10 +20,10 @@ from trainer.config import TrainConfig
 from trainer.data.affine import augment
 from trainer.data.loader import Batch, mix
 from trainer.layouts import lay_out
-from trainer.opening import open_session
-from trainer.session import Session
-from trainer.step import train_step
-from trainer.tally import FirstBadStep, StepResult
+from trainer.session.build import open_session
+from trainer.session.epoch_stats import FirstBadStep, StepResult
+from trainer.session.setup import Session
+from trainer.session.step import train_step
 
 TINY: dict[str, Any] = {
     "backbones": ["test_resnet", "test_efficientnet"], "pretrained": False, "image_size": 64, "batch_size": 8,

@@ -22,7 +22,7 @@ from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.outputs.progress import Progress
-from trainer.session import Session
+from trainer.session.setup import Session
 
 
 class CompilerFailed(Exception):

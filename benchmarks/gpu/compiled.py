@@ -17,7 +17,7 @@ from benchmarks.machine import CHECKOUT
 from trainer import compiling
 from trainer.compiling import compile_model
 from trainer.distributed.stop import StopFlag
-from trainer.session import Session
+from trainer.session.setup import Session
 from trainer.tuning import tune
 
 _COUNT, _STEPS = 64, 20

@@ -11,8 +11,8 @@ from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, say, synchronize
 from trainer.distributed.stop import StopFlag
 from trainer.layouts import lay_out, measure_formats
-from trainer.session import Session
-from trainer.trial import is_out_of_memory, make_images, no_trace, release, run_pass
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, release, run_pass
+from trainer.session.setup import Session
 from trainer.tuning import tune
 
 _COUNTS = (64, 128, 256)

@@ -15,9 +15,9 @@ from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch, mix
 from trainer.folders import list_images
 from trainer.model.optim import lr_at, set_lr
-from trainer.opening import open_session
-from trainer.session import Session
-from trainer.step import train_step
+from trainer.session.build import open_session
+from trainer.session.setup import Session
+from trainer.session.step import train_step
 
 CLASSES = 8
 # A tiny network, so that each line of the parts runs on a CPU within seconds.

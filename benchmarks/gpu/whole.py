@@ -23,7 +23,7 @@ from trainer.data.loader import Batch
 from trainer.distributed.stop import StopFlag
 from trainer.gmacs import work_of
 from trainer.model.ensemble import build_model
-from trainer.session import Session
+from trainer.session.setup import Session
 from trainer.tuning import tune
 
 _ROUNDS = 3

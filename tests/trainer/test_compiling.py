@@ -33,7 +33,6 @@ from trainer.compiling import (
     sizes_worth_it,
 )
 from trainer.config import TrainConfig
-from trainer.device import choose_device
 from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly
@@ -41,6 +40,7 @@ from trainer.model.ensemble import build_model
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
 from trainer.predict import predict
+from trainer.session.device import choose_device
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -18,9 +18,9 @@ from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.folders import Dataset, FolderProblem, list_dataset
 from trainer.labels import list_labelled
-from trainer.opening import open_session
 from trainer.outputs.predictions import read_predictions, roc_auc
 from trainer.outputs.progress import Progress
+from trainer.session.build import open_session
 
 HERE = Path("/data")
 

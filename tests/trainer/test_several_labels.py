@@ -27,7 +27,7 @@ from trainer.model.targets import Naming, Targets, f1_scores, targets_of, tune_t
 from trainer.outputs.progress import Progress
 from trainer.overfit import overfit
 from trainer.predict import predict
-from trainer.scores import Scores
+from trainer.session.scores import Scores
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -54,7 +54,7 @@ LITTLE = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=16m tmpfs /dev/sh
 LARGE = {**TINY, "backbones": "test_resnet", "image_size": 512, "batch_size": 2, "workers": 4, "epochs": 1}
 UNBOUNDED = """
 import sys
-from trainer import opening
+from trainer.session.setup import build as opening
 from trainer.data import loader
 from trainer.data.loader_budget import Hands
 opening.hands = lambda wanted, **_: Hands(wanted, 4)

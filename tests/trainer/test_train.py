@@ -17,7 +17,6 @@ import timm
 import torch
 
 from trainer.config import TrainConfig
-from trainer.device import choose_device
 from trainer.distributed.ranks import ALONE
 from trainer.distributed.stop import StopFlag
 from trainer.engine import train
@@ -28,7 +27,8 @@ from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
 from trainer.overfit import overfit
 from trainer.predict import predict
-from trainer.run import load_into, open_run
+from trainer.session.device import choose_device
+from trainer.session.state import load_into, open_run
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

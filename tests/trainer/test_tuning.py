@@ -13,20 +13,20 @@ import torch
 from tests.trainer.test_kill import run_python
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows
 from trainer.config import TrainConfig
-from trainer.device import choose_device
 from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.fitting import largest_that_fits
 from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.model.ensemble import build_model
-from trainer.opening import open_session
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
-from trainer.session import Session
-from trainer.step import train_step
-from trainer.trial import is_out_of_memory, make_images, no_trace, run_pass
-from trainer.tuned import Tuned
+from trainer.session.autotune_result import Tuned
+from trainer.session.build import open_session
+from trainer.session.device import choose_device
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, run_pass
+from trainer.session.setup import Session
+from trainer.session.step import train_step
 from trainer.tuning import full_size_epochs, tune
 
 Config = Callable[..., TrainConfig]
@@ -81,8 +81,8 @@ torch.backends.mkldnn.set_flags(False)
 from trainer.config import TrainConfig
 from trainer.fitting import Room, largest_that_fits
 from trainer.data.loader import Batch
-from trainer.opening import open_session
-from trainer.step import train_step
+from trainer.session.build import open_session
+from trainer.session.step import train_step
 config = TrainConfig(backbones="test_vit", pretrained=False, image_size=160, batch_size=512, workers=0, device="cpu")
 session = open_session(config, Path(sys.argv[1]))
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -114,7 +114,7 @@ print(session.micro_batch, len(said), len(learned) / len(weights), torch.isfinit
 # Prints how many images were looked at at once, a number a pass; then, whether logits are those of few at once.
 LOOKS = """
 from trainer.data.augment import normalise
-from trainer.scores import evaluate
+from trainer.session.scores import evaluate
 drawn = torch.Generator().manual_seed(0)
 batches = [torch.randint(0, 256, (count, 3, 160, 160), dtype=torch.uint8, generator=drawn)
     for count in (2, 512, 512, 3)]
@@ -379,10 +379,10 @@ import torch
 from tests.trainer.conftest import TINY
 from trainer import compiling
 from trainer.config import TrainConfig
-from trainer.device import choose_device
+from trainer.session.device import choose_device
 from trainer.distributed.ranks import Ranks
-from trainer.opening import open_session
-from trainer.step import train_step
+from trainer.session.build import open_session
+from trainer.session.step import train_step
 from trainer.distributed.stop import StopFlag
 from trainer.tuning import tune
 held = socket.socket()  # to the end: nobody else is given its port

@@ -14,7 +14,6 @@ from trainer.data.cache import PixelCache
 from trainer.data.loader import Loader, mix
 from trainer.data.loader_budget import Hands
 from trainer.data.unreadable import Unreadable
-from trainer.device import Device, cores
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.folders import Dataset, LabelledFile
@@ -24,8 +23,9 @@ from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
 from trainer.model.targets import Targets
 from trainer.outputs.diagnosis import Facts
-from trainer.tally import Tally
-from trainer.tuned import Tuned
+from trainer.session.autotune_result import Tuned
+from trainer.session.device import Device, cores
+from trainer.session.epoch_stats import Tally
 
 
 @dataclass

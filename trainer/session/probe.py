@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from trainer.device import Device
+from trainer.session.device import Device
 
 # How allocators other than CUDA's say it: torch's on a CPU, oneDNN, the C++ library, cuDNN and cuBLAS.
 _NO_MEMORY = (

@@ -11,7 +11,6 @@ from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
 from trainer.model.optim import align_moments
 from trainer.model.targets import naming_of
-from trainer.opening import open_session
 from trainer.outputs import checkpoint
 from trainer.outputs.checkpoint import State
 from trainer.outputs.diagnosis import Finding
@@ -19,10 +18,11 @@ from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress
 from trainer.outputs.timing import Timing
 from trainer.outputs.writer import CheckpointWriter
-from trainer.scores import Rating
-from trainer.session import Session
-from trainer.tally import FirstBadStep, Tally
-from trainer.tuned import Tuned
+from trainer.session.autotune_result import Tuned
+from trainer.session.build import open_session
+from trainer.session.epoch_stats import FirstBadStep, Tally
+from trainer.session.scores import Rating
+from trainer.session.setup import Session
 
 
 @dataclass

@@ -14,9 +14,9 @@ from trainer.data.loader import Batch, even_sizes, spread
 from trainer.data.mixing import draw_mix
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
-from trainer.session import Session
-from trainer.tally import StepResult
-from trainer.trial import is_out_of_memory
+from trainer.session.epoch_stats import StepResult
+from trainer.session.probe import is_out_of_memory
+from trainer.session.setup import Session
 
 
 def train_step(session: Session, batch: Batch, *, say: Callable[[str], None], images: int | None = None) -> StepResult:

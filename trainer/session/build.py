@@ -16,7 +16,6 @@ from trainer.data.holdout import hold_out_for
 from trainer.data.loader import Loader, check_headers, even_sizes, mix
 from trainer.data.loader_budget import hands
 from trainer.data.unreadable import Unreadable
-from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
@@ -26,7 +25,8 @@ from trainer.model.ensemble import build_model
 from trainer.model.loss import weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of
 from trainer.model.targets import targets_of
-from trainer.session import Session, average_of
+from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
+from trainer.session.setup import Session, average_of
 
 _AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
 _AUTO_BATCH_EACH = 32  # of several GPUs; fewer leave one waiting between its kernels

@@ -14,12 +14,12 @@ from trainer.config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Loader, check_headers
 from trainer.data.loader_budget import hands
-from trainer.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.errors import TrainerError
 from trainer.folders import UNLABELLED
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.targets import Naming, naming_from
 from trainer.outputs import checkpoint
+from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 
 _BATCH_GPU, _BATCH_CPU = 64, 32
 
