@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from trainer.autotune.tuning import tune
 from trainer.config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch
@@ -16,7 +17,6 @@ from trainer.distributed.stop import StopFlag
 from trainer.session.build import open_session
 from trainer.session.setup import Session
 from trainer.session.step import train_step
-from trainer.tuning import tune
 
 _WARMUP_STEPS = 2
 

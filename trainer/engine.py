@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from trainer.autotune.tuning import takes_long, tune
 from trainer.config import TrainConfig
 from trainer.data.loader import mix
 from trainer.distributed.ranks import ALONE, Ranks
@@ -27,7 +28,6 @@ from trainer.session.scores import evaluate
 from trainer.session.state import Best, Position, Run, load_into, open_run, save, save_best, saved_in
 from trainer.session.step import train_step
 from trainer.summary import finish_run
-from trainer.tuning import takes_long, tune
 
 # After a loss that is not finite.
 _LOWER_LR = 0.1

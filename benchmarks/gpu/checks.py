@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainer.autotune.memory_format import lay_out
 from trainer.config import TrainConfig
 from trainer.data.affine import augment
 from trainer.data.loader import Batch, mix
-from trainer.layouts import lay_out
 from trainer.session.build import open_session
 from trainer.session.epoch_stats import FirstBadStep, StepResult
 from trainer.session.setup import Session

@@ -16,8 +16,8 @@ import torch
 from torch._dynamo.utils import counters
 
 from benchmarks.gpu.checks import TINY, Bench, Check, NotHere, first_batches, step
-from trainer import compiling
-from trainer.compiling import compile_model
+from trainer.autotune import compiling
+from trainer.autotune.compiling import compile_model
 from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
 from trainer.engine import train

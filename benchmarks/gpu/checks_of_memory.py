@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.gpu.checks import Bench, Check, NotHere, first_batches, step
 from benchmarks.gpu.checks_of_compiling import compiled_for
+from trainer.autotune.batch_fit import Room, largest_that_fits
 from trainer.data.loader import Batch, Loader
-from trainer.fitting import Room, largest_that_fits
 from trainer.session.probe import make_images, run_pass
 from trainer.session.scores import evaluate
 from trainer.session.setup import Session

@@ -22,8 +22,8 @@ import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows, weights
-from trainer import compiling
-from trainer.compiling import (
+from trainer.autotune import compiling
+from trainer.autotune.compiling import (
     Compilation,
     beating,
     compile_model,

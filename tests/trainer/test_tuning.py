@@ -12,12 +12,13 @@ import torch
 
 from tests.trainer.test_kill import run_python
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows
+from trainer.autotune.batch_fit import largest_that_fits
+from trainer.autotune.memory_format import faster, lay_out, measure_formats, slowest
+from trainer.autotune.tuning import full_size_epochs, tune
 from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
 from trainer.engine import train
 from trainer.errors import StoppedEarly, TrainerError
-from trainer.fitting import largest_that_fits
-from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.model.ensemble import build_model
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
@@ -27,7 +28,6 @@ from trainer.session.device import choose_device
 from trainer.session.probe import is_out_of_memory, make_images, no_trace, run_pass
 from trainer.session.setup import Session
 from trainer.session.step import train_step
-from trainer.tuning import full_size_epochs, tune
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]
@@ -79,7 +79,7 @@ from pathlib import Path
 import torch
 torch.backends.mkldnn.set_flags(False)
 from trainer.config import TrainConfig
-from trainer.fitting import Room, largest_that_fits
+from trainer.autotune.batch_fit import Room, largest_that_fits
 from trainer.data.loader import Batch
 from trainer.session.build import open_session
 from trainer.session.step import train_step
@@ -377,14 +377,14 @@ import hashlib, os, socket, sys
 from pathlib import Path
 import torch
 from tests.trainer.conftest import TINY
-from trainer import compiling
+from trainer.autotune import compiling
 from trainer.config import TrainConfig
 from trainer.session.device import choose_device
 from trainer.distributed.ranks import Ranks
 from trainer.session.build import open_session
 from trainer.session.step import train_step
 from trainer.distributed.stop import StopFlag
-from trainer.tuning import tune
+from trainer.autotune.tuning import tune
 held = socket.socket()  # to the end: nobody else is given its port
 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 held.bind(("127.0.0.1", 0))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trainer.compiling import (
+from trainer.autotune.batch_fit import Room, largest_that_fits
+from trainer.autotune.compiling import (
     EXPECTED_GAIN,
     PATIENCE_S,
     Compilation,
@@ -25,9 +26,8 @@ from trainer.compiling import (
     passes_an_epoch,
     sizes_worth_it,
 )
+from trainer.autotune.memory_format import faster, lay_out, measure_formats, slowest
 from trainer.distributed.stop import StopFlag
-from trainer.fitting import Room, largest_that_fits
-from trainer.layouts import faster, lay_out, measure_formats, slowest
 from trainer.progressive import size_at
 from trainer.session.autotune_result import Tuned
 
