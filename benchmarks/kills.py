@@ -27,7 +27,7 @@ from typing import Any
 import torch
 import yaml
 
-import trainer.engine  # noqa: F401  here, so that the forked trainers have it
+import trainer.training.engine  # noqa: F401  here, so that the forked trainers have it
 from benchmarks.machine import heading
 from trainer.cli import main as trainer_main
 from trainer.data.leaves import write_leaves

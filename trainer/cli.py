@@ -198,7 +198,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
             train_folds(config, **common, stop=stop, progress=progress, ranks=ranks)
             return
-        from trainer.engine import train
+        from trainer.training.engine import train
 
         train(config, **common, stop=stop, progress=progress, ranks=ranks)
 

@@ -18,7 +18,6 @@ from trainer.atomic import write_json
 from trainer.config import TrainConfig
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
-from trainer.engine import train
 from trainer.errors import ConfigError, TrainerError
 from trainer.folders import Dataset, list_dataset
 from trainer.labels import list_labelled
@@ -28,6 +27,7 @@ from trainer.outputs.calibrate import fit_temperature, tempered
 from trainer.outputs.predictions import Predictions, rate, read_predictions, write_oof, write_test_predictions
 from trainer.outputs.progress import Progress
 from trainer.session.build import digest_of
+from trainer.training.engine import train
 
 
 def train_folds(
@@ -45,7 +45,7 @@ def train_folds(
 
     `calibrate`: predictions.csv gets the probabilities at the temperature that is fitted out of fold. `ranks`: joined.
     A fold that is done is not trained again, and the current one goes on from its checkpoint. Raises as
-    `trainer.engine.train` does, and ConfigError where `config` has no folds; the content of summary.json.
+    `trainer.training.engine.train` does, and ConfigError where `config` has no folds; the content of summary.json.
     """
     if not config.folds:
         raise ConfigError("the config has no folds: `folds` is 0", hint="write `folds: 5`")

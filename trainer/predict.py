@@ -9,7 +9,7 @@ from trainer.folders import FolderProblem, list_images
 from trainer.model.targets import targets_for
 from trainer.session.scores import evaluate
 from trainer.session.trained_model import open_trained
-from trainer.summary import write_predictions
+from trainer.training.summary import write_predictions
 
 
 def predict(path: Path, *, data: Path, out: Path, device: Literal["auto", "cuda", "cpu"] = "auto") -> None:

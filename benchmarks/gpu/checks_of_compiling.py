@@ -20,9 +20,9 @@ from trainer.autotune import compiling
 from trainer.autotune.compiling import compile_model
 from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
-from trainer.engine import train
 from trainer.outputs.progress import Progress
 from trainer.session.setup import Session
+from trainer.training.engine import train
 
 
 class CompilerFailed(Exception):

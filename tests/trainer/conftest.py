@@ -12,8 +12,8 @@ import pytest
 from trainer.config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.distributed.stop import StopFlag
-from trainer.engine import train
 from trainer.outputs.progress import Progress
+from trainer.training.engine import train
 
 CHECKOUT = Path(__file__).parents[2]
 TINY = {

@@ -34,13 +34,13 @@ from trainer.autotune.compiling import (
 )
 from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
-from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.model.ensemble import build_model
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
 from trainer.predict import predict
 from trainer.session.device import choose_device
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -13,10 +13,10 @@ from tests.trainer.conftest import TINY
 from tests.trainer.test_train import StopsAfter
 from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
-from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.model.ensemble import Ensemble
 from trainer.outputs.progress import Progress
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 

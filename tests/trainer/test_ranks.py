@@ -25,24 +25,24 @@ from trainer.errors import TrainerError
 # Reads a list of runs from stdin, and trains each in as many processes as it says; prints their exit codes.
 TOGETHER = """
 import json, os, signal, socket, sys
-import torch, trainer.engine, trainer.distributed.gradients
+import torch, trainer.training.engine, trainer.distributed.gradients
 from trainer.cli import main
 
 def stop_at(steps):
-    seen, real = [0], trainer.engine.train_step
+    seen, real = [0], trainer.training.engine.train_step
     def counted(*arguments, **named):
         seen[0] += 1
         if seen[0] == steps:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **named)
-    trainer.engine.train_step = counted
+    trainer.training.engine.train_step = counted
 
 def keep_weights(path):
-    real = trainer.engine._finish
+    real = trainer.training.engine._finish
     def keep(run, **named):
         torch.save(run.session.model.state_dict(), path + ".weights")
         return real(run, **named)
-    trainer.engine._finish = keep
+    trainer.training.engine._finish = keep
 
 def small_buckets(size):
     trainer.distributed.gradients._FIRST_BUCKET_BYTES = trainer.distributed.gradients._BUCKET_BYTES = size

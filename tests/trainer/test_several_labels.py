@@ -19,7 +19,6 @@ from trainer.config import TrainConfig, load_config
 from trainer.crossfold import train_folds
 from trainer.data.holdout import hold_out_for
 from trainer.distributed.stop import StopFlag
-from trainer.engine import train
 from trainer.errors import StoppedEarly
 from trainer.folders import Dataset, list_dataset
 from trainer.labels import list_labelled
@@ -28,6 +27,7 @@ from trainer.outputs.progress import Progress
 from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.session.scores import Scores
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -19,7 +19,6 @@ import torch
 from trainer.config import TrainConfig
 from trainer.distributed.ranks import ALONE
 from trainer.distributed.stop import StopFlag
-from trainer.engine import train
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.folders import FolderProblem
 from trainer.model.ensemble import Ensemble
@@ -29,6 +28,7 @@ from trainer.overfit import overfit
 from trainer.predict import predict
 from trainer.session.device import choose_device
 from trainer.session.state import load_into, open_run
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

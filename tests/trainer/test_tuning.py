@@ -17,7 +17,6 @@ from trainer.autotune.memory_format import faster, lay_out, measure_formats, slo
 from trainer.autotune.tuning import full_size_epochs, tune
 from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
-from trainer.engine import train
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.model.ensemble import build_model
 from trainer.outputs import checkpoint
@@ -28,6 +27,7 @@ from trainer.session.device import choose_device
 from trainer.session.probe import is_out_of_memory, make_images, no_trace, run_pass
 from trainer.session.setup import Session
 from trainer.session.step import train_step
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]
@@ -339,7 +339,7 @@ def test_on_a_cpu_nothing_is_measured_and_the_checkpoint_says_so(
 def test_a_run_goes_on_to_equal_bits_with_what_it_measured(
     leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.engine.tune", partial(tune, measures=True))
+    monkeypatch.setattr("trainer.training.engine.tune", partial(tune, measures=True))
     with pytest.raises(StoppedEarly):
         train_quietly(tiny_config(), leaves, tmp_path / "one", StopsAfter(9))
     shutil.copytree(tmp_path / "one", tmp_path / "other")

@@ -27,7 +27,7 @@ from trainer.session.epoch_stats import FirstBadStep, LossNotFinite
 from trainer.session.scores import evaluate
 from trainer.session.state import Best, Position, Run, load_into, open_run, save, save_best, saved_in
 from trainer.session.step import train_step
-from trainer.summary import finish_run
+from trainer.training.summary import finish_run
 
 # After a loss that is not finite.
 _LOWER_LR = 0.1
