@@ -194,7 +194,7 @@ def _train(arguments: argparse.Namespace) -> int:
         labels = _labels(arguments)
         common = {"data": arguments.data, "labels": labels, "out": arguments.out}
         if config.fold == "all":
-            from trainer.crossfold import train_folds
+            from trainer.cross_validation.train_folds import train_folds
 
             train_folds(config, **common, stop=stop, progress=progress, ranks=ranks)
             return
@@ -208,7 +208,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _folds(arguments: argparse.Namespace) -> int:
     def work(config: TrainConfig, stop: StopFlag, progress: Progress, ranks: Ranks) -> None:
         labels = _labels(arguments)
-        from trainer.crossfold import train_folds
+        from trainer.cross_validation.train_folds import train_folds
 
         train_folds(
             config,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.crossfold import joined
+from trainer.cross_validation.train_folds import joined
 from trainer.errors import TrainerError
 from trainer.labels import SEPARATOR
 from trainer.outputs.predictions import Predictions, read_predictions

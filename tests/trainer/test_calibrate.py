@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainer.config import TrainConfig
-from trainer.crossfold import train_folds
+from trainer.cross_validation.train_folds import train_folds
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.calibrate import COLDEST, fit_temperature, tempered
 from trainer.outputs.predictions import Predictions, read_predictions

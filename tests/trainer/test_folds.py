@@ -12,7 +12,7 @@ import torch
 
 from tests.trainer.conftest import Train
 from trainer.config import TrainConfig
-from trainer.crossfold import train_folds
+from trainer.cross_validation.train_folds import train_folds
 from trainer.data.folds import find_groups, fold_of_each, labelled_files, read_groups
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError

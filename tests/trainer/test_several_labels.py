@@ -16,7 +16,7 @@ import torch
 
 from tests.trainer.test_train import StopsAfter, assert_same_run
 from trainer.config import TrainConfig, load_config
-from trainer.crossfold import train_folds
+from trainer.cross_validation.train_folds import train_folds
 from trainer.data.holdout import hold_out_for
 from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly

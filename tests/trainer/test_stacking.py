@@ -19,7 +19,7 @@ from tests.trainer.conftest import CHECKOUT
 from trainer.atomic import write_json
 from trainer.cli import main
 from trainer.config import TrainConfig
-from trainer.crossfold import train_folds
+from trainer.cross_validation.train_folds import train_folds
 from trainer.differences import Answer, Difference, Metric, choose, compare
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError

@@ -14,7 +14,7 @@ from tests.trainer.test_stacking import FOLDS, a_run, labels, opinions, stacked
 from trainer.atomic import write_json
 from trainer.cli import main
 from trainer.config import TrainConfig
-from trainer.crossfold import train_folds
+from trainer.cross_validation.train_folds import train_folds
 from trainer.differences import Answer, Difference, compare
 from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from trainer.as_one_run import as_one_run, join_metrics, summary_in
 from trainer.atomic import write_json
 from trainer.config import TrainConfig
+from trainer.cross_validation.merge import as_one_run, join_metrics, summary_in
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError
