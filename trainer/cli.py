@@ -266,10 +266,10 @@ def _stack(arguments: argparse.Namespace) -> int:
             "`--features` needs `--data`, and `--data` is for `--features` alone",
             hint="`--features --data DIR` names the images; without both, predictions alone are learned from",
         )
-    from trainer.learners import open_learners
+    from trainer.stacking.learners import open_learners
 
     learners = open_learners([name.strip() for name in arguments.learners.split(",") if name.strip()])
-    from trainer.stacking import stack
+    from trainer.stacking.stack import stack
 
     stack(
         arguments.runs,

@@ -20,14 +20,14 @@ from trainer.atomic import write_json
 from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.cross_validation.train_folds import train_folds
-from trainer.differences import Answer, Difference, Metric, choose, compare
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError
-from trainer.learners import LEARNERS, Floats, Ints, open_learners
 from trainer.model.targets import Naming
 from trainer.outputs.predictions import Predictions, read_predictions, write_oof, write_test_predictions
 from trainer.outputs.progress import Progress
-from trainer.stacking import AVERAGE, TEMPERED, stack
+from trainer.stacking.differences import Answer, Difference, Metric, choose, compare
+from trainer.stacking.learners import LEARNERS, Floats, Ints, open_learners
+from trainer.stacking.stack import AVERAGE, TEMPERED, stack
 
 CLASSES = ("blight", "healthy", "rust")
 FOLDS = 3

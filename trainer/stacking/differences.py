@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainer.learners import Floats, Mask
 from trainer.model.targets import Naming
 from trainer.outputs.predictions import Predictions
+from trainer.stacking.learners import Floats, Mask
 
 Metric = Literal["accuracy", "macro_f1", "log_loss"]
 _HEADINGS: Mapping[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.errors import TrainerError
-from trainer.fold_runs import FoldRun
-from trainer.learners import Floats, fit_head
 from trainer.model.ensemble import Ensemble
 from trainer.session.scores import evaluate
 from trainer.session.trained_model import Trained, open_trained
+from trainer.stacking.fold_runs import FoldRun
+from trainer.stacking.learners import Floats, fit_head
 
 DeviceName = Literal["auto", "cuda", "cpu"]
 

@@ -17,11 +17,14 @@ import numpy as np
 import torch
 
 from trainer.atomic import write_json
-from trainer.differences import Answer, Metric, choose, differences_to, table_of, verdict
 from trainer.errors import ConfigError
-from trainer.feature_heads import DeviceName, Heads, fit_heads
-from trainer.fold_runs import FoldRun, read_runs
-from trainer.learners import (
+from trainer.model.targets import Naming, tune_thresholds
+from trainer.outputs.calibrate import fit_temperature
+from trainer.outputs.predictions import Predictions, rate, write_oof, write_test_predictions
+from trainer.stacking.differences import Answer, Metric, choose, differences_to, table_of, verdict
+from trainer.stacking.feature_heads import DeviceName, Heads, fit_heads
+from trainer.stacking.fold_runs import FoldRun, read_runs
+from trainer.stacking.learners import (
     Floats,
     Ints,
     Learner,
@@ -33,9 +36,6 @@ from trainer.learners import (
     softmax,
     versions_of,
 )
-from trainer.model.targets import Naming, tune_thresholds
-from trainer.outputs.calibrate import fit_temperature
-from trainer.outputs.predictions import Predictions, rate, write_oof, write_test_predictions
 
 AVERAGE, TEMPERED, ALL = "average", "tempered", "all"
 _SMALLEST = 1e-5  # a fold's predictions.csv has six digits: below this, they say nothing of a logarithm
