@@ -253,7 +253,7 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from trainer.predict import predict
+    from trainer.tools.predict import predict
 
     predict(arguments.checkpoint, data=arguments.data, out=arguments.out, device=arguments.device)
     answer(str(arguments.out))
@@ -285,7 +285,7 @@ def _stack(arguments: argparse.Namespace) -> int:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    from trainer.submission import write_submission
+    from trainer.tools.submission import write_submission
 
     write_submission(
         arguments.predictions,
@@ -302,7 +302,7 @@ def _overfit(arguments: argparse.Namespace) -> int:
     progress = Progress()
     config = _config(arguments.config, progress)
     labels = _labels(arguments)
-    from trainer.overfit import overfit
+    from trainer.tools.overfit import overfit
 
     is_learned = overfit(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
     return DONE if is_learned else FAILED
@@ -312,7 +312,7 @@ def _lr(arguments: argparse.Namespace) -> int:
     progress = Progress()
     config = _config(arguments.config, progress)
     labels = _labels(arguments)
-    from trainer.lr_range import lr_range
+    from trainer.tools.lr_range import lr_range
 
     found = lr_range(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
     curve = [{"lr": rate, "loss": round(loss, 4)} for rate, loss in found.curve]
@@ -323,7 +323,7 @@ def _lr(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     progress = Progress()
     config = _config(arguments.config, progress)
-    from trainer.bench import bench
+    from trainer.tools.bench import bench
 
     answer(json.dumps(bench(config, data=arguments.data, steps=arguments.steps, say=progress.say)))
     return DONE

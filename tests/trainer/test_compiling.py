@@ -38,8 +38,8 @@ from trainer.errors import StoppedEarly
 from trainer.model.ensemble import build_model
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
-from trainer.predict import predict
 from trainer.session.device import choose_device
+from trainer.tools.predict import predict
 from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]

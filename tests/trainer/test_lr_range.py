@@ -12,7 +12,7 @@ from tests.trainer.conftest import TINY
 from trainer.cli import main
 from trainer.config import TrainConfig
 from trainer.errors import TrainerError
-from trainer.lr_range import HIGHEST_LR, LOWEST_LR, judge, lr_range, rate_at
+from trainer.tools.lr_range import HIGHEST_LR, LOWEST_LR, judge, lr_range, rate_at
 
 STEPS = 200
 RATES = [rate_at(step, steps=STEPS) for step in range(STEPS)]

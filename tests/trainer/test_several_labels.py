@@ -24,9 +24,9 @@ from trainer.folders import Dataset, list_dataset
 from trainer.labels import list_labelled
 from trainer.model.targets import Naming, Targets, f1_scores, targets_of, tune_thresholds
 from trainer.outputs.progress import Progress
-from trainer.overfit import overfit
-from trainer.predict import predict
 from trainer.session.scores import Scores
+from trainer.tools.overfit import overfit
+from trainer.tools.predict import predict
 from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]

@@ -24,10 +24,10 @@ from trainer.folders import FolderProblem
 from trainer.model.ensemble import Ensemble
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
-from trainer.overfit import overfit
-from trainer.predict import predict
 from trainer.session.device import choose_device
 from trainer.session.state import load_into, open_run
+from trainer.tools.overfit import overfit
+from trainer.tools.predict import predict
 from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
