@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.machine import CHECKOUT, heading
-from trainer.config import TrainConfig
+from cloudrun.imagedata.folders import LabelledFile, list_images
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of, square_side
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Batch, Loader, mix
-from trainer.folders import LabelledFile, list_images
 from trainer.model.optim import lr_at, set_lr
 from trainer.session.build import open_session
 from trainer.session.device import tune_for_cpu

@@ -14,8 +14,8 @@ import trainer
 from cloudrun.checkpoints import to_go_on
 from cloudrun.errors import CloudrunError
 from cloudrun.plan import LABELS, WEIGHTS, Plan
+from cloudrun.recipe.weights import weight_file
 from cloudrun.workdir import look_through
-from trainer.weights import weight_file
 
 _OUR_OWN = shutil.ignore_patterns("__pycache__", "*.pyc")
 _WORKDIR_LIMIT_BYTES = 200_000_000

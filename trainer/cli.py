@@ -7,7 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer.config import TrainConfig, knob_warnings, load_config
+from cloudrun.errors import CloudrunError
+from cloudrun.imagedata.labels import find_labels
+from cloudrun.recipe.train_config import TrainConfig, knob_warnings
+from trainer.config_file import load_config
 from trainer.data.leaves import write_leaves
 from trainer.distributed.launch import (
     end_with_parent,
@@ -21,7 +24,6 @@ from trainer.distributed.nodes import Nodes
 from trainer.distributed.ranks import Ranks, ranks_from
 from trainer.distributed.stop import StopFlag
 from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
-from trainer.labels import find_labels
 from trainer.outputs.progress import Progress, Silence, answer, fail
 
 
@@ -41,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
             Progress().say(stopped.message)
         report_ending(stopped.exit_code)
         return stopped.exit_code
-    except TrainerError as err:
+    except CloudrunError as err:
         if not report_ending(err.exit_code, err):
             fail(err.message, err.hint)
         return err.exit_code

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.autotune.memory_format import lay_out
-from trainer.config import TrainConfig
 from trainer.data.affine import augment
 from trainer.data.loader import Batch, mix
 from trainer.session.build import open_session

@@ -16,9 +16,9 @@ import torch
 from torch._dynamo.utils import counters
 
 from benchmarks.gpu.checks import TINY, Bench, Check, NotHere, first_batches, step
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.autotune import compiling
 from trainer.autotune.compiling import compile_model
-from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.progress import Progress
 from trainer.session.setup import Session

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from trainer.config import TrainConfig
+from cloudrun.imagedata.folders import list_images
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch, mix
-from trainer.folders import list_images
 from trainer.model.optim import lr_at, set_lr
 from trainer.session.build import open_session
 from trainer.session.setup import Session

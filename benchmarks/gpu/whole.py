@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, on_the_device, say, synchronize, take_step
 from benchmarks.trainer import Reference
+from cloudrun.recipe.gmacs import work_of
 from trainer.autotune.tuning import tune
 from trainer.data.loader import Batch
 from trainer.distributed.stop import StopFlag
-from trainer.gmacs import work_of
 from trainer.model.ensemble import build_model
 from trainer.session.setup import Session
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.progress import Progress

@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.affine import augment, recolour
 from trainer.data.augment import Square, normalise, on_device, ranges_of
 from trainer.data.augment_params import Draw, Ranges, draw

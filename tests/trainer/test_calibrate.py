@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.cross_validation.train_folds import train_folds
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.calibrate import COLDEST, fit_temperature, tempered

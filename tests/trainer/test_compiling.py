@@ -20,6 +20,7 @@ import pytest
 import torch
 import yaml
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows, weights
 from trainer.autotune import compiling
@@ -32,7 +33,6 @@ from trainer.autotune.compiling import (
     passes_an_epoch,
     sizes_worth_it,
 )
-from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
 from trainer.model.ensemble import build_model

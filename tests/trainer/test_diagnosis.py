@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.model.loss import image_losses, weights_of_classes
 from trainer.model.targets import Targets
 from trainer.outputs.diagnosis import Facts, Finding, chance_loss, closing_lines, diagnose, new_findings

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import TINY
 from tests.trainer.test_train import StopsAfter
-from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
 from trainer.model.ensemble import Ensemble

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from cloudrun.imagedata.folders import FolderProblem, LabelledFile, list_dataset
 from tests.trainer.conftest import CHECKOUT
 from trainer.data.augment import Square, evaluation_transform, normalise
 from trainer.data.augment_params import Ranges
@@ -23,7 +24,6 @@ from trainer.data.loader import Batch, Loader, check_headers, even_sizes
 from trainer.data.pixels import read_image
 from trainer.data.unreadable import Unreadable
 from trainer.errors import TrainerError
-from trainer.folders import FolderProblem, LabelledFile, list_dataset
 
 LEAF = draw_leaf("scab", size=96, seed="0").resize((120, 96))
 
@@ -210,7 +210,7 @@ import sys, time
 from pathlib import Path
 from trainer.data import loader
 from trainer.data.augment import evaluation_transform
-from trainer.folders import list_dataset
+from cloudrun.imagedata.folders import list_dataset
 loader.WAIT_S, loader.WAITS = 1, 4
 def transform(image):
     time.sleep(0.5)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.mixing import Mix, draw_mix
 from trainer.errors import StoppedEarly
 from trainer.model.loss import image_losses, weights_of_classes

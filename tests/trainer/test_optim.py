@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.optim import Schedule, align_moments, lr_at, make_optimizer, schedule_of, set_lr
 

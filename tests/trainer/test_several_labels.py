@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 import torch
 
+from cloudrun.imagedata.folders import Dataset, list_dataset
+from cloudrun.imagedata.labels import list_labelled
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.test_train import StopsAfter, assert_same_run
-from trainer.config import TrainConfig, load_config
+from trainer.config_file import load_config
 from trainer.cross_validation.train_folds import train_folds
 from trainer.data.holdout import hold_out_for
 from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
-from trainer.folders import Dataset, list_dataset
-from trainer.labels import list_labelled
 from trainer.model.targets import Naming, Targets, f1_scores, targets_of, tune_thresholds
 from trainer.outputs.progress import Progress
 from trainer.session.scores import Scores

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import CHECKOUT
 from trainer.atomic import write_json
 from trainer.cli import main
-from trainer.config import TrainConfig
 from trainer.cross_validation.train_folds import train_folds
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError

@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.test_stacking import FOLDS, a_run, labels, opinions, stacked
 from trainer.atomic import write_json
 from trainer.cli import main
-from trainer.config import TrainConfig
 from trainer.cross_validation.train_folds import train_folds
 from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError

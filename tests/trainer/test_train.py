@@ -16,11 +16,11 @@ import pytest
 import timm
 import torch
 
-from trainer.config import TrainConfig
+from cloudrun.imagedata.folders import FolderProblem
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import ALONE
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
-from trainer.folders import FolderProblem
 from trainer.model.ensemble import Ensemble
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress

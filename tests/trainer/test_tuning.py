@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.test_kill import run_python
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows
 from trainer.autotune.batch_fit import largest_that_fits
 from trainer.autotune.memory_format import faster, lay_out, measure_formats, slowest
 from trainer.autotune.tuning import full_size_epochs, tune
-from trainer.config import TrainConfig
 from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly, TrainerError
 from trainer.model.ensemble import build_model
@@ -78,7 +78,7 @@ import ctypes, resource, sys
 from pathlib import Path
 import torch
 torch.backends.mkldnn.set_flags(False)
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.autotune.batch_fit import Room, largest_that_fits
 from trainer.data.loader import Batch
 from trainer.session.build import open_session
@@ -378,7 +378,7 @@ from pathlib import Path
 import torch
 from tests.trainer.conftest import TINY
 from trainer.autotune import compiling
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.session.device import choose_device
 from trainer.distributed.ranks import Ranks
 from trainer.session.build import open_session

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cloudrun.recipe.progressive import size_at
 from trainer.autotune.batch_fit import Room, largest_that_fits
 from trainer.autotune.compiling import (
     EXPECTED_GAIN,
@@ -28,7 +29,6 @@ from trainer.autotune.compiling import (
 )
 from trainer.autotune.memory_format import faster, lay_out, measure_formats, slowest
 from trainer.distributed.stop import StopFlag
-from trainer.progressive import size_at
 from trainer.session.autotune_result import Tuned
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
+from cloudrun.imagedata.folders import Dataset, list_dataset
+from cloudrun.imagedata.labels import list_labelled
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.atomic import write_json
-from trainer.config import TrainConfig
 from trainer.cross_validation.merge import as_one_run, join_metrics, summary_in
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError
-from trainer.folders import Dataset, list_dataset
-from trainer.labels import list_labelled
 from trainer.model.targets import Naming, naming_of, targets_of, tune_thresholds
 from trainer.outputs import checkpoint
 from trainer.outputs.calibrate import fit_temperature, tempered

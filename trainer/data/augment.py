@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment_params import Ranges
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cloudrun.imagedata.folders import Dataset, FolderProblem, LabelledFile
 from trainer.data.holdout import strata_of
-from trainer.folders import Dataset, FolderProblem, LabelledFile
 
 
 def labelled_files(dataset: Dataset) -> tuple[LabelledFile, ...]:

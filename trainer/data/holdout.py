@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from trainer.folders import Dataset, LabelledFile, hold_out
+from cloudrun.imagedata.folders import Dataset, LabelledFile, hold_out
 
 
 def hold_out_for(dataset: Dataset, *, fraction: float, seed: int) -> tuple[list[int], list[int]]:

@@ -24,13 +24,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from cloudrun.imagedata.folders import LabelledFile
 from trainer.data.augment_params import Draw, Ranges, draw
 from trainer.data.cache import PixelCache
 from trainer.data.pixels import Pixels, UnreadableImage, read_image
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
-from trainer.folders import LabelledFile
 
 # A process that cannot hand over a batch (shared memory is full) says so on stderr, and torch waits for it for ever.
 # In several waits, of which one is lost when a run is suspended (Ctrl-Z) for however long.

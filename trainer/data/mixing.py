@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from trainer.folders import FolderProblem
+from cloudrun.imagedata.folders import FolderProblem
 
 _LYING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from trainer.folders import FolderProblem
+from cloudrun.imagedata.folders import FolderProblem
 
 
 class Unreadable:

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from trainer.config import TrainConfig
+from cloudrun.errors import CloudrunError
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.nodes import ONE_NODE, Meeting, Nodes, meet, not_met, rendezvous
 from trainer.distributed.ranks import PeerLost, ranks_from
 from trainer.distributed.rendezvous import NotAllCame
@@ -142,7 +143,7 @@ def report_listening(*, is_heard: bool) -> None:
         mark.unlink(missing_ok=True)
 
 
-def report_ending(code: int, error: TrainerError | None = None) -> bool:
+def report_ending(code: int, error: CloudrunError | None = None) -> bool:
     """In one of the processes: tell the one that started it how it ends. False where there is none to tell any more."""
     folder = os.environ.get(_REPORTS)
     if folder is None or "RANK" not in os.environ or not Path(folder).is_dir():

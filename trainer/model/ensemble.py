@@ -11,10 +11,10 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.progressive import sizes_of
+from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.weights import weight_file
 from trainer.errors import TrainerError
-from trainer.progressive import sizes_of
-from trainer.weights import weight_file
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 

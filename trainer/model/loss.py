@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.config import TrainConfig
-from trainer.folders import LabelledFile
+from cloudrun.imagedata.folders import LabelledFile
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.model.targets import ONE_CLASS, Targets
 
 

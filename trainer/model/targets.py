@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.folders import Dataset
+from cloudrun.imagedata.folders import Dataset
 
 _MIDDLE = 0.5  # of a class that val does not have
 

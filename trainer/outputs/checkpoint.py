@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.atomic import replacing
-from trainer.config import TrainConfig
 from trainer.errors import ConfigError, TrainerError
 
 FORMAT = 1

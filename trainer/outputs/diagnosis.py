@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 
 Kind = Literal["not_learning", "unstable_validation", "overfitting", "out_of_memory", "slow_loading"]
 Row = Mapping[str, Any]

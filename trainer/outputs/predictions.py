@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cloudrun.imagedata.labels import SEPARATOR
 from trainer.atomic import replacing
 from trainer.errors import TrainerError
-from trainer.labels import SEPARATOR
 from trainer.model.targets import Naming, f1_scores
 
 _SMALLEST = 1e-12

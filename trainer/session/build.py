@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from timm.layers import convert_sync_batchnorm
 
-from trainer.config import TrainConfig
+from cloudrun.imagedata.folders import Dataset, LabelledFile, list_dataset
+from cloudrun.imagedata.labels import list_labelled
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import Square, ranges_of, square_side
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
 from trainer.data.folds import find_groups, fold_of_each, labelled_files
@@ -19,8 +21,6 @@ from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
-from trainer.folders import Dataset, LabelledFile, list_dataset
-from trainer.labels import list_labelled
 from trainer.model.ensemble import build_model
 from trainer.model.loss import weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
 

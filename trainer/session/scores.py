@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cloudrun.imagedata.folders import UNLABELLED
 from trainer.data.augment import normalise
 from trainer.data.loader import Batch, Loader
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError
-from trainer.folders import UNLABELLED
 from trainer.model.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
 from trainer.session.device import Device
 from trainer.session.probe import is_out_of_memory

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainer.config import TrainConfig
+from cloudrun.imagedata.folders import Dataset, LabelledFile
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Loader, mix
@@ -16,7 +17,6 @@ from trainer.data.loader_budget import Hands
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
-from trainer.folders import Dataset, LabelledFile
 from trainer.model.ema import Ema
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.loss import image_losses

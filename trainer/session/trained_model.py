@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from trainer.config import TrainConfig
+from cloudrun.imagedata.folders import UNLABELLED
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Loader, check_headers
 from trainer.data.loader_budget import hands
 from trainer.errors import TrainerError
-from trainer.folders import UNLABELLED
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.targets import Naming, naming_from
 from trainer.outputs import checkpoint

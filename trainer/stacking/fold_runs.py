@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cloudrun.imagedata.labels import SEPARATOR
 from trainer.cross_validation.train_folds import joined
 from trainer.errors import TrainerError
-from trainer.labels import SEPARATOR
 from trainer.outputs.predictions import Predictions, read_predictions
 
 _OFF = 1e-2  # six digits a class, and many classes

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.autotune.tuning import tune
-from trainer.config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch
 from trainer.distributed.stop import StopFlag

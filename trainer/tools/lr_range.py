@@ -10,7 +10,7 @@ from statistics import linear_regression
 
 import torch
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.loader import Batch, mix
 from trainer.errors import TrainerError
 from trainer.model.optim import set_lr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Batch, Loader
 from trainer.session.build import open_session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from trainer.folders import FolderProblem, list_images
+from cloudrun.imagedata.folders import FolderProblem, list_images
 from trainer.model.targets import targets_for
 from trainer.session.scores import evaluate
 from trainer.session.trained_model import open_trained

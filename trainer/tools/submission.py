@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from cloudrun.imagedata.labels import SEPARATOR
 from trainer.atomic import replacing
 from trainer.errors import TrainerError
-from trainer.labels import SEPARATOR
 from trainer.outputs.predictions import Predictions, read_predictions
 
 _NAMED = 5

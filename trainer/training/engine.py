@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from cloudrun.errors import CloudrunError
+from cloudrun.recipe.progressive import size_at, work_left, work_of_epoch
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.autotune.tuning import takes_long, tune
-from trainer.config import TrainConfig
 from trainer.data.loader import mix
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
@@ -22,7 +24,6 @@ from trainer.model.targets import naming_of
 from trainer.outputs.diagnosis import closing_lines, new_findings
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
-from trainer.progressive import size_at, work_left, work_of_epoch
 from trainer.session.epoch_stats import FirstBadStep, LossNotFinite
 from trainer.session.scores import evaluate
 from trainer.session.state import Best, Position, Run, load_into, open_run, save, save_best, saved_in
@@ -50,7 +51,7 @@ def train(
     `runs_after`: as long as this one, for what is left in all.
 
     Raises StoppedEarly after a signal, with a complete checkpoint in `out`; one that comes while a GPU's speed is
-    measured or the model is compiled ends the process so. Raises TrainerError where the data, the config or the loss
+    measured or the model is compiled ends the process so. Raises CloudrunError where the data, the config or the loss
     ends the run.
     """
     started_at = time.monotonic()
@@ -60,7 +61,7 @@ def train(
         return _train(run, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
         raise
-    except TrainerError:
+    except CloudrunError:
         run.session.close()
         raise
     finally:

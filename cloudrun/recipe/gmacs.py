@@ -1,6 +1,6 @@
 """How much work each of timm's models is, read without importing timm: what an estimate of time and memory rests on.
 
-`gmacs.txt` is written by `python -m trainer.gmacs` where timm is installed: a model a line, then pixels,
+`gmacs.txt` is written by `python -m cloudrun.recipe.gmacs` where timm is installed: a model a line, then pixels,
 GMACs, M parameters and M activations at that size, or `unknown` where the model cannot be built without weights.
 """
 

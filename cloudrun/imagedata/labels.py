@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from trainer.folders import SPLITS, UNLABELLED, Dataset, FolderProblem, LabelledFile, list_images
+from cloudrun.imagedata.folders import SPLITS, UNLABELLED, Dataset, FolderProblem, LabelledFile, list_images
 
 SEPARATOR = "|"
 """Between the labels of one image, where this project writes them."""

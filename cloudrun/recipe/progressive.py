@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 
 # The last quarter of the epochs trains at the size that is validated.
 _GROWING = 0.75

@@ -1,6 +1,6 @@
 """The names that timm knows, read without importing timm, so that a typo is found before money is spent.
 
-`backbones.txt` is written by `python -m trainer.backbones` where timm is installed: a model a line,
+`backbones.txt` is written by `python -m cloudrun.recipe.backbones` where timm is installed: a model a line,
 followed by the tags of its pretrained weights.
 """
 

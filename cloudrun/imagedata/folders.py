@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.errors import TrainerError
+from cloudrun.errors import CloudrunError
 
 SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"))
@@ -19,7 +19,7 @@ LabelledFile = tuple[Path, int]
 `Dataset.label_sets` where there are such; UNLABELLED where nobody said."""
 
 
-class FolderProblem(TrainerError):
+class FolderProblem(CloudrunError):
     """The data folder does not have one of the layouts that can be trained on."""
 
 
