@@ -26,6 +26,10 @@ from trainer.distributed.stop import StopFlag
 from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
 from trainer.outputs.progress import Progress, Silence, answer, fail
 
+# An installed cloudrun has this package inside itself (cloudrun/trainer.py).
+_IS_BUNDLED = Path(__file__).parents[1].name == "_bundled"
+_PROGRAM = "python -m cloudrun.trainer" if _IS_BUNDLED else "python -m trainer"
+
 
 def main(argv: Sequence[str]) -> int:
     """Exit code: 0 done, 1 failed, 2 bad usage or config, 75 stopped early.
@@ -65,8 +69,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m trainer",
-        description="Train timm backbones on a folder of images. Works without cloudrun.",
+        prog=_PROGRAM,
+        description="Train timm backbones on a folder of images. Needs no machine and no job file.",
         epilog="exit codes: 0 done, 1 failed, 2 bad usage or config, 75 stopped early with a complete checkpoint",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -145,8 +145,8 @@ def _not_learning(train: Sequence[Row], val: Sequence[Row], facts: Facts) -> Fin
     return Finding(
         "not_learning",
         f"the training loss does not fall: {seen}; val accuracy {accuracy:.1%} of {len(facts.class_shares)} classes",
-        "first `python -m trainer overfit`: where one batch is not learned, labels or model are wrong; then the "
-        f"learning rate by `python -m trainer lr` (`lr` is {config.lr:g}); then less augmentation "
+        "first `python -m cloudrun.trainer overfit`: where one batch is not learned, labels or model are wrong; then "
+        f"the learning rate by `python -m cloudrun.trainer lr` (`lr` is {config.lr:g}); then less augmentation "
         f"(`crop_scale_min` is {config.crop_scale_min:g}, `rotation_degrees` {config.rotation_degrees:g}, "
         f"`color_jitter` {config.color_jitter:g}, `mixup` {config.mixup:g}, `cutmix` {config.cutmix:g})",
         epoch,

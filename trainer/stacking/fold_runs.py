@@ -94,7 +94,7 @@ def read_run(folder: Path) -> FoldRun:
 
 def _summary(folder: Path) -> dict[str, Any]:
     path = folder / "summary.json"
-    hint = "name an `--out` folder of `python -m trainer folds` that has ended"
+    hint = "name an `--out` folder of `python -m cloudrun.trainer folds` that has ended"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
@@ -127,7 +127,7 @@ def _part(folder: Path, fold: int, name: str, *, has_several: bool) -> Predictio
 
 
 def _again(folder: Path, fold: int) -> str:
-    return f"remove {_path(folder, fold, 'summary.json')}, and run the same `python -m trainer folds` again"
+    return f"remove {_path(folder, fold, 'summary.json')}, and run the same `python -m cloudrun.trainer folds` again"
 
 
 def _path(folder: Path, fold: int, name: str) -> Path:

@@ -148,7 +148,7 @@ def _places(sample: Sample, predictions: Predictions, path: Path) -> list[int]:
     if missing:
         raise TrainerError(
             f"{len(missing)} of the {len(sample.ids)} ids of {sample.path} are of no image in {path}: {_some(missing)}",
-            hint="predict the folder that holds the competition's test images: `python -m trainer predict`",
+            hint="predict the folder that holds the competition's test images: `python -m cloudrun.trainer predict`",
         )
     places = []
     id_at: dict[int, str] = {}
