@@ -27,11 +27,11 @@ from typing import Any
 import torch
 import yaml
 
-import trainer.engine  # noqa: F401  here, so that the forked trainers have it
+import trainer.training.engine  # noqa: F401  here, so that the forked trainers have it
 from benchmarks.machine import heading
 from trainer.cli import main as trainer_main
+from trainer.data.leaves import write_leaves
 from trainer.errors import DONE, FAILED, STOPPED_EARLY
-from trainer.leaves import write_leaves
 
 BUG = 70
 _PATIENCE_S = 5.0  # torchrun has 30; whoever has met the others notices in an instant

@@ -17,9 +17,9 @@ from pathlib import Path
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.machine import heading
+from cloudrun.imagedata.folders import list_images
 from cloudrun.lookalikes import Lookalikes, find_lookalikes
 from cloudrun.lookalikes.search import connected
-from trainer.folders import list_images
 
 CHECKOUT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared")) / "data"

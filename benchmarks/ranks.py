@@ -1,4 +1,4 @@
-"""Two processes' gradients, summed by trainer/gradients.py and by torch's DistributedDataParallel.
+"""Two processes' gradients, summed by trainer/distributed/gradients.py and by torch's DistributedDataParallel.
 
 python -m benchmarks.ranks    (two cores, Gloo over the loopback; 2 minutes)
 
@@ -22,9 +22,9 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.machine import heading
-from trainer.gradients import GradientSync
-from trainer.ranks import Ranks
-from trainer.stop import StopFlag
+from trainer.distributed.gradients import GradientSync
+from trainer.distributed.ranks import Ranks
+from trainer.distributed.stop import StopFlag
 
 _BACKBONE, _PIXELS, _IMAGES, _STEPS, _ROUNDS = "resnet50", 64, 4, 4, 9
 Step = Callable[[Tensor, Tensor], None]
@@ -47,7 +47,7 @@ def _work(rank: int, port: int) -> None:
     model = timm.create_model(_BACKBONE, num_classes=8)
     ways = {
         "torch's DistributedDataParallel": _by_ddp(copy.deepcopy(model)),
-        "trainer/gradients.py": _by_buckets(copy.deepcopy(model), ranks, early=True),
+        "trainer/distributed/gradients.py": _by_buckets(copy.deepcopy(model), ranks, early=True),
         "the same, sent after the backward pass": _by_buckets(copy.deepcopy(model), ranks, early=False),
     }
     torch.manual_seed(rank)

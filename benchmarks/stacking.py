@@ -20,13 +20,13 @@ import yaml
 
 from benchmarks.machine import CHECKOUT, heading
 from benchmarks.seedlings import link_images
-from trainer.differences import choose, differences_to
-from trainer.feature_heads import Heads, fit_heads
-from trainer.fold_runs import FoldRun, read_runs
-from trainer.learners import LEARNERS, open_learners, versions_of
-from trainer.oof import Predictions, rate
-from trainer.stacking import AVERAGE, answers_of, assemble, learn
-from trainer.targets import Naming
+from trainer.model.targets import Naming
+from trainer.outputs.predictions import Predictions, rate
+from trainer.stacking.differences import choose, differences_to
+from trainer.stacking.feature_heads import Heads, fit_heads
+from trainer.stacking.fold_runs import FoldRun, read_runs
+from trainer.stacking.learners import LEARNERS, open_learners, versions_of
+from trainer.stacking.stack import AVERAGE, answers_of, assemble, learn
 
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")
 RECIPE = {

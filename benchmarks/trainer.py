@@ -23,17 +23,17 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.machine import CHECKOUT, heading
-from trainer.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of, square_side
-from trainer.cache import PixelCache
-from trainer.config import TrainConfig
-from trainer.device import tune_for_cpu
-from trainer.folders import LabelledFile, list_images
-from trainer.loader import Batch, Loader, mix
-from trainer.opening import open_session
-from trainer.optim import lr_at, set_lr
-from trainer.scores import evaluate
-from trainer.session import Session
-from trainer.step import prepare, train_step
+from cloudrun.imagedata.folders import LabelledFile, list_images
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of, square_side
+from trainer.data.cache import PixelCache
+from trainer.data.loader import Batch, Loader, mix
+from trainer.model.optim import lr_at, set_lr
+from trainer.session.build import open_session
+from trainer.session.device import tune_for_cpu
+from trainer.session.scores import evaluate
+from trainer.session.setup import Session
+from trainer.session.step import prepare, train_step
 
 ROUNDS = 5
 BATCH = 32

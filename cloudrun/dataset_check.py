@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.errors import JobFileError
+from cloudrun.imagedata.folders import SPLITS, FolderProblem, list_dataset
+from cloudrun.imagedata.labels import SEPARATOR, LabelProblems, list_labelled
 from cloudrun.job_file import JobFileProblems
-from trainer.folders import SPLITS, FolderProblem, list_dataset
-from trainer.labels import SEPARATOR, LabelProblems, list_labelled
 
 # Decoding everything takes about 1 ms an image of 500x375 and core; beyond this many, only the
 # headers and the ends of the files are looked at.

@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
 class CloudrunError(Exception):
     """Something the user can mend. `message` states the fact, `hint` the next action."""
 
-    exit_code = ExitCode.FAILED
+    exit_code: int = ExitCode.FAILED
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)

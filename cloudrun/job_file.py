@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from cloudrun.errors import JobFileError
 from cloudrun.gpus import GpuRequest
 from cloudrun.names import name_from
+from cloudrun.recipe.problems import describe
+from cloudrun.recipe.train_config import knob_warnings
 from cloudrun.spec import Data, JobSpec, SourceKind
 from cloudrun.workdir import warnings_of
-from trainer.config import knob_warnings
-from trainer.problems import describe
 
 
 class JobFileProblems(JobFileError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainer.folders import FolderProblem, list_dataset
-from trainer.labels import LabelProblems, list_labelled
+from cloudrun.imagedata.folders import FolderProblem, list_dataset
+from cloudrun.imagedata.labels import LabelProblems, list_labelled
 
 _LIKELY = ("train", "label", "annot")  # what the name of such a file begins with, or has in it
 

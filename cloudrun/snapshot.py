@@ -10,14 +10,15 @@ from typing import Any
 import yaml
 
 import cloudrun
-import trainer
 from cloudrun.checkpoints import to_go_on
 from cloudrun.errors import CloudrunError
 from cloudrun.plan import LABELS, WEIGHTS, Plan
+from cloudrun.recipe.weights import weight_file
+from cloudrun.trainer import trainer_folder
 from cloudrun.workdir import look_through
-from trainer.weights import weight_file
 
-_OUR_OWN = shutil.ignore_patterns("__pycache__", "*.pyc")
+_PACKAGE = Path(cloudrun.__file__).parent
+_NOT_SENT = shutil.ignore_patterns("__pycache__", "*.pyc", "_bundled")
 _WORKDIR_LIMIT_BYTES = 200_000_000
 
 
@@ -30,9 +31,9 @@ class WorkdirTooLarge(CloudrunError):
 
 
 def base_task() -> dict[str, Any]:
-    """`sky.yaml`: beside the packages in a checkout, inside the package when installed."""
-    beside = Path(cloudrun.__file__).parent.parent / "sky.yaml"
-    path = beside if beside.is_file() else Path(cloudrun.__file__).parent / "sky.yaml"
+    """Return the content of `sky.yaml`, which is inside the package when installed, and beside it in a checkout."""
+    installed = _PACKAGE / "sky.yaml"
+    path = installed if installed.is_file() else _PACKAGE.parent / "sky.yaml"
     base: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return base
 
@@ -41,9 +42,8 @@ def stage(plan: Plan, folder: Path) -> None:
     """Write the run's code, labels and the trainer's config into `folder`, which becomes RUN_DIR."""
     folder.mkdir(parents=True, exist_ok=True)
     code = folder / "code"
-    for package in (cloudrun, trainer):
-        source = Path(package.__file__ or "").parent
-        shutil.copytree(source, code / source.name, ignore=_OUR_OWN, dirs_exist_ok=True)
+    for source in (_PACKAGE, trainer_folder()):
+        shutil.copytree(source, code / source.name, ignore=_NOT_SENT, dirs_exist_ok=True)
     if plan.spec.workdir is not None:
         _stage_workdir(Path(plan.spec.workdir), plan.spec.workdir_secrets, code / "workdir")
     if plan.weights_folder is not None and plan.backend == "sky":

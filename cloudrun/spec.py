@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from cloudrun.gpus import GpuRequest, is_known, nearest, parse_gpu, sold_as
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
 
 # Where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
 SKY_INFRAS = (

@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloudrun.gpus import LISTED_SPEED, MEMORY_GB, parse_gpu
+from cloudrun.recipe.gmacs import Work, work_of
+from cloudrun.recipe.progressive import work_left
+from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.workload import Workload
-from trainer.config import TrainConfig
-from trainer.gmacs import Work, work_of
-from trainer.progressive import work_left
 
 _FLOPS_A_MAC = 2
 _BACKWARD_AND_FORWARD = 3  # backward costs twice the forward pass

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
+from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.spec import JobSpec, SourceKind
 from cloudrun.units import times
-from trainer.config import TrainConfig
 
-# What `trainer.leaves` draws for `demo://leaves`.
+# What `trainer.data.leaves` draws for `demo://leaves`.
 _DEMO_COUNTS = {"train": 400, "val": 80, "test": 80}
 _DEMO_BYTES = 560 * 2500
 

@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer.config import TrainConfig, knob_warnings, load_config
-from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
-from trainer.labels import find_labels
-from trainer.launch import (
+from cloudrun.errors import CloudrunError
+from cloudrun.imagedata.labels import find_labels
+from cloudrun.recipe.train_config import TrainConfig, knob_warnings
+from trainer.config_file import load_config
+from trainer.data.leaves import write_leaves
+from trainer.distributed.launch import (
     end_with_parent,
     is_to_launch,
     launch,
@@ -18,11 +20,15 @@ from trainer.launch import (
     report_ending,
     report_listening,
 )
-from trainer.leaves import write_leaves
-from trainer.nodes import Nodes
-from trainer.progress import Progress, Silence, answer, fail
-from trainer.ranks import Ranks, ranks_from
-from trainer.stop import StopFlag
+from trainer.distributed.nodes import Nodes
+from trainer.distributed.ranks import Ranks, ranks_from
+from trainer.distributed.stop import StopFlag
+from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
+from trainer.outputs.progress import Progress, Silence, answer, fail
+
+# An installed cloudrun has this package inside itself (cloudrun/trainer.py).
+_IS_BUNDLED = Path(__file__).parents[1].name == "_bundled"
+_PROGRAM = "python -m cloudrun.trainer" if _IS_BUNDLED else "python -m trainer"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -41,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             Progress().say(stopped.message)
         report_ending(stopped.exit_code)
         return stopped.exit_code
-    except TrainerError as err:
+    except CloudrunError as err:
         if not report_ending(err.exit_code, err):
             fail(err.message, err.hint)
         return err.exit_code
@@ -63,8 +69,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m trainer",
-        description="Train timm backbones on a folder of images. Works without cloudrun.",
+        prog=_PROGRAM,
+        description="Train timm backbones on a folder of images. Needs no machine and no job file.",
         epilog="exit codes: 0 done, 1 failed, 2 bad usage or config, 75 stopped early with a complete checkpoint",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -194,11 +200,11 @@ def _train(arguments: argparse.Namespace) -> int:
         labels = _labels(arguments)
         common = {"data": arguments.data, "labels": labels, "out": arguments.out}
         if config.fold == "all":
-            from trainer.crossfold import train_folds
+            from trainer.cross_validation.train_folds import train_folds
 
             train_folds(config, **common, stop=stop, progress=progress, ranks=ranks)
             return
-        from trainer.engine import train
+        from trainer.training.engine import train
 
         train(config, **common, stop=stop, progress=progress, ranks=ranks)
 
@@ -208,7 +214,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _folds(arguments: argparse.Namespace) -> int:
     def work(config: TrainConfig, stop: StopFlag, progress: Progress, ranks: Ranks) -> None:
         labels = _labels(arguments)
-        from trainer.crossfold import train_folds
+        from trainer.cross_validation.train_folds import train_folds
 
         train_folds(
             config,
@@ -240,7 +246,7 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
     for warning in knob_warnings(config):
         progress.say(f"warning: {warning}")
     if ranks.world > 1:
-        from trainer.device import choose_device
+        from trainer.session.device import choose_device
 
         ranks.join(choose_device(config, ranks=ranks).torch_device, stop)
     try:
@@ -253,7 +259,7 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from trainer.predict import predict
+    from trainer.tools.predict import predict
 
     predict(arguments.checkpoint, data=arguments.data, out=arguments.out, device=arguments.device)
     answer(str(arguments.out))
@@ -266,10 +272,10 @@ def _stack(arguments: argparse.Namespace) -> int:
             "`--features` needs `--data`, and `--data` is for `--features` alone",
             hint="`--features --data DIR` names the images; without both, predictions alone are learned from",
         )
-    from trainer.learners import open_learners
+    from trainer.stacking.learners import open_learners
 
     learners = open_learners([name.strip() for name in arguments.learners.split(",") if name.strip()])
-    from trainer.stacking import stack
+    from trainer.stacking.stack import stack
 
     stack(
         arguments.runs,
@@ -285,7 +291,7 @@ def _stack(arguments: argparse.Namespace) -> int:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    from trainer.submission import write_submission
+    from trainer.tools.submission import write_submission
 
     write_submission(
         arguments.predictions,
@@ -302,7 +308,7 @@ def _overfit(arguments: argparse.Namespace) -> int:
     progress = Progress()
     config = _config(arguments.config, progress)
     labels = _labels(arguments)
-    from trainer.overfit import overfit
+    from trainer.tools.overfit import overfit
 
     is_learned = overfit(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
     return DONE if is_learned else FAILED
@@ -312,7 +318,7 @@ def _lr(arguments: argparse.Namespace) -> int:
     progress = Progress()
     config = _config(arguments.config, progress)
     labels = _labels(arguments)
-    from trainer.lr_range import lr_range
+    from trainer.tools.lr_range import lr_range
 
     found = lr_range(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
     curve = [{"lr": rate, "loss": round(loss, 4)} for rate, loss in found.curve]
@@ -323,7 +329,7 @@ def _lr(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     progress = Progress()
     config = _config(arguments.config, progress)
-    from trainer.bench import bench
+    from trainer.tools.bench import bench
 
     answer(json.dumps(bench(config, data=arguments.data, steps=arguments.steps, say=progress.say)))
     return DONE

@@ -1,25 +1,23 @@
 """Errors that a user can act on: the fact with its values, and the next action.
 
-TrainerError          exit 1
-├── ConfigError       exit 2   the config file; nothing was started
-├── FolderProblem     exit 1   the data folder, or an image in it (in `trainer.folders`)
-└── StoppedEarly      exit 75  asked to stop; the checkpoint is complete, if there was a model to keep
+CloudrunError
+├── FolderProblem         exit 1   the data folder, or an image in it (in `cloudrun.imagedata.folders`)
+└── TrainerError          exit 1
+    ├── ConfigError       exit 2   the config file; nothing was started
+    └── StoppedEarly      exit 75  asked to stop; the checkpoint is complete, if there was a model to keep
 """
 
 from __future__ import annotations
 
+from cloudrun.errors import CloudrunError
+
 DONE, FAILED, USAGE, STOPPED_EARLY = 0, 1, 2, 75
 
 
-class TrainerError(Exception):
-    """`message` states the fact with its values, `hint` the next action."""
+class TrainerError(CloudrunError):
+    """A training run that cannot start, or cannot continue."""
 
     exit_code = FAILED
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 class ConfigError(TrainerError):

@@ -15,15 +15,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, batch_of, say, synchronize, take_step
-from trainer.affine import augment
-from trainer.augment import normalise
-from trainer.device import Device
-from trainer.layouts import lay_out
-from trainer.session import Session
-from trainer.stop import StopFlag
-from trainer.trial import make_images, no_trace, run_pass
-from trainer.tuning import tune
-from trainer.writer import snapshot
+from trainer.autotune.memory_format import lay_out
+from trainer.autotune.tuning import tune
+from trainer.data.affine import augment
+from trainer.data.augment import normalise
+from trainer.distributed.stop import StopFlag
+from trainer.outputs.writer import snapshot
+from trainer.session.device import Device
+from trainer.session.probe import make_images, no_trace, run_pass
+from trainer.session.setup import Session
 
 _COUNTS = (64, 128, 256)
 _PASSES, _REHEARSED_PASSES = 12, 2

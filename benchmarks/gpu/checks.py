@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer.affine import augment
-from trainer.config import TrainConfig
-from trainer.layouts import lay_out
-from trainer.loader import Batch, mix
-from trainer.opening import open_session
-from trainer.session import Session
-from trainer.step import train_step
-from trainer.tally import FirstBadStep, StepResult
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.autotune.memory_format import lay_out
+from trainer.data.affine import augment
+from trainer.data.loader import Batch, mix
+from trainer.session.build import open_session
+from trainer.session.epoch_stats import FirstBadStep, StepResult
+from trainer.session.setup import Session
+from trainer.session.step import train_step
 
 TINY: dict[str, Any] = {
     "backbones": ["test_resnet", "test_efficientnet"], "pretrained": False, "image_size": 64, "batch_size": 8,

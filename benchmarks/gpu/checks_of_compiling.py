@@ -16,13 +16,13 @@ import torch
 from torch._dynamo.utils import counters
 
 from benchmarks.gpu.checks import TINY, Bench, Check, NotHere, first_batches, step
-from trainer import compiling
-from trainer.compiling import compile_model
-from trainer.config import TrainConfig
-from trainer.engine import train
-from trainer.progress import Progress
-from trainer.session import Session
-from trainer.stop import StopFlag
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.autotune import compiling
+from trainer.autotune.compiling import compile_model
+from trainer.distributed.stop import StopFlag
+from trainer.outputs.progress import Progress
+from trainer.session.setup import Session
+from trainer.training.engine import train
 
 
 class CompilerFailed(Exception):

@@ -14,11 +14,11 @@ import torch
 
 from benchmarks.gpu.checks import Bench, Check, NotHere, first_batches, step
 from benchmarks.gpu.checks_of_compiling import compiled_for
-from trainer.fitting import Room, largest_that_fits
-from trainer.loader import Batch, Loader
-from trainer.scores import evaluate
-from trainer.session import Session
-from trainer.trial import make_images, run_pass
+from trainer.autotune.batch_fit import Room, largest_that_fits
+from trainer.data.loader import Batch, Loader
+from trainer.session.probe import make_images, run_pass
+from trainer.session.scores import evaluate
+from trainer.session.setup import Session
 
 # Layer norm alone, so that images seen in several parts give what they give together.
 _WITHOUT_BATCH_NORM: dict[str, Any] = {"backbones": ["test_vit"], "image_size": 160}

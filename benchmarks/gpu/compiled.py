@@ -14,11 +14,11 @@ from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, batch_of, card_name, say, synchronize, take_step
 from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT
-from trainer import compiling
-from trainer.compiling import compile_model
-from trainer.session import Session
-from trainer.stop import StopFlag
-from trainer.tuning import tune
+from trainer.autotune import compiling
+from trainer.autotune.compiling import compile_model
+from trainer.autotune.tuning import tune
+from trainer.distributed.stop import StopFlag
+from trainer.session.setup import Session
 
 _COUNT, _STEPS = 64, 20
 TIMES_FILE = "compile-times.txt"

@@ -9,11 +9,11 @@ import torch
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, say, synchronize
-from trainer.layouts import lay_out, measure_formats
-from trainer.session import Session
-from trainer.stop import StopFlag
-from trainer.trial import is_out_of_memory, make_images, no_trace, release, run_pass
-from trainer.tuning import tune
+from trainer.autotune.memory_format import lay_out, measure_formats
+from trainer.autotune.tuning import tune
+from trainer.distributed.stop import StopFlag
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, release, run_pass
+from trainer.session.setup import Session
 
 _COUNTS = (64, 128, 256)
 _NEW_SIZES = (61, 60)  # images at once that cuDNN has not seen before

@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from trainer.config import TrainConfig
-from trainer.folders import list_images
-from trainer.leaves import write_leaves
-from trainer.loader import Batch, mix
-from trainer.opening import open_session
-from trainer.optim import lr_at, set_lr
-from trainer.session import Session
-from trainer.step import train_step
+from cloudrun.imagedata.folders import list_images
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.leaves import write_leaves
+from trainer.data.loader import Batch, mix
+from trainer.model.optim import lr_at, set_lr
+from trainer.session.build import open_session
+from trainer.session.setup import Session
+from trainer.session.step import train_step
 
 CLASSES = 8
 # A tiny network, so that each line of the parts runs on a CPU within seconds.

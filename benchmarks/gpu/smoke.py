@@ -19,8 +19,8 @@ from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, card_name
 from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT
-from trainer.folders import list_images
-from trainer.leaves import write_leaves
+from cloudrun.imagedata.folders import list_images
+from trainer.data.leaves import write_leaves
 
 PART = "smoke"
 _MADE = "checks-made"

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, on_the_device, say, synchronize, take_step
 from benchmarks.trainer import Reference
-from trainer.gmacs import work_of
-from trainer.loader import Batch
-from trainer.model import build_model
-from trainer.session import Session
-from trainer.stop import StopFlag
-from trainer.tuning import tune
+from cloudrun.recipe.gmacs import work_of
+from trainer.autotune.tuning import tune
+from trainer.data.loader import Batch
+from trainer.distributed.stop import StopFlag
+from trainer.model.ensemble import build_model
+from trainer.session.setup import Session
 
 _ROUNDS = 3
 _NAIVE_WORKERS = 8

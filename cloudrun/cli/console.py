@@ -50,7 +50,7 @@ def show_error(err: CloudrunError) -> None:
     note(f"{paint('error:', '31', sys.stderr)} {err.message}\n\nhint: {err.hint}")
 
 
-def show_failure(err: Exception, what: str) -> ExitCode:
+def show_failure(err: Exception, what: str) -> int:
     """Say what failed for one of several runs, and return the exit code that it deserves; the others go on."""
     if isinstance(err, CloudrunError):
         show_error(err)

@@ -110,7 +110,8 @@ def down(
             say=lambda text: note(f"cloudrun: {text}"),
         )
 
-    receipts, worst = [], ExitCode.DONE
+    receipts = []
+    worst: int = ExitCode.DONE
     for run in runs:
         try:
             ended = end(run)

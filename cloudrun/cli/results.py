@@ -150,7 +150,8 @@ def cost(
         raise UsageError("`--csv` and `--json` together make no sense", hint="use one of them")
     ledger = Ledger(home_folder())
     runs = ledger.all() if every else ledger.find_all(run_ids)
-    receipts, worst = [], ExitCode.DONE
+    receipts = []
+    worst: int = ExitCode.DONE
     for run in runs:
         try:
             receipts.append(receipt(run, now_utc(), metrics_at_home(run)))

@@ -13,7 +13,6 @@ from typing import Any
 from cloudrun.dataset_check import Survey
 from cloudrun.findings import Findings, Look
 from cloudrun.units import duration
-from trainer.atomic import write_json
 
 _RULES = 1  # of what counts as alike: a new number forgets what was remembered
 _COMPARE_UP_TO = 40_000  # images: 5 kB of memory each, and more for what they share
@@ -49,7 +48,7 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
         with suppress(TooSlow):
             found = find_lookalikes(files, goes_on)
             look = replace(look, copies=found.copies, scenes=found.scenes, compared=len(files), plain=found.plain)
-    write_json(kept, _plain(look), durable=False)
+    _keep(kept, look)
     for old in sorted(kept.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-_REMEMBERED]:
         old.unlink(missing_ok=True)
     return Findings(survey, look)
@@ -61,6 +60,13 @@ def _digest(survey: Survey) -> str:
         stat = image.path.stat()
         digest.update(f"\n{image.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
+
+
+def _keep(path: Path, look: Look) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(json.dumps(_plain(look), indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 def _plain(look: Look) -> dict[str, Any]:

@@ -14,13 +14,12 @@ from cloudrun.dataset_check import Survey, survey_folder
 from cloudrun.errors import JobFileError, StoreError, UsageError
 from cloudrun.job_file import Job, missing_secrets
 from cloudrun.plan import Plan, make_plan
+from cloudrun.recipe.weights import NoWeights, weight_file
 from cloudrun.run import new_run_id
 from cloudrun.runs.source_check import check_access, check_source
 from cloudrun.snapshot import base_task
 from cloudrun.spec import SourceKind
 from cloudrun.stores import open_store
-from trainer.errors import TrainerError
-from trainer.weights import weight_file
 
 _RSYNC = (3, 1)  # the first with `--info=progress2`
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -93,7 +92,7 @@ def _refuse_missing_weights(job: Job, folder: Path) -> None:
     for name in job.spec.train.backbones:
         try:
             weight_file(name, folder)
-        except TrainerError as err:
+        except NoWeights as err:
             raise JobFileError(f"{job.path}: `train.pretrained`: {err.message}", hint=err.hint) from None
 
 

@@ -8,12 +8,12 @@ import os
 import shutil
 from pathlib import Path
 
+from cloudrun.imagedata.folders import SPLITS
 from cloudrun.pace import Pace
 from cloudrun.sources import Source, SourceProblem, kaggle
 from cloudrun.sources.archive import root_of, unpack
 from cloudrun.sources.web import Address, Say, download
 from cloudrun.units import size
-from trainer.folders import SPLITS
 
 
 def bring(source: Source, out: Path, *, say: Say, endpoint: str | None = None) -> None:

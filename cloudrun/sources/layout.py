@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from cloudrun.imagedata.folders import IMAGE_SUFFIXES, SPLITS
 from cloudrun.sources import SourceProblem
-from trainer.folders import IMAGE_SUFFIXES, SPLITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from cloudrun.dataset_check import survey_folder
 from cloudrun.findings import Findings
 from cloudrun.runs.look_closer import look_closer
 from tests.conftest import Shell
-from trainer.leaves import write_leaves
+from trainer.data.leaves import write_leaves
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from cloudrun.label_files import find_label_file
 from cloudrun.plan import Plan, make_plan
 from cloudrun.snapshot import base_task, stage
 from tests.conftest import Shell
-from trainer.leaves import draw_leaf
+from trainer.data.leaves import draw_leaf
 
 NAMES = {"healthy": "healthy", "multiple": "rust scab", "rust": "rust", "scab": "scab"}
 TRAIN = """\

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from cloudrun.lookalikes import TooSlow, duplicates, find_lookalikes
-from trainer.leaves import CLASSES, draw_leaf
+from trainer.data.leaves import CLASSES, draw_leaf
 
 
 def leaf(index: int) -> Image.Image:

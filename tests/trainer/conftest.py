@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from trainer.config import TrainConfig
-from trainer.engine import train
-from trainer.leaves import write_leaves
-from trainer.progress import Progress
-from trainer.stop import StopFlag
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.leaves import write_leaves
+from trainer.distributed.stop import StopFlag
+from trainer.outputs.progress import Progress
+from trainer.training.engine import train
 
 CHECKOUT = Path(__file__).parents[2]
 TINY = {

@@ -8,11 +8,11 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from trainer.affine import augment, recolour
-from trainer.augment import Square, normalise, on_device, ranges_of
-from trainer.config import TrainConfig
-from trainer.draws import Draw, Ranges, draw
-from trainer.leaves import draw_leaf
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.affine import augment, recolour
+from trainer.data.augment import Square, normalise, on_device, ranges_of
+from trainer.data.augment_params import Draw, Ranges, draw
+from trainer.data.leaves import draw_leaf
 
 RANGES = Ranges(crop_scale_min=0.08, rotation_degrees=30, color_jitter=0.2)
 COUNT = 3000

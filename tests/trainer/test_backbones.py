@@ -6,12 +6,12 @@ from pathlib import Path
 
 import timm
 
-from trainer.backbones import has_weights, is_known, list_of_timm, nearest
+from cloudrun.recipe.backbones import has_weights, is_known, list_of_timm, nearest
 
 
 def test_the_list_is_that_of_the_installed_timm() -> None:
-    stored = Path(__file__).parents[2].joinpath("trainer", "backbones.txt").read_text()
-    assert stored == list_of_timm(), f"timm {timm.__version__} differs; write it anew: python -m trainer.backbones"
+    stored = Path(__file__).parents[2].joinpath("cloudrun", "recipe", "backbones.txt").read_text()
+    assert stored == list_of_timm(), f"timm {timm.__version__} differs: run python -m cloudrun.recipe.backbones"
 
 
 def test_names_are_known_with_and_without_the_tag_of_their_weights() -> None:
@@ -24,7 +24,8 @@ def test_names_are_known_with_and_without_the_tag_of_their_weights() -> None:
 
 def test_validating_a_config_loads_neither_torch_nor_timm_nor_numpy() -> None:
     code = (
-        "import sys; from trainer import config, folders, leaves, problems; "
+        "import sys; from cloudrun.recipe import train_config as config; from cloudrun.recipe import problems; "
+        "from cloudrun.imagedata import folders; from trainer.data import leaves; "
         "config.TrainConfig.model_validate({}); "
         "print(sorted({'torch', 'timm', 'numpy', 'torchvision'} & set(sys.modules)))"
     )

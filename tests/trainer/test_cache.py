@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.trainer.conftest import CHECKOUT
-from trainer.cache import PixelCache, limit_bytes, open_cache
-from trainer.pixels import Pixels
+from trainer.data.cache import PixelCache, limit_bytes, open_cache
+from trainer.data.pixels import Pixels
 
 SIDE = 40
 PLENTY = 10**9
@@ -25,8 +25,8 @@ KILLS_WHILE_PUTTING = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from trainer.cache import PixelCache
-from trainer.pixels import Pixels
+from trainer.data.cache import PixelCache
+from trainer.data.pixels import Pixels
 folder = Path(sys.argv[1])
 paths = [folder / f"{index}.jpg" for index in range(40)]
 for path in paths:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.calibrate import COLDEST, fit_temperature, tempered
-from trainer.config import TrainConfig
-from trainer.crossfold import train_folds
-from trainer.oof import Predictions, read_predictions
-from trainer.progress import Progress
-from trainer.stop import StopFlag
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.cross_validation.train_folds import train_folds
+from trainer.distributed.stop import StopFlag
+from trainer.outputs.calibrate import COLDEST, fit_temperature, tempered
+from trainer.outputs.predictions import Predictions, read_predictions
+from trainer.outputs.progress import Progress
 
 CLASSES = ("a", "b", "c")
 

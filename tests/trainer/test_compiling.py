@@ -20,10 +20,11 @@ import pytest
 import torch
 import yaml
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows, weights
-from trainer import checkpoint, compiling
-from trainer.compiling import (
+from trainer.autotune import compiling
+from trainer.autotune.compiling import (
     Compilation,
     beating,
     compile_model,
@@ -32,14 +33,14 @@ from trainer.compiling import (
     passes_an_epoch,
     sizes_worth_it,
 )
-from trainer.config import TrainConfig
-from trainer.device import choose_device
-from trainer.engine import train
+from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
-from trainer.model import build_model
-from trainer.predict import predict
-from trainer.progress import Progress
-from trainer.stop import StopFlag
+from trainer.model.ensemble import build_model
+from trainer.outputs import checkpoint
+from trainer.outputs.progress import Progress
+from trainer.session.device import choose_device
+from trainer.tools.predict import predict
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainer.config import TrainConfig, knob_warnings, load_config
+from cloudrun.recipe.problems import describe
+from cloudrun.recipe.train_config import TrainConfig, knob_warnings
+from trainer.config_file import load_config
 from trainer.errors import ConfigError, TrainerError
-from trainer.problems import describe
 
 
 def problems_of(section: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.config import TrainConfig
-from trainer.diagnosis import Facts, Finding, chance_loss, closing_lines, diagnose, new_findings
-from trainer.loss import image_losses, weights_of_classes
-from trainer.targets import Targets
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.model.loss import image_losses, weights_of_classes
+from trainer.model.targets import Targets
+from trainer.outputs.diagnosis import Facts, Finding, chance_loss, closing_lines, diagnose, new_findings
 
 Point = tuple[float, float, float, float]  # train loss and accuracy, val loss and accuracy
 

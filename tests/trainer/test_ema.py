@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.ema import Ema
+from trainer.model.ema import Ema
 
 
 def a_model() -> nn.Module:

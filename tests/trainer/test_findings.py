@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from PIL import Image
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import TINY
 from tests.trainer.test_train import StopsAfter
-from trainer.config import TrainConfig
-from trainer.engine import train
+from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
-from trainer.model import Ensemble
-from trainer.progress import Progress
-from trainer.stop import StopFlag
+from trainer.model.ensemble import Ensemble
+from trainer.outputs.progress import Progress
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 
@@ -63,7 +63,7 @@ def test_a_run_that_learns_nothing_says_so_when_it_is_seen_and_at_the_end_though
     assert "in epoch 6/6" in first[-1]
     (told,) = (line for line in first if line.startswith("finding"))
     assert told.startswith("finding (epoch 5): the training loss does not fall: after epoch 5 it is 1.")
-    (hint,) = (line for line in first if line.startswith("  try: first `python -m trainer overfit`"))
+    (hint,) = (line for line in first if line.startswith("  try: first `python -m cloudrun.trainer overfit`"))
     assert "`lr` is 1e-07" in hint
     (kept,) = findings(tmp_path / "out")
     assert (kept["kind"], kept["epoch"]) == ("not_learning", 5)

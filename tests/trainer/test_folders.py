@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.folders import FolderProblem, hold_out, list_dataset
+from cloudrun.imagedata.folders import FolderProblem, hold_out, list_dataset
 
 
 def touch(folder: Path, *names: str) -> None:

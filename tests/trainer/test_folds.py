@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from cloudrun.imagedata.folders import Dataset, FolderProblem, list_dataset
+from cloudrun.imagedata.labels import list_labelled
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import Train
-from trainer.config import TrainConfig
-from trainer.crossfold import train_folds
+from trainer.cross_validation.train_folds import train_folds
+from trainer.data.folds import find_groups, fold_of_each, labelled_files, read_groups
+from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
-from trainer.folders import Dataset, FolderProblem, list_dataset
-from trainer.folds import find_groups, fold_of_each, labelled_files, read_groups
-from trainer.labels import list_labelled
-from trainer.oof import read_predictions, roc_auc
-from trainer.opening import open_session
-from trainer.progress import Progress
-from trainer.stop import StopFlag
+from trainer.outputs.predictions import read_predictions, roc_auc
+from trainer.outputs.progress import Progress
+from trainer.session.build import open_session
 
 HERE = Path("/data")
 

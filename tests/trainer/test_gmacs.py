@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.backbones import known_backbones
-from trainer.gmacs import measure, work_of
+from cloudrun.recipe.backbones import known_backbones
+from cloudrun.recipe.gmacs import measure, work_of
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,15 @@ def test_the_stored_list_is_what_the_generator_counts(backbone: str) -> None:
 
 
 def test_every_backbone_that_a_job_may_name_is_counted_or_known_to_be_uncounted() -> None:
-    lines = Path(__file__).parents[2].joinpath("trainer", "gmacs.txt").read_text().splitlines()
+    lines = Path(__file__).parents[2].joinpath("cloudrun", "recipe", "gmacs.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == sorted(known_backbones())
     counted = sum(work_of(name, 224) is not None for name in known_backbones())
     assert counted > 0.95 * len(known_backbones())
 
 
 def test_the_list_is_read_without_torch_or_timm() -> None:
-    code = "import sys; from trainer.gmacs import work_of; work_of('resnet50', 224); print('torch' in sys.modules)"
+    code = (
+        "import sys; from cloudrun.recipe.gmacs import work_of; work_of('resnet50', 224); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

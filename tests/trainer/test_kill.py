@@ -15,7 +15,7 @@ KILLS_WHILE_SAVING = """
 import os, select, signal, sys
 from pathlib import Path
 import torch
-from trainer import checkpoint
+from trainer.outputs import checkpoint
 path = Path(sys.argv[1]) / "last.pt"
 checkpoint.save({"model": torch.zeros(300_000)}, path)
 for kill in range(25):
@@ -36,7 +36,7 @@ print("whole every time")
 # its loader, as soon as its log has a line that starts so; prints how each ended.
 KILLS_WHILE_TRAINING = """
 import os, signal, sys
-import trainer.engine
+import trainer.training.engine
 from trainer.cli import main
 for line, kill in (("first step", signal.SIGTERM), ("epoch 2/3:", signal.SIGKILL), ("nothing", signal.SIGKILL)):
     reading, writing = os.pipe()

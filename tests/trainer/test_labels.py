@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.folders import UNLABELLED, Dataset, FolderProblem
-from trainer.labels import LabelProblems, find_labels, list_labelled
+from cloudrun.imagedata.folders import UNLABELLED, Dataset, FolderProblem
+from cloudrun.imagedata.labels import LabelProblems, find_labels, list_labelled
 
 
 def touch(folder: Path, *names: str) -> None:

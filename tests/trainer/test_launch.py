@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_compiling import CAN_COMPILE, COMPILED
-from trainer import checkpoint
-from trainer.config import TrainConfig
-from trainer.launch import process_count
+from trainer.distributed.launch import process_count
+from trainer.outputs import checkpoint
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.imagedata.folders import list_dataset
+from trainer.data.leaves import draw_leaf, write_leaves
 from trainer.errors import TrainerError
-from trainer.folders import list_dataset
-from trainer.leaves import draw_leaf, write_leaves
 
 
 def test_leaves_fill_three_splits_of_four_classes(leaves: Path) -> None:

@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from cloudrun.imagedata.folders import FolderProblem, LabelledFile, list_dataset
 from tests.trainer.conftest import CHECKOUT
-from trainer.augment import Square, evaluation_transform, normalise
-from trainer.cache import PixelCache
-from trainer.draws import Ranges
+from trainer.data.augment import Square, evaluation_transform, normalise
+from trainer.data.augment_params import Ranges
+from trainer.data.cache import PixelCache
+from trainer.data.leaves import draw_leaf
+from trainer.data.loader import Batch, Loader, check_headers, even_sizes
+from trainer.data.pixels import read_image
+from trainer.data.unreadable import Unreadable
 from trainer.errors import TrainerError
-from trainer.folders import FolderProblem, LabelledFile, list_dataset
-from trainer.leaves import draw_leaf
-from trainer.loader import Batch, Loader, check_headers, even_sizes
-from trainer.pixels import read_image
-from trainer.unreadable import Unreadable
 
 LEAF = draw_leaf("scab", size=96, seed="0").resize((120, 96))
 
@@ -182,7 +182,7 @@ def test_a_large_photograph_is_decoded_no_larger_than_needed(
 @pytest.fixture
 def loading(files: list[LabelledFile], monkeypatch: pytest.MonkeyPatch) -> Iterator[Loader]:
     """Two processes that have loaded an epoch, and wait for the next one."""
-    monkeypatch.setattr("trainer.loader.WAIT_S", 1)
+    monkeypatch.setattr("trainer.data.loader.WAIT_S", 1)
     loader = Loader(files, Square(32), batch_size=8, seed=3, workers=2, at_least=32, ranges=RANGES)
     assert len(list(loader.epoch(1))) == 4
     yield loader
@@ -208,9 +208,9 @@ def test_processes_that_do_not_answer_between_two_epochs_are_started_anew(
 SLOW = """
 import sys, time
 from pathlib import Path
-from trainer import loader
-from trainer.augment import evaluation_transform
-from trainer.folders import list_dataset
+from trainer.data import loader
+from trainer.data.augment import evaluation_transform
+from cloudrun.imagedata.folders import list_dataset
 loader.WAIT_S, loader.WAITS = 1, 4
 def transform(image):
     time.sleep(0.5)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.mixing import Mix, draw_mix
 from trainer.errors import StoppedEarly
-from trainer.loss import image_losses, weights_of_classes
-from trainer.mixing import Mix, draw_mix
-from trainer.targets import Targets
+from trainer.model.loss import image_losses, weights_of_classes
+from trainer.model.targets import Targets
 
 LOGITS = torch.tensor([[4.0, 0.0, -1.0], [0.5, 0.0, 0.2], [0.0, 3.0, 0.0]])
 LABELS = torch.tensor([0, 2, 0])

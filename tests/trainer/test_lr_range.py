@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import TINY
 from trainer.cli import main
-from trainer.config import TrainConfig
 from trainer.errors import TrainerError
-from trainer.lr_range import HIGHEST_LR, LOWEST_LR, judge, lr_range, rate_at
+from trainer.tools.lr_range import HIGHEST_LR, LOWEST_LR, judge, lr_range, rate_at
 
 STEPS = 200
 RATES = [rate_at(step, steps=STEPS) for step in range(STEPS)]

@@ -8,9 +8,10 @@ import timm
 import torch
 from timm.layers import DropPath
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.weights import NoWeights
 from trainer.errors import TrainerError
-from trainer.model import build_model, set_drop_path
+from trainer.model.ensemble import build_model, set_drop_path
 
 Config = Callable[..., TrainConfig]
 
@@ -46,7 +47,7 @@ def test_weights_come_from_a_folder(tmp_path: Path, tiny_config: Config, suffix:
 
 def test_a_folder_without_the_weights_says_what_it_has(tmp_path: Path, tiny_config: Config) -> None:
     (tmp_path / "resnet18.pth").touch()
-    with pytest.raises(TrainerError, match=r"no weights for `test_efficientnet`; it has resnet18.pth"):
+    with pytest.raises(NoWeights, match=r"no weights for `test_efficientnet`; it has resnet18.pth"):
         build_model(tiny_config(pretrained=str(tmp_path)), classes=4)
 
 

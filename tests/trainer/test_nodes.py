@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
-from trainer import checkpoint
+from trainer.distributed.nodes import Nodes, meet, not_met
+from trainer.distributed.ranks import interface_to
 from trainer.errors import ConfigError, TrainerError
-from trainer.nodes import Nodes, meet, not_met
-from trainer.ranks import interface_to
+from trainer.outputs import checkpoint
 
 
 def free_port() -> int:
@@ -328,7 +328,7 @@ def test_another_machine_can_be_stopped_while_it_waits_for_the_first(machines: C
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_machine_that_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
-    monkeypatch.setattr("trainer.nodes._MEETING_S", 0.5)
+    monkeypatch.setattr("trainer.distributed.nodes._MEETING_S", 0.5)
     with pytest.raises(TrainerError) as caught:
         meet(Nodes(2, rank, f"127.0.0.1:{free_port()}"), processes=1)
     assert f"machine {rank} of 2 (from 0) did not meet the others at 127.0.0.1:" in caught.value.message

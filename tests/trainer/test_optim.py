@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from trainer.config import TrainConfig
-from trainer.model import Ensemble, build_model
-from trainer.optim import Schedule, align_moments, lr_at, make_optimizer, schedule_of, set_lr
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.model.ensemble import Ensemble, build_model
+from trainer.model.optim import Schedule, align_moments, lr_at, make_optimizer, schedule_of, set_lr
 
 SCHEDULE = Schedule(peak_lr=1.0, warmup_steps=4, steps=12)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from trainer.problems import Problem, describe
+from cloudrun.recipe.problems import Problem, describe
 
 
 class Part(BaseModel):

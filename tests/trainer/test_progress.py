@@ -5,7 +5,7 @@ import os
 import time
 from pathlib import Path
 
-from trainer.progress import Progress
+from trainer.outputs.progress import Progress
 
 
 def test_an_evaluation_shows_that_the_run_is_alive(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trainer.config import TrainConfig
+from cloudrun.recipe.progressive import size_at, work_left, work_of_epoch
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.errors import TrainerError
-from trainer.model import Ensemble, build_model
-from trainer.progressive import size_at, work_left, work_of_epoch
-from trainer.timing import Timing
+from trainer.model.ensemble import Ensemble, build_model
+from trainer.outputs.timing import Timing
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

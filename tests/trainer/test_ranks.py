@@ -18,34 +18,34 @@ import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
 from tests.trainer.test_train import assert_same_run, rows
+from trainer.data.leaves import write_leaves
+from trainer.distributed.ranks import PeerLost, check_alike
 from trainer.errors import TrainerError
-from trainer.leaves import write_leaves
-from trainer.ranks import PeerLost, check_alike
 
 # Reads a list of runs from stdin, and trains each in as many processes as it says; prints their exit codes.
 TOGETHER = """
 import json, os, signal, socket, sys
-import torch, trainer.engine, trainer.gradients
+import torch, trainer.training.engine, trainer.distributed.gradients
 from trainer.cli import main
 
 def stop_at(steps):
-    seen, real = [0], trainer.engine.train_step
+    seen, real = [0], trainer.training.engine.train_step
     def counted(*arguments, **named):
         seen[0] += 1
         if seen[0] == steps:
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **named)
-    trainer.engine.train_step = counted
+    trainer.training.engine.train_step = counted
 
 def keep_weights(path):
-    real = trainer.engine._finish
+    real = trainer.training.engine._finish
     def keep(run, **named):
         torch.save(run.session.model.state_dict(), path + ".weights")
         return real(run, **named)
-    trainer.engine._finish = keep
+    trainer.training.engine._finish = keep
 
 def small_buckets(size):
-    trainer.gradients._FIRST_BUCKET_BYTES = trainer.gradients._BUCKET_BYTES = size
+    trainer.distributed.gradients._FIRST_BUCKET_BYTES = trainer.distributed.gradients._BUCKET_BYTES = size
 
 def run_out_of_memory_at(steps):
     #In the middle of the backward pass, after some gradients have been sent.

@@ -14,20 +14,21 @@ from typing import Any
 import pytest
 import torch
 
+from cloudrun.imagedata.folders import Dataset, list_dataset
+from cloudrun.imagedata.labels import list_labelled
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.test_train import StopsAfter, assert_same_run
-from trainer.config import TrainConfig, load_config
-from trainer.crossfold import train_folds
-from trainer.engine import train
+from trainer.config_file import load_config
+from trainer.cross_validation.train_folds import train_folds
+from trainer.data.holdout import hold_out_for
+from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
-from trainer.folders import Dataset, list_dataset
-from trainer.holdout import hold_out_for
-from trainer.labels import list_labelled
-from trainer.overfit import overfit
-from trainer.predict import predict
-from trainer.progress import Progress
-from trainer.scores import Scores
-from trainer.stop import StopFlag
-from trainer.targets import Naming, Targets, f1_scores, targets_of, tune_thresholds
+from trainer.model.targets import Naming, Targets, f1_scores, targets_of, tune_thresholds
+from trainer.outputs.progress import Progress
+from trainer.session.scores import Scores
+from trainer.tools.overfit import overfit
+from trainer.tools.predict import predict
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.trainer.conftest import CHECKOUT, TINY
-from trainer.shared_memory import Hands, hands
+from trainer.data.loader_budget import Hands, hands
 
 MB = 10**6
 CAN_MOUNT = (
@@ -54,8 +54,9 @@ LITTLE = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=16m tmpfs /dev/sh
 LARGE = {**TINY, "backbones": "test_resnet", "image_size": 512, "batch_size": 2, "workers": 4, "epochs": 1}
 UNBOUNDED = """
 import sys
-from trainer import loader, opening
-from trainer.shared_memory import Hands
+from trainer.session.setup import build as opening
+from trainer.data import loader
+from trainer.data.loader_budget import Hands
 opening.hands = lambda wanted, **_: Hands(wanted, 4)
 loader.WAIT_S, loader.WAITS = 1, 5
 from trainer.cli import main

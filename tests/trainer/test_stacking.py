@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 import torch
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.conftest import CHECKOUT
 from trainer.atomic import write_json
 from trainer.cli import main
-from trainer.config import TrainConfig
-from trainer.crossfold import train_folds
-from trainer.differences import Answer, Difference, Metric, choose, compare
+from trainer.cross_validation.train_folds import train_folds
+from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError
-from trainer.learners import LEARNERS, Floats, Ints, open_learners
-from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
-from trainer.progress import Progress
-from trainer.stacking import AVERAGE, TEMPERED, stack
-from trainer.stop import StopFlag
-from trainer.targets import Naming
+from trainer.model.targets import Naming
+from trainer.outputs.predictions import Predictions, read_predictions, write_oof, write_test_predictions
+from trainer.outputs.progress import Progress
+from trainer.stacking.differences import Answer, Difference, Metric, choose, compare
+from trainer.stacking.learners import LEARNERS, Floats, Ints, open_learners
+from trainer.stacking.stack import AVERAGE, TEMPERED, stack
 
 CLASSES = ("blight", "healthy", "rust")
 FOLDS = 3
@@ -64,7 +64,7 @@ def a_run(
 
 
 def even_folds(truth: Ints) -> Ints:
-    """Each class spread over the folds, as `trainer.folds` spreads it."""
+    """Each class spread over the folds, as `trainer.data.folds` spreads it."""
     places = np.zeros_like(truth)
     for label in range(len(CLASSES)):
         of_class = np.flatnonzero(truth == label)

@@ -10,19 +10,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.test_stacking import FOLDS, a_run, labels, opinions, stacked
 from trainer.atomic import write_json
 from trainer.cli import main
-from trainer.config import TrainConfig
-from trainer.crossfold import train_folds
-from trainer.differences import Answer, Difference, compare
+from trainer.cross_validation.train_folds import train_folds
+from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError
-from trainer.learners import LEARNERS, Floats, Mask, sigmoid
-from trainer.oof import Predictions, read_predictions, write_oof, write_test_predictions
-from trainer.progress import Progress
-from trainer.stacking import ALL, AVERAGE, TEMPERED
-from trainer.stop import StopFlag
-from trainer.targets import Naming, tune_thresholds
+from trainer.model.targets import Naming, tune_thresholds
+from trainer.outputs.predictions import Predictions, read_predictions, write_oof, write_test_predictions
+from trainer.outputs.progress import Progress
+from trainer.stacking.differences import Answer, Difference, compare
+from trainer.stacking.learners import LEARNERS, Floats, Mask, sigmoid
+from trainer.stacking.stack import ALL, AVERAGE, TEMPERED
 
 CLASSES = ("healthy", "rust", "scab")
 HALF = Naming((0.5,) * len(CLASSES), allows_none=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
-from trainer.stop import StopFlag
 
 
 @pytest.fixture

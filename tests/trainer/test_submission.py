@@ -8,7 +8,7 @@ import pytest
 
 from trainer.cli import main
 from trainer.errors import TrainerError
-from trainer.submission import write_submission
+from trainer.tools.submission import write_submission
 
 PREDICTIONS = """image,label,confidence,Black-grass,Common wheat,Maize
 test/b.png,Common wheat,0.700000,0.200000,0.700000,0.100000

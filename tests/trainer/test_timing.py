@@ -1,6 +1,6 @@
 """What is left of a run, from what has been timed."""
 
-from trainer.timing import Timing
+from trainer.outputs.timing import Timing
 
 LEFT = {"epochs": 2, "steps": 36, "batch_size": 10, "val_images": 30, "test_images": 60}
 

@@ -16,19 +16,19 @@ import pytest
 import timm
 import torch
 
-from trainer import checkpoint
-from trainer.config import TrainConfig
-from trainer.device import choose_device
-from trainer.engine import train
+from cloudrun.imagedata.folders import FolderProblem
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.distributed.ranks import ALONE
+from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
-from trainer.folders import FolderProblem
-from trainer.model import Ensemble
-from trainer.overfit import overfit
-from trainer.predict import predict
-from trainer.progress import Progress
-from trainer.ranks import ALONE
-from trainer.run import load_into, open_run
-from trainer.stop import StopFlag
+from trainer.model.ensemble import Ensemble
+from trainer.outputs import checkpoint
+from trainer.outputs.progress import Progress
+from trainer.session.device import choose_device
+from trainer.session.state import load_into, open_run
+from trainer.tools.overfit import overfit
+from trainer.tools.predict import predict
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]

@@ -10,24 +10,24 @@ from typing import Any
 import pytest
 import torch
 
+from cloudrun.recipe.train_config import TrainConfig
 from tests.trainer.test_kill import run_python
 from tests.trainer.test_train import StopsAfter, assert_same_run, rows
-from trainer import checkpoint
-from trainer.config import TrainConfig
-from trainer.device import choose_device
-from trainer.engine import train
+from trainer.autotune.batch_fit import largest_that_fits
+from trainer.autotune.memory_format import faster, lay_out, measure_formats, slowest
+from trainer.autotune.tuning import full_size_epochs, tune
+from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly, TrainerError
-from trainer.fitting import largest_that_fits
-from trainer.layouts import faster, lay_out, measure_formats, slowest
-from trainer.model import build_model
-from trainer.opening import open_session
-from trainer.progress import Progress
-from trainer.session import Session
-from trainer.step import train_step
-from trainer.stop import StopFlag
-from trainer.trial import is_out_of_memory, make_images, no_trace, run_pass
-from trainer.tuned import Tuned
-from trainer.tuning import full_size_epochs, tune
+from trainer.model.ensemble import build_model
+from trainer.outputs import checkpoint
+from trainer.outputs.progress import Progress
+from trainer.session.autotune_result import Tuned
+from trainer.session.build import open_session
+from trainer.session.device import choose_device
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, run_pass
+from trainer.session.setup import Session
+from trainer.session.step import train_step
+from trainer.training.engine import train
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]
@@ -78,11 +78,11 @@ import ctypes, resource, sys
 from pathlib import Path
 import torch
 torch.backends.mkldnn.set_flags(False)
-from trainer.config import TrainConfig
-from trainer.fitting import Room, largest_that_fits
-from trainer.loader import Batch
-from trainer.opening import open_session
-from trainer.step import train_step
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.autotune.batch_fit import Room, largest_that_fits
+from trainer.data.loader import Batch
+from trainer.session.build import open_session
+from trainer.session.step import train_step
 config = TrainConfig(backbones="test_vit", pretrained=False, image_size=160, batch_size=512, workers=0, device="cpu")
 session = open_session(config, Path(sys.argv[1]))
 in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -113,8 +113,8 @@ print(session.micro_batch, len(said), len(learned) / len(weights), torch.isfinit
 """
 # Prints how many images were looked at at once, a number a pass; then, whether logits are those of few at once.
 LOOKS = """
-from trainer.augment import normalise
-from trainer.scores import evaluate
+from trainer.data.augment import normalise
+from trainer.session.scores import evaluate
 drawn = torch.Generator().manual_seed(0)
 batches = [torch.randint(0, 256, (count, 3, 160, 160), dtype=torch.uint8, generator=drawn)
     for count in (2, 512, 512, 3)]
@@ -339,7 +339,7 @@ def test_on_a_cpu_nothing_is_measured_and_the_checkpoint_says_so(
 def test_a_run_goes_on_to_equal_bits_with_what_it_measured(
     leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.engine.tune", partial(tune, measures=True))
+    monkeypatch.setattr("trainer.training.engine.tune", partial(tune, measures=True))
     with pytest.raises(StoppedEarly):
         train_quietly(tiny_config(), leaves, tmp_path / "one", StopsAfter(9))
     shutil.copytree(tmp_path / "one", tmp_path / "other")
@@ -377,14 +377,14 @@ import hashlib, os, socket, sys
 from pathlib import Path
 import torch
 from tests.trainer.conftest import TINY
-from trainer import compiling
-from trainer.config import TrainConfig
-from trainer.device import choose_device
-from trainer.ranks import Ranks
-from trainer.opening import open_session
-from trainer.step import train_step
-from trainer.stop import StopFlag
-from trainer.tuning import tune
+from trainer.autotune import compiling
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.session.device import choose_device
+from trainer.distributed.ranks import Ranks
+from trainer.session.build import open_session
+from trainer.session.step import train_step
+from trainer.distributed.stop import StopFlag
+from trainer.autotune.tuning import tune
 held = socket.socket()  # to the end: nobody else is given its port
 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 held.bind(("127.0.0.1", 0))

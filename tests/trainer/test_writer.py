@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import checkpoint
 from trainer.errors import TrainerError
-from trainer.writer import CheckpointWriter, snapshot
+from trainer.outputs import checkpoint
+from trainer.outputs.writer import CheckpointWriter, snapshot
 
 
 def test_what_is_written_is_what_was_there_when_it_was_handed_over(tmp_path: Path) -> None:

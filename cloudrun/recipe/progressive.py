@@ -1,0 +1,39 @@
+"""Progressive image size: small images at first, which teach the coarse things in a part of the time. Pure."""
+
+from __future__ import annotations
+
+from cloudrun.recipe.train_config import TrainConfig
+
+# The last quarter of the epochs trains at the size that is validated.
+_GROWING = 0.75
+# Few sizes: each new one is compiled and tuned anew on a GPU; and the strides of all common models divide 32.
+_GRAIN = 32
+
+
+def size_at(epoch: int, config: TrainConfig) -> int:
+    """Pixels of the training images in `epoch` (from 1): evenly from `start_image_size` up, in steps of 32 px.
+
+    Source: Tan & Le 2021, arXiv:2104.00298, section 4, who let the regularisation grow as well.
+    """
+    first, last = config.start_image_size, config.image_size
+    growing_epochs = int(config.epochs * _GROWING)
+    if first is None or epoch > growing_epochs:
+        return last
+    size = first + (last - first) * (epoch - 1) / growing_epochs
+    return min(last, max(first, first + int((size - first) / _GRAIN + 0.5) * _GRAIN))
+
+
+def sizes_of(config: TrainConfig) -> list[int]:
+    """Every size of the run, in order."""
+    return sorted({size_at(epoch, config) for epoch in range(1, config.epochs + 1)})
+
+
+def work_of_epoch(epoch: int, config: TrainConfig) -> float:
+    """An epoch's pixels as a part of one at full size."""
+    return (size_at(epoch, config) / config.image_size) ** 2
+
+
+def work_left(*, epoch: int, step: int, steps_per_epoch: int, config: TrainConfig) -> float:
+    """Steps after `step` of `epoch`, counted as steps at full size."""
+    whole = sum(work_of_epoch(one, config) for one in range(epoch, config.epochs + 1)) * steps_per_epoch
+    return whole - step * work_of_epoch(epoch, config) if epoch <= config.epochs else 0.0

@@ -1,0 +1,228 @@
+"""What a training run may be told: every field with its default, the champion recipe.
+
+Importing this module loads neither torch nor timm nor numpy: cloudrun validates job files with it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
+from pydantic.functional_validators import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from cloudrun.recipe.backbones import has_weights, is_known, nearest
+
+
+def _no_bool(value: object) -> object:
+    """`lr: true` is a slip, not 1.0. Text such as "3e-4" passes: YAML 1.1 reads it as text."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "Input should be a valid number")
+    return value
+
+
+def _on_or_off(value: object) -> object:
+    """YAML 1.1 reads a bare `on` as true."""
+    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _check_backbone(name: str) -> str:
+    if is_known(name):
+        return name
+    near = nearest(name)
+    raise PydanticCustomError(
+        "unknown_backbone",
+        '"{name}" is not a model that timm has',
+        {
+            "name": name,
+            "hint": f"did you mean {' or '.join(f'`{one}`' for one in near)}?"
+            if near
+            else 'names: `python -c "import timm; print(timm.list_models())"`',
+        },
+    )
+
+
+def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in backbones if backbones.count(name) > 1})
+    if twice:
+        raise PydanticCustomError(
+            "twice",
+            "{names} stands twice; the same features twice teach nothing new",
+            {"names": ", ".join(twice), "hint": "keep one of them"},
+        )
+    return backbones
+
+
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Whole = Annotated[int, Field(strict=True)]
+Backbones = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
+    BeforeValidator(_as_list),
+    Field(min_length=1, max_length=8),
+    AfterValidator(_check_unique),
+]
+
+
+class TrainConfig(BaseModel):
+    """The `train:` section of a job file, or a file of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    backbones: Backbones = ("efficientnet_b3", "resnest50d")
+    """timm names; their pooled features are concatenated."""
+    pretrained: StrictBool | str = True
+    """ImageNet weights: from timm's hub, none, or from a folder of `<timm name>.pth` or `.safetensors`."""
+    image_size: Annotated[Whole, Field(ge=32, le=1024)] = 224
+    """Pixels of the square that the model sees."""
+    start_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
+    """Of the first epoch's training images, growing to `image_size` over three quarters of the run; null: none grow."""
+    epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
+    batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
+    """Images in an optimizer step; what does not fit into memory at once is accumulated.
+
+    auto: 64 on a GPU (32 for each of several, where that is more), 32 on a CPU; less where an epoch would have fewer
+    than 8 steps.
+    """
+    micro_batch: Literal["auto"] | Annotated[Whole, Field(ge=1, le=65_536)] = "auto"
+    """Images in memory at once; auto: on a GPU as many as fit, found by trying at the start; on a CPU the whole batch.
+
+    Halved whenever memory runs out all the same.
+    """
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    """How images and filters lie in memory; auto: on a GPU what is measured to be faster, for each backbone."""
+    compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
+    """torch.compile for training; auto: on a GPU, where what is left of the run gains more than compiling takes."""
+    lr: Annotated[Number, Field(gt=0, le=1)] = 3e-4
+    """AdamW's learning rate at the end of the warm-up."""
+    backbone_lr: Annotated[Number, Field(gt=0, le=1)] = 1
+    """The backbones' learning rate as a part of `lr`, which the linear layer keeps."""
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1
+    """Each stage of a backbone learns at this part of the rate of the one after it: 0.7, say."""
+    weight_decay: Annotated[Number, Field(ge=0, le=1)] = 1e-2
+    """AdamW's decay of weights; norms and biases are not decayed."""
+    dropout: Annotated[Number, Field(ge=0, le=0.95)] = 0.3
+    """Before the linear layer."""
+    drop_path: Annotated[Number, Field(ge=0, le=0.9)] = 0
+    """Stochastic depth: the last block is left out for this part of the images, earlier ones for less."""
+    label_smoothing: Annotated[Number, Field(ge=0, le=0.9)] = 0.1
+    warmup_epochs: Annotated[Number, Field(ge=0, le=10_000)] = 5
+    """Epochs of linear warm-up; at most half of the run is warm-up, however short the run."""
+    grad_clip: Annotated[Number, Field(ge=0, le=1000)] = 1.0
+    """Largest norm of the gradient; 0: not clipped."""
+    mixup: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Blends pairs of images; alpha of the Beta distribution of the shares: 0.2, say; 0: none."""
+    cutmix: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Pastes a box of one image into another; alpha as in `mixup`: 1, say; 0: none. With both on they take turns."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: rare classes weigh as much in the loss as frequent ones."""
+    focal_gamma: Annotated[Number, Field(ge=0, le=10)] = 0
+    """Images that are named right already weigh (1 - probability) to this power: 2, say; 0: all weigh alike."""
+    ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0
+    """Of a running average of the weights, which validates and predicts in their place: 0.999, say; 0: none."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    sync_batchnorm: Literal["auto"] | StrictBool = "auto"
+    """Batch norm's statistics over all GPUs of a run; auto: where each has fewer than 16 images at once."""
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
+    """Of weights, split, order and augmentation."""
+    tta: Literal["none", "flip"] = "none"
+    """flip: test images are predicted as they are and mirrored, and the logits averaged."""
+    val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
+    """Of train, held out by class where there is no val folder."""
+    folds: Annotated[Whole, Field(ge=0, le=100)] = 0
+    """Parts of the labelled images of which one validates and the others train; 0: val, or a part held out."""
+    fold: Literal["all"] | Annotated[Whole, Field(ge=0, lt=100)] = 0
+    """Which of `folds` validates, from 0; all: each in turn, and what they say together."""
+    groups: str | None = None
+    """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds."""
+    crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
+    """Smallest area of a random crop, as a fraction of the image's."""
+    rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
+    color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2
+    """Largest relative change of brightness, of contrast and of saturation."""
+    decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
+    """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
+    cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
+    """Decoded images kept on the machine's disk; auto: within half of the free disk and half of the memory; 0: none."""
+    workers: Literal["auto"] | Annotated[Whole, Field(ge=0, le=256)] = "auto"
+    """Processes that load images; auto: one a core, one core left over; 0: none beside the trainer."""
+    max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
+    """Share of the training and validation images that may be unreadable: each is named once and skipped."""
+    checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
+    """last.pt is also saved this often within an epoch."""
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> TrainConfig:
+        if self.folds == 1:
+            raise PydanticCustomError(
+                "one_fold", "`folds` is 1, and leaves nothing to train on", {"hint": "take 5, or 0"}
+            )
+        if self.fold == "all" and not self.folds:
+            raise PydanticCustomError(
+                "no_folds", "`fold` is all, of 0 folds", {"hint": "set `folds: 5`, or leave it out"}
+            )
+        if self.fold != "all" and self.fold and self.fold >= self.folds:
+            raise PydanticCustomError(
+                "no_such_fold",
+                "`fold` is {fold} of {folds} folds, which count from 0",
+                {"fold": self.fold, "folds": self.folds, "hint": "lower `fold`, or raise `folds`"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _grows(self) -> TrainConfig:
+        if self.start_image_size is not None and self.start_image_size > self.image_size:
+            raise PydanticCustomError(
+                "shrinks",
+                "`start_image_size` is {first}, and `image_size` {last}: images grow, they do not shrink",
+                {"first": self.start_image_size, "last": self.image_size, "hint": "lower `start_image_size`"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_exist(self) -> TrainConfig:
+        without = [name for name in self.backbones if not has_weights(name)]
+        if self.pretrained is True and without:
+            raise PydanticCustomError(
+                "no_weights",
+                "timm has no pretrained weights for {names}",
+                {"names": ", ".join(without), "hint": "set `pretrained: false`, or take another backbone"},
+            )
+        if self.pretrained == "":
+            raise PydanticCustomError(
+                "empty_folder",
+                "`pretrained` is an empty text",
+                {"hint": "write true, false, or a folder of weights"},
+            )
+        return self
+
+
+# Key, sensible range, what goes wrong below, what goes wrong above.
+_KNOBS: tuple[tuple[str, float, float, str, str], ...] = (
+    ("lr", 1e-5, 1e-2, "it learns too slowly to finish", "the loss diverges; start at 3e-4"),
+    ("weight_decay", 1e-4, 1e-2, "nothing holds back overfitting", "the weights shrink faster than they learn"),
+    ("dropout", 0.2, 0.5, "the head overfits small data sets", "too few features are left to learn from"),
+    ("label_smoothing", 0.05, 0.2, "the model grows overconfident", "the classes blur into each other"),
+    ("batch_size", 16, 256, "gradients and batch norm get noisy", "few steps an epoch, and a higher lr is needed"),
+)
+
+
+def knob_warnings(config: TrainConfig) -> list[str]:
+    """A line for each knob outside its sensible range: value, range, and what goes wrong out there."""
+    lines = []
+    for key, low, high, below, above in _KNOBS:
+        value = getattr(config, key)
+        if value != "auto" and not low <= value <= high:
+            trouble = below if value < low else above
+            lines.append(f"`{key}` is {value:g}, outside the sensible {low:g} to {high:g}: {trouble}")
+    if config.warmup_epochs > config.epochs / 2:
+        lines.append(
+            f"`warmup_epochs` is {config.warmup_epochs:g} of {config.epochs} epochs: "
+            f"the warm-up is cut to half of the run, {config.epochs / 2:g}"
+        )
+    return lines

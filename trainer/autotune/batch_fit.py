@@ -1,0 +1,96 @@
+"""How many images at once fit into memory: the largest micro-batch, found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from trainer.data.loader import even_sizes
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, release
+
+if TYPE_CHECKING:
+    from trainer.session.setup import Session
+
+# Of what is usable, kept free: fragments, cuDNN's workspaces, the augmentation, a step's odds and ends.
+HEADROOM = 0.1
+# AdamW keeps two moments of each weight, from its first step on.
+_MOMENTS = 2
+
+
+def largest_that_fits(most: int, fits: Callable[[int], bool]) -> int | None:
+    """`most` images in as few even parts as fit: the images of a part. None: not even the smallest part fits.
+
+    Halved until it fits, then narrowed down. What fits, fits with fewer images, too.
+    """
+    sizes = part_sizes(most)
+    failing, fitting = -1, 0
+    while not fits(sizes[fitting]):
+        smaller = [place for place in range(fitting + 1, len(sizes)) if sizes[place] <= sizes[fitting] / 2]
+        if fitting == len(sizes) - 1:
+            return None
+        failing, fitting = fitting, smaller[0] if smaller else len(sizes) - 1
+    while fitting - failing > 1:
+        middle = (failing + fitting) // 2
+        if fits(sizes[middle]):
+            fitting = middle
+        else:
+            failing = middle
+    return sizes[fitting]
+
+
+def part_sizes(most: int) -> list[int]:
+    """Of the largest part, in 1, 2, 3, ... parts: numbers between these would make no fewer parts."""
+    return sorted({max(even_sizes(most, count)) for count in range(2, most)} | {most}, reverse=True)
+
+
+@dataclass
+class Room:
+    """Whether a real pass of so many images fits into the device's memory, head-room left. `peaks`: bytes, by images.
+
+    On a CPU it fits if it does not fail: how much there is, is not known beforehand.
+    """
+
+    session: Session
+    peaks: dict[int, int]
+    usable: int = 0
+
+    def fits(self, count: int) -> bool:
+        session = self.session
+        try:
+            with no_trace(session.model):
+                self._try(count)
+        except RuntimeError as err:
+            if not is_out_of_memory(err):
+                raise
+            is_within = False
+        else:
+            is_within = self.peaks[count] <= (1 - HEADROOM) * self.usable
+        # Outside the handler: the exception would keep the failed pass's tensors alive.
+        release(session.model)
+        return is_within
+
+    def _try(self, count: int) -> None:
+        session, place = self.session, self.session.device.torch_device
+        images = make_images(count, size=session.config.image_size, device=session.device)
+        labels = torch.zeros(count, dtype=torch.int64, device=place)
+        if session.device.is_cuda:
+            self.usable = torch.cuda.mem_get_info(place)[0] + torch.cuda.memory_reserved(place)
+        for _ in range(2):  # the first one is cuDNN's search, whose workspaces are no part of a step
+            if session.device.is_cuda:
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats(place)
+            with session.device.autocast():
+                logits = session.model(images)
+            torch.autograd.backward(session.image_losses(logits.float(), labels).sum() / count)
+        self.peaks[count] = 0
+        if session.device.is_cuda:
+            self.peaks[count] = torch.cuda.max_memory_reserved(place) + self._moments_to_come()
+
+    def _moments_to_come(self) -> int:
+        """Bytes; 0 once the optimizer has made its first step, or was restored."""
+        if self.session.optimizer.state:
+            return 0
+        return _MOMENTS * sum(one.numel() * one.element_size() for one in self.session.model.parameters())

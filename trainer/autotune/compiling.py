@@ -1,0 +1,190 @@
+"""torch.compile for training: where it pays, warmed up before the first step, and dropped where it does not work.
+
+Evaluation and `predict` stay eager: they would be compiled anew for their own sizes, for a part of the work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainer.data.loader import even_sizes
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.model.ensemble import Ensemble
+from trainer.session.device import Device
+from trainer.session.probe import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of, wait_for
+from trainer.session.step import micro_batches
+
+# Of a pass's time, saved by compiling, before it has been tried. Cited: nothing for EfficientNet-B0's training (geti
+# #3758), 14 % for EfficientNet-B3 and 41 % for ResNeSt at inference on an RTX 4090.
+EXPECTED_GAIN = 0.1
+# To compile forward and backward for one shape, a layer with weights. Cited: ResNet-50, 54 such layers, 28 s, and twice
+# that with cold caches (pytorch/benchmark #1547); EfficientNet-B0, 82 layers, about 75 s (geti #3758).
+SECONDS_A_LAYER = 1.0
+BACKEND = "inductor"
+# Compiling takes minutes for one size; a compiler that takes longer than this is taken for a stall.
+PATIENCE_S = 1800.0
+_PASSES = 8
+# For what was not compiled beforehand: another size, another memory layout.
+STANCE: Literal["eager_on_recompile", "fail_on_recompile"] = "eager_on_recompile"
+_MOST_S = 3.0
+
+
+class Compiled:
+    """A model's logits: compiled for the shapes that `learn` was called with, eager for any other.
+
+    So nothing is compiled in the middle of an epoch, whether images grow, files are skipped or memory runs out.
+    """
+
+    def __init__(self, model: Ensemble) -> None:
+        self._call: Callable[[Tensor], Tensor] = torch.compile(model.logits, dynamic=False, backend=BACKEND)
+
+    def __call__(self, images_BCHW: Tensor) -> Tensor:
+        with torch.compiler.set_stance(STANCE):
+            return self._call(images_BCHW)
+
+    def learn(self, images_BCHW: Tensor) -> Tensor:
+        return self._call(images_BCHW)
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """What came of it. `rates`: images per second, compiled and eager. `compiled`: None: it failed, or is no faster."""
+
+    compiled: Callable[[Tensor], Tensor] | None
+    seconds: float
+    rates: tuple[float, float] | None = None
+    failure: str | None = None
+
+
+def passes_an_epoch(images: int, *, batch_size: int, micro_batch: int, ranks: Ranks = ALONE) -> Counter[int]:
+    """Images at once -> how often an epoch has such a pass, in this process."""
+    passes: Counter[int] = Counter()
+    for size in even_sizes(images, batch_size):
+        own = len(range(ranks.rank, size, ranks.world))
+        passes.update(micro_batches(own, size, micro_batch=micro_batch, ranks=ranks))
+    return passes
+
+
+def layer_count(model: nn.Module) -> int:
+    """Those with weights of their own: what the compiler works on."""
+    return sum(isinstance(one, nn.Conv2d | nn.Linear) for one in model.modules())
+
+
+def sizes_worth_it(passes: Mapping[int, int], *, epochs: float, image_s: float, layers: int) -> list[int]:
+    """Numbers of images at once for which compiling is expected to save more than it takes, the most frequent first.
+
+    `epochs`: those left at full image size. `image_s`: seconds of an image's eager pass.
+    """
+    saved_s = {count: times * epochs * count * image_s * EXPECTED_GAIN for count, times in passes.items()}
+    worth = [count for count, seconds in saved_s.items() if seconds > expected_seconds(layers)]
+    return sorted(worth, key=lambda count: -saved_s[count])
+
+
+def expected_seconds(layers: int) -> float:
+    """Of compiling for one number of images at once."""
+    return layers * SECONDS_A_LAYER
+
+
+def eager_rate(model: Ensemble, device: Device, *, count: int, size: int) -> float | None:
+    """Images per second, forward and backward, of the whole model; None where memory runs out."""
+    try:
+        with no_trace(model):
+            return _rate(model.logits, make_images(count, size=size, device=device), device)
+    except RuntimeError as err:
+        if not is_out_of_memory(err):
+            raise
+    release(model)
+    return None
+
+
+def compile_model(
+    model: Ensemble, device: Device, *, counts: Sequence[int], size: int, must_be_faster: bool, beat: Callable[[], None]
+) -> Compilation:
+    """Compile for `counts` images of `size` px at once, the first of which is timed against eager.
+
+    Whatever the compiler raises, it is told, and the model is eager as before.
+    """
+    began, failure = time.monotonic(), None
+    rates: tuple[float, float] | None = None
+    try:
+        compiled = Compiled(model)
+        with no_trace(model), beating(beat):
+            for place, count in enumerate(counts):
+                images = make_images(count, size=size, device=device)
+                run_pass(compiled.learn, images, device)
+                if place == 0:
+                    rates = _rate(compiled, images, device), _rate(model.logits, images, device)
+                    if must_be_faster and rates[0] <= rates[1]:
+                        break
+        wait_for(device)
+    except Exception as err:  # noqa: BLE001 - dynamo, inductor, triton and the C++ compiler each raise their own
+        failure = _first_line(err)
+    else:
+        if not must_be_faster or rates is None or rates[0] > rates[1]:
+            return Compilation(compiled, time.monotonic() - began, rates)
+    torch.compiler.reset()
+    release(model)
+    return Compilation(None, time.monotonic() - began, rates, failure)
+
+
+@contextmanager
+def beating(beat: Callable[[], None], *, every_s: float = 10.0, most_s: float = PATIENCE_S) -> Iterator[None]:
+    """Call `beat` meanwhile, from a thread of its own, so that long work is not taken for a stall."""
+    is_done, began = threading.Event(), time.monotonic()
+
+    def keep() -> None:
+        while not is_done.wait(every_s) and time.monotonic() - began < most_s:
+            beat()
+
+    thread = threading.Thread(target=keep, name="beats", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
+
+
+def outcome(tried: Compilation, *, images_left: float) -> str:
+    """A line for the log. `images_left`: to be trained with at full size."""
+    if tried.failure is not None:
+        return f"warning: the compiler failed after {tried.seconds:.0f} s, so nothing is compiled: {tried.failure}"
+    assert tried.rates is not None
+    fast, slow = tried.rates
+    speeds = f"{fast:.0f} against {slow:.0f} images/s"
+    if tried.compiled is None:
+        return f"not compiled: tried for {tried.seconds:.0f} s, and is no faster, {speeds}"
+    said = f"compiled in {tried.seconds:.0f} s: {speeds}"
+    if fast <= slow:
+        return f"{said}; it is no faster"
+    # Of the time that is left: until the images that have been trained with have saved what compiling took.
+    pays_after_s = tried.seconds / (1 / slow - 1 / fast) / fast
+    left_s = images_left / fast
+    if pays_after_s > left_s:
+        return f"{said}; does not pay for itself in the {as_time(left_s)} left"
+    return f"{said}; pays for itself after {as_time(pays_after_s)} of {as_time(left_s)}"
+
+
+def as_time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _rate(forward: Callable[[Tensor], Tensor], images: Tensor, device: Device) -> float:
+    def act() -> None:
+        run_pass(forward, images, device)
+
+    return len(images) / seconds_of(act, device=device, warmups=2, most=_PASSES, most_s=_MOST_S)
+
+
+def _first_line(err: Exception) -> str:
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return f"{type(err).__name__}: {lines[0]}"[:200] if lines else type(err).__name__

@@ -1,0 +1,1 @@
+"""Train one model a fold, and merge what the folds wrote."""

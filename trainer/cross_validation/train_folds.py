@@ -1,0 +1,186 @@
+"""All k folds one after another, and what they say together: each image judged by the fold that never saw it."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cloudrun.imagedata.folders import Dataset, list_dataset
+from cloudrun.imagedata.labels import list_labelled
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.atomic import write_json
+from trainer.cross_validation.merge import as_one_run, join_metrics, summary_in
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.distributed.stop import StopFlag
+from trainer.errors import ConfigError, TrainerError
+from trainer.model.targets import Naming, naming_of, targets_of, tune_thresholds
+from trainer.outputs import checkpoint
+from trainer.outputs.calibrate import fit_temperature, tempered
+from trainer.outputs.predictions import Predictions, rate, read_predictions, write_oof, write_test_predictions
+from trainer.outputs.progress import Progress
+from trainer.session.build import digest_of
+from trainer.training.engine import train
+
+
+def train_folds(
+    config: TrainConfig,
+    *,
+    data: Path,
+    labels: Path | None = None,
+    out: Path,
+    calibrate: bool = False,
+    stop: StopFlag,
+    progress: Progress,
+    ranks: Ranks = ALONE,
+) -> dict[str, Any]:
+    """Train each fold in `out`/fold-I, then write oof.csv, predictions.csv (with a test folder) and summary.json.
+
+    `calibrate`: predictions.csv gets the probabilities at the temperature that is fitted out of fold. `ranks`: joined.
+    A fold that is done is not trained again, and the current one goes on from its checkpoint. Raises as
+    `trainer.training.engine.train` does, and ConfigError where `config` has no folds; the content of summary.json.
+    """
+    if not config.folds:
+        raise ConfigError("the config has no folds: `folds` is 0", hint="write `folds: 5`")
+    dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
+    folders = [out / f"fold-{fold}" for fold in range(config.folds)]
+    for fold, folder in enumerate(folders):
+        of_fold = config.model_copy(update={"fold": fold})
+        if ranks.from_main(partial(is_done, folder, of_fold, dataset)):
+            progress.say(f"fold {fold} of {config.folds} is done")
+            continue
+        if fold:  # the first one makes a checkpoint when it is stopped
+            stop.raise_if_set()
+        progress.say(f"fold {fold} of {config.folds}:")
+        progress.is_part(epochs_before=fold * config.epochs, epochs_in_all=config.folds * config.epochs)
+        after = config.folds - fold - 1
+        try:
+            train(
+                of_fold, data=data, labels=labels, out=folder, stop=stop, progress=progress, ranks=ranks,
+                runs_after=after,
+            )  # fmt: skip
+        finally:
+            gc.collect()  # a compiled model and its call hold each other, and the next fold needs their memory
+            if ranks.is_main:
+                join_metrics(folders[: fold + 1], epochs=config.epochs, out=out)
+    summary = ranks.from_main(partial(gather, folders, dataset, out=out, calibrate=calibrate))
+    whole = summary["out_of_fold"]
+    progress.say(
+        f"out of fold: accuracy {whole['accuracy']:.4f}, macro F1 {_shown(whole['macro_f1'])}, "
+        f"log loss {whole['log_loss']:.4f}, ROC AUC {_shown(whole['roc_auc'])}"
+    )
+    fitted = summary["calibration"]
+    progress.say(
+        f"temperature {fitted['temperature']:.3f}: log loss {fitted['log_loss_before']:.4f} before, "
+        f"{fitted['log_loss_after']:.4f} after" + ("" if calibrate else "; not applied without `--calibrate`")
+    )
+    return summary
+
+
+def is_done(folder: Path, config: TrainConfig, dataset: Dataset) -> bool:
+    """Whether `config` has been trained to its end in `folder`, on these images. Raises ConfigError if on others."""
+    last_path, summary_path = folder / "checkpoints" / "last.pt", folder / "summary.json"
+    if not (last_path.exists() and summary_path.exists() and (folder / "oof.csv").exists()):
+        return False
+    saved = checkpoint.load(last_path)
+    checkpoint.check_config(saved["config"], config, last_path)
+    has_ended = saved["epoch"] > config.epochs and not json.loads(summary_path.read_text())["stopped_early"]
+    return bool(has_ended and saved["data_digest"] == digest_of(dataset, config))
+
+
+def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: bool = False) -> dict[str, Any]:
+    """Write what the folds that are done in `folders` say together; the content of summary.json.
+
+    Where an image may have several classes, their thresholds are tuned on all out-of-fold predictions at once.
+    """
+    parts = [read_predictions(folder / "oof.csv") for folder in folders]
+    together = joined(parts)
+    targets = targets_of(dataset)
+    limits = tune_thresholds(together.probabilities, together.wanted) if targets.has_several else None
+    naming = naming_of(targets, limits)
+    fitted = fit_temperature(together, several=targets.has_several)
+    write_oof(out / "oof.csv", together, naming)
+    summary: dict[str, Any] = {
+        "folds": len(folders),
+        "per_fold": [{"fold": fold, **_short(part, naming)} for fold, part in enumerate(parts)],
+        "out_of_fold": rate(together, naming),
+        "classes": list(together.classes),
+        "thresholds": None if limits is None else dict(zip(together.classes, limits, strict=True)),
+        "calibration": {**asdict(fitted), "is_applied": calibrate},
+        "test": None,
+    }
+    if "test" in dataset.splits:
+        tests = [read_predictions(folder / "predictions.csv") for folder in folders]
+        if calibrate:
+            tests = [_tempered(test, fitted.temperature, several=targets.has_several) for test in tests]
+            if limits is not None:  # they move with the probabilities
+                limits = tempered(torch.tensor(limits), fitted.temperature, several=True).tolist()
+                naming = naming_of(targets, limits)
+        mean = mean_of(tests)
+        write_test_predictions(out / "predictions.csv", mean, naming)
+        summary["test"] = _rate_test(mean, dataset, naming)
+    join_metrics(folders, epochs=summary_in(folders[0])["epochs"], out=out)
+    summary |= as_one_run([summary_in(folder) for folder in folders], summary)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The folds' own images together, sorted by path. Raises TrainerError where an image is in two folds."""
+    rows = sorted(
+        (image, names, row)
+        for part in parts
+        for image, names, row in zip(part.images, part.truth or (), part.probabilities.tolist(), strict=True)
+    )
+    images = tuple(image for image, _, _ in rows)
+    twice = [image for image, after in pairwise(images) if image == after]
+    if twice or len({part.classes for part in parts}) > 1:
+        what = f"`{twice[0]}` is in two folds" if twice else "their classes differ"
+        raise TrainerError(f"the folds do not fit together: {what}", hint="train them into an empty `--out` folder")
+    probabilities = torch.tensor([row for _, _, row in rows], dtype=torch.float64)
+    return Predictions(parts[0].classes, images, probabilities, tuple(names for _, names, _ in rows))
+
+
+def mean_of(parts: Sequence[Predictions]) -> Predictions:
+    """The mean of the probabilities that several models give the same images. Raises TrainerError where they differ."""
+    first = parts[0]
+    for part in parts[1:]:
+        if part.images != first.images or part.classes != first.classes:
+            raise TrainerError(
+                f"predictions of {len(first.images)} and of {len(part.images)} images are not of the same images",
+                hint="remove the folds' predictions.csv, and run the same command again",
+            )
+    mean = torch.stack([part.probabilities for part in parts]).mean(0)
+    return Predictions(first.classes, first.images, mean, first.truth)
+
+
+def _tempered(part: Predictions, temperature: float, *, several: bool) -> Predictions:
+    return replace(part, probabilities=tempered(part.probabilities, temperature, several=several))
+
+
+def _short(part: Predictions, naming: Naming) -> dict[str, Any]:
+    return {key: value for key, value in rate(part, naming).items() if key != "per_class"}
+
+
+def _rate_test(mean: Predictions, dataset: Dataset, naming: Naming) -> dict[str, Any] | None:
+    """None where the test images have no labels."""
+    if not dataset.test_is_labelled:
+        return None
+    truth = {
+        path.relative_to(dataset.folder).as_posix(): tuple(dataset.classes[at] for at in dataset.classes_of(label))
+        for path, label in dataset.splits["test"]
+    }
+    return rate(
+        Predictions(mean.classes, mean.images, mean.probabilities, tuple(truth[i] for i in mean.images)), naming
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"

@@ -1,0 +1,1 @@
+"""Images on disk -> augmented batches on the device."""

@@ -1,0 +1,372 @@
+"""Files -> batches. Order and augmentation are pure functions of (seed, epoch, sample), never of the workers.
+
+What is read is the same whether it was decoded just now or comes from a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from cloudrun.imagedata.folders import LabelledFile
+from trainer.data.augment_params import Draw, Ranges, draw
+from trainer.data.cache import PixelCache
+from trainer.data.pixels import Pixels, UnreadableImage, read_image
+from trainer.data.unreadable import Unreadable
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.errors import TrainerError
+
+# A process that cannot hand over a batch (shared memory is full) says so on stderr, and torch waits for it for ever.
+# In several waits, of which one is lost when a run is suspended (Ctrl-Z) for however long.
+WAIT_S, WAITS = 30, 10
+
+Value = TypeVar("Value")
+Transform = Callable[[Image.Image], Tensor]
+"""An RGB image -> uint8 (3, S, S)."""
+
+
+class Batch(NamedTuple):
+    """uint8 images (B, 3, S, S) and the classes' indices (B,)."""
+
+    images: Tensor
+    labels: Tensor
+    draws: Tensor | None = None
+    """(B, 9), a `trainer.data.augment_params.Draw` a row, where the images are still to be augmented."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """Crosses from a worker in place of an image: torch would garble an exception with two arguments."""
+
+    path: Path
+    reason: str
+
+
+class _Sample(NamedTuple):
+    """`pixels`: None where none could be read. `broken`: what was found on the way to it."""
+
+    pixels: Pixels | None
+    label: int
+    draw: Draw | None
+    broken: tuple[_Broken, ...]
+
+
+_Key = tuple[int, int]  # epoch, index of the file
+
+
+class ImageFiles(Dataset[_Sample]):
+    """Pixels of files by (epoch, index), each with a draw from a seed that only these and `seed` determine."""
+
+    def __init__(
+        self,
+        files: Sequence[LabelledFile],
+        transform: Transform,
+        *,
+        seed: int,
+        at_least: int | None,
+        ranges: Ranges | None,
+        cache: PixelCache | None,
+    ) -> None:
+        self._files, self._transform, self._at_least = files, transform, at_least
+        self._seed, self._ranges, self._cache = seed, ranges, cache
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, key: _Key) -> _Sample:
+        """In place of an image to augment that cannot be read comes the next one, so that batches keep their size."""
+        epoch, index = key
+        ways = len(self._files) if self._ranges else 1
+        broken: list[_Broken] = []
+        for place in (way % len(self._files) for way in range(index, index + ways)):
+            found = self._pixels(place)
+            if isinstance(found, _Broken):
+                broken.append(found)
+                continue
+            drawn = None
+            if self._ranges:
+                drawn = draw(self._ranges, mix(self._seed, epoch, index), width=found.width, height=found.height)
+            return _Sample(found, self._files[place][1], drawn, tuple(broken))
+        return _Sample(None, self._files[index][1], None, tuple(broken))
+
+    def _pixels(self, index: int) -> Pixels | _Broken:
+        kept = self._cache.get(index) if self._cache else None
+        if kept is not None:
+            return kept
+        path = self._files[index][0]
+        try:
+            image, width, height = read_image(path, at_least=self._at_least)
+        except UnreadableImage as err:
+            return _Broken(path, err.reason)
+        pixels = Pixels(self._transform(image).numpy(), width, height)
+        if self._cache:
+            self._cache.put(index, pixels)
+        return pixels
+
+
+class EpochBatches:
+    """The keys of the batches of one epoch from a step on: set `epoch` and `start`, then iterate.
+
+    Of several processes each has its share: of every batch, or without a `seed` a stretch of the files.
+    """
+
+    def __init__(self, count: int, batch_size: int, *, seed: int | None, ranks: Ranks = ALONE) -> None:
+        """`seed`: None keeps the order of the files, and `batch_size` is of this process alone."""
+        self._seed, self._ranks = seed, ranks
+        own = stretch(count, ranks) if seed is None else range(count)
+        self._indices = own
+        self.sizes = even_sizes(len(own), batch_size)
+        self.batch_size = batch_size
+        self.epoch, self.start = 0, 0
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        order, first, every = list(self._indices), 0, 1
+        if self._seed is not None:
+            dice = torch.Generator().manual_seed(mix(self._seed, self.epoch, -1))
+            order = torch.randperm(len(order), generator=dice).tolist()
+            first, every = self._ranks.rank, self._ranks.world
+        place = 0
+        for step, size in enumerate(self.sizes):
+            if step >= self.start:
+                yield [(self.epoch, index) for index in order[place : place + size][first::every]]
+            place += size
+
+
+class Loader:
+    """Batches of `files`; `workers` processes decode ahead, 0 decodes in this one."""
+
+    def __init__(
+        self,
+        files: Sequence[LabelledFile],
+        transform: Transform,
+        *,
+        batch_size: int,
+        seed: int | None,
+        workers: int,
+        pin_memory: bool = False,
+        at_least: int | None = None,
+        ranges: Ranges | None = None,
+        cache: PixelCache | None = None,
+        unreadable: Unreadable | None = None,
+        ranks: Ranks = ALONE,
+        prefetch: int = 4,
+    ) -> None:
+        """`seed`: None keeps the order of the files. `ranges`: None draws no augmentation.
+
+        `prefetch`: batches that each process has under way. `at_least`: pixels that `transform` needs on a side; None
+        for all that the file has. `unreadable`: counts what is skipped; None: nothing is. `ranks`: who has what share.
+        """
+        self._unreadable = unreadable
+        self._batches = EpochBatches(len(files), batch_size, seed=seed, ranks=ranks)
+        self._torch_loader: DataLoader[Any] = DataLoader(
+            ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache),
+            batch_sampler=self._batches,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            prefetch_factor=prefetch if workers else None,
+            timeout=WAIT_S if workers else 0,
+            worker_init_fn=_leave_signals_to_parent,
+            generator=torch.Generator().manual_seed(0),  # or it would draw from the model's RNG
+        )
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return len(self._batches)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Images of each step's batch, of all processes together where it is shared."""
+        return self._batches.sizes
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
+        """The epoch's batches from step `start` on.
+
+        Raises FolderProblem naming an unreadable image, TrainerError where a process that loads has died, or none of
+        them hands over a batch for minutes.
+        """
+        self._batches.epoch, self._batches.start = epoch, start
+        try:
+            yield from self._read(_waited_for(self._begin()))
+        except (RuntimeError, OSError, EOFError) as err:
+            if not any(_has_ended(worker) for worker in self._processes()):
+                raise
+            raise TrainerError(
+                f"a process that loads images has died: {' '.join(str(err).split())}",
+                hint="was memory short? fewer `workers` need less; the same command goes on from the last checkpoint",
+            ) from err
+
+    def _begin(self) -> Iterator[Any]:
+        with _signals_held():  # the processes are forked here, the first time
+            try:
+                batches = iter(self._torch_loader)  # later it waits for each of them to say that it begins anew
+            except RuntimeError as err:
+                if not _is_wait_over(err):
+                    raise
+                for process in self._processes():  # which of them have said so is forgotten
+                    process.kill()
+                self.close()
+                batches = iter(self._torch_loader)
+            if threading.current_thread() is threading.main_thread():
+                # torch's handler would raise wherever this process is when one dies; asking for a batch finds it, too.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return batches
+
+    def _read(self, batches: Iterator[tuple[Batch | None, list[_Broken]]]) -> Iterator[Batch]:
+        for batch, broken in batches:
+            for one in broken:
+                if self._unreadable is None:
+                    raise UnreadableImage(one.path, one.reason)
+                self._unreadable.note(one.path, one.reason)
+            if batch is not None:
+                yield batch
+
+    def _processes(self) -> list[BaseProcess]:
+        iterator = self._torch_loader._iterator  # noqa: SLF001  torch has no public way to its processes
+        return list(iterator._workers) if isinstance(iterator, _MultiProcessingDataLoaderIter) else []  # noqa: SLF001
+
+    def close(self) -> None:
+        """End the processes. Left to Python's exit they would not: it asks by SIGTERM, and waits.
+
+        To drop the last reference would do as well, but a traceback may hold one.
+        """
+        processes, iterator = self._processes(), self._torch_loader._iterator  # noqa: SLF001
+        self._torch_loader._iterator = None  # noqa: SLF001
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()  # noqa: SLF001
+        for process in processes:
+            process.kill()
+
+
+def _waited_for(batches: Iterator[Value]) -> Iterator[Value]:
+    """torch's iterator ends its wait by an error, and can be asked again."""
+    waits = 0
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as err:
+            if not _is_wait_over(err):
+                raise
+            waits += 1
+            if waits == WAITS:
+                raise TrainerError(
+                    f"no batch came from the processes that load images in {WAITS * WAIT_S} s",
+                    hint="is shared memory (/dev/shm) full, or does the disk not answer? a traceback may stand above; "
+                    "the same command goes on from the last checkpoint",
+                ) from err
+        else:
+            waits = 0
+            yield batch
+
+
+def _is_wait_over(err: RuntimeError) -> bool:
+    return "timed out after" in str(err)
+
+
+def even_sizes(count: int, batch_size: int) -> list[int]:
+    """Sizes of the batches that hold `count` images once: as even as can be, so that none is tiny.
+
+    At most `batch_size`, but never 1 (batch norm needs two) unless `count` is 1.
+    """
+    return spread(count, max(1, min(-(-count // batch_size), count // 2)))
+
+
+def spread(count: int, parts: int) -> list[int]:
+    """Sizes of `parts` that are as even as can be."""
+    return [count // parts + (part < count % parts) for part in range(parts)]
+
+
+def stretch(count: int, ranks: Ranks) -> range:
+    """Which of `count` files are this process's: one after another, so that the processes' stretches make the whole."""
+    sizes = spread(count, ranks.world)
+    first = sum(sizes[: ranks.rank])
+    return range(first, first + sizes[ranks.rank])
+
+
+def mix(*numbers: int) -> int:
+    """A 63-bit seed from several numbers."""
+    text = ",".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None, *, ranks: Ranks = ALONE) -> None:
+    """Open every file, without decoding: finds at the start what would end an epoch, or the last minute.
+
+    Each process opens its share, and all hear what was found. Raises FolderProblem at the first that is no image, or
+    where `found` says that there are too many.
+    """
+    own = stretch(len(files), ranks)
+    paths = [path for path, _ in files[own.start : own.stop]]
+
+    def problem(path: Path) -> str | None:
+        try:
+            with warnings.catch_warnings(), Image.open(path):
+                return None
+        except UnidentifiedImageError:
+            return "it is no image of a known format"
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+            return str(err)
+
+    with ThreadPoolExecutor(8) as pool:
+        reasons = [reason for part in ranks.gather(list(pool.map(problem, paths))) for reason in part]
+    for (path, _), reason in zip(files, reasons, strict=True):
+        if reason is not None and found is None:
+            raise UnreadableImage(path, reason)
+        if reason is not None and found is not None:
+            found.note(path, reason)
+
+
+def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
+    broken = [one for sample in samples for one in sample.broken]
+    whole = [(sample.pixels.values, sample.label, sample.draw) for sample in samples if sample.pixels is not None]
+    if not whole:
+        return None, broken
+    images, labels, draws = zip(*whole, strict=True)
+    drawn = None if draws[0] is None else torch.tensor(draws)
+    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
+
+
+def _has_ended(process: BaseProcess) -> bool:
+    process.join(1)  # what it held is closed a moment before it is gone
+    return process.exitcode is not None
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What asks to stop waits meanwhile, here and in processes that are forked meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """Signals reach the whole process group; the trainer still needs its loaders to finish the step."""
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,148 @@
+"""Gradients summed over the processes of a run, bucket by bucket, while the backward pass still goes on.
+
+torch's DistributedDataParallel does this, too, but where one process runs out of memory in the middle of a backward
+pass, the others wait for its part for ever. Here it sends what it has, all agree that the step is void, and do it
+again with a smaller micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from trainer.distributed.ranks import Ranks, peers
+
+# As in torch's DistributedDataParallel: the first is small, so that sending begins early.
+_FIRST_BUCKET_BYTES, _BUCKET_BYTES = 1 << 20, 25 << 20
+
+
+class GradientSync:
+    """Of `model`'s parameters, whose gradients lie in a few long buffers; and means of its batch norms' statistics.
+
+    A step: `zero`, backward passes, the last of them after `arm`, `finish`.
+    """
+
+    def __init__(self, model: nn.Module, ranks: Ranks) -> None:
+        """All begin with the weights of the main process. Raises PeerLost."""
+        with peers():
+            for value in model.state_dict().values():
+                dist.broadcast(value, src=0)
+        self._world = ranks.world
+        self._statistics = [one for one in model.buffers() if one.is_floating_point()]
+        trained = [one for one in model.parameters() if one.requires_grad]
+        self._buckets = [_Bucket(part) for part in _parts(trained[::-1])]  # about the order of the backward pass
+        self._sent, self._is_armed = 0, False
+        self._sum_nothing()
+        for bucket in self._buckets:
+            for parameter in bucket.parameters:
+                parameter.register_post_accumulate_grad_hook(self._noting(bucket))  # type: ignore[no-untyped-call]
+
+    def lay_out(self) -> None:
+        """After the parameters got another memory format, in every process the same."""
+        for bucket in self._buckets:
+            bucket.lay_out()
+
+    def zero(self) -> None:
+        """Instead of the optimizer's `zero_grad`."""
+        self._sent, self._is_armed = 0, False
+        for bucket in self._buckets:
+            bucket.zero()
+
+    def arm(self) -> None:
+        """The next backward pass is the step's last: the gradients that it completes are sent."""
+        self._is_armed = True
+
+    def finish(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Until all gradients are sums over the processes. `sums`: scalars to sum, too. Raises PeerLost.
+
+        Also for a backward pass that was cut short: what has not been sent goes out as it is.
+        """
+        while self._sent < len(self._buckets):
+            self._send_next()
+        summed = self._share(sums)
+        with peers():
+            for bucket in self._buckets:
+                bucket.wait()
+        return summed
+
+    def _sum_nothing(self) -> None:
+        """NCCL takes memory for each way of its at the first use: before it is measured what else fits."""
+        with peers():
+            for bucket in self._buckets:
+                bucket.send()
+                bucket.wait()
+
+    def _noting(self, bucket: _Bucket) -> Callable[[Tensor], None]:
+        def note(_: Tensor) -> None:
+            if not self._is_armed:
+                return
+            bucket.missing -= 1
+            # In one order everywhere, whichever is complete first.
+            while self._sent < len(self._buckets) and not self._buckets[self._sent].missing:
+                self._send_next()
+
+        return note
+
+    def _send_next(self) -> None:
+        with peers():
+            self._buckets[self._sent].send()
+        self._sent += 1
+
+    def _share(self, sums: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        flat = torch.cat([*(one.detach().reshape(1).float() for one in sums), *map(torch.flatten, self._statistics)])
+        with peers():
+            dist.all_reduce(flat)
+        counts = [one.numel() for one in self._statistics]
+        summed, *means = torch.split(flat, [len(sums), *counts])
+        if means:
+            torch._foreach_div_(means, self._world)
+            shaped = [mean.view_as(one) for mean, one in zip(means, self._statistics, strict=True)]
+            torch._foreach_copy_(self._statistics, shaped)
+        return tuple(part.to(one.dtype) for part, one in zip(summed.unbind(), sums, strict=True))
+
+
+class _Bucket:
+    """Gradients of `parameters` in one buffer, laid out as the parameters are, as the fused optimizer wants them."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.missing = len(parameters)
+        self._flat = torch.zeros(sum(one.numel() for one in parameters)).to(parameters[0])
+        self._views: list[Tensor] = []
+        self.lay_out()
+        self._work: dist.Work | None = None
+
+    def lay_out(self) -> None:
+        self._views, place = [], 0
+        for one in self.parameters:
+            self._views.append(torch.as_strided(self._flat, one.size(), one.stride(), place))
+            place += one.numel()
+
+    def zero(self) -> None:
+        self.missing, self._work = len(self.parameters), None
+        self._flat.zero_()
+        for parameter, view in zip(self.parameters, self._views, strict=True):
+            parameter.grad = view
+
+    def send(self) -> None:
+        self._work = dist.all_reduce(self._flat, async_op=True)
+
+    def wait(self) -> None:
+        assert self._work is not None
+        self._work.wait()
+
+
+def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    part: list[nn.Parameter] = []
+    size, limit = 0, _FIRST_BUCKET_BYTES
+    for one in parameters:
+        part.append(one)
+        size += one.numel() * one.element_size()
+        if size >= limit:
+            yield part
+            part, size, limit = [], 0, _BUCKET_BYTES
+    if part:
+        yield part

@@ -1,0 +1,180 @@
+"""timm backbones side by side, their pooled features concatenated, one linear layer."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import timm
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from cloudrun.recipe.progressive import sizes_of
+from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.weights import weight_file
+from trainer.errors import TrainerError
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+class Ensemble(nn.Module):
+    """Backbones (dict of timm name -> module that gives pooled features), dropout, one linear layer."""
+
+    def __init__(self, backbones: dict[str, nn.Module], *, feature_counts: Sequence[int], classes: int, dropout: float):
+        super().__init__()
+        # A module's name must not hold a dot: `efficientnet_b3.ra2_in1k`.
+        self.backbones = nn.ModuleDict({name.replace(".", "-"): one for name, one in backbones.items()})
+        self.memory_formats = [torch.contiguous_format] * len(backbones)
+        self.compiled: Callable[[Tensor], Tensor] | None = None  # `logits`, for training alone
+        self.has_mirror = False  # each image is seen mirrored, too, and the logits averaged
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(sum(feature_counts), classes)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Logits (B, classes) from the backbones' pooled features, concatenated along dim 1."""
+        return self.compiled(images_BCHW) if self.compiled and self.training else self.logits(images_BCHW)
+
+    def logits(self, images_BCHW: Tensor) -> Tensor:
+        """As `forward`, and never compiled."""
+        logits: Tensor = self.head(self.dropout(self.features(images_BCHW)))
+        if self.has_mirror:
+            logits = (logits + self.head(self.dropout(self.features(images_BCHW.flip(3))))) / 2
+        return logits
+
+    def features(self, images_BCHW: Tensor) -> Tensor:
+        """(B, sum of the backbones' feature counts)"""
+        return torch.cat(
+            [
+                backbone(images_BCHW.contiguous(memory_format=memory_format))
+                for backbone, memory_format in zip(self.backbones.values(), self.memory_formats, strict=True)
+            ],
+            dim=1,
+        )
+
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def lay_out_for(self, device_type: str) -> None:
+        """By rule, where nothing is measured: channels last is faster, but not for ResNeSt on a GPU.
+
+        535 against 202 images/s there on an RTX 3090, by timm's benchmark.
+        """
+        is_gpu = device_type == "cuda"
+        self.lay_out(["contiguous" if is_gpu and "resnest" in name else "channels_last" for name in self.backbones])
+
+    def lay_out(self, formats: Sequence[str]) -> None:
+        """Each backbone in its memory format, by the names of MEMORY_FORMATS."""
+        self.memory_formats = [MEMORY_FORMATS[name] for name in formats]
+        for backbone, memory_format in zip(self.backbones.values(), self.memory_formats, strict=True):
+            backbone.to(memory_format=memory_format)
+
+    def format_names(self) -> list[str]:
+        names = {memory_format: name for name, memory_format in MEMORY_FORMATS.items()}
+        return [names[one] for one in self.memory_formats]
+
+
+def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | None = None) -> Ensemble:
+    """The model that `config` describes; `pretrained` in its place where given (False to load a checkpoint).
+
+    Weights without a file are drawn from torch's global RNG. Raises TrainerError where weights are
+    missing, or a backbone does not take images of `config.image_size`, or of a size on the way to it.
+    """
+    source = config.pretrained if pretrained is None else pretrained
+    backbones = {name: _backbone(name, source) for name in config.backbones}
+    if config.drop_path:
+        for name, one in backbones.items():
+            set_drop_path(one, config.drop_path, name=name)
+    for size in sizes_of(config)[:-1]:
+        for name, one in backbones.items():
+            _count_features(name, one, size)
+    counts = [_count_features(name, one, config.image_size) for name, one in backbones.items()]
+    return Ensemble(backbones, feature_counts=counts, classes=classes, dropout=config.dropout)
+
+
+def set_drop_path(backbone: nn.Module, rate: float, *, name: str) -> None:
+    """Leave out residual branches in training: from 0 at the first block to `rate` at the last.
+
+    Set on the finished module, so that weights and their file are those of the model without.
+    Source: Huang et al. 2016, arXiv:1603.09382, the linear rule. Raises TrainerError where it has none.
+    """
+    kwargs = {"drop_path_rate": rate, "num_classes": 0}
+    try:
+        model = _module(timm.create_model(name, pretrained=False, **kwargs))
+    except TypeError:
+        model = nn.Identity()
+    dropping = {key: one for key, one in model.named_modules() if isinstance(one, DropPath) and one.drop_prob}
+    if not dropping:
+        raise TrainerError(
+            f"`{name}` has no residual branches that can be left out",
+            hint="set `drop_path: 0`, or choose another backbone",
+        )
+    for key, one in dropping.items():
+        parent, _, place = key.rpartition(".")
+        setattr(backbone.get_submodule(parent), place, one)
+
+
+def _backbone(name: str, pretrained: bool | str) -> nn.Module:
+    if pretrained is False:
+        return _module(timm.create_model(name, pretrained=False, num_classes=0))
+    if isinstance(pretrained, str):
+        file = weight_file(name, Path(pretrained).expanduser())
+        return _backbone_from(file, name)
+    try:
+        return _module(timm.create_model(name, pretrained=True, num_classes=0))
+    except Exception as err:  # the hub's client raises its own, httpx's and urllib's errors
+        raise TrainerError(
+            f"the pretrained weights of `{name}` could not be had: {_first_line(err)}",
+            hint="without internet, set `pretrained` to a folder of <timm name>.pth files, or to false",
+        ) from err
+
+
+def _backbone_from(file: Path, name: str) -> nn.Module:
+    overlay = {"file": str(file)}
+    try:
+        model = _module(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0))
+        held = set(timm.models.load_state_dict(str(file), weights_only=True))
+    except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as err:
+        raise TrainerError(
+            f"{file} does not hold weights of `{name}`: {_first_line(err)}",
+            hint="the file has to be as torch.save(model.state_dict()) or safetensors writes it",
+        ) from err
+    # timm only warns of what is missing, and leaves it random.
+    missing = [key for key in model.state_dict() if key not in held and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise TrainerError(
+            f"{file} does not hold weights of `{name}`: {len(missing)} are missing, among them {missing[0]}",
+            hint="the file has to have timm's own names of parameters; is it another model's?",
+        )
+    return model
+
+
+def _module(model: object) -> nn.Module:
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _count_features(name: str, backbone: nn.Module, image_size: int) -> int:
+    """Measured: timm's `num_features` is not what every model's pooled output has (mobilenetv3)."""
+    was_training = backbone.training
+    try:
+        with torch.no_grad():
+            pooled: Tensor = backbone.eval()(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, RuntimeError) as err:
+        raise TrainerError(
+            f"`{name}` does not take images of {image_size} px: {_first_line(err)}",
+            hint="change `image_size` (many models take only 224, and none that grow), or choose another backbone",
+        ) from err
+    backbone.train(was_training)
+    if pooled.ndim != 2:
+        raise TrainerError(
+            f"`{name}` gives features of shape {tuple(pooled.shape)}, not one vector an image",
+            hint="choose another backbone",
+        )
+    return int(pooled.shape[1])
+
+
+def _first_line(err: BaseException) -> str:
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return (lines[0] if len(lines) < 2 else f"{lines[0]} {lines[1]}")[:300] if lines else type(err).__name__

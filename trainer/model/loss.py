@@ -1,0 +1,68 @@
+"""How wrong a batch is: cross entropy, by default; classes may weigh more, and hard images too."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cloudrun.imagedata.folders import LabelledFile
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.model.targets import ONE_CLASS, Targets
+
+
+def image_losses(
+    logits: Tensor,
+    labels: Tensor,
+    config: TrainConfig,
+    *,
+    targets: Targets = ONE_CLASS,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """(B,) from float32 logits (B, classes): smoothed cross entropy * (1 - p) ** focal_gamma * the class's weight.
+
+    p: the probability given to the image's label. Source: Lin et al. 2017, arXiv:1708.02002. Where an image may have
+    several classes: the same of each class's binary cross entropy, p given to its presence or absence; their mean.
+    """
+    if targets.has_several:
+        return _mean_of_classes(logits, targets.wanted(labels), config, class_weights)
+    losses = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing, reduction="none")
+    if config.focal_gamma:
+        given = logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        losses = losses * _focus(given, config)
+    return losses if class_weights is None else losses * class_weights[labels]
+
+
+def weights_of_classes(
+    files: Sequence[LabelledFile],
+    config: TrainConfig,
+    *,
+    classes: int,
+    sets: Sequence[Sequence[int]] | None = None,
+) -> Tensor | None:
+    """balanced: each class weighs the same in all, and a label 1 on average. None where images weigh alike.
+
+    `sets`: the classes that a label stands for, where an image may have several.
+    """
+    if config.class_weights == "none":
+        return None
+    counts = Counter(one for _, label in files for one in (sets[label] if sets is not None else (label,)))
+    total = counts.total()
+    return torch.tensor([total / (classes * max(1, counts[label])) for label in range(classes)])
+
+
+def _mean_of_classes(logits: Tensor, wanted: Tensor, config: TrainConfig, class_weights: Tensor | None) -> Tensor:
+    smoothed = wanted * (1 - config.label_smoothing) + config.label_smoothing / 2
+    losses = functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+    if config.focal_gamma:
+        present = logits.sigmoid()
+        losses = losses * _focus(present * wanted + (1 - present) * (1 - wanted), config)
+    return (losses if class_weights is None else losses * class_weights).mean(1)
+
+
+def _focus(given: Tensor, config: TrainConfig) -> Tensor:
+    # The power's slope is infinite at 0 for a gamma under 1: a perfect image would give nan.
+    return (1 - given).clamp(min=1e-6) ** config.focal_gamma

@@ -1,0 +1,100 @@
+"""The learning rate of each step, and which parameters decay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from timm.models import group_parameters
+from torch import nn
+
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.errors import TrainerError
+from trainer.model.ensemble import Ensemble
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Lengths in optimizer steps."""
+
+    peak_lr: float
+    warmup_steps: int
+    steps: int
+    final_lr: float = 0.0
+
+
+def schedule_of(config: TrainConfig, *, steps_per_epoch: int) -> Schedule:
+    """At most half of the run is warm-up."""
+    steps = config.epochs * steps_per_epoch
+    return Schedule(config.lr, min(round(config.warmup_epochs * steps_per_epoch), steps // 2), steps)
+
+
+def lr_at(step: int, schedule: Schedule) -> float:
+    """Learning rate for `step`: linear warm-up, then cosine to `schedule.final_lr`.
+
+    Steps count from 0 and stay at `final_lr` after `schedule.steps`. Never 0 at step 0, or the
+    first batch would teach nothing. Source: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5.
+    """
+    if step < schedule.warmup_steps:
+        return schedule.peak_lr * (step + 1) / schedule.warmup_steps
+    done = (step - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
+    height = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return schedule.final_lr + (schedule.peak_lr - schedule.final_lr) * height
+
+
+def make_optimizer(model: Ensemble, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW that decays matrices and filters; norms' scales and biases are vectors, and do not decay.
+
+    Each group has an `lr_factor`: its part of the learning rate.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for factor, parameter in _with_factors(model, config):
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((factor, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": config.lr * factor, "lr_factor": factor, "weight_decay": decay}
+            for (factor, decay), parameters in groups.items()
+        ],
+        lr=config.lr,
+        fused=True,
+    )
+
+
+def align_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Lay each moment in memory as its weights lie: after these got another memory format, or a checkpoint was loaded.
+
+    The fused AdamW walks over both side by side. Where they lie otherwise it takes another weight's moments, silently.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """To each group its part of `lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+
+
+def _with_factors(model: Ensemble, config: TrainConfig) -> Iterator[tuple[float, nn.Parameter]]:
+    """`backbone_lr` for a backbone's last stage, times `layer_decay` for each stage before that; 1 for the head."""
+    for backbone in model.backbones.values():
+        stages = _stages(backbone) if config.layer_decay < 1 else {}
+        last = max(stages.values(), default=0)
+        for name, parameter in backbone.named_parameters():
+            yield config.backbone_lr * config.layer_decay ** (last - stages.get(name, last)), parameter
+    for parameter in model.head.parameters():
+        yield 1.0, parameter
+
+
+def _stages(backbone: nn.Module) -> dict[str, int]:
+    """Parameter -> its stage from 0, the stem, as timm groups them."""
+    matcher = getattr(backbone, "group_matcher", None)
+    if matcher is None:
+        raise TrainerError(f"timm does not know the stages of a {type(backbone).__name__}", hint="set `layer_decay: 1`")
+    stages: dict[str, int] = group_parameters(backbone, matcher(coarse=True), reverse=True)
+    return stages

@@ -1,0 +1,146 @@
+"""What a model is taught and how right it is: one class an image, or any number of them.
+
+With one class an image: softmax and cross entropy. With several: a sigmoid for each class, binary
+cross entropy, and for each class a threshold above which it is named, tuned for F1 on val.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cloudrun.imagedata.folders import Dataset
+
+_MIDDLE = 0.5  # of a class that val does not have
+
+
+@dataclass(frozen=True)
+class Targets:
+    """`of_sets`: float32 (label sets, classes) of 0 and 1, a row for each value of a label; None: it is a class."""
+
+    of_sets: Tensor | None = None
+
+    @property
+    def has_several(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.of_sets is not None
+
+    @property
+    def allows_none(self) -> bool:
+        """Whether an image may have no class at all."""
+        return self.of_sets is not None and not bool(self.of_sets.any(1).all().item())
+
+    def wanted(self, labels: Tensor) -> Tensor:
+        """float32 (B, classes) of 0 and 1 for `labels` (B,), where an image may have several classes."""
+        assert self.of_sets is not None
+        return self.of_sets.to(labels.device)[labels]
+
+    def losses(self, logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+        """(B,) from float32 `logits` (B, classes); `smoothing` pulls the targets to the middle.
+
+        With several classes an image, the mean over the classes of binary cross entropy.
+        """
+        if self.of_sets is None:
+            return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        wanted = self.wanted(labels) * (1 - smoothing) + smoothing / 2
+        return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
+
+    def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """How many images have all their classes right, and no other (at a threshold of 0.5), as a tensor ()."""
+        if self.of_sets is None:
+            return (logits.argmax(1) == labels).sum()
+        return ((logits > 0) == self.wanted(labels).bool()).all(1).sum()
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(1) if self.of_sets is None else logits.sigmoid()
+
+
+ONE_CLASS = Targets()
+
+
+def targets_of(dataset: Dataset, device: torch.device | None = None) -> Targets:
+    """`device`: where the batches' labels will be."""
+    if dataset.label_sets is None:
+        return ONE_CLASS
+    matrix = torch.zeros(len(dataset.label_sets), len(dataset.classes))
+    for row, indices in enumerate(dataset.label_sets):
+        matrix[row, list(indices)] = 1.0
+    return Targets(matrix.to(device))
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Probabilities -> classes: those above `thresholds` (a class each), or without them the most probable one.
+
+    Where none is above its threshold it is the most probable one, too, unless `allows_none`.
+    """
+
+    thresholds: tuple[float, ...] | None = None
+    allows_none: bool = False
+
+    def named(self, probabilities: Tensor) -> Tensor:
+        """Which classes each image has: bool (N, classes), of its `probabilities` (N, classes)."""
+        best = functional.one_hot(probabilities.argmax(1), probabilities.shape[1]).bool()
+        if self.thresholds is None:
+            return best
+        named = probabilities > torch.tensor(self.thresholds, dtype=probabilities.dtype)
+        return named if self.allows_none else named | (best & ~named.any(1, keepdim=True))
+
+    def as_plain(self) -> dict[str, object]:
+        return {"thresholds": list(self.thresholds) if self.thresholds else None, "allows_none": self.allows_none}
+
+
+def naming_of(targets: Targets, thresholds: Sequence[float] | None) -> Naming:
+    """`thresholds`: as tuned; None before any validation."""
+    if targets.of_sets is None:
+        return Naming()
+    limits = [_MIDDLE] * targets.of_sets.shape[1] if thresholds is None else thresholds
+    return Naming(tuple(limits), allows_none=targets.allows_none)
+
+
+def naming_from(saved: dict[str, Any] | None) -> Naming:
+    """What `Naming.as_plain` gave; checkpoints of before have None, and one class an image."""
+    if not saved or saved["thresholds"] is None:
+        return Naming()
+    return Naming(tuple(saved["thresholds"]), saved["allows_none"])
+
+
+def targets_for(naming: Naming, *, classes: int) -> Targets:
+    """To predict with a model whose labels are not at hand: what its logits mean, and no label."""
+    return ONE_CLASS if naming.thresholds is None else Targets(torch.zeros(0, classes))
+
+
+def f1_scores(named: Tensor, wanted: Tensor) -> list[float | None]:
+    """F1 of each class; None where neither an image nor a prediction has it. Both are bool (N, classes)."""
+    both, either = (named & wanted).sum(0), named.sum(0) + wanted.sum(0)
+    return [2 * hits / total if total else None for hits, total in zip(both.tolist(), either.tolist(), strict=True)]
+
+
+def tune_thresholds(probabilities: Tensor, wanted: Tensor) -> list[float]:
+    """For each class the threshold with the highest F1 on these images, half-way to the next probability.
+
+    Of several that are as good, the one nearest to 0.5, so that few images do not push it to an end.
+    """
+    thresholds = []
+    for column in range(wanted.shape[1]):
+        order = probabilities[:, column].double().argsort(descending=True)
+        ranked, true = probabilities[order, column].double(), wanted[order, column].double()
+        if not true.sum():
+            thresholds.append(_MIDDLE)
+            continue
+        hits = true.cumsum(0)
+        f1 = 2 * hits / (torch.arange(1, len(true) + 1) + true.sum())  # if the first k are named
+        following = torch.cat([ranked[1:], torch.zeros(1, dtype=torch.float64)])
+        f1[ranked == following] = -1.0  # a threshold cannot tell equal probabilities apart
+        between = (ranked + following) / 2
+        best = f1 >= f1.max() - 1e-9
+        nearest = (between - _MIDDLE).abs().masked_fill(~best, 2.0).argmin()
+        exact, above, below = (float(one[nearest].item()) for one in (between, ranked, following))
+        short = float(f"{exact:.6g}")
+        thresholds.append(short if below < short < above else exact)
+    return thresholds

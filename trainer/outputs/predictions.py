@@ -1,0 +1,156 @@
+"""Predictions of images as CSV files, and how right they are: out of fold each image is judged by who never saw it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cloudrun.imagedata.labels import SEPARATOR
+from trainer.atomic import replacing
+from trainer.errors import TrainerError
+from trainer.model.targets import Naming, f1_scores
+
+_SMALLEST = 1e-12
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`probabilities` (N, classes) of `images`; `truth`: the classes of each image, None where nobody said."""
+
+    classes: tuple[str, ...]
+    images: tuple[str, ...]
+    probabilities: Tensor
+    truth: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def wanted(self) -> Tensor:
+        """bool (N, classes): which classes each image has."""
+        assert self.truth is not None
+        return torch.tensor([[name in names for name in self.classes] for names in self.truth], dtype=torch.bool)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether an image may have several classes, or none: then the probabilities need not sum to 1."""
+        sums = self.probabilities.sum(1)
+        return bool(((sums - 1).abs() > 1e-3).any().item()) or any(len(names) != 1 for names in self.truth or ())
+
+
+def write_oof(path: Path, predictions: Predictions, naming: Naming) -> None:
+    """A row an image: image, label (as named), truth, each class's probability to 12 digits."""
+    assert predictions.truth is not None
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "label", "truth", *predictions.classes])
+    flags = naming.named(predictions.probabilities).tolist()
+    rows = predictions.probabilities.tolist()
+    for image, named, truth, row in zip(predictions.images, flags, predictions.truth, rows, strict=True):
+        label = SEPARATOR.join(name for name, flag in zip(predictions.classes, named, strict=True) if flag)
+        writer.writerow([image, label, SEPARATOR.join(truth), *(f"{value:.12g}" for value in row)])
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def write_test_predictions(path: Path, predictions: Predictions, naming: Naming) -> None:
+    """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability.
+
+    The confidence is the probability of the label; of several, of the least certain one; of none, that
+    no class is there.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "label", "confidence", *predictions.classes])
+    flags_by_image = naming.named(predictions.probabilities).tolist()
+    rows = predictions.probabilities.tolist()
+    for image, row, flags in zip(predictions.images, rows, flags_by_image, strict=True):
+        named = [index for index, flag in enumerate(flags) if flag]
+        confidence = min(row[index] for index in named) if named else 1 - max(row)
+        label = SEPARATOR.join(predictions.classes[index] for index in named)
+        writer.writerow([image, label, f"{confidence:.6f}", *(f"{value:.6f}" for value in row)])
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """An oof.csv (with truth) or a predictions.csv (without). Raises TrainerError naming the line that is wrong."""
+    try:
+        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    except (OSError, UnicodeDecodeError, csv.Error) as err:
+        raise TrainerError(f"{path} cannot be read: {err}", hint="name an oof.csv or a predictions.csv") from None
+    header = lines[0] if lines else []
+    if header[:2] != ["image", "label"] or header[2:3] not in (["truth"], ["confidence"]) or len(header) < 5:
+        raise TrainerError(
+            f"{path}:1: the columns are {', '.join(header) or 'none'}",
+            hint="it has to begin with image,label,truth or image,label,confidence, and go on with the classes",
+        )
+    rows = []
+    for number, cells in enumerate(lines[1:], start=2):
+        try:
+            values = [float(cell) for cell in cells[3:]]
+        except ValueError as err:
+            raise TrainerError(f"{path}:{number}: {err}", hint="a probability for each class") from None
+        if len(cells) != len(header) or not all(0 <= value <= 1 for value in values):
+            raise TrainerError(
+                f"{path}:{number}: the row has no probability from 0 to 1 for each class", hint="write the file again"
+            )
+        rows.append(values)
+    truth = tuple(tuple(part for part in cells[2].split(SEPARATOR) if part) for cells in lines[1:])
+    return Predictions(
+        classes=tuple(header[3:]),
+        images=tuple(cells[0] for cells in lines[1:]),
+        probabilities=torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(header) - 3),
+        truth=truth if header[2] == "truth" else None,
+    )
+
+
+def rate(predictions: Predictions, naming: Naming) -> dict[str, Any]:
+    """Accuracy, macro F1, log loss and ROC AUC (one class against the rest, macro), and by class.
+
+    The log loss is in nats: of the true class, or with several classes an image the mean over all classes. What
+    nothing can be said about (no image of a class) is None, and is left out of the means.
+    """
+    wanted, named = predictions.wanted, naming.named(predictions.probabilities)
+    f1 = f1_scores(named, wanted)
+    areas = [roc_auc(predictions.probabilities[:, at], wanted[:, at]) for at in range(len(predictions.classes))]
+    counts, hits = wanted.sum(0).tolist(), (wanted & named).sum(0).tolist()
+    return {
+        "images": len(predictions.images),
+        "accuracy": float((named == wanted).all(1).double().mean().item()),
+        "macro_f1": _mean(f1),
+        "log_loss": log_loss(predictions.probabilities, wanted, several=naming.thresholds is not None),
+        "roc_auc": _mean(areas),
+        "per_class": {
+            name: {"images": count, "recall": hit / count if count else None, "f1": one, "roc_auc": area}
+            for name, count, hit, one, area in zip(predictions.classes, counts, hits, f1, areas, strict=True)
+        },
+    }
+
+
+def log_loss(probabilities: Tensor, wanted: Tensor, *, several: bool) -> float:
+    """In nats; probabilities (N, classes) are kept 1e-12 away from 0 and 1."""
+    safe = probabilities.clamp(_SMALLEST, 1 - _SMALLEST)
+    if several:
+        return float(-torch.where(wanted, safe.log(), (1 - safe).log()).mean().item())
+    return float(-safe[wanted].log().mean().item())
+
+
+def roc_auc(scores: Tensor, is_true: Tensor) -> float | None:
+    """How often a true one of `scores` (N,) is above a false one, a tie counting half; None without one of each."""
+    true, false = int(is_true.sum()), int((~is_true).sum())
+    if not true or not false:
+        return None
+    _, place, count = torch.unique(scores, return_inverse=True, return_counts=True)
+    rank = (count.cumsum(0) - (count - 1) / 2)[place]  # of equal scores the mean of their ranks
+    return float((rank[is_true].sum().item() - true * (true + 1) / 2) / (true * false))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,198 @@
+"""From config and data folder to a session: what is chosen for a run before its first step."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from timm.layers import convert_sync_batchnorm
+
+from cloudrun.imagedata.folders import Dataset, LabelledFile, list_dataset
+from cloudrun.imagedata.labels import list_labelled
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.augment import Square, ranges_of, square_side
+from trainer.data.cache import PixelCache, limit_bytes, open_cache
+from trainer.data.folds import find_groups, fold_of_each, labelled_files
+from trainer.data.holdout import hold_out_for
+from trainer.data.loader import Loader, check_headers, even_sizes, mix
+from trainer.data.loader_budget import hands
+from trainer.data.unreadable import Unreadable
+from trainer.distributed.gradients import GradientSync
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.errors import TrainerError
+from trainer.model.ensemble import build_model
+from trainer.model.loss import weights_of_classes
+from trainer.model.optim import make_optimizer, schedule_of
+from trainer.model.targets import targets_of
+from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
+from trainer.session.setup import Session, average_of
+
+_AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
+_AUTO_BATCH_EACH = 32  # of several GPUs; fewer leave one waiting between its kernels
+# Batch norm's statistics of fewer images than this are too noisy: several processes put theirs together.
+_FEW_FOR_NORMS = 16
+
+
+def open_session(
+    config: TrainConfig,
+    data: Path,
+    *,
+    labels: Path | None = None,
+    batch_size: int | None = None,
+    ranks: Ranks = ALONE,
+) -> Session:
+    """Everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume.
+
+    `labels`: a CSV file; None: the folders say the classes. `ranks`: joined already.
+    """
+    if config.fold == "all":  # a session is of one; here somebody looks at the first
+        config = config.model_copy(update={"fold": 0})
+    device = choose_device(config, ranks=ranks)
+    dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
+    train_files, val_files = train_and_val(dataset, config)
+    unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
+    digest = digest_of(dataset, config)
+    if len(set(ranks.gather(digest))) > 1:
+        raise TrainerError("the machines of this run hold different images", hint="give each the same data folder")
+    check_headers([*train_files, *val_files], unreadable, ranks=ranks)
+    check_headers(dataset.splits.get("test", ()), ranks=ranks)
+    batch = batch_size or choose_batch_size(
+        config, images=len(train_files), on_gpu=device.is_cuda, processes=ranks.world
+    )
+    each = _images_of_each(batch, images=len(train_files), ranks=ranks)
+    if device.is_cuda:
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32
+    else:
+        tune_for_cpu()
+    torch.manual_seed(mix(config.seed))
+    model = build_model(config, classes=len(dataset.classes)).to(device.torch_device)
+    micro_batch = each if config.micro_batch == "auto" else min(config.micro_batch, each)
+    has_shared_norms = _shares_norms(config, device, ranks, micro_batch=micro_batch)
+    if has_shared_norms:
+        model = convert_sync_batchnorm(model)
+    model.lay_out_for(device.torch_device.type)
+    if not device.is_cuda:
+        torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
+    weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
+    side = square_side(config)
+    loading = hands(
+        worker_count(config, device, processes=ranks.local_world),
+        batch_bytes=each * 3 * side**2,
+        processes=ranks.local_world,
+    )
+    caches = _open_caches(config, train_files, val_files, ranks)
+    loader = Loader(
+        train_files,
+        Square(side),
+        batch_size=batch,
+        seed=config.seed,
+        workers=loading.workers,
+        prefetch=loading.prefetch,
+        pin_memory=device.is_cuda,
+        at_least=side,
+        ranges=ranges_of(config),
+        cache=caches[0],
+        unreadable=unreadable,
+        ranks=ranks,
+    )
+    return Session(
+        config=config,
+        device=device,
+        dataset=dataset,
+        train_files=train_files,
+        val_files=val_files,
+        data_digest=digest,
+        targets=targets_of(dataset, device.torch_device),
+        model=model,
+        optimizer=make_optimizer(model, config),
+        scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),
+        train_loader=loader,
+        caches=caches,
+        unreadable=unreadable,
+        schedule=schedule_of(config, steps_per_epoch=len(loader)),
+        batch_size=batch,
+        micro_batch=micro_batch,
+        loading=loading,
+        train_size=config.image_size,
+        ema=average_of(model, config),
+        class_weights=None if weights is None else weights.to(device.torch_device),
+        ranks=ranks,
+        gradients=GradientSync(model, ranks) if ranks.world > 1 else None,
+        has_shared_norms=has_shared_norms,
+    )
+
+
+def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool, processes: int = 1) -> int:
+    """`auto`: 64 on a GPU, 32 on a CPU, 32 for each of several GPUs where that is more.
+
+    Less where an epoch would have fewer than 8 steps.
+    """
+    if config.batch_size != "auto":
+        return config.batch_size
+    wanted = max(_AUTO_BATCH_GPU, _AUTO_BATCH_EACH * processes) if on_gpu else _AUTO_BATCH_CPU
+    return min(wanted, max(8, images // 8))
+
+
+def _images_of_each(batch_size: int, *, images: int, ranks: Ranks) -> int:
+    """Of a batch, at most. Raises TrainerError where a process would have fewer than two, which batch norm needs."""
+    smallest = min(even_sizes(images, batch_size))
+    if ranks.world > 1 and smallest < 2 * ranks.world:
+        raise TrainerError(
+            f"a batch of {smallest} images cannot be shared by {ranks.world} processes: each needs two",
+            hint=f"set `batch_size` to {4 * ranks.world} or more, give more images, or ask for fewer GPUs",
+        )
+    return -(-batch_size // ranks.world)
+
+
+def _shares_norms(config: TrainConfig, device: Device, ranks: Ranks, *, micro_batch: int) -> bool:
+    if ranks.world == 1 or config.sync_batchnorm is False:
+        return False
+    if not device.is_cuda:
+        if config.sync_batchnorm is True:
+            raise TrainerError(
+                "`sync_batchnorm: true` needs GPUs: torch's SyncBatchNorm has no CPU form",
+                hint="set `sync_batchnorm: auto`",
+            )
+        return False
+    return config.sync_batchnorm is True or micro_batch < _FEW_FOR_NORMS
+
+
+def _open_caches(
+    config: TrainConfig, train_files: list[LabelledFile], val_files: list[LabelledFile], ranks: Ranks
+) -> tuple[PixelCache | None, PixelCache | None]:
+    """For the training images' squares and for what validation sees, within `cache_gb` in all; train comes first.
+
+    Processes of one machine share them: so all have the same limit, the lowest of any.
+    """
+    paths, val_paths = [path for path, _ in train_files], [path for path, _ in val_files]
+    limit = min(ranks.gather(limit_bytes(config.cache_gb)))
+    train = open_cache(paths, recipe="square", side=square_side(config), limit=limit)
+    left = max(0, limit - (train.size_bytes if train else 0))
+    return train, open_cache(val_paths, recipe="evaluation", side=config.image_size, limit=left)
+
+
+def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
+    """The images that train in this run, and those that validate."""
+    if config.folds:
+        groups = find_groups(config.groups, dataset)
+        fold_of = fold_of_each(dataset, folds=config.folds, seed=config.seed, groups=groups)
+        placed = list(zip(labelled_files(dataset), fold_of, strict=True))
+        return [f for f, fold in placed if fold != config.fold], [f for f, fold in placed if fold == config.fold]
+    files = dataset.splits["train"]
+    if "val" in dataset.splits:
+        return list(files), list(dataset.splits["val"])
+    train, val = hold_out_for(dataset, fraction=config.val_fraction, seed=config.seed)
+    return [files[index] for index in train], [files[index] for index in val]
+
+
+def digest_of(dataset: Dataset, config: TrainConfig) -> str:
+    """Of the names of the images that train and of those that validate, wherever the folder lies."""
+    digest = hashlib.sha256()
+    if dataset.label_sets is not None:
+        digest.update(f"{dataset.label_sets}\n".encode())
+    for split, files in zip(("train", "val"), train_and_val(dataset, config), strict=True):
+        for path, label in files:
+            digest.update(f"{split}/{label}/{path.relative_to(dataset.folder).as_posix()}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,159 @@
+"""What a model says about images: logits, and how right they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cloudrun.imagedata.folders import UNLABELLED
+from trainer.data.augment import normalise
+from trainer.data.loader import Batch, Loader
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.distributed.stop import StopFlag
+from trainer.errors import TrainerError
+from trainer.model.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
+from trainer.session.device import Device
+from trainer.session.probe import is_out_of_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """How right a model is. What depends on thresholds is None where an image has one class.
+
+    `accuracy`: images with all their classes right, and no other. `recalls`, `f1`: of each class; None
+    where it has no image (and, for F1, no prediction).
+    """
+
+    accuracy: float
+    recalls: list[float | None]
+    f1: list[float | None] | None = None
+    thresholds: list[float] | None = None
+
+    @property
+    def macro_f1(self) -> float | None:
+        """The mean over the classes, each weighing the same."""
+        if self.f1 is None:
+            return None
+        known = [value for value in self.f1 if value is not None]
+        return sum(known) / len(known) if known else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """float32 logits (N, classes) and labels (N,), on the CPU, in the order of the files."""
+
+    logits: Tensor
+    labels: Tensor
+    targets: Targets = ONE_CLASS
+
+    @property
+    def loss(self) -> float:
+        """A mean over the images, without label smoothing."""
+        return float(self.targets.losses(self.logits, self.labels).mean().item())
+
+    @property
+    def probabilities(self) -> Tensor:
+        return self.targets.probabilities(self.logits)
+
+    def rate(self, thresholds: Sequence[float] | None = None) -> Rating:
+        """With several classes an image: at `thresholds`, or at those that are best for these images."""
+        if self.targets.has_several:
+            return self._rate_several(thresholds)
+        right = self.logits.argmax(1) == self.labels
+        parts = [right[self.labels == index] for index in range(self.logits.shape[1])]
+        return Rating(_mean(right), [_mean(part) if len(part) else None for part in parts])
+
+    def is_labelled(self) -> bool:
+        return bool((self.labels != UNLABELLED).all().item())
+
+    def _rate_several(self, thresholds: Sequence[float] | None) -> Rating:
+        probabilities, wanted = self.probabilities, self.targets.wanted(self.labels).bool()
+        limits = tune_thresholds(probabilities, wanted) if thresholds is None else list(thresholds)
+        named = naming_of(self.targets, limits).named(probabilities)
+        parts = [named[wanted[:, index], index] for index in range(wanted.shape[1])]
+        return Rating(
+            accuracy=_mean((named == wanted).all(1)),
+            recalls=[_mean(part) if len(part) else None for part in parts],
+            f1=f1_scores(named, wanted),
+            thresholds=limits,
+        )
+
+
+def _mean(flags: Tensor) -> float:
+    return float(flags.double().mean().item())
+
+
+def evaluate(
+    model: nn.Module,
+    loader: Loader,
+    device: Device,
+    *,
+    targets: Targets = ONE_CLASS,
+    stop: StopFlag | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
+) -> Scores:
+    """Scores of all images of `loader`, fewer at once where memory runs out.
+
+    Raises StoppedEarly between two batches once `stop` is set, TrainerError where memory does not hold one image.
+
+    `ranks`: whose loaders have an image each once; all get the scores of all of them.
+    """
+    was_training = model.training
+    model.eval()
+    logits, labels = [], []
+    at_once: int | None = None
+    try:
+        with torch.inference_mode():
+            for batch in _together(loader.epoch(0), ranks):
+                if batch is not None:
+                    images = batch.images.to(device.torch_device, non_blocking=True)
+                    some, at_once = _logits(model, images, device, at_once=at_once)
+                    logits.append(some)
+                    labels.append(batch.labels)
+                on_batch()
+                if stop is not None:
+                    stop.raise_if_set()
+            own = (torch.cat(logits).cpu(), torch.cat(labels)) if logits else None
+    finally:
+        model.train(was_training)
+    parts = [part for part in ranks.gather(own) if part is not None]
+    return Scores(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), targets)
+
+
+def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: int | None) -> tuple[Tensor, int | None]:
+    """float32 (B, classes) of uint8 images, and how many may be at once from here on: None for all that there are.
+
+    Raises TrainerError where memory does not hold one.
+    """
+    while True:
+        size = min(at_once or len(images_BCHW), len(images_BCHW))
+        try:
+            parts = []
+            for part in torch.split(images_BCHW, size):
+                inputs = normalise(part)
+                with device.autocast():
+                    parts.append(model(inputs).float())
+            return (parts[0] if len(parts) == 1 else torch.cat(parts)), at_once
+        except RuntimeError as err:
+            if not is_out_of_memory(err):
+                raise
+        # Outside the handler: the exception would keep the failed pass's tensors alive.
+        if size == 1:
+            raise TrainerError(
+                f"memory does not hold one image of {images_BCHW.shape[-1]} px to look at",
+                hint="is another program using it? else lower `image_size`, or choose a machine with more memory",
+            )
+        at_once = size // 2
+        torch.cuda.empty_cache()  # cuDNN and cuBLAS take theirs beside what torch keeps
+
+
+def _together(batches: Iterator[Batch], ranks: Ranks) -> Iterator[Batch | None]:
+    """As many for each process: None where it has no more, but another has."""
+    batch = next(batches, None)
+    while ranks.decide(int(batch is not None))[0]:
+        yield batch
+        batch = next(batches, None)

@@ -1,0 +1,208 @@
+"""What a run trains with: data, model, optimizer, and what lies beside them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from cloudrun.imagedata.folders import Dataset, LabelledFile
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.augment import evaluation_transform
+from trainer.data.cache import PixelCache
+from trainer.data.loader import Loader, mix
+from trainer.data.loader_budget import Hands
+from trainer.data.unreadable import Unreadable
+from trainer.distributed.gradients import GradientSync
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.model.ema import Ema
+from trainer.model.ensemble import Ensemble, build_model
+from trainer.model.loss import image_losses
+from trainer.model.optim import Schedule, make_optimizer
+from trainer.model.targets import Targets
+from trainer.outputs.diagnosis import Facts
+from trainer.session.autotune_result import Tuned
+from trainer.session.device import Device, cores
+from trainer.session.epoch_stats import Tally
+
+
+@dataclass
+class Session:
+    """What a run trains with; `micro_batch` shrinks where memory runs out. `tuned`: what it measured at its start."""
+
+    config: TrainConfig
+    device: Device
+    dataset: Dataset
+    train_files: list[LabelledFile]
+    val_files: list[LabelledFile]
+    data_digest: str
+    targets: Targets
+    model: Ensemble
+    optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    train_loader: Loader
+    caches: tuple[PixelCache | None, PixelCache | None]  # of train and val
+    unreadable: Unreadable
+    schedule: Schedule
+    batch_size: int
+    micro_batch: int
+    loading: Hands
+    train_size: int  # pixels of the training images by now
+    ema: Ema | None = None
+    class_weights: Tensor | None = None  # on the device
+    tuned: Tuned | None = None
+    ranks: Ranks = ALONE
+    gradients: GradientSync | None = None  # with several processes
+    has_shared_norms: bool = False
+    _val_loaders: dict[int, Loader] = field(default_factory=dict)
+    _evaluation_loaders: list[Loader] = field(default_factory=list)
+
+    @property
+    def workers(self) -> int:
+        """Processes that load images."""
+        return self.loading.workers
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train_loader)
+
+    def new_tally(
+        self,
+        *,
+        loss_sum: float = 0.0,
+        correct: int = 0,
+        images: int = 0,
+        seconds: float = 0.0,
+        waited_s: float = 0.0,
+    ) -> Tally:
+        place = self.device.torch_device
+        # float64, so that a sum that went through a checkpoint is the sum that did not.
+        return Tally(
+            torch.tensor(loss_sum, dtype=torch.float64, device=place),
+            torch.tensor(correct, device=place),
+            images,
+            seconds,
+            waited_s,
+        )
+
+    def val_loader(self) -> Loader:
+        """One for all epochs, so that its processes start once; a new one where memory ran out meanwhile."""
+        key = self.micro_batch
+        if key not in self._val_loaders:
+            for old in self._val_loaders.values():
+                old.close()
+            loader = self.evaluation_loader(self.val_files, cache=self.caches[1], unreadable=self.unreadable)
+            self._val_loaders = {key: loader}
+        return self._val_loaders[key]
+
+    def evaluation_loader(
+        self, files: list[LabelledFile], *, cache: PixelCache | None = None, unreadable: Unreadable | None = None
+    ) -> Loader:
+        """`unreadable`: counts images that are left out; None: each of them is needed."""
+        loader = Loader(
+            files,
+            evaluation_transform(self.config.image_size),
+            batch_size=max(self.micro_batch, 2),
+            seed=None,
+            workers=self.workers,
+            prefetch=self.loading.prefetch,
+            pin_memory=self.device.is_cuda,
+            cache=cache,
+            unreadable=unreadable,
+            ranks=self.ranks,
+        )
+        self._evaluation_loaders.append(loader)
+        return loader
+
+    def image_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B,) from float32 logits (B, classes) and labels (B,)."""
+        return image_losses(logits, labels, self.config, targets=self.targets, class_weights=self.class_weights)
+
+    def judged(self) -> AbstractContextManager[None]:
+        """Meanwhile the model has the weights that are validated and kept: the averaged ones, where there are."""
+        return self.ema.in_place() if self.ema else nullcontext()
+
+    def start_afresh(self) -> None:
+        """Weights and optimizer as they were before the first step."""
+        torch.manual_seed(mix(self.config.seed))
+        fresh = build_model(self.config, classes=len(self.dataset.classes))
+        self.model.load_state_dict(fresh.state_dict())
+        self.optimizer = make_optimizer(self.model, self.config)
+        self.ema = average_of(self.model, self.config)
+
+    def stop_loading(self) -> None:
+        """End the processes that load images."""
+        for loader in (self.train_loader, *self._evaluation_loaders):
+            loader.close()
+
+    def close(self) -> None:
+        """The run has ended, and its decoded images are of no more use."""
+        for cache in self.caches:
+            if cache is not None:
+                cache.remove()
+
+    def unreadable_names(self) -> list[str]:
+        """Images that were skipped, relative to the data folder."""
+        return [path.relative_to(self.dataset.folder).as_posix() for path in self.unreadable.paths]
+
+    def share_unreadable(self) -> None:
+        """Each process hears what the others found. Raises FolderProblem where that is too much."""
+        found = [(path.relative_to(self.dataset.folder), reason) for path, reason in self.unreadable.found()]
+        for name, reason in (one for part in self.ranks.gather(found) for one in part):
+            self.unreadable.note(self.dataset.folder / name, reason)
+
+    def facts(self) -> Facts:
+        """What the diagnosis of the run's curves needs to know besides them."""
+        counts, images = self.dataset.count_classes(self.train_files), len(self.train_files)
+        return Facts(
+            config=self.config,
+            class_shares=tuple(count / images for count in counts),
+            has_several=self.targets.has_several,
+            train_images=images,
+            val_images=len(self.val_files),
+            batch_size=self.batch_size,
+            micro_batch=self.micro_batch,
+            workers=self.workers,
+            cores=cores(),
+            precision=self.device.precision,
+            processes=self.ranks.world,
+            fitting_micro_batch=self.tuned.micro_batch if self.tuned else None,
+        )
+
+    def describe(self) -> list[str]:
+        """What the run rests on, for the head of its log."""
+        names = self.dataset.classes
+        held_out = "" if "val" in self.dataset.splits else " (held out from train)"
+        if self.config.folds:
+            held_out = f" (fold {self.config.fold} of {self.config.folds}, from 0)"
+        counts = self.dataset.count_classes(self.train_files)
+        test_count = len(self.dataset.splits.get("test", ()))
+        size, parameters = self.config.image_size, self.model.parameter_count() / 1e6
+        is_searched = self.device.is_cuda and self.config.micro_batch == "auto"
+        at_once = "as many at once as fit" if is_searched else f"{self.micro_batch} at once"
+        each = "" if self.ranks.world == 1 else f" in each of {self.ranks.world} processes"
+        norms = ", batch norm over all of them" if self.has_shared_norms else ""
+        grows = "" if self.config.start_image_size is None else f" (trained from {self.config.start_image_size} px up)"
+        few = [] if self.loading.few is None else [f"warning: {self.workers} loader process(es): {self.loading.few}"]
+        return [
+            f"device: {self.device.describe()}{_shared_by(self.ranks)}",
+            f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
+            f"classes: {', '.join(f'{name} {counts[label]}' for label, name in enumerate(names))}",
+            f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
+            f"size: {parameters:.2f} M parameters, images of {size} px{grows}, {self.workers} loader process(es)",
+            f"batch: {self.batch_size}, {at_once}{each}{norms}; {self.steps_per_epoch} steps an epoch",
+            *few,
+        ]
+
+
+def average_of(model: Ensemble, config: TrainConfig) -> Ema | None:
+    """None where the config wants none."""
+    return Ema(model, decay=config.ema_decay) if config.ema_decay else None
+
+
+def _shared_by(ranks: Ranks) -> str:
+    if ranks.world == 1:
+        return ""
+    return f"; {ranks.world} processes{f' on {ranks.machines} machines' if ranks.machines > 1 else ''}"

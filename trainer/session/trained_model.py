@@ -1,0 +1,82 @@
+"""A checkpoint that looks at images: its model on the device, and batches as it was validated with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+
+from cloudrun.imagedata.folders import UNLABELLED
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.augment import evaluation_transform
+from trainer.data.loader import Loader, check_headers
+from trainer.data.loader_budget import hands
+from trainer.errors import TrainerError
+from trainer.model.ensemble import Ensemble, build_model
+from trainer.model.targets import Naming, naming_from
+from trainer.outputs import checkpoint
+from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
+
+_BATCH_GPU, _BATCH_CPU = 64, 32
+
+
+@dataclass(frozen=True)
+class Trained:
+    """`classes` and `naming` as when it was trained."""
+
+    config: TrainConfig
+    classes: tuple[str, ...]
+    naming: Naming
+    place: Device
+    model: Ensemble
+
+    def loader(self, images: Sequence[Path]) -> Loader:
+        """In this order. Raises FolderProblem at an image whose header cannot be read."""
+        files = [(image, UNLABELLED) for image in images]
+        check_headers(files)
+        size = self.config.image_size
+        batch = _batch_size(size) if self.place.is_cuda else _BATCH_CPU
+        loading = hands(worker_count(self.config, self.place), batch_bytes=batch * 3 * size**2)
+        return Loader(
+            files,
+            evaluation_transform(size),
+            batch_size=batch,
+            seed=None,
+            workers=loading.workers,
+            prefetch=loading.prefetch,
+            pin_memory=self.place.is_cuda,
+        )
+
+
+def _batch_size(image_size: int) -> int:
+    """On a GPU, as many pixels as 64 images of 224 px have: less than training takes of each."""
+    return max(2, min(_BATCH_GPU, _BATCH_GPU * 224**2 // image_size**2))
+
+
+def open_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto") -> Trained:
+    """The model of best.pt or last.pt. Raises TrainerError where it cannot be read, or there is no such device."""
+    state = checkpoint.load(path)
+    config = _config_of(state, path, device)
+    place = choose_device(config)
+    model = build_model(config, classes=len(state["classes"]), pretrained=False)
+    model.load_state_dict(state["model"])
+    model.has_mirror = config.tta == "flip"
+    model.to(place.torch_device).lay_out_for(place.torch_device.type)
+    if not place.is_cuda:
+        tune_for_cpu()
+        torch.set_num_threads(thread_count(parameters=model.parameter_count()))
+    return Trained(config, tuple(state["classes"]), naming_from(state.get("naming")), place, model)
+
+
+def _config_of(state: checkpoint.State, path: Path, device: str) -> TrainConfig:
+    try:
+        return TrainConfig.model_validate({**state["config"], "device": device, "precision": "auto"})
+    except ValidationError as err:
+        raise TrainerError(
+            f"{path} was written by another version of the trainer: {err.error_count()} key(s) of its config differ",
+            hint="predict with the version that trained it",
+        ) from err

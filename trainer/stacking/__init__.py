@@ -1,0 +1,1 @@
+"""Learn from the out-of-fold predictions of several runs."""

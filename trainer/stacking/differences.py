@@ -1,0 +1,163 @@
+"""How much better one method is than another on the same images, and what is chosen by that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from trainer.model.targets import Naming
+from trainer.outputs.predictions import Predictions
+from trainer.stacking.learners import Floats, Mask
+
+Metric = Literal["accuracy", "macro_f1", "log_loss"]
+_HEADINGS: Mapping[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}
+_SAFE = 1e-12
+_DRAWS = 200
+_ROUNDING = 1e-9  # one image won and none lost is a gain as large as its error
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method says of images whose classes are known, and how it names them."""
+
+    predictions: Predictions
+    naming: Naming
+
+    @cached_property
+    def wanted(self) -> Mask:
+        """(N, classes)"""
+        return np.asarray(self.predictions.wanted.numpy())
+
+    @cached_property
+    def named(self) -> Mask:
+        """(N, classes)"""
+        return np.asarray(self.naming.named(self.predictions.probabilities).numpy())
+
+    @property
+    def right(self) -> Mask:
+        """(N,): all classes of the image, and no other."""
+        return np.asarray((self.named == self.wanted).all(1))
+
+    @property
+    def losses(self) -> Floats:
+        """(N,), in nats: of the true class, or with several classes an image the mean over all classes."""
+        safe = np.asarray(self.predictions.probabilities.numpy(), dtype=np.float64).clip(_SAFE, 1 - _SAFE)
+        if self.naming.thresholds is None:
+            return np.asarray(-np.log(safe[self.wanted]))
+        return np.asarray(-np.log(np.where(self.wanted, safe, 1 - safe)).mean(axis=1))
+
+    @cached_property
+    def macro_f1s(self) -> Floats:
+        """Of these images, then of as many that are drawn from them with repeats, each time: the same for each answer.
+
+        Classes that none of them has or gets are left out.
+        """
+        both, either = (self.named & self.wanted).astype(np.float64), self.named.astype(np.float64) + self.wanted
+        images, chance = len(both), np.random.default_rng(0)
+        found = []
+        for draw in range(1 + _DRAWS):
+            drawn = chance.integers(images, size=images) if draw else np.arange(images)
+            times = np.bincount(drawn, minlength=images).astype(np.float64)
+            hits, there = times @ both, times @ either
+            found.append((2 * hits[there > 0] / there[there > 0]).mean() if there.any() else 0.0)
+        return np.asarray(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """To the peer, on the same images; more is better. The errors are standard errors.
+
+    `log_loss` is in nats below that of the peer. `won`: images named right that the peer named wrong; `lost`.
+    """
+
+    accuracy: float
+    accuracy_error: float
+    macro_f1: float
+    macro_f1_error: float
+    log_loss: float
+    log_loss_error: float
+    won: int
+    lost: int
+
+    def by(self, metric: Metric) -> tuple[float, float]:
+        """What is gained, and its standard error."""
+        if metric == "accuracy":
+            return self.accuracy, self.accuracy_error
+        if metric == "macro_f1":
+            return self.macro_f1, self.macro_f1_error
+        return self.log_loss, self.log_loss_error
+
+
+def differences_to(peer: str, answers: Mapping[str, Answer]) -> dict[str, Difference]:
+    return {name: compare(one, answers[peer]) for name, one in answers.items() if name != peer}
+
+
+def compare(candidate: Answer, peer: Answer) -> Difference:
+    """Paired: each image is judged by both, so what is hard for both does not blur the difference.
+
+    Macro F1 is no mean over images: its error is that of drawing as many of them anew, with repeats, for both alike.
+    Source: Efron 1979, Bootstrap methods, Annals of Statistics 7(1).
+    """
+    right, was_right = candidate.right, peer.right
+    accuracy, accuracy_error = _mean_and_error(right.astype(np.float64) - was_right)
+    log_loss, log_loss_error = _mean_and_error(peer.losses - candidate.losses)
+    macro_f1, *drawn = candidate.macro_f1s - peer.macro_f1s
+    return Difference(
+        accuracy,
+        accuracy_error,
+        float(macro_f1),
+        float(np.std(drawn, ddof=1)),
+        log_loss,
+        log_loss_error,
+        int((right & ~was_right).sum()),
+        int((was_right & ~right).sum()),
+    )
+
+
+def choose(differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
+    """The best by `metric` among those that beat `peer` by more than a standard error.
+
+    Ties go by the log loss, those of the log loss by accuracy. Without one it is `peer`, which learned next to nothing,
+    and so nothing by heart. To take the best of several by the images that judge them leans to the good all the same.
+    """
+    other: Metric = "accuracy" if metric == "log_loss" else "log_loss"
+    gains = {name: one.by(metric) for name, one in differences.items()}
+    better = [name for name, (gain, error) in gains.items() if gain > error * (1 + _ROUNDING)]
+    return max(better, key=lambda name: (gains[name][0], differences[name].by(other)[0]), default=peer)
+
+
+def table_of(
+    rates: Mapping[str, Mapping[str, Any]], differences: Mapping[str, Difference], peer: str, metric: Metric
+) -> list[str]:
+    """Lines: a heading, then a method each."""
+    heading = "log loss saved" if metric == "log_loss" else _HEADINGS[metric]
+    lines = [f"method    accuracy  macro F1  log loss   ROC AUC  {heading} against `{peer}`"]
+    for name, one in rates.items():
+        cells = "".join(f"{_shown(one[key]):>10}" for key in ("macro_f1", "log_loss", "roc_auc"))
+        against = ""
+        if name in differences:
+            of = differences[name]
+            gain, error = of.by(metric)
+            against = f"  {gain:+.4f} ± {error:.4f}, {of.won - of.lost:+d} images ({of.won} won, {of.lost} lost)"
+        lines.append(f"{name:<8}{_shown(one['accuracy']):>10}{cells}{against}")
+    return lines
+
+
+def verdict(chosen: str, differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
+    name = _HEADINGS[metric]
+    if chosen == peer:
+        return f"chosen: {peer}, as none beats its {name} by more than the standard error of the difference"
+    gain, error = differences[chosen].by(metric)
+    return f"chosen: {chosen}, whose {name} is better by {gain:.4f} ± {error:.4f}; chosen by that, it leans to the good"
+
+
+def _mean_and_error(values: Floats) -> tuple[float, float]:
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"

@@ -1,0 +1,240 @@
+"""Learners that are taught by the folds' out-of-fold predictions, beside the plain average of the runs.
+
+Each is judged as the folds are: taught by the other folds' rows, it predicts those of one fold, in turn. What is
+applied to the test images has learned from all rows, and sees them as it saw those: by one fold's model at a time, not
+by the mean of the folds' models, which is more often right than any of them; the mean is taken of what it answers.
+Source: Wolpert 1992, Stacked generalization, Neural Networks 5(2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.atomic import write_json
+from trainer.errors import ConfigError
+from trainer.model.targets import Naming, tune_thresholds
+from trainer.outputs.calibrate import fit_temperature
+from trainer.outputs.predictions import Predictions, rate, write_oof, write_test_predictions
+from trainer.stacking.differences import Answer, Metric, choose, differences_to, table_of, verdict
+from trainer.stacking.feature_heads import DeviceName, Heads, fit_heads
+from trainer.stacking.fold_runs import FoldRun, read_runs
+from trainer.stacking.learners import (
+    Floats,
+    Ints,
+    Learner,
+    Predict,
+    Rows,
+    check_heads,
+    class_by_class,
+    sigmoid,
+    softmax,
+    versions_of,
+)
+
+AVERAGE, TEMPERED, ALL = "average", "tempered", "all"
+_SMALLEST = 1e-5  # a fold's predictions.csv has six digits: below this, they say nothing of a logarithm
+
+
+@dataclass(frozen=True)
+class Method:
+    """A line of the table: probabilities (N, classes) out of fold, and of the test images where there are any."""
+
+    name: str
+    out_of_fold: Floats
+    test: Floats | None
+
+
+@dataclass(frozen=True)
+class Level:
+    """What learners learn from: a row a labelled image, and for each fold a row a test image, by its models.
+
+    `truth`: classes (N,); where an image may have several (N, classes) of 0 and 1.
+    """
+
+    rows: Rows
+    truth: Ints
+    fold_of: Ints
+    tests: tuple[Rows, ...]
+    average: Method
+
+    @property
+    def has_several(self) -> bool:
+        return self.truth.ndim == 2
+
+
+def stack(
+    folders: Sequence[Path],
+    *,
+    out: Path,
+    learners: Mapping[str, Learner],
+    data: Path | None = None,
+    metric: Metric = "accuracy",
+    device: DeviceName = "auto",
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Write `out`/stacking.json, and oof.csv and predictions.csv (with a test folder) of what `choose` chooses.
+
+    `folders`: runs of `python -m trainer folds`. `data`: their images; then their features are columns, too. The
+    content of stacking.json. Raises TrainerError where runs are not whole or do not fit together.
+    """
+    if data is not None:
+        check_heads()
+    runs = read_runs(folders)
+    _check_out(out, folders)
+    heads = [fit_heads(run, data=data, device=device, say=say) for run in runs] if data is not None else []
+    level = assemble(runs, heads)
+    _say_what(runs, level, say)
+    methods = learn(level, learners)
+    answers = answers_of(methods, runs[0])
+    rates = {name: rate(one.predictions, one.naming) for name, one in answers.items()}
+    peer = AVERAGE if metric != "log_loss" else TEMPERED
+    differences = differences_to(peer, answers)
+    chosen = choose(differences, peer, metric)
+    for line in [*table_of(rates, differences, peer, metric), verdict(chosen, differences, peer, metric)]:
+        say(line)
+    test = next(one.test for one in methods if one.name == chosen)
+    _write_chosen(out, answers[chosen], test, runs[0].test_images, say)
+    classes, limits = runs[0].out_of_fold.classes, answers[chosen].naming.thresholds
+    summary = {
+        "runs": [str(folder) for folder in folders],
+        "images": len(runs[0].out_of_fold.images),
+        "folds": runs[0].folds,
+        "classes": list(classes),
+        "thresholds": None if limits is None else dict(zip(classes, limits, strict=True)),
+        "columns": level.rows.columns.shape[1],
+        "has_features": data is not None,
+        "metric": metric,
+        "peer": peer,
+        "chosen": chosen,
+        "methods": {
+            name: {**one, "against_peer": asdict(differences[name]) if name in differences else None}
+            for name, one in rates.items()
+        },
+        "versions": versions_of(tuple(learners)),
+    }
+    write_json(out / "stacking.json", summary)
+    return summary
+
+
+def assemble(runs: Sequence[FoldRun], heads: Sequence[Heads]) -> Level:
+    """Columns: the log-probabilities of each run, then those of its heads; log-odds with several classes an image."""
+    scores = _log_odds if runs[0].has_several else _log
+
+    def rows(networks: Sequence[Floats], others: Sequence[Floats]) -> Rows:
+        columns = np.concatenate([scores(one) for one in [*networks, *others]], axis=1)
+        return Rows(columns, scores(_mean(networks)))
+
+    networks = [_floats(run.out_of_fold) for run in runs]
+    by_fold = [[_floats(run.tests[fold]) for run in runs] for fold in range(len(runs[0].tests))]
+    return Level(
+        rows(networks, [one.out_of_fold for one in heads]),
+        np.asarray(runs[0].truth.numpy(), dtype=np.int64),
+        np.asarray(runs[0].fold_of.numpy(), dtype=np.int64),
+        tuple(rows(tests, [one.tests[fold] for one in heads]) for fold, tests in enumerate(by_fold)),
+        Method(AVERAGE, _mean(networks), _mean([_mean(tests) for tests in by_fold]) if by_fold else None),
+    )
+
+
+def learn(level: Level, learners: Mapping[str, Learner]) -> list[Method]:
+    """The average, the same at its temperature, what each learner says, and with several of them their mean."""
+    learned = []
+    for name, learner in {TEMPERED: _temper, **learners}.items():
+        if level.has_several and name != TEMPERED:
+            learner = class_by_class(learner)
+        out_of_fold = judge(learner, level)
+        predict = learner(level.rows, level.truth) if level.tests else None
+        test = _mean([predict(rows) for rows in level.tests]) if predict else None
+        learned.append(Method(name, out_of_fold, test))
+    _, *several = learned
+    if len(several) > 1:
+        tests = [one.test for one in several if one.test is not None]
+        learned.append(Method(ALL, _mean([one.out_of_fold for one in several]), _mean(tests) if tests else None))
+    return [level.average, *learned]
+
+
+def judge(learner: Learner, level: Level) -> Floats:
+    """Probabilities (N, classes) of each fold's rows, by what was learned from the other folds' rows."""
+    answers = np.empty_like(level.rows.start)
+    for fold in np.unique(level.fold_of):
+        is_held = level.fold_of == fold
+        answers[is_held] = learner(level.rows[~is_held], level.truth[~is_held])(level.rows[is_held])
+    return answers
+
+
+def answers_of(methods: Sequence[Method], run: FoldRun) -> dict[str, Answer]:
+    """By name, out of fold. With several classes an image each method has the thresholds that suit it best."""
+    answers = {}
+    for one in methods:
+        said = replace(run.out_of_fold, probabilities=torch.from_numpy(one.out_of_fold))
+        naming = Naming()
+        if run.has_several:
+            limits = tune_thresholds(said.probabilities, said.wanted)
+            naming = Naming(tuple(limits), allows_none=run.allows_none)
+        answers[one.name] = Answer(said, naming)
+    return answers
+
+
+def _write_chosen(
+    out: Path, chosen: Answer, test: Floats | None, images: tuple[str, ...], say: Callable[[str], None]
+) -> None:
+    """oof.csv, and predictions.csv where there are test images; else none of an earlier call stays."""
+    write_oof(out / "oof.csv", chosen.predictions, chosen.naming)
+    path = out / "predictions.csv"
+    if test is not None:
+        predictions = Predictions(chosen.predictions.classes, images, torch.from_numpy(test))
+        write_test_predictions(path, predictions, chosen.naming)
+        return
+    if (out / "stacking.json").exists():
+        path.unlink(missing_ok=True)
+    say("the runs have no test images: there is no predictions.csv")
+
+
+def _say_what(runs: Sequence[FoldRun], level: Level, say: Callable[[str], None]) -> None:
+    images, columns = level.rows.columns.shape
+    say(f"{len(runs)} run(s), {runs[0].folds} folds, {images} images, {columns} columns to learn from")
+    for run in runs:
+        if run.is_calibrated:
+            say(f"{run.folder} was calibrated: its folds' predictions are taken as they were before that")
+
+
+def _check_out(out: Path, folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if out.resolve() == folder.resolve():
+            raise ConfigError(f"`--out` is {folder}, whose oof.csv would be lost", hint="name a folder of its own")
+
+
+def _temper(rows: Rows, truth: Ints) -> Predict:
+    """The average at the temperature that fits these rows best: one number, which every learner finds, too."""
+    has_several = truth.ndim == 2
+    to_probabilities = sigmoid if has_several else softmax
+    names = tuple(str(index) for index in range(rows.start.shape[1]))
+    sets = (np.flatnonzero(row) for row in truth) if has_several else ([label] for label in truth)
+    labels = tuple(tuple(names[index] for index in one) for one in sets)
+    start = Predictions(
+        names, tuple(map(str, range(len(truth)))), torch.from_numpy(to_probabilities(rows.start)), labels
+    )
+    temperature = fit_temperature(start, several=has_several).temperature
+    return lambda others: to_probabilities(others.start / temperature)
+
+
+def _mean(parts: Sequence[Floats]) -> Floats:
+    return np.asarray(np.mean(parts, axis=0), dtype=np.float64)
+
+
+def _log(probabilities: Floats) -> Floats:
+    return np.asarray(np.log(probabilities.clip(_SMALLEST, 1.0)), dtype=np.float64)
+
+
+def _log_odds(probabilities: Floats) -> Floats:
+    safe = probabilities.clip(_SMALLEST, 1 - _SMALLEST)
+    return np.asarray(np.log(safe) - np.log1p(-safe), dtype=np.float64)
+
+
+def _floats(predictions: Predictions) -> Floats:
+    return np.asarray(predictions.probabilities.numpy(), dtype=np.float64)

@@ -1,0 +1,70 @@
+"""Images per second of the loader alone, of the model alone, and of both together."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.autotune.tuning import tune
+from trainer.data.leaves import write_leaves
+from trainer.data.loader import Batch
+from trainer.distributed.stop import StopFlag
+from trainer.session.build import open_session
+from trainer.session.setup import Session
+from trainer.session.step import train_step
+
+_WARMUP_STEPS = 2
+
+
+def bench(config: TrainConfig, *, data: Path | None, steps: int, say: Callable[[str], None]) -> dict[str, float | str]:
+    """Measure `steps` steps of each; the slower of loader and step is what the whole waits for."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if data is None:
+            data = Path(scratch) / "leaves"
+            write_leaves(data, size=256)
+        session = open_session(config.model_copy(update={"pretrained": False}), data)
+        for line in session.describe():
+            say(line)
+        tune(session, stop=StopFlag(), say=say)
+        session.model.train()
+        batches = _endless(session)
+        batch = next(batches)
+        figures: dict[str, float | str] = {"device": session.device.describe()}
+        figures["loader_images_per_s"] = _speed(session, steps, lambda: len(next(batches).labels))
+        figures["step_images_per_s"] = _speed(session, steps, lambda: _step(session, batch, say))
+        figures["whole_images_per_s"] = _speed(session, steps, lambda: _step(session, next(batches), say))
+        session.close()
+        return figures
+
+
+def _endless(session: Session) -> Iterator[Batch]:
+    epoch = 0
+    while True:
+        epoch += 1
+        yield from session.train_loader.epoch(epoch)
+
+
+def _step(session: Session, batch: Batch, say: Callable[[str], None]) -> int:
+    train_step(session, batch, say=say)
+    return len(batch.labels)
+
+
+def _speed(session: Session, steps: int, act: Callable[[], int]) -> float:
+    """Images per second of `act`, which gives how many it took."""
+    for _ in range(_WARMUP_STEPS):
+        act()
+    _wait(session)
+    began = time.perf_counter()
+    images = sum(act() for _ in range(steps))
+    _wait(session)
+    return round(images / (time.perf_counter() - began), 1)
+
+
+def _wait(session: Session) -> None:
+    if session.device.is_cuda:
+        torch.cuda.synchronize()

@@ -1,0 +1,62 @@
+"""Learn one batch by heart. A model, labels or loss that are wired wrong cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.data.augment import evaluation_transform
+from trainer.data.loader import Batch, Loader
+from trainer.session.build import open_session
+from trainer.session.step import train_step
+
+_ENOUGH_LOSS = 0.05
+_MOST_IMAGES = 32
+
+
+def overfit(
+    config: TrainConfig, *, data: Path, labels: Path | None = None, steps: int, say: Callable[[str], None]
+) -> bool:
+    """Whether one batch reaches a loss under 0.05 and 100 % within `steps` steps.
+
+    Without augmentation, dropout, smoothing and decay, at a constant rate. What is wrong where it
+    does not: too low or too high an `lr`, frozen weights, labels that do not belong to their images.
+    """
+    plain = config.model_copy(update={"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "workers": 0})
+    session = open_session(plain, data, labels=labels)
+    session.close()  # one batch needs no cache
+    session.model.train()
+    batch = _mixed_batch(session.train_files, plain, size=min(session.batch_size, _MOST_IMAGES))
+    say(f"overfitting {len(batch.labels)} images of {len(set(batch.labels.tolist()))} classes in up to {steps} steps")
+    loss, accuracy = float("inf"), 0.0
+    for step in range(1, steps + 1):
+        result = train_step(session, batch, say=say)
+        loss = float(result.loss_sum.item()) / len(batch.labels)
+        accuracy = float(result.correct.item()) / len(batch.labels)
+        is_learned = loss < _ENOUGH_LOSS and accuracy == 1.0
+        if is_learned or step % 20 == 0 or step == steps:
+            say(f"step {step}: loss {loss:.4f}, accuracy {accuracy:.4f}")
+        if is_learned:
+            say("one batch was learned by heart: model, labels and loss are wired right")
+            return True
+    say(f"one batch was not learned in {steps} steps: loss {loss:.4f}, accuracy {accuracy:.4f}")
+    say(f"hint: try `lr` around 1e-3 (it is {config.lr:g}), more `--steps`, and look at the labels of a few images")
+    return False
+
+
+def _mixed_batch(files: list[tuple[Path, int]], config: TrainConfig, *, size: int) -> Batch:
+    """The first images of each class in turn."""
+    by_rank = sorted(range(len(files)), key=lambda index: (_rank(files, index), files[index][1]))
+    chosen = [files[index] for index in by_rank[:size]]
+    loader = Loader(chosen, evaluation_transform(config.image_size), batch_size=size, seed=None, workers=0)
+    batches = list(loader.epoch(0))
+    return Batch(torch.cat([one.images for one in batches]), torch.cat([one.labels for one in batches]))
+
+
+def _rank(files: list[tuple[Path, int]], index: int) -> int:
+    """Place of a file within its class; the files of a class stand together."""
+    first = next(place for place, (_, label) in enumerate(files) if label == files[index][1])
+    return index - first
