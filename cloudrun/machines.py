@@ -65,9 +65,16 @@ class Scan(BaseModel):
 
 
 def strays(scan: Scan, runs: Iterable[Run]) -> list[Machine]:
-    """Machines that no run of the ledger is billed for: another computer's, a lost ledger's, a launch's cut short."""
-    billed = {run.run_id for run in runs if run.may_bill}
-    return [machine for machine in scan.machines if machine.run_id not in billed]
+    """Machines that no run of the ledger is billed for: another computer's, a lost ledger's, a launch's cut short.
+
+    A machine whose end was proven after the scan is none of them: the scan is only older.
+    """
+    accounted = {run.run_id for run in runs if run.may_bill or _ended_after(run, scan)}
+    return [machine for machine in scan.machines if machine.run_id not in accounted]
+
+
+def _ended_after(run: Run, scan: Scan) -> bool:
+    return run.end_is_proven and run.released_at is not None and run.released_at >= scan.at
 
 
 def find_machines(machines: Sequence[Machine], text: str) -> list[Machine]:

@@ -48,6 +48,13 @@ def test_a_machine_whose_run_was_called_ended_is_a_stray() -> None:
     assert len(strays(scan, [a_run("a-1124-aaaaa", released_at=NOW)])) == 1
 
 
+def test_a_machine_that_ended_after_the_scan_is_no_stray() -> None:
+    scan = Scan(at=NOW, machines=(a_machine("cloudrun-a-1124-aaaaa"),))
+    later, earlier = NOW + timedelta(seconds=9), NOW - timedelta(seconds=9)
+    assert strays(scan, [a_run("a-1124-aaaaa", released_at=later, end_is_proven=True)]) == []
+    assert len(strays(scan, [a_run("a-1124-aaaaa", released_at=earlier, end_is_proven=True)])) == 1
+
+
 @pytest.mark.parametrize("text", ["cloudrun-a-1124-aaaaa-fcd1e5cf", "cloudrun-a-1124-aaaaa", "a-1124-aaaaa", "h:7"])
 def test_a_machine_is_found_by_whatever_it_is_called(text: str) -> None:
     machine = a_machine("cloudrun-a-1124-aaaaa-fcd1e5cf")
