@@ -12,12 +12,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cloudrun.backends.patience import within
 from cloudrun.backends.provider_rows import aws_machine, lambda_machine, runpod_machine, slurm_end, vast_machine
 from cloudrun.machines import Machine
 from cloudrun.run import MACHINE_PREFIX, Run, now_utc
 
 _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0
+# AWS has some twenty regions, each asked by itself; a library may ask a provider that is away for minutes.
+_LISTING_S = 60.0
 # A part of what SkyPilot asks for; its own listing leaves prices and times out.
 _RUNPOD_QUERY = "query { myself { pods { id name desiredStatus costPerHr lastStatusChange uptimeSeconds } } }"
 # Vast's client makes an empty text of any error, and SkyPilot an empty list of that: for it all machines are gone.
@@ -126,7 +129,7 @@ def _name_on(infra: str, machine_name: str) -> str:
 def _asked(lister: Callable[[], list[Machine]]) -> list[Machine]:
     """Whatever a provider's own library raises is an answer that did not come."""
     try:
-        return lister()
+        return within(_LISTING_S, lister)
     except CannotList:
         raise
     except Exception as err:

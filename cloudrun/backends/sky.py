@@ -33,6 +33,7 @@ from cloudrun.backends.listing import (
 from cloudrun.backends.listing import end_machine as end_listed
 from cloudrun.backends.listing import ended_at as listed_end
 from cloudrun.backends.on_machine import data_on_their_way, kept_awake, switch_lives
+from cloudrun.backends.patience import NoAnswerYet, within
 from cloudrun.backends.sky_asking import accelerators_of, fresh_records, launches_of, record_of, rents_several
 from cloudrun.backends.sky_errors import CatalogUnreachable, brief, is_of_catalog, no_machine, still_billing, translated
 from cloudrun.backends.sky_keys import keys_sent, remove_keys, sparing
@@ -58,6 +59,8 @@ _GONE_WAIT_S = 60.0
 # By then a machine whose create call was never answered is listed.
 _LOST_ANSWER_S = 30.0
 _DOWN_PAUSES_S = (0.0, 3.0, 10.0)
+# A busy computer takes half a minute; SkyPilot itself asks a provider that is away for longer than anybody waits.
+_DOWN_S = 150.0
 
 
 class SkyBackend:
@@ -431,8 +434,10 @@ class SkyBackend:
             try:
                 self._cancel(sky, machine)
                 with suppress(ClusterDoesNotExist):
-                    sky.get(sky.down(machine))
+                    within(_DOWN_S, lambda: sky.get(sky.down(machine)))
                 record = record_of(sky, machine)
+            except NoAnswerYet as err:
+                raise still_billing(machine, f"its provider, or SkyPilot's server, gave {err}") from err
             except Exception as err:  # noqa: BLE001 - it is raised where the last try fails, too
                 failed = err
                 continue

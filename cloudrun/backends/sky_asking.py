@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from cloudrun.backends.listing import CannotList, refuse_if_silent
+from cloudrun.backends.patience import within
 from cloudrun.backends.sky_errors import brief
 from cloudrun.run import MACHINE_PREFIX
+
+# SkyPilot asks a provider that is away again and again, for minutes. A busy computer takes half a minute for an answer.
+_ANSWER_S = 90.0
 
 
 def rents_several(sky: Any, cloud: str) -> bool:
@@ -28,8 +32,8 @@ def launches_of(sky: Any, machine: str) -> list[str]:
 
 
 def record_of(sky: Any, machine: str) -> Any:
-    """The provider's word on one machine; None where there is none."""
-    records = sky.get(sky.status([machine], refresh=sky.StatusRefreshMode.FORCE))
+    """The provider's word on one machine; None where there is none. Raises NoAnswerYet where it does not come."""
+    records = within(_ANSWER_S, lambda: sky.get(sky.status([machine], refresh=sky.StatusRefreshMode.FORCE)))
     return records[0] if records else None
 
 
