@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from cloudrun.backends import Backend
+from cloudrun.backends import Backend, Say
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.received import question_from
@@ -75,10 +75,12 @@ def follow(
     reader: LogReader,
     until: Callable[[], bool] = lambda: False,
     ask: Ask | None = None,
+    say: Say = lambda _: None,
 ) -> Run:
     """Pass each new line of the log to `on_line` until the job has ended (or `until` says so).
 
-    What the worker asks is put to `ask`; without it the worker answers itself after a minute: no.
+    What the worker asks is put to `ask`; without it the worker answers itself after a minute: no. `say` is told what
+    cannot be read.
     """
     if run.run_uri is None:
         raise RunNotFinished(
@@ -88,11 +90,12 @@ def follow(
     store = open_store(run.run_uri)
     pause = _LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S
     watch = _Watch(run, ledger, backend, store)
+    questions = None if ask is None else _Questions(store, run.run_uri, ask, say)
     while not watch.ended() and not until():
         for line in _quietly(reader):
             on_line(line)
-        if ask is not None:
-            _answer_question(store, ask)
+        if questions is not None:
+            questions.answer()
         time.sleep(pause)
     bucket = bucket_of(watch.run)
     if bucket is not None and watch.run.phase.is_final and not answers(watch.run):
@@ -102,17 +105,33 @@ def follow(
     return watch.run
 
 
-def _answer_question(store: Store, ask: Ask) -> None:
-    """`question.json` is there while the worker waits."""
-    try:
-        content = store.read("question.json", limit=LARGEST_DOCUMENT_BYTES + 1)
-        if content is None or store.read("answer", limit=1) is not None:
-            return
-        asked = question_from(content)
-        said = ask(asked.question, asked.wait_s)
-        store.put("answer", b"yes" if said else b"no")
-    except (StoreError, Unreadable):
-        return  # the next look asks again, or the worker answers itself
+class _Questions:
+    """Puts what the worker asks to whoever follows the run: `question.json` is there while the worker waits."""
+
+    def __init__(self, store: Store, run_uri: str, ask: Ask, say: Say) -> None:
+        self._store = store
+        self._run_uri = run_uri
+        self._ask = ask
+        self._say = say
+        self._has_complained = False
+
+    def answer(self) -> None:
+        try:
+            content = self._store.read("question.json", limit=LARGEST_DOCUMENT_BYTES + 1)
+            if content is None or self._store.read("answer", limit=1) is not None:
+                return
+            asked = question_from(content)
+            said = self._ask(asked.question, asked.wait_s)
+            self._store.put("answer", b"yes" if said else b"no")
+        except StoreError:
+            return  # the next look asks again, or the worker answers itself
+        except Unreadable as err:
+            if not self._has_complained:
+                self._has_complained = True
+                self._say(
+                    f"{self._run_uri}/question.json cannot be read ({err}): the run goes on, and a question of its"
+                    " worker that nobody answers counts as No after a minute"
+                )
 
 
 class _Watch:

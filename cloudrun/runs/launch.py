@@ -151,7 +151,9 @@ def attend(started: Started, plan: Plan, ledger: Ledger, backend: Backend, conso
     if detach and not run.phase.is_final:
         return run
     try:
-        run = follow(run, ledger, backend, on_line=console.on_line, reader=started.reader, ask=console.ask)
+        run = follow(
+            run, ledger, backend, on_line=console.on_line, reader=started.reader, ask=console.ask, say=console.say
+        )
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted; `{run.run_id}` goes on" + (" and bills" if run.quote and run.quote.hourly_usd else ""),

@@ -1,4 +1,7 @@
-"""Where to begin reading a log: the last N lines, or what is newer than a moment."""
+"""Where to begin reading a log: the last N lines, or what is newer than a moment.
+
+A log may have gigabytes, on a machine or in a bucket: of it only the end is read, a piece at a time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from datetime import datetime
 from cloudrun.stores import Store
 from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
+_PIECE_BYTES = 65_536  # the last lines are seldom more
+_LARGEST_PIECE_BYTES = 16_000_000
 _ROW = re.compile(rb"^(\d{1,18}) (\d{1,18}(?:\.\d{1,9})?)$", re.MULTILINE)
 
 
@@ -16,22 +21,36 @@ def start_offset(store: Store, *, tail: int | None, since: datetime | None, inde
     offset = 0
     if since is not None:
         index = store.read("log.index", limit=LARGEST_RESULT_BYTES) or index_at_home or b""
-        offset = offset_since(index, since, end=len(store.read("log.txt") or b""))
+        offset = offset_since(index, since, end=store.size("log.txt") or 0)
     if tail is not None:
-        offset = max(offset, offset_of_tail(store.read("log.txt") or b"", tail))
+        offset = max(offset, offset_of_tail(store, tail, floor=offset))
     return offset
 
 
-def offset_of_tail(content: bytes, lines: int) -> int:
-    """Byte at which the last `lines` lines begin."""
-    if lines == 0:
-        return len(content)
-    end = len(content) - 1 if content.endswith(b"\n") else len(content)
-    for _ in range(lines):
-        end = content.rfind(b"\n", 0, end)
-        if end == -1:
-            return 0
-    return end + 1
+def offset_of_tail(store: Store, lines: int, *, floor: int = 0) -> int:
+    """Byte of `log.txt` at which its last `lines` lines begin; at least `floor`, before which nothing is read."""
+    start = end = store.size("log.txt") or 0
+    piece_bytes = _PIECE_BYTES
+    wanted = lines  # line ends that stand before the lines, from the end on
+    while wanted > 0 and start > floor:
+        stop, start = start, max(start - piece_bytes, floor)
+        piece = store.read("log.txt", offset=start, limit=stop - start) or b""
+        if stop == end and piece.endswith(b"\n"):
+            piece = piece[:-1]  # it ends the last line, and begins none
+        found = piece.count(b"\n")
+        if found >= wanted:
+            return start + _place_from_end(piece, wanted) + 1
+        wanted -= found
+        piece_bytes = min(piece_bytes * 2, _LARGEST_PIECE_BYTES)
+    return start
+
+
+def _place_from_end(piece: bytes, nth: int) -> int:
+    """Where the `nth` line end from the end on stands."""
+    place = len(piece)
+    for _ in range(nth):
+        place = piece.rfind(b"\n", 0, place)
+    return place
 
 
 def offset_since(index: bytes, moment: datetime, *, end: int) -> int:

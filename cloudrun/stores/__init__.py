@@ -47,6 +47,10 @@ class Store(Protocol):
         """At most `limit` bytes of `key` from `offset` on; None where there is no such file, or something else."""
         ...
 
+    def size(self, key: str) -> int | None:
+        """The bytes that `key` has now, without reading it; None as for `read`."""
+        ...
+
     def get(self, key: str, target: Path) -> None:
         """Copy one file to `target`, which may hold the start of it already."""
         ...

@@ -51,6 +51,13 @@ class DirectoryStore:
         except OSError as err:
             raise _cannot("read", key, err) from err
 
+    def size(self, key: str) -> int | None:
+        path = self._folder / key
+        try:
+            return path.stat().st_size if path.is_file() else None
+        except OSError as err:
+            raise _cannot("read", key, err) from err
+
     def get(self, key: str, target: Path) -> None:
         forget_ranges(target)
         try:

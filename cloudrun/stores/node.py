@@ -88,6 +88,15 @@ class NodeStore:
             raise StoreError(f"cannot read {key} on `{self._machine}`", hint="run the same command again")
         return output
 
+    def size(self, key: str) -> int | None:
+        path = quote(f"{self._folder}/{key}")
+        code, output = self._connection.run(f"[ -f {path} ] || exit {_ABSENT}; stat -L -c %s {path}")
+        if code == _ABSENT:
+            return None
+        if code != 0 or not output.strip().isdigit():
+            raise StoreError(f"cannot read {key} on `{self._machine}`", hint="run the same command again")
+        return int(output)
+
     def get(self, key: str, target: Path) -> None:
         forget_ranges(target)
         if _PLAIN.fullmatch(key) is None:

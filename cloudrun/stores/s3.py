@@ -83,6 +83,15 @@ class S3Store:
             )
         return content
 
+    def size(self, key: str) -> int | None:
+        with self._translated("read", key):
+            try:
+                return int(self._client.head_object(Bucket=self._bucket, Key=self._object(key))["ContentLength"])
+            except ClientError as err:
+                if err.response["Error"].get("Code") == "404":
+                    return None
+                raise
+
     def get(self, key: str, target: Path) -> None:
         with self._translated("fetch", key):
             for _ in range(_VERSIONS):

@@ -139,6 +139,16 @@ def test_reading_stops_at_a_limit(store: Store) -> None:
     assert store.read("nothing", limit=4) is None
 
 
+def test_the_size_of_a_file_is_told_without_reading_it(place: Place, tmp_path: Path) -> None:
+    place.write("log.txt", b"0123456789")
+    assert place.store.size("log.txt") == 10
+    assert place.store.size("nothing") is None
+    if (tmp_path / "run").is_dir():
+        os.mkfifo(tmp_path / "run" / "pipe")
+        (tmp_path / "run" / "folder").mkdir()
+        assert place.store.size("pipe") is place.store.size("folder") is None
+
+
 def test_what_is_no_file_is_not_waited_for_and_is_named(place: Place, tmp_path: Path) -> None:
     place.write("out/best.pt", b"weights")
     if not (tmp_path / "run").is_dir():
