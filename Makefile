@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements clean
+.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements changelog clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -46,6 +46,7 @@ check: .venv/ready
 	$(RUN) ruff check .
 	$(RUN) mypy
 	.venv/bin/lint-imports
+	.venv/bin/codespell
 
 # Which package imports which, as ARCHITECTURE.md shows it; fails where there is a cycle.
 graph: .venv/ready
@@ -82,6 +83,11 @@ bench-trainer: .venv/ready
 requirements: .venv/ready
 	@$(UV) export --quiet --frozen --only-group machine --no-hashes --no-emit-project --no-header --no-annotate \
 	  | grep -E '^(boto3|numpy|pillow|pydantic|pyyaml|timm|torch|torchvision)==' > trainer/requirements.txt
+
+# Move the fragments in changes/ into CHANGELOG.md: `make changelog VERSION=0.2.0`.
+changelog: .venv/ready
+	@test -n "$(VERSION)" || { echo "error: no version; hint: make changelog VERSION=0.2.0" >&2; exit 2; }
+	.venv/bin/towncrier build --yes --version $(VERSION)
 
 .venv/ready: pyproject.toml uv.lock
 	@command -v uv >/dev/null || test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
