@@ -36,6 +36,7 @@ from cloudrun.errors import NoMachine, StoreError
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import WEIGHTS, Plan
+from cloudrun.retry import tries
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
 from cloudrun.units import duration, times
@@ -47,7 +48,7 @@ from cloudrun.worker.wire import PEM
 _GONE_WAIT_S = 60.0
 # By then a machine whose create call was never answered is listed.
 _LOST_ANSWER_S = 30.0
-_DOWN_PAUSES_S = (0.0, 3.0, 10.0)
+_DOWN_PAUSES_S = (3.0, 10.0)
 
 
 class SkyBackend:
@@ -209,8 +210,7 @@ class SkyBackend:
     def _end_late_comers(self, machine: str, infra: str) -> bool:
         """Look twice, 30 s apart: a create call whose answer was lost leaves a machine unknown to SkyPilot."""
         found = False
-        for pause_s in (0.0, _LOST_ANSWER_S) if can_list(infra) else ():
-            time.sleep(pause_s)
+        for _ in tries((_LOST_ANSWER_S,)) if can_list(infra) else ():
             try:
                 for late in machines_of(machine, infra):
                     found = True
@@ -402,8 +402,7 @@ class SkyBackend:
         from sky.exceptions import ClusterDoesNotExist
 
         failed: Exception | None = None
-        for pause_s in _DOWN_PAUSES_S:
-            time.sleep(pause_s)
+        for _ in tries(_DOWN_PAUSES_S):
             try:
                 self._cancel(sky, machine)
                 with suppress(ClusterDoesNotExist):
