@@ -6,14 +6,13 @@ any instant leaves the old record or the new one, and two commands at once lose 
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from cloudrun import atomic, locks
 from cloudrun.errors import CloudrunError, NoSuchRun
 from cloudrun.home import LARGEST_RECORD_BYTES
 from cloudrun.received import understood
@@ -141,24 +140,21 @@ class Ledger:
         locked twice.
         """
         self._records.mkdir(parents=True, exist_ok=True)
-        with (self._records / f"{run_id}.launch").open("w") as lock:
-            if not _is_locked_within(lock, _LOCK_PATIENCE_S):
-                raise BeingLaunched(
-                    f"another command is launching `{run_id}` right now",
-                    hint=f"`cloudrun logs {run_id}` follows it; `cloudrun down {run_id}` stops it",
-                )
+        # Whoever only looks at the lock holds it for an instant.
+        held = locks.take(self._records / f"{run_id}.launch", required=True, within_s=_LOCK_PATIENCE_S)
+        if held is None:
+            raise BeingLaunched(
+                f"another command is launching `{run_id}` right now",
+                hint=f"`cloudrun logs {run_id}` follows it; `cloudrun down {run_id}` stops it",
+            )
+        try:
             yield
+        finally:
+            os.close(held)
 
     def is_launching(self, run_id: str) -> bool:
         """Whether a living command is still launching this run."""
-        try:
-            with (self._records / f"{run_id}.launch").open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return False
-        return False
+        return locks.is_held(self._records / f"{run_id}.launch")
 
     def _path(self, run_id: str) -> Path:
         return self._records / f"{run_id}.json"
@@ -176,23 +172,13 @@ class Ledger:
         """Raises ValueError where the record could not be read back."""
         text = run.model_dump_json(indent=1)
         _refuse_unreadable(text)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else the rename itself may be lost with the power
-        finally:
-            os.close(folder)
+        atomic.write(path, text, temporary=path.with_suffix(f".{os.getpid()}{atomic.UNFINISHED}"), durable=True)
+        atomic.sync(path.parent)  # else the rename itself may be lost with the power
 
     @contextmanager
     def _locked(self, run_id: str) -> Iterator[None]:
         self._records.mkdir(parents=True, exist_ok=True)
-        with (self._records / f"{run_id}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locks.holding(self._records / f"{run_id}.lock"):
             yield
 
 
@@ -238,17 +224,3 @@ def _written_at(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _is_locked_within(lock: IO[str], seconds: float) -> bool:
-    """Whoever only looks at the lock holds it for an instant."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
-        else:
-            return True

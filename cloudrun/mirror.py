@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloudrun import atomic
 from cloudrun.errors import StoreError
 from cloudrun.ssh import MachineUnreachable
 from cloudrun.stores import Entry, Store
@@ -165,7 +166,7 @@ def _get(store: Store, key: str, partial: Path) -> None:
 
 def _partial(target: Path, entry: Entry) -> Path:
     """Named for the version that it is the start of: two versions of a checkpoint are never mixed."""
-    return target.with_name(f"{_stem(target)}.{entry.sha256[:16]}.partial")
+    return target.with_name(f"{_stem(target)}.{entry.sha256[:16]}{atomic.PARTIAL}")
 
 
 def _stem(target: Path) -> str:
@@ -179,16 +180,14 @@ def _stem(target: Path) -> str:
 def _drop_other_versions(target: Path, partial: Path) -> None:
     stem = _stem(target)
     for path in target.parent.iterdir():
-        is_part = path.name.startswith(f"{stem}.") and ".partial" in path.suffixes[-2:]
+        is_part = path.name.startswith(f"{stem}.") and atomic.PARTIAL in path.suffixes[-2:]
         if is_part and not path.name.startswith(partial.name):  # a store may keep notes beside it
             path.unlink()
 
 
 def _settle(partial: Path, target: Path) -> None:
     """On the disk first: once a file has its name here, its machine may be ended."""
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(target)
+    atomic.settle(partial, target, durable=True)
 
 
 def _refuse_without_room(folder: Path, wanted: Sequence[tuple[Entry, Path]]) -> None:

@@ -60,6 +60,15 @@ def read_limited(path: Path, largest_bytes: int) -> bytes | None:
     return content
 
 
+def read_object(path: Path, largest_bytes: int = LARGEST_DOCUMENT_BYTES) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file, or none that can be read."""
+    try:
+        content = read_limited(path, largest_bytes)
+        return None if content is None else parse_object(content, largest_bytes=largest_bytes)
+    except Unreadable:
+        return None
+
+
 def parse_object(content: bytes, *, largest_bytes: int = LARGEST_DOCUMENT_BYTES) -> dict[str, Any]:
     """The JSON object in `content`. Raises Unreadable for anything else.
 

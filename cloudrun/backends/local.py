@@ -6,7 +6,6 @@ descriptor, so a run is alive before `start` returns, and no reused process id c
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloudrun import locks
 from cloudrun.backends import Offer, Say, Terms
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
@@ -88,18 +88,22 @@ class LocalBackend:
         run_dir = self._machines / plan.run_id
         shutil.copytree(staged, run_dir, dirs_exist_ok=True)
         (run_dir / "order.json").write_text(order.as_json(), encoding="utf-8")
-        with (run_dir / "lock").open("w") as lock, (run_dir / "worker.err").open("w") as err:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "cloudrun.worker", str(run_dir)],
-                cwd=run_dir,
-                env={**os.environ, "PYTHONPATH": str(run_dir / "code")},
-                stdin=subprocess.DEVNULL,
-                stdout=err,
-                stderr=err,
-                pass_fds=(lock.fileno(),),
-                start_new_session=True,
-            )
+        held = locks.take(run_dir / "lock", required=True)
+        assert held is not None, f"another worker of {run_dir} lives"
+        try:
+            with (run_dir / "worker.err").open("w") as err:
+                worker = subprocess.Popen(
+                    [sys.executable, "-m", "cloudrun.worker", str(run_dir)],
+                    cwd=run_dir,
+                    env={**os.environ, "PYTHONPATH": str(run_dir / "code")},
+                    stdin=subprocess.DEVNULL,
+                    stdout=err,
+                    stderr=err,
+                    pass_fds=(held,),
+                    start_new_session=True,
+                )
+        finally:
+            os.close(held)
         (run_dir / "worker.pid").write_text(str(worker.pid))
         worker.returncode = 0  # it outlives this command: nobody waits for it here
         return run_dir.as_uri()
@@ -176,17 +180,7 @@ def _worker_of(run_dir: Path) -> int | None:
 
 
 def _lock_is_held(run_dir: Path) -> bool:
-    try:
-        number = os.open(run_dir / "lock", os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two probes don't see one another
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(number)
-    return False
+    return locks.is_held(run_dir / "lock")
 
 
 def _can_train() -> bool:

@@ -47,6 +47,7 @@ from cloudrun.errors import NoMachine, StoreError
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import WEIGHTS, Plan
+from cloudrun.retry import tries
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
 from cloudrun.units import duration, times
@@ -58,7 +59,7 @@ from cloudrun.worker.wire import PEM
 _GONE_WAIT_S = 60.0
 # By then a machine whose create call was never answered is listed.
 _LOST_ANSWER_S = 30.0
-_DOWN_PAUSES_S = (0.0, 3.0, 10.0)
+_DOWN_PAUSES_S = (3.0, 10.0)
 # A busy computer takes half a minute; SkyPilot itself asks a provider that is away for longer than anybody waits.
 _DOWN_S = 150.0
 
@@ -225,13 +226,12 @@ class SkyBackend:
         tried = waiting.trying if waiting is not None else None
         infras = {terms.agreed.infra if terms.agreed is not None else "", tried.infra if tried is not None else ""}
         for infra in filter(errors_look_empty, infras):
-            self._end_late_comers(plan.machine_name, infra, pauses_s=(0.0,))
+            self._end_late_comers(plan.machine_name, infra, pauses_s=())
 
-    def _end_late_comers(self, machine: str, infra: str, *, pauses_s: Sequence[float] = (0.0, _LOST_ANSWER_S)) -> bool:
+    def _end_late_comers(self, machine: str, infra: str, *, pauses_s: Sequence[float] = (_LOST_ANSWER_S,)) -> bool:
         """Look twice, 30 s apart: a create call whose answer was lost leaves a machine unknown to SkyPilot."""
         found = False
-        for pause_s in pauses_s if can_list(infra) else ():
-            time.sleep(pause_s)
+        for _ in tries(pauses_s) if can_list(infra) else ():
             try:
                 for late in machines_of(machine, infra):
                     found = True
@@ -429,8 +429,7 @@ class SkyBackend:
         from sky.exceptions import ClusterDoesNotExist
 
         failed: Exception | None = None
-        for pause_s in _DOWN_PAUSES_S:
-            time.sleep(pause_s)
+        for _ in tries(_DOWN_PAUSES_S):
             try:
                 self._cancel(sky, machine)
                 with suppress(ClusterDoesNotExist):

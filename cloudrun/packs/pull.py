@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,18 +13,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloudrun import atomic
 from cloudrun.errors import StoreError
 from cloudrun.packs.layout import pack_key
 from cloudrun.packs.manifest import FileRecord, Manifest
 from cloudrun.packs.scan import walk
+from cloudrun.retry import doubled, tries
 from cloudrun.stores import Objects, OnFiles
 
 PARTIAL = ".cloudrun-partial"
 _RANGE_BYTES = 4_000_000
 _GAP_BYTES = 64_000  # what lies between two stretches is rather read than asked around
 _THREADS = 10
-_TRIES = 4
-_PAUSE_S = 0.5
+_PAUSES_S = doubled(0.5, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +174,16 @@ class _Pulling:
     def _fetch(self, wanted: _Range) -> None:
         """The stretches of a range, from where it broke off on as often as it does, within reason."""
         left = deque(wanted.stretches)
-        for attempt in range(_TRIES):
-            is_last = attempt == _TRIES - 1
+        for pause_s in tries(_PAUSES_S):
             try:
                 damaged = self._fetch_once(wanted.pack, left)
             except StoreError:
-                if is_last or self._failed.is_set():
+                if pause_s is None or self._failed.is_set():
                     raise
-                time.sleep(_PAUSE_S * 2**attempt)
                 continue
             if not damaged:
                 return
-            if is_last:
+            if pause_s is None:
                 raise StoreError(
                     f"{damaged[0].record.path} arrives damaged (sha256 differs): pack {wanted.pack[:12]} is broken",
                     hint="`cloudrun data verify STORE --remove`, then push again: only what is broken is sent",
@@ -231,7 +229,7 @@ class _Pulling:
         if not _holds(partial, record.sha256):
             raise StoreError(f"{record.path} is not whole (sha256 differs)", hint="run the same command again")
         with _explained(path):
-            partial.replace(path)
+            atomic.settle(partial, path)
 
     def _count(self, count: int) -> None:
         with self._lock:
@@ -254,7 +252,7 @@ def _write(path: Path, content: bytes) -> None:
             written += os.write(number, content[written:])
     finally:
         os.close(number)
-    os.replace(temporary, path)  # noqa: PTH105 - a Path for each of 100,000 files takes as long as its rename
+    atomic.settle(temporary, path)
 
 
 def _coalesced(stretches: Sequence[tuple[str, _Stretch]]) -> list[_Range]:

@@ -11,9 +11,9 @@ from typing import BinaryIO, NamedTuple
 
 from cloudrun.errors import StoreError
 from cloudrun.packs.index import Seen
+from cloudrun.retry import tries
 
-_TRIES = 4
-_PAUSE_S = 0.1
+_PAUSES_S = (0.1, 0.1, 0.1)
 # A file as young as this may change again within the same tick of its date: its hash is not kept for later.
 _YOUNG_NS = 2_000_000_000
 _Identity = tuple[int, int]
@@ -78,13 +78,12 @@ def is_settled(mtime_ns: int) -> bool:
 
 def read_whole(path: Path) -> tuple[bytes, os.stat_result]:
     """The content of a file at one moment. Raises StoreError where it never stands still."""
-    for _ in range(_TRIES):
+    for _ in tries(_PAUSES_S):
         with opened(path) as file:
             before = os.fstat(file.fileno())
             content = file.read(before.st_size + 1)
             if not differs(before, file) and len(content) == before.st_size:
                 return content, before
-        time.sleep(_PAUSE_S)
     raise changing(path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from cloudrun import atomic
 from cloudrun.errors import brief
 from cloudrun.metrics import metrics_at
 from cloudrun.mirror import make_way
@@ -33,8 +34,7 @@ def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:
 
 def replace_file(path: Path, content: bytes, folder: Path) -> None:
     """Write a file below `folder` under a temporary name, then rename it; a folder in its place is moved aside."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + atomic.PARTIAL)
     for place in (partial, path):
         make_way(place, folder)
-    partial.write_bytes(content)
-    partial.replace(path)
+    atomic.write(path, content, temporary=partial)

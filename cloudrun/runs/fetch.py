@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloudrun import atomic
 from cloudrun.checkpoints import bests, is_best
 from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
@@ -233,7 +234,7 @@ def _copy_log(store: Store, folder: Path) -> None:
 
     A machine that goes away meanwhile takes nothing from what is home.
     """
-    partial = folder / "log.txt.partial"
+    partial = folder / f"log.txt{atomic.PARTIAL}"
     make_way(partial, folder)
     make_way(folder / "log.txt", folder)
     content = store.read("log.txt", limit=_PIECE_BYTES)
@@ -244,7 +245,7 @@ def _copy_log(store: Store, folder: Path) -> None:
             copy.write(content)
             is_all = len(content) < _PIECE_BYTES
             content = None if is_all else store.read("log.txt", offset=copy.tell(), limit=_PIECE_BYTES)
-    partial.replace(folder / "log.txt")
+    atomic.settle(partial, folder / "log.txt")
 
 
 def _nothing_yet(run: Run, what: str) -> RunNotFinished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from cloudrun import locks
 from cloudrun.errors import StoreError
 
 # Whoever holds the lock and brings nothing for so long is stopped or stuck: a bill must not wait for it.
@@ -28,7 +28,7 @@ def fetching(folder: Path, *, home: Path, say: Callable[[str], None], stuck_s: f
     path = home / "fetching" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as lock:
-        if not _is_locked(lock):
+        if not locks.is_taken(lock.fileno()):
             say(f"another command fetches to {folder}: waiting for it ...")
             _wait(lock, path, folder, stuck_s)
         lock.truncate(0)
@@ -38,7 +38,7 @@ def fetching(folder: Path, *, home: Path, say: Callable[[str], None], stuck_s: f
 
 
 def _wait(lock: IO[str], path: Path, folder: Path, stuck_s: float) -> None:
-    while not _is_locked(lock):
+    while not locks.is_taken(lock.fileno()):
         if time.time() - path.stat().st_mtime > stuck_s:
             holder = path.read_text() or "unknown"
             raise StoreError(
@@ -46,11 +46,3 @@ def _wait(lock: IO[str], path: Path, folder: Path, stuck_s: float) -> None:
                 hint=f"end it, then run the same command again: `kill {holder}`",
             )
         time.sleep(0.1)
-
-
-def _is_locked(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cloudrun.atomic import PARTIAL
 from cloudrun.names import RENAMED, renamed
 
 MADE_HERE = ("log.txt", "job.yaml", "cost.json", "report.html")
@@ -11,7 +12,7 @@ UNREADABLE_RESULT = "result.json.unreadable"
 
 # What others read by its name, and what is written beside it: a folder of that name would be in the way.
 _OURS = (
-    *MADE_HERE, *(f"{name}.partial" for name in MADE_HERE), UNREADABLE_RESULT,
+    *MADE_HERE, *(f"{name}{PARTIAL}" for name in MADE_HERE), UNREADABLE_RESULT,
     "summary.json", "metrics.jsonl", "progress.json", "predictions.csv", "predictions-val.csv", "oof.csv",
 )  # fmt: skip
 # Folders of cloudrun's own at home: what has such a name of its own keeps its whole key.

@@ -17,6 +17,7 @@ from cloudrun.estimate import after_s
 from cloudrun.job_file import Job
 from cloudrun.ledger import Ledger
 from cloudrun.plan import DataRoute, Plan
+from cloudrun.retry import tries
 from cloudrun.run import Estimate, Phase, Quote, Run, now_utc
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import ResultsNotHome, bring_home, end_billing, end_lost
@@ -184,14 +185,13 @@ def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console:
 
 def _insist_on_results(run: Run, ledger: Ledger, console: Console) -> Run:
     """As `bring_home`, but an outage of minutes is waited for: whoever gave up would leave a machine that bills."""
-    for pause_s in (*_OUTAGE_PAUSES_S, None):
+    for pause_s in tries(_OUTAGE_PAUSES_S):
         try:
             return bring_home(ledger.get(run.run_id), ledger, console.say)
         except ResultsNotHome as err:
             if pause_s is None or not isinstance(err.__cause__, MachineUnreachable | None):
                 raise
-            console.say(f"{err.message}; trying again in {pause_s} s, Ctrl-C leaves it")
-            time.sleep(pause_s)
+            console.say(f"{err.message}; trying again in {pause_s:g} s, Ctrl-C leaves it")
     raise AssertionError
 
 

@@ -10,15 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cloudrun import atomic
 from cloudrun.dataset_check import Survey
 from cloudrun.findings import Findings, Look
 from cloudrun.units import duration
+from cloudrun.untrusted import read_object
 
 _RULES = 1  # of what counts as alike: a new number forgets what was remembered
 _COMPARE_UP_TO = 40_000  # images: 5 kB of memory each, and more for what they share
 _MOST_S = 300.0
 _WORTH_SAYING_S = 8.0
 _REMEMBERED = 20
+_LARGEST_LOOK_BYTES = 64_000_000
 
 
 def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findings:
@@ -32,8 +35,8 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
         return Findings(survey, Look((), (), (), 0, 0))
     kept = home / "looks" / f"{_digest(survey)}.json"
     try:
-        return Findings(survey, _look_from(json.loads(kept.read_text(encoding="utf-8"))))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return Findings(survey, _look_from(read_object(kept, _LARGEST_LOOK_BYTES) or {}))
+    except (KeyError, TypeError):
         pass  # not looked at yet, or a file that was cut short
     from cloudrun.lookalikes import TooSlow, duplicates, find_lookalikes
 
@@ -48,7 +51,8 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
         with suppress(TooSlow):
             found = find_lookalikes(files, goes_on)
             look = replace(look, copies=found.copies, scenes=found.scenes, compared=len(files), plain=found.plain)
-    _keep(kept, look)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write(kept, json.dumps(_plain(look), indent=2) + "\n")
     for old in sorted(kept.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-_REMEMBERED]:
         old.unlink(missing_ok=True)
     return Findings(survey, look)
@@ -60,13 +64,6 @@ def _digest(survey: Survey) -> str:
         stat = image.path.stat()
         digest.update(f"\n{image.name} {stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
-
-
-def _keep(path: Path, look: Look) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(_plain(look), indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
 
 
 def _plain(look: Look) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from cloudrun import atomic
 from cloudrun.backends import Backend, Say
 from cloudrun.ledger import Ledger
 from cloudrun.machines import Machine, Scan, strays
@@ -18,9 +19,7 @@ def scan(ledger: Ledger, backend: Backend) -> Scan:
     """Asked now. What is learned about runs is for `refresh`: this is about machines."""
     found = backend.scan()
     ledger.home.mkdir(parents=True, exist_ok=True)
-    partial = ledger.home / f"{_REMEMBERED}.partial"
-    partial.write_text(found.model_dump_json(indent=1), encoding="utf-8")
-    partial.replace(ledger.home / _REMEMBERED)
+    _remember(found, ledger.home)
     return found
 
 
@@ -33,6 +32,10 @@ def last_scan(home: Path) -> Scan | None:
         return None
 
 
+def _remember(found: Scan, home: Path) -> None:
+    atomic.write(home / _REMEMBERED, found.model_dump_json(indent=1))
+
+
 def end_stray(machine: Machine, ledger: Ledger, backend: Backend, say: Say) -> None:
     """End a machine that no run is billed for. Raises StillBilling where that can't be proven."""
     say(f"ending {machine.name} on {machine.infra} ...")
@@ -40,7 +43,7 @@ def end_stray(machine: Machine, ledger: Ledger, backend: Backend, say: Say) -> N
     known = last_scan(ledger.home)
     if known is not None:
         left = tuple(one for one in known.machines if one.name != machine.name)
-        (ledger.home / _REMEMBERED).write_text(known.model_copy(update={"machines": left}).model_dump_json(indent=1))
+        _remember(known.model_copy(update={"machines": left}), ledger.home)
 
 
 def strays_known(ledger: Ledger) -> tuple[Scan | None, list[Machine]]:

@@ -8,12 +8,14 @@ import os
 import shutil
 from pathlib import Path
 
+from cloudrun import atomic
 from cloudrun.imagedata.folders import SPLITS
 from cloudrun.pace import Pace
 from cloudrun.sources import Source, SourceProblem, kaggle
 from cloudrun.sources.archive import root_of, unpack
 from cloudrun.sources.web import Address, Say, download
 from cloudrun.units import size
+from cloudrun.untrusted import read_object
 
 
 def bring(source: Source, out: Path, *, say: Say, endpoint: str | None = None) -> None:
@@ -36,7 +38,7 @@ def bring(source: Source, out: Path, *, say: Say, endpoint: str | None = None) -
         made = _collected(source, work, endpoint, say) if source.scheme == "s3" else _unpacked(source, work, say)
         placed.write_text(json.dumps({"source": source.text, "folder": str(made)}), encoding="utf-8")
     out.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(json.loads(placed.read_text(encoding="utf-8"))["folder"], out)  # noqa: PTH105 - a folder onto an empty one
+    atomic.settle(str((read_object(placed) or {})["folder"]), out)  # a folder onto an empty one
     shutil.rmtree(work / "unpacked", ignore_errors=True)
     (work / "archive").unlink(missing_ok=True)
 
@@ -93,10 +95,7 @@ def _begin(work: Path, source: Source) -> None:
 
 
 def _is_placed(placed: Path, source: Source) -> bool:
-    try:
-        return bool(json.loads(placed.read_text(encoding="utf-8"))["source"] == source.text)
-    except (FileNotFoundError, ValueError, KeyError):
-        return False
+    return (read_object(placed) or {}).get("source") == source.text
 
 
 def _has_content(folder: Path) -> bool:

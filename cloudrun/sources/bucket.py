@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloudrun import atomic
 from cloudrun.errors import CloudrunError, StoreError
 from cloudrun.pace import Pace
 from cloudrun.sources import Source, SourceProblem
@@ -21,11 +22,13 @@ from cloudrun.sources.web import Say
 from cloudrun.stores.s3_client import make_client, translated
 from cloudrun.stores.s3_errors import S3Place
 from cloudrun.units import size
+from cloudrun.untrusted import read_object
 
 _AT_ONCE = 16
 _TRIES = 3
 _PIECE_BYTES = 256 * 1024
 _PART = ".cloudrun-part"
+_LARGEST_NOTE_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Bucket:
                 with translated(self._place, f"fetch {one.name}"):
                     expected = self._rest_of(one, part, on_bytes)
                 if _is_whole(part, one, expected):
-                    part.replace(target)
+                    atomic.settle(part, target)
                     return
                 failed = SourceProblem(
                     f"{self.shown}: {one.name} arrived damaged (its hash differs)", hint="run the same command again"
@@ -235,8 +238,4 @@ def _size(path: Path) -> int:
 
 
 def _read(noted: Path) -> dict[str, list[Any]]:
-    try:
-        known = json.loads(noted.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+    return read_object(noted, _LARGEST_NOTE_BYTES) or {}

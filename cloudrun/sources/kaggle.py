@@ -7,7 +7,6 @@ and `nextPageToken`. A download is sent on to a file server, which knows nothing
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from cloudrun.sources import Source, SourceProblem
 from cloudrun.sources.web import Address, read_json
+from cloudrun.untrusted import read_object
 
 _SERVER = "https://www.kaggle.com"
 TOKEN, USERNAME, KEY = "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"
@@ -60,10 +60,10 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials | None:
     path = folder / "kaggle.json"
     if not path.is_file():
         return None
+    held = read_object(path) or {}
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
         return Credentials({USERNAME: str(held["username"]), KEY: str(held["key"])})
-    except (ValueError, KeyError, TypeError) as err:
+    except KeyError as err:
         raise SourceProblem(f"{path} holds no `username` and `key`", hint=_GET_TOKEN) from err
 
 

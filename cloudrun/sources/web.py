@@ -18,8 +18,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
 from cloudrun.pace import Pace
+from cloudrun.retry import Backoff, doubled, tries
 from cloudrun.sources import SourceProblem
 from cloudrun.units import size
+from cloudrun.untrusted import read_object
 
 Say = Callable[[str], None]
 
@@ -86,18 +88,20 @@ def download(address: Address, target: Path, *, say: Say, pause_s: float = 1.0) 
     Beside it lies `NAME.version`: a start is gone on with only while the server still has that version.
     Raises SourceProblem where it cannot be had, or is larger than the disk.
     """
-    pace, tries = Pace(), 0
+    pace = Pace()
+    backoff = Backoff(doubled(pause_s, _TRIES, longest_s=_LONGEST_PAUSE_S))
     while True:
         before = _size(target)
         try:
             _fetch_rest(address, target, say, pace)
         except Transient as err:
-            tries = 0 if _size(target) > before else tries + 1
-            if tries == _TRIES:
+            if _size(target) > before:
+                backoff.succeeded()
+            elif backoff.failures == _TRIES:
                 raise SourceProblem(
                     f"{address.shown} cannot be fetched: {err}", hint="is the server all right? try again in a while"
                 ) from err
-            wait_s = min(err.wait_s or pause_s * 2**tries, _LONGEST_PAUSE_S)
+            wait_s = min(err.wait_s or backoff.failed(), _LONGEST_PAUSE_S)
             say(f"{err}; going on in {wait_s:.0f} s")
             time.sleep(wait_s)
         else:
@@ -211,8 +215,8 @@ class _Known:
 
 def _read_known(path: Path) -> _Known | None:
     try:
-        return _Known(**json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+        return _Known(**(read_object(path) or {}))
+    except TypeError:
         return None
 
 
@@ -231,7 +235,7 @@ class _PastEnd(Exception):
 
 def _patiently(address: Address, headers: dict[str, str]) -> http.client.HTTPResponse:
     """Asked three times, for whoever waits at a terminal."""
-    for pause_s in (0.5, 1.5, None):
+    for pause_s in tries((0.5, 1.5)):
         try:
             return _ask(address, headers)
         except Transient as err:
@@ -239,7 +243,6 @@ def _patiently(address: Address, headers: dict[str, str]) -> http.client.HTTPRes
                 raise SourceProblem(
                     f"{address.shown} cannot be reached: {err}", hint="is the address right, and is there a network?"
                 ) from err
-            time.sleep(pause_s)
         except _PastEnd as err:
             raise SourceProblem(f"{address.shown} is empty", hint="is the address right?") from err
     raise AssertionError

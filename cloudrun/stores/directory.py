@@ -9,13 +9,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from cloudrun import atomic
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry, OnBytes
 from cloudrun.stores.listing import files_below, left_out_below
 from cloudrun.stores.ranges import forget_ranges
 from cloudrun.untrusted import read_regular
 
-_TEMPORARY = (".tmp", ".partial")
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -28,7 +28,7 @@ class DirectoryStore:
     def entries(self, prefix: str) -> list[Entry]:
         found = []
         for path in sorted(files_below(self._folder / prefix)):
-            if path.name.endswith(_TEMPORARY):
+            if path.name.endswith(atomic.TEMPORARY):
                 continue
             try:
                 with path.open("rb") as file:
@@ -72,10 +72,8 @@ class DirectoryStore:
     def put(self, key: str, content: bytes) -> None:
         path = self._folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
         try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
+            atomic.write(path, content)
         except OSError as err:
             raise _cannot("write", key, err) from err
 
@@ -92,9 +90,9 @@ class DirectoryStore:
             copy = target / path.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             if not copy.exists() or copy.read_bytes() != path.read_bytes():
-                partial = copy.with_name(copy.name + ".partial")
+                partial = copy.with_name(copy.name + atomic.PARTIAL)
                 shutil.copyfile(path, partial)
-                partial.replace(copy)
+                atomic.settle(partial, copy)
             sent += path.stat().st_size
             on_bytes(sent, total)
 

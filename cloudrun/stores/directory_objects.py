@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
@@ -11,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from cloudrun import atomic, locks
 from cloudrun.errors import StoreError
 from cloudrun.stores import Listed
 
-_TEMPORARY = ".tmp"
 _PIECE_BYTES = 1 << 18
 
 
@@ -48,7 +47,7 @@ class DirectoryObjects:
             if (there[1] if there else None) != tag:
                 return False
             with self._written(path, content) as temporary:
-                temporary.replace(path)
+                atomic.settle(temporary, path)
         return True
 
     def read_range(self, key: str, offset: int, length: int) -> Iterator[memoryview]:
@@ -72,7 +71,7 @@ class DirectoryObjects:
                 for name in names:
                     path = Path(folder, name)
                     key = path.relative_to(self._folder).as_posix()
-                    if not key.startswith(prefix) or name.startswith(".") or name.endswith(_TEMPORARY):
+                    if not key.startswith(prefix) or name.startswith(".") or name.endswith(atomic.UNFINISHED):
                         continue
                     with suppress(FileNotFoundError):  # removed since it was listed
                         stat = path.stat()
@@ -86,7 +85,7 @@ class DirectoryObjects:
 
     def clear_unfinished(self, before: float) -> int:
         left = []
-        for path in self._folder.rglob(f".*{_TEMPORARY}"):
+        for path in self._folder.rglob(f".*{atomic.UNFINISHED}"):
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < before:
                     path.unlink()
@@ -97,21 +96,14 @@ class DirectoryObjects:
     def _written(self, path: Path, content: bytes | memoryview) -> Iterator[Path]:
         """A file of this content beside `path`, gone again at the end if nobody has renamed it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{atomic.UNFINISHED}")
+        with atomic.written(temporary, content):
             yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self, path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f".{path.name}.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locks.holding(path.with_name(f".{path.name}.lock")):
             yield
 
 

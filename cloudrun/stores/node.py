@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 
+from cloudrun import atomic
 from cloudrun.errors import StoreError
 from cloudrun.machine_python import FIND_PYTHON
 from cloudrun.ssh import Connection, ends_with_this, rsync_failed
@@ -112,7 +113,7 @@ class NodeStore:
             listed.write_bytes(os.fsencode(key) + b"\0")
             words = ["-L", "--from0", f"--files-from={listed}"]
             self._connection.rsync(*words, f"{self._machine}:{self._folder}/", f"{folder}/come/")
-            (Path(folder) / "come" / key).replace(target)
+            atomic.settle(Path(folder) / "come" / key, target)
 
     def put(self, key: str, content: bytes) -> None:
         path = quote(f"{self._folder}/{key}")

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
+from cloudrun.atomic import TEMPORARY
 from cloudrun.errors import StoreError
 from cloudrun.stores import Entry, OnBytes
 from cloudrun.stores.s3_client import READ_S, make_client, translated
@@ -25,7 +26,6 @@ from cloudrun.stores.s3_download import ObjectChanged, download_in_ranges
 from cloudrun.stores.s3_errors import S3Place
 from cloudrun.stores.s3_upload import PART_BYTES, FileChanged, Journal, upload_in_parts
 
-_TEMPORARY = (".tmp", ".partial")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOOKS_AT_ONCE = 8
 _VERSIONS = 3
@@ -53,7 +53,7 @@ class S3Store:
                 Bucket=self._bucket, Prefix=f"{self._object(prefix)}/"
             )
             objects = [found["Key"] for page in pages for found in page.get("Contents", ())]
-            names = [name for name in objects if not name.endswith(_TEMPORARY)]
+            names = [name for name in objects if not name.endswith(TEMPORARY)]
             with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
                 return [entry for entry in pool.map(self._look, names) if entry is not None]
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cloudrun.retry import doubled, tries
 from cloudrun.stores.ranges import note_of
 
 _RANGE_BYTES = 8 * 1024 * 1024
 _PIECE_BYTES = 1 << 18
 _THREADS = 5
-_TRIES = 5
-_PAUSE_S = 0.5
+_PAUSES_S = doubled(0.5, 4)
 
 
 class ObjectChanged(Exception):
@@ -88,15 +87,14 @@ class _Ranges:
     def _fetch(self, begin: int) -> None:
         at, end = begin, min(begin + _RANGE_BYTES, self._size)
         buffer = memoryview(bytearray(min(_PIECE_BYTES, end - begin)))
-        for attempt in range(_TRIES):
+        for pause_s in tries(_PAUSES_S):
             try:
                 for count in self._pieces(at, end, buffer):
                     os.pwrite(self._number, buffer[:count], at)
                     at += count
             except BotoCoreError:
-                if attempt == _TRIES - 1 or self._failed.is_set():
+                if pause_s is None or self._failed.is_set():
                     raise
-                time.sleep(_PAUSE_S * 2**attempt)
             if at == end:
                 break
         with self._lock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,13 +12,14 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from cloudrun.errors import StoreError
+from cloudrun.retry import doubled, tries
 from cloudrun.stores import Listed
 from cloudrun.stores.s3_body import Body
 from cloudrun.stores.s3_client import READ_S, make_client, translated
 from cloudrun.stores.s3_errors import S3Place
 
 _PIECE_BYTES = 1 << 18
-_CONFLICTS = 5
+_CONFLICT_PAUSES_S = doubled(0.1, 4)
 _DELETED_AT_ONCE = 1000  # S3 takes no more in one request
 
 
@@ -113,7 +113,7 @@ class S3Objects:
         digest = bytes.fromhex(sha256) if sha256 else hashlib.sha256(content).digest()
         checksum = base64.b64encode(digest).decode()
         with translated(self._place, f"write {key}"):
-            for attempt in range(_CONFLICTS):
+            for pause_s in tries(_CONFLICT_PAUSES_S):
                 try:
                     self._client.put_object(
                         Bucket=self._bucket,
@@ -130,7 +130,6 @@ class S3Objects:
                     # Two at once: S3 asks to try again. A version to replace that is gone is none any more.
                     if code == "NoSuchKey" and "IfMatch" in condition:
                         return False
-                    if code not in ("ConditionalRequestConflict", "409") or attempt == _CONFLICTS - 1:
+                    if code not in ("ConditionalRequestConflict", "409") or pause_s is None:
                         raise
-                    time.sleep(0.1 * 2**attempt)
         raise AssertionError("unreachable")

@@ -17,11 +17,14 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
+from cloudrun import atomic
 from cloudrun.stores.s3_body import Body
+from cloudrun.untrusted import read_object
 
 # Smaller files are sent in one request. Parts times threads is what a cut sends again.
 PART_BYTES = 8 * 1024 * 1024
 _THREADS = 4
+_LARGEST_JOURNAL_BYTES = 32_000_000
 _MOST_PARTS = 10_000  # S3 takes no more
 
 
@@ -46,19 +49,13 @@ class Journal:
         self._path = path
 
     def read(self) -> dict[str, dict[str, Any]]:
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return read_object(self._path, _LARGEST_JOURNAL_BYTES) or {}
 
     def note(self, name: str, entry: dict[str, Any] | None) -> None:
         entries = {key: value for key, value in self.read().items() if key != name}
         if entry is not None:
             entries[name] = entry
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        temporary.write_text(json.dumps(entries), encoding="utf-8")
-        temporary.replace(self._path)
+        atomic.write(self._path, json.dumps(entries))
 
 
 def upload_in_parts(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cloudrun.atomic import TEMPORARY
 from cloudrun.errors import StoreError
 from cloudrun.names import renamed
 from cloudrun.stores import Entry
@@ -18,7 +19,6 @@ from cloudrun.untrusted import read_regular
 
 # Appended to, or replaced whole, by the worker: as they stand, they are right at any instant.
 _WORKERS_OWN = ("status.json", "log.index", "log.txt")
-_TEMPORARY = (".tmp", ".partial")
 _LONGEST_KEY = 800  # of the 1024 bytes that S3 allows, some are the prefix's
 # Longer than a tick of the clock by which files are dated: a file as young as this may change without a trace.
 _QUIET_S = 0.2
@@ -73,7 +73,7 @@ class Outbox:
         """Small ones first: a checkpoint of gigabytes keeps nobody waiting."""
         sized = []
         for path in files_below(self._dir / "out"):
-            if path.name.endswith(_TEMPORARY):
+            if path.name.endswith(TEMPORARY):
                 continue
             try:
                 sized.append((path.stat().st_size, path))

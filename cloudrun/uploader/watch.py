@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloudrun.errors import StoreError
+from cloudrun.retry import Backoff, doubled
 from cloudrun.stores.s3 import S3Store
 from cloudrun.uploader.outbox import Outbox
 from cloudrun.worker.journal import last_word
 
 _LOOK_S = 0.3
-_LONGEST_PAUSE_S = 60.0
+_PAUSES_S = doubled(1.0, 7, longest_s=60.0)
 # A file that something goes on writing to after the job has ended is not waited for longer: the machine bills.
 _QUIET_WAIT_S = 30.0
 
@@ -27,7 +28,7 @@ class Watch:
         self._outbox = Outbox(run_dir, store, _say)
         self._every_s = every_s
         self._failure = ""
-        self._pause_s = 1.0
+        self._backoff = Backoff(_PAUSES_S)
         self._announced = False
 
     def until_stored(self, *, go_on: Callable[[], bool]) -> bool:
@@ -69,13 +70,13 @@ class Watch:
         if err.message != self._failure:
             self._failure = err.message
             _say(f"{err.message}; trying again until it works")
-        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
-        return pause_s
+        return self._backoff.failed()
 
     def _succeeded(self) -> None:
         if self._failure:
             _say("it works again")
-        self._failure, self._pause_s = "", 1.0
+        self._failure = ""
+        self._backoff.succeeded()
 
     def _sleep(self, seconds: float, go_on: Callable[[], bool], *, until_result: bool) -> None:
         until = time.monotonic() + seconds

@@ -13,7 +13,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cloudrun.worker.journal import read_json, replace_text
+from cloudrun.untrusted import read_object
+from cloudrun.worker.journal import replace_text
 from cloudrun.worker.order import Order
 
 _KEEP_EVERY_S = 5.0
@@ -97,7 +98,7 @@ class Clock:
 
 def read_kept(path: Path) -> Kept | None:
     """Return what an earlier switch kept; None where there is nothing, or nothing that can be read."""
-    plain = read_json(path)
+    plain = read_object(path)
     try:
         if plain is None:
             return None

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloudrun.retry import Backoff
 from cloudrun.worker.order import Order
 from cloudrun.worker.sky_runtime import sky_environment, sky_python
 
 _PATIENCE_S = 25.0
 # SkyPilot's skylet looks once a minute, after its other work; then it asks the provider.
 _SKYLET_PATIENCE_S = 80.0
-_LONGEST_PAUSE_S = 300.0
+_PAUSES_S = (25.0, 75.0, 175.0, 300.0)
 # Power off puts the results out of reach and takes skylet along, which goes on trying.
 _POWER_OFF_AFTER_S = 600.0
 # Where a machine that powers itself off bills its disk alone. Not Azure, which bills what is off and still allocated.
@@ -86,7 +87,7 @@ def insist_on_the_end(order: Order, *, say: Callable[[str], None], is_called_off
     """Each way in turn, again and again: the machine ends, and this with it, or somebody else is at it."""
     began = time.monotonic()
     job = os.environ.get("SLURM_JOB_ID")
-    pause_s = 0.0
+    backoff = Backoff(_PAUSES_S)
     while not is_called_off():
         tried_s = time.monotonic() - began
         for way in ways_to_end(order, slurm_job=job, tried_s=tried_s, python=sky_python()):
@@ -97,8 +98,7 @@ def insist_on_the_end(order: Order, *, say: Callable[[str], None], is_called_off
             if is_called_off():
                 return
             say(f"tried to {way.text}: {failed}")
-        pause_s = min(pause_s * 2 + _PATIENCE_S, _LONGEST_PAUSE_S)
-        _wait(pause_s, is_called_off)
+        _wait(backoff.failed(), is_called_off)
 
 
 def _wait(seconds: float, is_called_off: Callable[[], bool]) -> None:

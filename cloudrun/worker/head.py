@@ -18,7 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any, cast
 
-from cloudrun.worker.journal import append_to_log, read_json, replace_text
+from cloudrun.untrusted import read_object
+from cloudrun.worker.journal import append_to_log, replace_text
 from cloudrun.worker.order import Order
 from cloudrun.worker.wire import LARGEST_MESSAGE_BYTES, PEM, server_context, write_tar
 
@@ -114,7 +115,7 @@ class Head:
                 str(result.get("message", "")),
                 is_dismissed=is_over,
             )
-        begin = read_json(self._dir / "begin") or {}
+        begin = read_object(self._dir / "begin") or {}
         has_ended = (self._dir / "result.json").exists() or (self._dir / "stop").exists()
         return {
             "do": "leave" if is_over else "stop" if has_ended else "begin" if begin else "wait",

@@ -17,8 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudrun.worker import lock
-from cloudrun.worker.journal import read_json, replace_text
+from cloudrun import locks
+from cloudrun.untrusted import read_object
+from cloudrun.worker.journal import replace_text
 from cloudrun.worker.order import Order
 
 _LOOK_EVERY_S = 0.3
@@ -62,7 +63,7 @@ class Place:
 
     def read_end(self, order: Order) -> int | None:
         """Return the exit code of the process that has carried out this order; None where it has not ended."""
-        end = read_json(self.end) or {}
+        end = read_object(self.end) or {}
         code = end.get("exit_code")
         return code if end.get("order_id") == order.identity() and isinstance(code, int) else None
 
@@ -70,7 +71,7 @@ class Place:
 def watch_here(place: Place, order: Order, watch: Callable[[], int]) -> int:
     """Run `watch` in this process, unless it has been run or another process is at it: then wait for its end."""
     while True:
-        held = lock.take(place.lock)
+        held = locks.take(place.lock)
         if held is not None:
             code = place.read_end(order)
             if code is None:
@@ -98,10 +99,10 @@ def hold(place: Place, order: Order, command: list[str]) -> int:
     place.lock.touch()
     with place.lock.open() as probe, place.holder_lock.open("w") as mine:
         with suppress(OSError):
-            lock.share(mine.fileno())
+            locks.share(mine.fileno())
         starts = 0
         while os.getppid() == parent:  # else the task that was this one's parent is gone, and the job with it
-            if lock.is_held_by_another(probe.fileno()):
+            if locks.is_held_by_another(probe.fileno()):
                 time.sleep(_LOOK_EVERY_S)
                 continue
             code = place.read_end(order)
@@ -126,12 +127,12 @@ def watch_detached(place: Place, order: Order, held: int, watch: Callable[[], in
 
 def has_holder(place: Place) -> bool:
     """Return whether a SkyPilot job waits for the switch; where the switch is the job itself, that is so."""
-    return not place.holder_lock.exists() or lock.is_shared(place.holder_lock)
+    return not place.holder_lock.exists() or locks.is_shared(place.holder_lock)
 
 
 def _start_detached(place: Place, command: list[str]) -> bool:
     """Start the command as a child of the system's first process, in a session of its own; whether it was started."""
-    held = lock.take(place.lock)
+    held = locks.take(place.lock)
     if held is None:
         return False
     child = os.fork()

@@ -10,6 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cloudrun import atomic
+from cloudrun.untrusted import read_object
+
 _LARGEST_BYTES = 1_000_000
 
 
@@ -22,14 +25,9 @@ def replace_text(path: Path, text: str) -> None:
 
     A folder that the job has made of that name is moved aside: nothing else can take its place.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
     if path.is_dir():
         path.rename(path.with_name(f"{path.name}.folder-{time.time_ns()}"))
-    temporary.replace(path)
+    atomic.write(path, text, durable=True)
 
 
 class Journal:
@@ -104,7 +102,7 @@ class Journal:
         """Why, where somebody wrote it down; `{}` where a person asked; None where nobody did."""
         if not (self.run_dir / "stop").exists():
             return None
-        return read_json(self.run_dir / "stop") or {}
+        return read_object(self.run_dir / "stop") or {}
 
     def tail(self, lines: int = 3) -> str:
         """The last lines of the log that are not the worker's own: usually the error."""
@@ -137,7 +135,7 @@ class Journal:
             self._indexed_to = size
 
     def _progress(self) -> dict[str, Any]:
-        progress = read_json(self.run_dir / "out" / "progress.json")
+        progress = read_object(self.run_dir / "out" / "progress.json")
         if progress is None:
             return {}
         told = {key: progress.get(key) for key in ("epoch", "epochs", "eta_s")}
@@ -155,7 +153,7 @@ def last_word(run_dir: Path) -> dict[str, Any] | None:
 
     A job that writes over it early must not be taken for one that has ended.
     """
-    result = read_json(run_dir / "result.json")
+    result = read_object(run_dir / "result.json")
     if result is None or not isinstance(result.get("reason"), str):
         return None
     code = result.get("exit_code")
@@ -164,9 +162,9 @@ def last_word(run_dir: Path) -> dict[str, Any] | None:
 
 def bury(run_dir: Path, message: str, *, reason: str = "failed", exit_code: int = 1) -> None:
     """Write the last word of a shift that died without one, from its last heartbeat."""
-    status = read_json(run_dir / "status.json") or {}
+    status = read_object(run_dir / "status.json") or {}
     now = utc(time.time())
-    asked = read_json(run_dir / "stop") or {}
+    asked = read_object(run_dir / "stop") or {}
     append_to_log(run_dir, f"{reason}: {message}")
     _write_result(
         run_dir,
@@ -193,16 +191,3 @@ def _phases(status: dict[str, Any]) -> list[Any]:
 
 def _write_result(run_dir: Path, **fields: Any) -> None:
     replace_text(run_dir / "result.json", json.dumps(fields, indent=1))
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`, or None while there is none: the job may have made a pipe, a folder or gigabytes of it."""
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            return None
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_BYTES + 1)
-        value = json.loads(content.decode("utf-8")) if len(content) <= _LARGEST_BYTES else None
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -17,11 +17,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from cloudrun.retry import attempted
+from cloudrun.untrusted import read_object
 from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import SILENCE_S
 from cloudrun.worker.holder import Place
-from cloudrun.worker.journal import append_to_log, bury, read_json, replace_text
+from cloudrun.worker.journal import append_to_log, bury, replace_text
 from cloudrun.worker.order import Order
 from cloudrun.worker.shift_process import ShiftProcess
 from cloudrun.worker.wire import PEM, Line, NotWhole
@@ -30,7 +32,6 @@ _TELL_EVERY_S = 0.5
 _SAVE_PATIENCE_S = 20.0
 _BUDGET_PATIENCE_S = 120.0  # the head's switch ends all machines, and takes some seconds
 _LINES_BYTES = 64_000
-_TRIES = 3
 # Of an earlier shift on this machine.
 _LAST_SHIFT = ("result.json", "stop", "ready", "begin", "status.json", "job.pid")
 
@@ -169,7 +170,7 @@ class Node:
         (self._dir / "data.ready").touch()
 
     def _news(self) -> dict[str, Any]:
-        result = read_json(self._dir / "result.json")
+        result = read_object(self._dir / "result.json")
         state = "ended" if result else "ready" if (self._dir / "ready").exists() else "preparing"
         return {"rank": self._rank, "state": state, "result": result, "lines": self._new_lines()}
 
@@ -228,8 +229,4 @@ class Node:
 
 def _tried(ask: Callable[[], Answer]) -> Answer:
     """Ask the head up to three times. Raises OSError or NotWhole of the last."""
-    for _ in range(_TRIES - 1):
-        with suppress(OSError, NotWhole):
-            return ask()
-        time.sleep(_TELL_EVERY_S)
-    return ask()
+    return attempted(ask, failing_by=(OSError, NotWhole), pauses_s=(_TELL_EVERY_S, _TELL_EVERY_S))

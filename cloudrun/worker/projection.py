@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudrun.worker.journal import read_json, replace_text
+from cloudrun.untrusted import read_object
+from cloudrun.worker.journal import replace_text
 from cloudrun.worker.order import Order
 
 ENOUGH_STEPS = 20
@@ -127,7 +128,7 @@ class Overseer:
         """What the trainer says, unless it is left from the shift before a resume."""
         if not self._progress.exists() or self._progress.stat().st_mtime < self._since:
             return {}
-        return (read_json(self._progress) or {}).get("timing") or {}
+        return (read_object(self._progress) or {}).get("timing") or {}
 
     def _ask(self, now: float) -> None:
         self._asked_at = now

@@ -8,8 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from cloudrun.untrusted import read_object
 from cloudrun.worker.child import CannotStart, Child
-from cloudrun.worker.journal import Journal, read_json
+from cloudrun.worker.journal import Journal
 from cloudrun.worker.order import Order, Step, venv_of
 from cloudrun.worker.process_group import group_lives, wait_until_gone
 from cloudrun.worker.projection import Overseer
@@ -260,7 +261,7 @@ class Shift:
 
     def _head(self) -> tuple[str, str]:
         """Host and port of the first machine, for the job's processes; known once all have met."""
-        begin = read_json(self._dir / "begin") or {}
+        begin = read_object(self._dir / "begin") or {}
         host, _, port = str(begin.get("head", "127.0.0.1:0")).rpartition(":")
         return host, port
 

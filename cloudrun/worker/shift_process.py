@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cloudrun.worker import lock
+from cloudrun import locks
 from cloudrun.worker.child import end_with_parent
 from cloudrun.worker.process_group import signal_group, wait_until_gone
 
@@ -33,7 +33,7 @@ class ShiftProcess:
     @classmethod
     def start(cls, run_dir: Path, *, billed_s: float) -> ShiftProcess:
         """Start it; `billed_s` seconds are on the bill now."""
-        held = lock.take(run_dir / _LOCK)
+        held = locks.take(run_dir / _LOCK)
         assert held is not None, "there is a shift already"
         os.set_inheritable(held, True)  # noqa: FBT003 - it takes no keyword
         try:
@@ -56,7 +56,7 @@ class ShiftProcess:
     @staticmethod
     def is_at_work(run_dir: Path) -> bool:
         """Return whether a shift lives in the folder, whoever has started it."""
-        return lock.is_held(run_dir / _LOCK)
+        return locks.is_held(run_dir / _LOCK)
 
     @property
     def lives(self) -> bool:

@@ -17,11 +17,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cloudrun.untrusted import read_object
 from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import Head
 from cloudrun.worker.holder import Place, has_holder
-from cloudrun.worker.journal import append_to_log, bury, last_word, read_json, replace_text
+from cloudrun.worker.journal import append_to_log, bury, last_word, replace_text
 from cloudrun.worker.order import Order, secrets_path
 from cloudrun.worker.shift_process import ShiftProcess
 from cloudrun.worker.sky_runtime import IdleTimer
@@ -85,7 +86,10 @@ class Switch:
         It is removed at once, unless this switch may be killed and started again: then with the switch's own end.
         """
         path = Path(secrets_path(self._order.run_id))
-        values = read_json(path) or {}
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            values = {}
         if not self._order.outlives_its_job:
             path.unlink(missing_ok=True)
         return {str(name): str(value) for name, value in values.items()}
@@ -147,7 +151,7 @@ class Switch:
             self._awake_since = now
         self._looked_at = now
         result = last_word(self._dir)
-        status = read_json(self._dir / "status.json") or {}
+        status = read_object(self._dir / "status.json") or {}
         phase = status.get("phase") if result is None else None
         assert self._shift is not None
         return Facts(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cloudrun.retry import Backoff, doubled
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import append_to_log
 from cloudrun.worker.order import Order
@@ -15,7 +16,7 @@ from cloudrun.worker.order import Order
 NOT_YET = 78
 _NOT_YET_PAUSE_S = 2.0
 _NO_PYTHON_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 60.0
+_PAUSES_S = doubled(1.0, 7, longest_s=60.0)
 # How long the last files may take once there is nothing else to wait for.
 LAST_UPLOAD_S = 30.0
 _STOP_GRACE_S = 5.0
@@ -30,7 +31,7 @@ class Upload:
         self._python = python
         self._child: Child | None = None
         self._next_at = 0.0
-        self._pause_s = 1.0
+        self._backoff = Backoff(_PAUSES_S)
 
     @property
     def is_stored(self) -> bool:
@@ -78,5 +79,4 @@ class Upload:
         if code == NOT_YET:
             return _NOT_YET_PAUSE_S
         append_to_log(self._dir, f"the uploader ended with {code}; starting it again")
-        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
-        return pause_s
+        return self._backoff.failed()

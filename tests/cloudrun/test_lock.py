@@ -11,38 +11,36 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.worker import lock
+from cloudrun import locks
 
-HOLDER = (
-    "import sys; from pathlib import Path; from cloudrun.worker import lock; lock.take(Path(sys.argv[1])); print('ok')"
-)
+HOLDER = "import sys; from pathlib import Path; from cloudrun import locks; locks.take(Path(sys.argv[1])); print('ok')"
 
 
 def test_a_lock_is_held_while_its_process_lives_and_no_longer(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    assert not lock.is_held(path)
+    assert not locks.is_held(path)
     words = [sys.executable, "-c", f"{HOLDER}; sys.stdout.flush(); sys.stdin.read()", str(path)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ok\n"
-        assert lock.is_held(path)
-        assert lock.is_held(path)  # to ask does not take it
-        assert lock.take(path) is None
+        assert locks.is_held(path)
+        assert locks.is_held(path)  # to ask does not take it
+        assert locks.take(path) is None
         holder.kill()
-    assert not lock.is_held(path)
-    held = lock.take(path)
+    assert not locks.is_held(path)
+    held = locks.take(path)
     assert held is not None
     os.close(held)
 
 
 def test_those_that_share_a_lock_are_seen(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    assert not lock.is_shared(path)
+    assert not locks.is_shared(path)
     with path.open() as one, path.open() as other:
-        lock.share(one.fileno())
-        lock.share(other.fileno())
-        assert lock.is_shared(path)
-    assert not lock.is_shared(path)
+        locks.share(one.fileno())
+        locks.share(other.fileno())
+        assert locks.is_shared(path)
+    assert not locks.is_shared(path)
 
 
 def test_a_disk_without_locks_keeps_no_run_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +50,7 @@ def test_a_disk_without_locks_keeps_no_run_from_starting(tmp_path: Path, monkeyp
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuses)
-    held = lock.take(tmp_path / "lock")
+    held = locks.take(tmp_path / "lock")
     assert held is not None
-    assert not lock.is_held(tmp_path / "lock")
+    assert not locks.is_held(tmp_path / "lock")
     os.close(held)

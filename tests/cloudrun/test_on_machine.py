@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun import locks
 from cloudrun.backends import on_machine
 from cloudrun.backends.on_machine import data_on_their_way, kept_awake, switch_lives
 from cloudrun.errors import StoreError
 from cloudrun.ssh import Connection
-from cloudrun.worker import lock
 from cloudrun.worker.holder import Place
 
 
@@ -47,7 +47,7 @@ def test_a_switch_is_seen_by_its_lock_and_by_nothing_else(machine: Here, tmp_pat
     place.run_dir.mkdir()
     assert not switch_lives(machine, place)
     assert not place.lock.exists()  # asking makes no file
-    held = lock.take(place.lock)
+    held = locks.take(place.lock)
     assert held is not None
     assert switch_lives(machine, place)
     os.close(held)

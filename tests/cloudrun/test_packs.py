@@ -223,7 +223,7 @@ def test_a_file_that_changes_while_it_is_read_is_named(laptop: Laptop, monkeypat
         return differs(before, file)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scan, "differs", written_to)
-    monkeypatch.setattr(scan, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(scan, "_PAUSES_S", (0.0, 0.0, 0.0))
     with pytest.raises(StoreError, match=r"leaf 000\.jpg is written to while it is read"):
         laptop.push()
 
@@ -242,7 +242,7 @@ def test_a_link_to_nothing_and_a_folder_in_itself_are_named(tmp_path: Path) -> N
 def test_a_flipped_bit_in_the_store_is_found_named_and_mended_by_the_next_push(
     laptop: Laptop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloudrun.packs.pull._PAUSE_S", 0.0)
+    monkeypatch.setattr("cloudrun.packs.pull._PAUSES_S", (0.0, 0.0, 0.0))
     laptop.push()
     (pack,) = (tmp_path / "store" / "data" / "packs").iterdir()
     content = bytearray(pack.read_bytes())

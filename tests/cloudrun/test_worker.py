@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from cloudrun.untrusted import read_object
 from cloudrun.worker import journal, switch
 from cloudrun.worker.holder import Place
 from cloudrun.worker.order import Order, Step, read_order
@@ -111,7 +112,7 @@ def test_whoever_finds_the_result_finds_the_last_progress_beside_it(
     def look_once_it_is_there(path: Path, text: str) -> None:
         replace_text(path, text)
         if path.name == "result.json":
-            seen.append(journal.read_json(tmp_path / "status.json"))
+            seen.append(read_object(tmp_path / "status.json"))
 
     monkeypatch.setattr(journal, "replace_text", look_once_it_is_there)
     worker.finish(reason="finished", exit_code=0, message="finished")
