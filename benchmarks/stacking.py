@@ -20,13 +20,13 @@ import yaml
 
 from benchmarks.machine import CHECKOUT, heading
 from benchmarks.seedlings import link_images
-from trainer.model.targets import Naming
+from trainer.model.targets import DecisionRule
 from trainer.outputs.predictions import Predictions, rate
 from trainer.stacking.differences import choose, differences_to
 from trainer.stacking.feature_heads import Heads, fit_heads
 from trainer.stacking.fold_runs import FoldRun, read_runs
 from trainer.stacking.learners import LEARNERS, open_learners, versions_of
-from trainer.stacking.stack import AVERAGE, answers_of, assemble, learn
+from trainer.stacking.stack import AVERAGE, answers_of, build_level, learn
 
 BACKBONES = ("tf_efficientnet_lite0", "tf_efficientnet_lite1")
 RECIPE = {
@@ -64,7 +64,7 @@ def main(shared: Path, out: Path) -> None:
 
 
 def _print_rows(what: str, runs: Sequence[FoldRun], heads: Sequence[Heads], *, only_average: bool = False) -> None:
-    level = assemble(runs, heads)
+    level = build_level(runs, heads)
     methods = learn(level, {} if only_average else open_learners(tuple(LEARNERS)))
     answers = answers_of(methods, runs[0])
     differences = differences_to(AVERAGE, answers)
@@ -72,9 +72,9 @@ def _print_rows(what: str, runs: Sequence[FoldRun], heads: Sequence[Heads], *, o
     truth = tuple((PurePosixPath(image).parent.name,) for image in images)
     chosen = choose(differences, AVERAGE, "accuracy")
     for one in methods:
-        found = rate(answers[one.name].predictions, Naming())
+        found = rate(answers[one.name].predictions, DecisionRule())
         assert one.test is not None
-        test = rate(Predictions(classes, images, torch.from_numpy(one.test), truth), Naming())
+        test = rate(Predictions(classes, images, torch.from_numpy(one.test), truth), DecisionRule())
         cells = [f"{found[key]:.4f}" for key in ("accuracy", "macro_f1", "log_loss", "roc_auc")]
         against = ""
         if one.name != AVERAGE:

@@ -29,10 +29,10 @@ from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of,
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Batch, Loader, mix
 from trainer.model.optim import lr_at, set_lr
-from trainer.session.build import open_session
+from trainer.session.build import build_setup
 from trainer.session.device import tune_for_cpu
 from trainer.session.scores import evaluate
-from trainer.session.setup import Session
+from trainer.session.setup import TrainingSetup
 from trainer.session.step import prepare, train_step
 
 ROUNDS = 5
@@ -148,29 +148,27 @@ def accuracy(shared: Path) -> None:
 
 def test_accuracy(config: TrainConfig, data: Path, *, is_reference: bool) -> float:
     """Of the weights after the last epoch."""
-    session = open_session(config, data)
-    train_loader = session.train_loader
+    setup = build_setup(config, data)
+    train_loader = setup.train_loader
     if is_reference:
         # Transforms draw from torch's global generator, in this process.
         transform = v2.Compose(random_transforms(config))
-        train_loader = Loader(
-            session.train_files, transform, batch_size=session.batch_size, seed=config.seed, workers=0
-        )
-    session.model.train()
+        train_loader = Loader(setup.train_files, transform, batch_size=setup.batch_size, seed=config.seed, workers=0)
+    setup.model.train()
     step = 0
     for epoch in range(1, config.epochs + 1):
         for batch in train_loader.epoch(epoch):
-            take_step(session, batch, step)
+            take_step(setup, batch, step)
             step += 1
-    session.close()
-    files = list(session.dataset.splits["test"])
-    return evaluate(session.model, session.evaluation_loader(files), session.device).rate().accuracy
+    setup.close()
+    files = list(setup.dataset.splits["test"])
+    return evaluate(setup.model, setup.evaluation_loader(files), setup.device).rate().accuracy
 
 
-def take_step(session: Session, batch: Batch, step: int) -> None:
-    set_lr(session.optimizer, lr_at(step, session.schedule))
-    torch.manual_seed(mix(session.config.seed, step))
-    train_step(session, batch, say=print)
+def take_step(setup: TrainingSetup, batch: Batch, step: int) -> None:
+    set_lr(setup.optimizer, lr_at(step, setup.schedule))
+    torch.manual_seed(mix(setup.config.seed, step))
+    train_step(setup, batch, say=print)
 
 
 PARTS: dict[str, Callable[[Path], None]] = {"loader": loader, "decode": decode, "accuracy": accuracy}

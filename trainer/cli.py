@@ -24,7 +24,7 @@ from trainer.distributed.nodes import Nodes
 from trainer.distributed.ranks import Ranks, ranks_from
 from trainer.distributed.stop import StopFlag
 from trainer.errors import DONE, FAILED, ConfigError, StoppedEarly, TrainerError
-from trainer.outputs.progress import Progress, Silence, answer, fail
+from trainer.outputs.progress import Progress, SilentProgress, answer, fail
 
 # An installed cloudrun has this package inside itself (cloudrun/trainer.py).
 _IS_BUNDLED = Path(__file__).parents[1].name == "_bundled"
@@ -235,14 +235,14 @@ def _folds(arguments: argparse.Namespace) -> int:
 def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFlag, Progress, Ranks], None]) -> int:
     """Do `work` here, or start the processes that do it together, each of which comes here again."""
     ranks = ranks_from()
-    stop = StopFlag(ranks, tell=report_listening)
+    stop = StopFlag(ranks, on_listening=report_listening)
     stop.listen()
     config = load_config(arguments.config)
     nodes = Nodes(arguments.nodes, arguments.node_rank, arguments.head)
     processes = process_count(config, arguments.processes)
     if is_to_launch(processes, nodes):
         return launch(arguments.argv, processes=processes, nodes=nodes, stop=stop)
-    progress = Progress(out=arguments.out) if ranks.is_main else Silence()
+    progress = Progress(out=arguments.out) if ranks.is_main else SilentProgress()
     for warning in knob_warnings(config):
         progress.say(f"warning: {warning}")
     if ranks.world > 1:

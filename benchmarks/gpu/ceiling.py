@@ -15,15 +15,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, batch_of, say, synchronize, take_step
-from trainer.autotune.memory_format import lay_out
+from trainer.autotune.memory_format import set_memory_formats
 from trainer.autotune.tuning import tune
 from trainer.data.affine import augment
 from trainer.data.augment import normalise
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.writer import snapshot
 from trainer.session.device import Device
-from trainer.session.probe import make_images, no_trace, run_pass
-from trainer.session.setup import Session
+from trainer.session.probe import make_images, restored_after, run_pass
+from trainer.session.setup import TrainingSetup
 
 _COUNTS = (64, 128, 256)
 _PASSES, _REHEARSED_PASSES = 12, 2
@@ -35,28 +35,28 @@ KERNELS_FILE = "kernels.txt"
 
 def run(setting: Setting, figures: Figures) -> None:
     """Measure the eager step at several sizes, and its parts at one."""
-    session = setting.session(compile="off", ema_decay=0.999, micro_batch=max(_COUNTS))
-    tune(session, stop=StopFlag(), say=say)
+    setup = setting.setup(compile="off", ema_decay=0.999, micro_batch=max(_COUNTS))
+    tune(setup, stop=StopFlag(), say=say)
     for count in _COUNTS[:1] if setting.rehearses else _COUNTS:
-        _rates(session, figures, count)
+        _rates(setup, figures, count)
     _without_average(setting, figures)
-    _augmentation(session, figures)
-    _precisions(session, figures)
-    _checkpoint(session, figures, setting.scratch)
-    _profile(session, figures, setting.out)
+    _augmentation(setup, figures)
+    _precisions(setup, figures)
+    _checkpoint(setup, figures, setting.scratch)
+    _profile(setup, figures, setting.out)
 
 
-def _rates(session: Session, figures: Figures, count: int) -> None:
+def _rates(setup: TrainingSetup, figures: Figures, count: int) -> None:
     """Give the pass alone, the whole step, and of this what the host and the device take."""
-    device, place = session.device, session.device.torch_device
-    images = make_images(count, size=session.config.image_size, device=device)
-    with no_trace(session.model):
-        alone_s, _ = _seconds(place, lambda: run_pass(session.model.logits, images, device))
+    device, place = setup.device, setup.device.torch_device
+    images = make_images(count, size=setup.config.image_size, device=device)
+    with restored_after(setup.model):
+        alone_s, _ = _seconds(place, lambda: run_pass(setup.model.logits, images, device))
     figures.add(f"forward and backward, {count} at once", count / alone_s, "images/s")
-    batch, steps = batch_of(session, count), count_up()
-    session.micro_batch = count
-    session.model.train()
-    whole_s, host_s = _seconds(place, lambda: take_step(session, batch, next(steps)))
+    batch, steps = batch_of(setup, count), count_up()
+    setup.micro_batch = count
+    setup.model.train()
+    whole_s, host_s = _seconds(place, lambda: take_step(setup, batch, next(steps)))
     figures.add(f"whole step, {count} at once", count / whole_s, "images/s", note="with averaged weights")
     note = "until the device has been given all of it"
     figures.add(f"host time of a step, {count} at once", host_s * 1e3, "ms", note=note)
@@ -64,11 +64,11 @@ def _rates(session: Session, figures: Figures, count: int) -> None:
 
 
 def _without_average(setting: Setting, figures: Figures) -> None:
-    session = setting.session(compile="off")
-    lay_out(session, session.model.format_names())
-    batch, steps = batch_of(session, _COUNTS[0]), count_up()
-    session.model.train()
-    whole_s, host_s = _seconds(session.device.torch_device, lambda: take_step(session, batch, next(steps)))
+    setup = setting.setup(compile="off")
+    set_memory_formats(setup, setup.model.format_names())
+    batch, steps = batch_of(setup, _COUNTS[0]), count_up()
+    setup.model.train()
+    whole_s, host_s = _seconds(setup.device.torch_device, lambda: take_step(setup, batch, next(steps)))
     note = f"host {host_s * 1e3:.1f} ms"
     figures.add("whole step without averaged weights, 64 at once", _COUNTS[0] / whole_s, "images/s", note=note)
 
@@ -92,35 +92,35 @@ def _seconds(place: torch.device, act: Callable[[], object]) -> tuple[float, flo
     return (time.perf_counter() - began) / passes, min(host)
 
 
-def _augmentation(session: Session, figures: Figures) -> None:
-    batch, size = batch_of(session, _COUNTS[0]), session.config.image_size
-    draws = batch.draws
-    assert draws is not None
-    seconds, _ = _seconds(session.device.torch_device, lambda: augment(batch.images, draws, size=size))
+def _augmentation(setup: TrainingSetup, figures: Figures) -> None:
+    batch, size = batch_of(setup, _COUNTS[0]), setup.config.image_size
+    augment_params = batch.augment_params
+    assert augment_params is not None
+    seconds, _ = _seconds(setup.device.torch_device, lambda: augment(batch.images, augment_params, size=size))
     figures.add("augmentation, 64 at once", seconds * 1e3, "ms")
 
 
-def _precisions(session: Session, figures: Figures) -> None:
+def _precisions(setup: TrainingSetup, figures: Figures) -> None:
     """Compare logits of the evaluation in each precision with float32's, scaled as a trained network's are."""
-    size = session.config.image_size
-    inputs = normalise(batch_of(session, _COUNTS[0]).images)[..., :size, :size]
-    session.model.eval()
+    size = setup.config.image_size
+    inputs = normalise(batch_of(setup, _COUNTS[0]).images)[..., :size, :size]
+    setup.model.eval()
     _allow_tf32(is_allowed=False)
-    exact = _logits(session, inputs, torch.float32)
+    exact = _logits(setup, inputs, torch.float32)
     _allow_tf32(is_allowed=True)
     scale = _SPREAD / float(exact.std())
     types = {"bf16": torch.bfloat16, "TF32": torch.float32}
-    if session.device.is_cuda:
+    if setup.device.is_cuda:
         types["fp16"] = torch.float16
     for name, dtype in types.items():
-        act = partial(_logits, session, inputs, dtype)
+        act = partial(_logits, setup, inputs, dtype)
         found = act()
         error = ((found - exact) * scale).square().mean().sqrt()
         change = (torch.softmax(found * scale, 1) - torch.softmax(exact * scale, 1)).abs().max()
-        taken_s, _ = _seconds(session.device.torch_device, act)
+        taken_s, _ = _seconds(setup.device.torch_device, act)
         note = f"largest change of a probability {float(change):.4f}; {len(inputs) / taken_s:.0f} images/s"
         figures.add(f"validation in {name}: rms error of a logit", float(error), note=note)
-    session.model.train()
+    setup.model.train()
 
 
 def _allow_tf32(*, is_allowed: bool) -> None:
@@ -128,20 +128,20 @@ def _allow_tf32(*, is_allowed: bool) -> None:
     torch.set_float32_matmul_precision("high" if is_allowed else "highest")
 
 
-def _logits(session: Session, inputs: Tensor, dtype: torch.dtype) -> Tensor:
-    device: Device = replace(session.device, autocast_dtype=dtype)
+def _logits(setup: TrainingSetup, inputs: Tensor, dtype: torch.dtype) -> Tensor:
+    device: Device = replace(setup.device, autocast_dtype=dtype)
     with torch.inference_mode(), device.autocast():
-        logits: Tensor = session.model.logits(inputs).float()
+        logits: Tensor = setup.model.logits(inputs).float()
     return logits
 
 
-def _checkpoint(session: Session, figures: Figures, folder: Path) -> None:
+def _checkpoint(setup: TrainingSetup, figures: Figures, folder: Path) -> None:
     state = {
-        "model": session.model.state_dict(),
-        "optimizer": session.optimizer.state_dict(),
-        "ema": session.ema.state_dict() if session.ema else None,
+        "model": setup.model.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+        "ema": setup.ema.state_dict() if setup.ema else None,
     }
-    synchronize(session.device.torch_device)
+    synchronize(setup.device.torch_device)
     began = time.perf_counter()
     copy = snapshot(state)
     figures.add("a checkpoint's copy to the CPU", time.perf_counter() - began, "s", note="the device waits meanwhile")
@@ -153,13 +153,13 @@ def _checkpoint(session: Session, figures: Figures, folder: Path) -> None:
     path.unlink()
 
 
-def _profile(session: Session, figures: Figures, out: Path) -> None:
+def _profile(setup: TrainingSetup, figures: Figures, out: Path) -> None:
     """Write the kernels that take most of the time to a file."""
-    place, is_cuda = session.device.torch_device, session.device.is_cuda
-    batch = batch_of(session, _COUNTS[0])
+    place, is_cuda = setup.device.torch_device, setup.device.is_cuda
+    batch = batch_of(setup, _COUNTS[0])
     with profile(activities=[ProfilerActivity.CUDA if is_cuda else ProfilerActivity.CPU]) as seen:
         for number in range(_PROFILED):
-            take_step(session, batch, number)
+            take_step(setup, batch, number)
         synchronize(place)
     events = seen.key_averages()
     order = "self_cuda_time_total" if is_cuda else "self_cpu_time_total"

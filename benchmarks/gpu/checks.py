@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cloudrun.recipe.train_config import TrainConfig
-from trainer.autotune.memory_format import lay_out
+from trainer.autotune.memory_format import set_memory_formats
 from trainer.data.affine import augment
 from trainer.data.loader import Batch, mix
-from trainer.session.build import open_session
+from trainer.session.build import build_setup
 from trainer.session.epoch_stats import FirstBadStep, StepResult
-from trainer.session.setup import Session
+from trainer.session.setup import TrainingSetup
 from trainer.session.step import train_step
 
 TINY: dict[str, Any] = {
@@ -48,15 +48,15 @@ class Bench:
     def is_cuda(self) -> bool:
         return self.device == "cuda"
 
-    def session(self, *, has_several: bool = False, **changes: Any) -> Session:
+    def setup(self, *, has_several: bool = False, **changes: Any) -> TrainingSetup:
         """Return a session on the device; `precision` is what the device takes unless it is among `changes`."""
         config = TrainConfig.model_validate({**TINY, "device": self.device, **changes})
         folder = self.plants if has_several else self.data
-        return open_session(config, folder, labels=folder / "train.csv" if has_several else None)
+        return build_setup(config, folder, labels=folder / "train.csv" if has_several else None)
 
-    def reference(self, *, has_several: bool = False, **changes: Any) -> Session:
+    def reference(self, *, has_several: bool = False, **changes: Any) -> TrainingSetup:
         """Return the same session in float32 on the CPU."""
-        return Bench("cpu", self.data, self.plants).session(
+        return Bench("cpu", self.data, self.plants).setup(
             has_several=has_several, **{**changes, "device": "cpu", "precision": "fp32"}
         )
 
@@ -70,21 +70,21 @@ class Check:
     act: Callable[[Bench], float]
 
 
-def first_batches(session: Session, count: int) -> list[Batch]:
+def first_batches(setup: TrainingSetup, count: int) -> list[Batch]:
     """Return the first `count` batches of epoch 1, on the CPU."""
-    batches = session.train_loader.epoch(1)
+    batches = setup.train_loader.epoch(1)
     return [batch for _, batch in zip(range(count), batches, strict=False)]
 
 
-def step(session: Session, batch: Batch, number: int = 0) -> StepResult:
+def step(setup: TrainingSetup, batch: Batch, number: int = 0) -> StepResult:
     """Do one step of training with the random numbers of step `number`."""
-    session.model.train()
-    torch.manual_seed(mix(session.config.seed, number))
-    return train_step(session, batch, say=lambda _: None)
+    setup.model.train()
+    torch.manual_seed(mix(setup.config.seed, number))
+    return train_step(setup, batch, say=lambda _: None)
 
 
-def weights_of(session: Session) -> dict[str, Tensor]:
-    return {name: one.detach().cpu().clone() for name, one in session.model.state_dict().items()}
+def weights_of(setup: TrainingSetup) -> dict[str, Tensor]:
+    return {name: one.detach().cpu().clone() for name, one in setup.model.state_dict().items()}
 
 
 def largest_difference(some: dict[str, Tensor], others: dict[str, Tensor]) -> float:
@@ -102,19 +102,19 @@ def against_float32(precision: str, **changes: Any) -> Callable[[Bench], float]:
 
     def act(bench: Bench) -> float:
         here, there = (
-            bench.session(precision=precision, grad_clip=0, **changes), bench.reference(grad_clip=0, **changes),
+            bench.setup(precision=precision, grad_clip=0, **changes), bench.reference(grad_clip=0, **changes),
         )  # fmt: skip
         [batch] = first_batches(there, 1)
-        results = [step(session, batch) for session in (here, there)]
+        results = [step(setup, batch) for setup in (here, there)]
         losses = [float(one.loss_sum) for one in results]
-        norms = [_gradient_norm(session) for session in (here, there)]
+        norms = [_gradient_norm(setup) for setup in (here, there)]
         return max(abs(losses[0] / losses[1] - 1), abs(norms[0] / norms[1] - 1) / 5)
 
     return act
 
 
-def _gradient_norm(session: Session) -> float:
-    parts = [one.grad.double().norm() for one in session.model.parameters() if one.grad is not None]
+def _gradient_norm(setup: TrainingSetup) -> float:
+    parts = [one.grad.double().norm() for one in setup.model.parameters() if one.grad is not None]
     return float(torch.stack([one.cpu() for one in parts]).norm())
 
 
@@ -125,24 +125,24 @@ def augmentation(bench: Bench) -> float:
     """Compare the augmented images of the device, all at once, with those of a CPU, in units of their deviation."""
     if not bench.is_cuda:
         raise NotHere("the CPU is what it is compared with")
-    session = bench.reference()
-    [batch] = first_batches(session, 1)
-    assert batch.draws is not None
-    own = augment(batch.images.cuda(), batch.draws.cuda(), size=64).cpu()
-    return float((own - augment(batch.images, batch.draws, size=64)).abs().max())
+    setup = bench.reference()
+    [batch] = first_batches(setup, 1)
+    assert batch.augment_params is not None
+    own = augment(batch.images.cuda(), batch.augment_params.cuda(), size=64).cpu()
+    return float((own - augment(batch.images, batch.augment_params, size=64)).abs().max())
 
 
 def another_format(bench: Bench) -> float:
     """Change the memory format between two steps: the losses of the next two must stay what they would have been."""
     losses: list[list[float]] = []
     for changes_format in (False, True):
-        session = bench.session(precision="fp32", ema_decay=0.9)
-        lay_out(session, ["channels_last"] * 2)
+        setup = bench.setup(precision="fp32", ema_decay=0.9)
+        set_memory_formats(setup, ["channels_last"] * 2)
         seen = []
-        for number, batch in enumerate(first_batches(session, 3)):
+        for number, batch in enumerate(first_batches(setup, 3)):
             if number == 1 and changes_format:
-                lay_out(session, ["contiguous"] * 2)
-            seen.append(float(step(session, batch, number).loss_sum))
+                set_memory_formats(setup, ["contiguous"] * 2)
+            seen.append(float(step(setup, batch, number).loss_sum))
         losses.append(seen)
     unchanged, changed = losses
     return max(abs(one / other - 1) for one, other in zip(unchanged, changed, strict=True))
@@ -150,28 +150,28 @@ def another_format(bench: Bench) -> float:
 
 def average_of_weights(bench: Bench) -> float:
     """Compare three updates of the averaged weights with the same in float64, and exchange them there and back."""
-    session = bench.session(precision="fp32", ema_decay=0.9)
-    assert session.ema is not None
-    expected = {name: one.detach().double().cpu() for name, one in session.model.named_parameters()}
-    for number, batch in enumerate(first_batches(session, 3)):
-        step(session, batch, number)
-        decay = session.ema.decay
-        session.ema.update()
-        for name, one in session.model.named_parameters():
+    setup = bench.setup(precision="fp32", ema_decay=0.9)
+    assert setup.ema is not None
+    expected = {name: one.detach().double().cpu() for name, one in setup.model.named_parameters()}
+    for number, batch in enumerate(first_batches(setup, 3)):
+        step(setup, batch, number)
+        decay = setup.ema.decay
+        setup.ema.update()
+        for name, one in setup.model.named_parameters():
             expected[name] = expected[name] * decay + one.detach().double().cpu() * (1 - decay)
-    before = weights_of(session)
-    with session.ema.in_place():
-        averaged = {name: one.detach().cpu() for name, one in session.model.named_parameters()}
-    return max(largest_difference(averaged, expected), largest_difference(weights_of(session), before))
+    before = weights_of(setup)
+    with setup.ema.in_place():
+        averaged = {name: one.detach().cpu() for name, one in setup.model.named_parameters()}
+    return max(largest_difference(averaged, expected), largest_difference(weights_of(setup), before))
 
 
 # --- what must not reach the weights -----------------------------------------------------------------------------
 
 
 @contextmanager
-def infinite_gradient(session: Session) -> Iterator[None]:
+def infinite_gradient(setup: TrainingSetup) -> Iterator[None]:
     """In here the gradient of the head's weights is infinite, while the loss is not."""
-    hook = session.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+    hook = setup.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
@@ -180,36 +180,36 @@ def infinite_gradient(session: Session) -> Iterator[None]:
 
 def gradient_that_is_infinite(bench: Bench) -> float:
     """Count what an infinite gradient does unseen: weights that are no numbers, or that it changed; 1 if not noted."""
-    session = bench.session()
-    bad = FirstBadStep(session.device.torch_device)
-    batches = first_batches(session, 2)
-    bad.note(1, step(session, batches[0], 0))
-    before = dict(session.model.named_parameters())
+    setup = bench.setup()
+    bad = FirstBadStep(setup.device.torch_device)
+    batches = first_batches(setup, 2)
+    bad.note(1, step(setup, batches[0], 0))
+    before = dict(setup.model.named_parameters())
     kept = {name: one.detach().clone() for name, one in before.items()}
-    with infinite_gradient(session):
-        bad.note(2, step(session, batches[1], 1))
+    with infinite_gradient(setup):
+        bad.note(2, step(setup, batches[1], 1))
     changed = sum(not torch.equal(one, kept[name]) for name, one in before.items())
     return changed + float(not bad.is_any())
 
 
 def loss_scaling(bench: Bench) -> float:
     """Count faults of 20 scaled steps, one of them with an infinite gradient: it is skipped, and the scale halved."""
-    session = bench.session(precision="fp16" if bench.is_cuda else "fp32")
-    session.scaler = torch.amp.GradScaler(session.device.torch_device.type, enabled=True)
-    bad = FirstBadStep(session.device.torch_device)
+    setup = bench.setup(precision="fp16" if bench.is_cuda else "fp32")
+    setup.scaler = torch.amp.GradScaler(setup.device.torch_device.type, enabled=True)
+    bad = FirstBadStep(setup.device.torch_device)
     faults = 0
     for number in range(_SCALED_STEPS):
-        batch = first_batches(session, 1)[0]
-        before = {name: one.detach().clone() for name, one in session.model.named_parameters()}
-        scale = session.scaler.get_scale()
+        batch = first_batches(setup, 1)[0]
+        before = {name: one.detach().clone() for name, one in setup.model.named_parameters()}
+        scale = setup.scaler.get_scale()
         if number == _POISONED_STEP:
-            with infinite_gradient(session):
-                bad.note(number + 1, step(session, batch, number))
-            kept = all(torch.equal(one, before[name]) for name, one in session.model.named_parameters())
-            faults += (not kept) + (session.scaler.get_scale() != scale / 2)
+            with infinite_gradient(setup):
+                bad.note(number + 1, step(setup, batch, number))
+            kept = all(torch.equal(one, before[name]) for name, one in setup.model.named_parameters())
+            faults += (not kept) + (setup.scaler.get_scale() != scale / 2)
         else:
-            bad.note(number + 1, step(session, batch, number))
-    finite = all(bool(torch.isfinite(one).all()) for one in session.model.parameters())
+            bad.note(number + 1, step(setup, batch, number))
+    finite = all(bool(torch.isfinite(one).all()) for one in setup.model.parameters())
     return faults + float(not finite) + float(bad.is_any())
 
 
@@ -238,16 +238,16 @@ def host_waits(**changes: Any) -> Callable[[Bench], float]:
     """
 
     def act(bench: Bench) -> float:
-        session = bench.session(ema_decay=0.9, **changes)
-        bad, tally = FirstBadStep(session.device.torch_device), session.new_tally()
-        batches = first_batches(session, 3)
+        setup = bench.setup(ema_decay=0.9, **changes)
+        bad, epoch_stats = FirstBadStep(setup.device.torch_device), setup.new_epoch_stats()
+        batches = first_batches(setup, 3)
 
         def whole(number: int) -> None:
-            result = step(session, batches[number], number)
-            assert session.ema is not None
-            session.ema.update()
+            result = step(setup, batches[number], number)
+            assert setup.ema is not None
+            setup.ema.update()
             bad.note(number + 1, result)
-            tally.add(result, images=len(batches[number].labels))
+            epoch_stats.add(result, images=len(batches[number].labels))
 
         for number in (0, 1):  # AdamW's state and constants are made in the first
             whole(number)
@@ -255,9 +255,9 @@ def host_waits(**changes: Any) -> Callable[[Bench], float]:
             with Reads() as reads:
                 whole(2)
             return float(reads.count - int("mixup" in changes or "cutmix" in changes))
-        draws = batches[2].draws
-        assert draws is not None
-        batches[2] = Batch(batches[2].images.pin_memory(), batches[2].labels.pin_memory(), draws.pin_memory())
+        augment_params = batches[2].augment_params
+        assert augment_params is not None
+        batches[2] = Batch(batches[2].images.pin_memory(), batches[2].labels.pin_memory(), augment_params.pin_memory())
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
         try:

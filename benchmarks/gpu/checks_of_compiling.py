@@ -21,7 +21,7 @@ from trainer.autotune import compiling
 from trainer.autotune.compiling import compile_model
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.progress import Progress
-from trainer.session.setup import Session
+from trainer.session.setup import TrainingSetup
 from trainer.training.engine import train
 
 
@@ -30,25 +30,25 @@ class CompilerFailed(Exception):
 
 
 @contextmanager
-def compiled_for(session: Session, counts: Sequence[int], *, fails_on_others: bool) -> Iterator[None]:
+def compiled_for(setup: TrainingSetup, counts: Sequence[int], *, fails_on_others: bool) -> Iterator[None]:
     """In here the session's model is compiled for `counts` images. Raises CompilerFailed.
 
     `fails_on_others`: anything that would be compiled again, or runs eagerly, raises.
     """
-    size, device = session.config.image_size, session.device
+    size, device = setup.config.image_size, setup.device
     with without_code_on_a_cpu(is_cuda=device.is_cuda):
         tried = compile_model(
-            session.model, device, counts=counts, size=size, must_be_faster=False, beat=lambda: None
+            setup.model, device, counts=counts, size=size, must_be_faster=False, heartbeat=lambda: None
         )  # fmt: skip
         if tried.compiled is None:
             raise CompilerFailed(tried.failure)
-        session.model.compiled, stance = tried.compiled, compiling.STANCE
+        setup.model.compiled, stance = tried.compiled, compiling.STANCE
         compiling.STANCE = "fail_on_recompile" if fails_on_others else stance
         try:
             yield
         finally:
             compiling.STANCE = stance
-            session.model.compiled = None
+            setup.model.compiled = None
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def without_code_on_a_cpu(*, is_cuda: bool) -> Iterator[None]:
 
 def compiled_against_eager(bench: Bench) -> float:
     """Compare the losses of three steps, compiled and eager, as a part of these."""
-    sessions = [bench.session(), bench.session()]
+    sessions = [bench.setup(), bench.setup()]
     batches = first_batches(sessions[0], 3)
     eager = [float(step(sessions[0], batch, number).loss_sum) for number, batch in enumerate(batches)]
     with compiled_for(sessions[1], [len(batches[0].labels)], fails_on_others=True):

@@ -14,11 +14,11 @@ import torch
 
 from benchmarks.gpu.checks import Bench, Check, NotHere, first_batches, step
 from benchmarks.gpu.checks_of_compiling import compiled_for
-from trainer.autotune.batch_fit import Room, largest_that_fits
+from trainer.autotune.batch_fit import MemoryProbe, largest_that_fits
 from trainer.data.loader import Batch, Loader
 from trainer.session.probe import make_images, run_pass
 from trainer.session.scores import evaluate
-from trainer.session.setup import Session
+from trainer.session.setup import TrainingSetup
 
 # Layer norm alone, so that images seen in several parts give what they give together.
 _WITHOUT_BATCH_NORM: dict[str, Any] = {"backbones": ["test_vit"], "image_size": 160}
@@ -28,61 +28,61 @@ _SHARE = 0.5  # of the memory that a pass takes
 
 def memory_search(bench: Bench) -> float:
     """Return 0 where the search finds fewer images than do not fit, and more than a few."""
-    session, _ = _opened(bench)
-    with _half_of_what_it_takes(lambda: _pass(session)):
-        found = largest_that_fits(_COUNT, Room(session, {}).fits) or 0
+    setup, _ = _opened(bench)
+    with _half_of_what_it_takes(lambda: _pass(setup)):
+        found = largest_that_fits(_COUNT, MemoryProbe(setup, {}).fits) or 0
     return float(not _COUNT // 32 <= found < _COUNT)
 
 
 def memory_in_a_step(bench: Bench) -> float:
     """Compare the loss of a step that had to be halved with that of the whole one, as a part of it; 1: not halved."""
-    session, batch = _opened(bench)
+    setup, batch = _opened(bench)
     whole, _ = _opened(bench)
-    return _halved(session, batch, expected=float(step(whole, batch).loss_sum))
+    return _halved(setup, batch, expected=float(step(whole, batch).loss_sum))
 
 
 def memory_in_compiled_code(bench: Bench) -> float:
     """The same, where the whole batch is compiled."""
-    session, batch = _opened(bench)
+    setup, batch = _opened(bench)
     whole, _ = _opened(bench)
     expected = float(step(whole, batch).loss_sum)
-    with compiled_for(session, [_COUNT], fails_on_others=False):
-        return _halved(session, batch, expected=expected)
+    with compiled_for(setup, [_COUNT], fails_on_others=False):
+        return _halved(setup, batch, expected=expected)
 
 
 def memory_in_validation(bench: Bench) -> float:
     """Compare logits of images of which not all could be looked at at once with those of all."""
-    session, batch = _opened(bench)
+    setup, batch = _opened(bench)
     loader = cast("Loader", SimpleNamespace(epoch=lambda _: iter([batch])))
-    expected = evaluate(session.model, loader, session.device).logits
+    expected = evaluate(setup.model, loader, setup.device).logits
     seen: list[int] = []
-    hook = session.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
-    with _half_of_what_it_takes(lambda: evaluate(session.model, loader, session.device)):
-        found = evaluate(session.model, loader, session.device).logits
+    hook = setup.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    with _half_of_what_it_takes(lambda: evaluate(setup.model, loader, setup.device)):
+        found = evaluate(setup.model, loader, setup.device).logits
     hook.remove()
     return float((found - expected).abs().max()) if min(seen) < _COUNT else 1.0
 
 
-def _opened(bench: Bench) -> tuple[Session, Batch]:
+def _opened(bench: Bench) -> tuple[TrainingSetup, Batch]:
     if not bench.is_cuda:
         raise NotHere("a GPU's memory")
-    session = bench.session(**_WITHOUT_BATCH_NORM)
-    [batch] = first_batches(session, 1)
+    setup = bench.setup(**_WITHOUT_BATCH_NORM)
+    [batch] = first_batches(setup, 1)
     times = _COUNT // len(batch.labels)
-    assert batch.draws is not None
-    session.micro_batch = _COUNT
-    return session, Batch(*(torch.cat([one] * times) for one in (batch.images, batch.labels, batch.draws)))
+    assert batch.augment_params is not None
+    setup.micro_batch = _COUNT
+    return setup, Batch(*(torch.cat([one] * times) for one in (batch.images, batch.labels, batch.augment_params)))
 
 
-def _pass(session: Session) -> None:
-    run_pass(session.model.logits, make_images(_COUNT, size=160, device=session.device), session.device)
-    session.optimizer.zero_grad(set_to_none=True)
+def _pass(setup: TrainingSetup) -> None:
+    run_pass(setup.model.logits, make_images(_COUNT, size=160, device=setup.device), setup.device)
+    setup.optimizer.zero_grad(set_to_none=True)
 
 
-def _halved(session: Session, batch: Batch, *, expected: float) -> float:
-    with _half_of_what_it_takes(lambda: _pass(session)):
-        found = float(step(session, batch).loss_sum)
-    return abs(found / expected - 1) if session.micro_batch < _COUNT else 1.0
+def _halved(setup: TrainingSetup, batch: Batch, *, expected: float) -> float:
+    with _half_of_what_it_takes(lambda: _pass(setup)):
+        found = float(step(setup, batch).loss_sum)
+    return abs(found / expected - 1) if setup.micro_batch < _COUNT else 1.0
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from trainer.autotune import compiling
 from trainer.autotune.compiling import compile_model
 from trainer.autotune.tuning import tune
 from trainer.distributed.stop import StopFlag
-from trainer.session.setup import Session
+from trainer.session.setup import TrainingSetup
 
 _COUNT, _STEPS = 64, 20
 TIMES_FILE = "compile-times.txt"
@@ -40,13 +40,13 @@ def measure(setting: Setting, figures: Figures, when: str) -> None:
     """Compile the champion for 64 images at once, and time its step."""
     if setting.rehearses:
         compiling.BACKEND = "aot_eager"  # a CPU's code takes a minute
-    session = setting.session(compile="off", micro_batch=_COUNT)
-    tune(session, stop=StopFlag(), say=say)
-    if session.device.is_cuda:
+    setup = setting.setup(compile="off", micro_batch=_COUNT)
+    tune(setup, stop=StopFlag(), say=say)
+    if setup.device.is_cuda:
         torch.cuda.reset_peak_memory_stats()
-    size = session.config.image_size
+    size = setup.config.image_size
     tried = compile_model(
-        session.model, session.device, counts=[_COUNT], size=size, must_be_faster=False, beat=lambda: None
+        setup.model, setup.device, counts=[_COUNT], size=size, must_be_faster=False, heartbeat=lambda: None
     )  # fmt: skip
     figures.add(f"seconds, {when}", tried.seconds if tried.compiled else None, "s", note=tried.failure or "")
     if tried.compiled is None:
@@ -54,24 +54,24 @@ def measure(setting: Setting, figures: Figures, when: str) -> None:
     assert tried.rates is not None
     fast, slow = tried.rates
     figures.add("compiled against eager", fast / slow, "times", note=f"{fast:.0f} and {slow:.0f} images/s, {when}")
-    session.model.compiled = tried.compiled
-    if session.device.is_cuda:
+    setup.model.compiled = tried.compiled
+    if setup.device.is_cuda:
         figures.add("peak memory, compiled, 64 at once", torch.cuda.max_memory_allocated() / 1e9, "GB", note=when)
-    figures.add("whole step, compiled, 64 at once", _step_rate(session), "images/s", note=when)
+    figures.add("whole step, compiled, 64 at once", _step_rate(setup), "images/s", note=when)
     with (setting.out / TIMES_FILE).open("a") as file:
         file.write(f"{when}\n{compile_times('str')}\n\n")
 
 
-def _step_rate(session: Session) -> float:
-    batch, place = batch_of(session, _COUNT), session.device.torch_device
-    session.model.train()
+def _step_rate(setup: TrainingSetup) -> float:
+    batch, place = batch_of(setup, _COUNT), setup.device.torch_device
+    setup.model.train()
     for number in range(3):
-        take_step(session, batch, number)
+        take_step(setup, batch, number)
     synchronize(place)
     began = time.perf_counter()
-    steps = _STEPS if session.device.is_cuda else 2
+    steps = _STEPS if setup.device.is_cuda else 2
     for number in range(steps):
-        take_step(session, batch, number)
+        take_step(setup, batch, number)
     synchronize(place)
     return _COUNT * steps / (time.perf_counter() - began)
 

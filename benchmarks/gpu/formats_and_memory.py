@@ -9,11 +9,11 @@ import torch
 
 from benchmarks.gpu.figures import Figures
 from benchmarks.gpu.setting import Setting, say, synchronize
-from trainer.autotune.memory_format import lay_out, measure_formats
+from trainer.autotune.memory_format import measure_formats, set_memory_formats
 from trainer.autotune.tuning import tune
 from trainer.distributed.stop import StopFlag
-from trainer.session.probe import is_out_of_memory, make_images, no_trace, release, run_pass
-from trainer.session.setup import Session
+from trainer.session.probe import is_out_of_memory, make_images, release, restored_after, run_pass
+from trainer.session.setup import TrainingSetup
 
 _COUNTS = (64, 128, 256)
 _NEW_SIZES = (61, 60)  # images at once that cuDNN has not seen before
@@ -22,15 +22,15 @@ _ODD = 63
 
 def run(setting: Setting, figures: Figures) -> None:
     """Measure each thing by itself, then the whole of it as a run does it."""
-    session = setting.session()
-    _formats(session, figures)
-    lay_out(session, session.model.format_names())
+    setup = setting.setup()
+    _formats(setup, figures)
+    set_memory_formats(setup, setup.model.format_names())
     for count in _NEW_SIZES:
         note = f"{count} images at once, first pass less the third"
-        figures.add("cuDNN's search for one new size", _search_s(session, count), "s", note=note)
+        figures.add("cuDNN's search for one new size", _search_s(setup, count), "s", note=note)
     for count in _COUNTS:
-        figures.add(f"peak memory, {count} at once", _peak_gb(session, count), "GB", note=_held(session))
-    fresh = setting.session()
+        figures.add(f"peak memory, {count} at once", _peak_gb(setup, count), "GB", note=_held(setup))
+    fresh = setting.setup()
     lines: list[str] = []
 
     def hear(line: str) -> None:
@@ -42,12 +42,12 @@ def run(setting: Setting, figures: Figures) -> None:
     figures.add("seconds before the first step", time.perf_counter() - began, "s", note="; ".join(lines))
 
 
-def _formats(session: Session, figures: Figures) -> None:
-    names = session.config.backbones
+def _formats(setup: TrainingSetup, figures: Figures) -> None:
+    names = setup.config.backbones
     searched = torch.backends.cudnn.benchmark
     for searches in (False, True):
         torch.backends.cudnn.benchmark = searches
-        rates = measure_formats(session.model, session.device, count=_ODD, size=session.config.image_size)
+        rates = measure_formats(setup.model, setup.device, count=_ODD, size=setup.config.image_size)
         for name, of_format in zip(names, rates, strict=True):
             note = f"cuDNN {'searches' if searches else 'does not search'}, {_ODD} at once"
             for format_name, rate in of_format.items():
@@ -58,44 +58,44 @@ def _formats(session: Session, figures: Figures) -> None:
     torch.backends.cudnn.benchmark = searched
 
 
-def _search_s(session: Session, count: int) -> float:
+def _search_s(setup: TrainingSetup, count: int) -> float:
     """Return how much longer the first pass of `count` images takes than the third."""
-    images = make_images(count, size=session.config.image_size, device=session.device)
-    place, taken = session.device.torch_device, []
-    with no_trace(session.model):
+    images = make_images(count, size=setup.config.image_size, device=setup.device)
+    place, taken = setup.device.torch_device, []
+    with restored_after(setup.model):
         for _ in range(3):
             synchronize(place)
             began = time.perf_counter()
-            run_pass(session.model.logits, images, session.device)
+            run_pass(setup.model.logits, images, setup.device)
             synchronize(place)
             taken.append(time.perf_counter() - began)
     return taken[0] - taken[2]
 
 
-def _peak_gb(session: Session, count: int) -> float | None:
+def _peak_gb(setup: TrainingSetup, count: int) -> float | None:
     """Return the peak of forward and backward; None where memory runs out, or on a CPU."""
-    if not session.device.is_cuda:
+    if not setup.device.is_cuda:
         return None
 
     def act() -> None:
-        with no_trace(session.model):
-            images = make_images(count, size=session.config.image_size, device=session.device)
-            run_pass(session.model.logits, images, session.device)
+        with restored_after(setup.model):
+            images = make_images(count, size=setup.config.image_size, device=setup.device)
+            run_pass(setup.model.logits, images, setup.device)
 
     torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.max_memory_allocated() / 1e9 if _fits(act, session) else None
+    return torch.cuda.max_memory_allocated() / 1e9 if _fits(act, setup) else None
 
 
-def _fits(act: Callable[[], None], session: Session) -> bool:
+def _fits(act: Callable[[], None], setup: TrainingSetup) -> bool:
     try:
         act()
     except RuntimeError as err:
         if not is_out_of_memory(err):
             raise
-        release(session.model)
+        release(setup.model)
         return False
     return True
 
 
-def _held(session: Session) -> str:
-    return f"reserved {torch.cuda.max_memory_reserved() / 1e9:.1f} GB" if session.device.is_cuda else "no GPU"
+def _held(setup: TrainingSetup) -> str:
+    return f"reserved {torch.cuda.max_memory_reserved() / 1e9:.1f} GB" if setup.device.is_cuda else "no GPU"

@@ -15,8 +15,8 @@ from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch, mix
 from trainer.model.optim import lr_at, set_lr
-from trainer.session.build import open_session
-from trainer.session.setup import Session
+from trainer.session.build import build_setup
+from trainer.session.setup import TrainingSetup
 from trainer.session.step import train_step
 
 CLASSES = 8
@@ -47,8 +47,8 @@ class Setting:
         base: dict[str, Any] = REHEARSAL if self.rehearses else {"device": "cuda"}
         return TrainConfig.model_validate({**base, "pretrained": False, **changes})
 
-    def session(self, **changes: Any) -> Session:
-        return open_session(self.config(**changes), self.data())
+    def setup(self, **changes: Any) -> TrainingSetup:
+        return build_setup(self.config(**changes), self.data())
 
     def data(self) -> Path:
         """Return a folder of train/ and val/ in 8 classes, made once: several names for each photo.
@@ -86,13 +86,13 @@ def _write_names(folder: Path, originals: list[Path], *, train: int, val: int) -
                 name.symlink_to(original.resolve())
 
 
-def take_step(session: Session, batch: Batch, step: int) -> None:
+def take_step(setup: TrainingSetup, batch: Batch, step: int) -> None:
     """Do what the trainer does for one batch, but for what it says and saves."""
-    set_lr(session.optimizer, lr_at(step, session.schedule))
-    torch.manual_seed(mix(session.config.seed, step))
-    train_step(session, batch, say=say)
-    if session.ema:
-        session.ema.update()
+    set_lr(setup.optimizer, lr_at(step, setup.schedule))
+    torch.manual_seed(mix(setup.config.seed, step))
+    train_step(setup, batch, say=say)
+    if setup.ema:
+        setup.ema.update()
 
 
 def say(line: str) -> None:
@@ -112,14 +112,14 @@ def card_name(place: torch.device) -> str:
 
 def on_the_device(batch: Batch, place: torch.device) -> Batch:
     """Return `batch` with all its tensors on `place`."""
-    assert batch.draws is not None
-    return Batch(batch.images.to(place), batch.labels.to(place), batch.draws.to(place))
+    assert batch.augment_params is not None
+    return Batch(batch.images.to(place), batch.labels.to(place), batch.augment_params.to(place))
 
 
-def batch_of(session: Session, count: int) -> Batch:
+def batch_of(setup: TrainingSetup, count: int) -> Batch:
     """Return `count` images on the session's device: the first batch of epoch 1, repeated or cut."""
-    first = next(iter(session.train_loader.epoch(1)))
+    first = next(iter(setup.train_loader.epoch(1)))
     times = -(-count // len(first.labels))
-    assert first.draws is not None
-    whole = [torch.cat([one] * times)[:count] for one in (first.images, first.labels, first.draws)]
-    return on_the_device(Batch(*whole), session.device.torch_device)
+    assert first.augment_params is not None
+    whole = [torch.cat([one] * times)[:count] for one in (first.images, first.labels, first.augment_params)]
+    return on_the_device(Batch(*whole), setup.device.torch_device)

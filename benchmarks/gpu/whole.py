@@ -24,40 +24,40 @@ from trainer.autotune.tuning import tune
 from trainer.data.loader import Batch
 from trainer.distributed.stop import StopFlag
 from trainer.model.ensemble import build_model
-from trainer.session.setup import Session
+from trainer.session.setup import TrainingSetup
 
 _ROUNDS = 3
 _NAIVE_WORKERS = 8
 
 
 def run(setting: Setting, figures: Figures) -> None:
-    session = setting.session()
-    tune(session, stop=StopFlag(), say=say)
-    session.model.train()
-    place = session.device.torch_device
+    setup = setting.setup()
+    tune(setup, stop=StopFlag(), say=say)
+    setup.model.train()
+    place = setup.device.torch_device
     batch = None
     began = time.perf_counter()
-    for batch in session.train_loader.epoch(1):  # decodes, and fills the cache
-        take_step(session, batch, 0)
+    for batch in setup.train_loader.epoch(1):  # decodes, and fills the cache
+        take_step(setup, batch, 0)
     synchronize(place)
     assert batch is not None
-    files = len(session.train_files)
+    files = len(setup.train_files)
     figures.add("first epoch, each photo decoded", files / (time.perf_counter() - began), "images/s")
-    _whole_epoch(session, 2)  # checks each image of the cache once
-    naive = NaiveLoop(session)
+    _whole_epoch(setup, 2)  # checks each image of the cache once
+    naive = NaiveLoop(setup)
     speeds: dict[str, list[float]] = {"ceiling": [], "whole trainer": [], "naive loop": []}
     for number in range(3, 3 + (1 if setting.rehearses else _ROUNDS)):
-        _add(figures, speeds, "ceiling", _speed(place, partial(_same_batch, session, batch)))
+        _add(figures, speeds, "ceiling", _speed(place, partial(_same_batch, setup, batch)))
         with _watched(place, figures):
-            speed = _speed(place, partial(_whole_epoch, session, number))
+            speed = _speed(place, partial(_whole_epoch, setup, number))
         _add(figures, speeds, "whole trainer", speed)
         with _as_a_new_process(place):
             _add(figures, speeds, "naive loop", _speed(place, naive.epoch))
         _ratios(figures, speeds)
-    flops = _flops(session)
+    flops = _flops(setup)
     if flops:
         figures.add("whole trainer, arithmetic", median(speeds["whole trainer"]) * flops / 1e12, "TFLOP/s")
-    session.close()
+    setup.close()
 
 
 def _add(figures: Figures, speeds: dict[str, list[float]], name: str, speed: float) -> None:
@@ -74,16 +74,16 @@ def _ratios(figures: Figures, speeds: dict[str, list[float]]) -> None:
 class NaiveLoop:
     """Trains as the recipe is usually published."""
 
-    def __init__(self, session: Session) -> None:
-        self._place = session.device.torch_device
-        config, classes = session.config, len(session.dataset.classes)
+    def __init__(self, setup: TrainingSetup) -> None:
+        self._place = setup.device.torch_device
+        config, classes = setup.config, len(setup.dataset.classes)
         self._model = build_model(config, classes=classes).to(self._place)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-4)
-        self._scaler = torch.amp.GradScaler(self._place.type, enabled=session.device.is_cuda)
-        self._dtype = torch.float16 if session.device.is_cuda else torch.bfloat16
+        self._scaler = torch.amp.GradScaler(self._place.type, enabled=setup.device.is_cuda)
+        self._dtype = torch.float16 if setup.device.is_cuda else torch.bfloat16
         self._batches = DataLoader(
-            Reference(session.train_files, config), session.batch_size, shuffle=True, num_workers=_NAIVE_WORKERS,
-            drop_last=True, pin_memory=session.device.is_cuda,
+            Reference(setup.train_files, config), setup.batch_size, shuffle=True, num_workers=_NAIVE_WORKERS,
+            drop_last=True, pin_memory=setup.device.is_cuda,
         )  # fmt: skip
 
     def epoch(self) -> int:
@@ -124,24 +124,24 @@ def _speed(place: torch.device, act: Callable[[], int]) -> float:
     return images / (time.perf_counter() - began)
 
 
-def _same_batch(session: Session, batch: Batch) -> int:
-    there = on_the_device(batch, session.device.torch_device)
-    for _ in range(session.steps_per_epoch):
-        take_step(session, there, 0)
-    return session.steps_per_epoch * len(batch.labels)
+def _same_batch(setup: TrainingSetup, batch: Batch) -> int:
+    there = on_the_device(batch, setup.device.torch_device)
+    for _ in range(setup.steps_per_epoch):
+        take_step(setup, there, 0)
+    return setup.steps_per_epoch * len(batch.labels)
 
 
-def _whole_epoch(session: Session, number: int) -> int:
+def _whole_epoch(setup: TrainingSetup, number: int) -> int:
     count = 0
-    for batch in session.train_loader.epoch(number):
-        take_step(session, batch, 0)
+    for batch in setup.train_loader.epoch(number):
+        take_step(setup, batch, 0)
         count += len(batch.labels)
     return count
 
 
-def _flops(session: Session) -> float:
+def _flops(setup: TrainingSetup) -> float:
     """Return the arithmetic of an image's step, where it is known; backward is twice the forward pass."""
-    work = [work_of(name, session.config.image_size) for name in session.config.backbones]
+    work = [work_of(name, setup.config.image_size) for name in setup.config.backbones]
     return sum(one.gmacs for one in work if one is not None) * 1e9 * 2 * 3
 
 

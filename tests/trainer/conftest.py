@@ -10,26 +10,13 @@ from typing import Any
 import pytest
 
 from cloudrun.recipe.train_config import TrainConfig
+from tests.support.trainer_runs import TINY, Train
 from trainer.data.leaves import write_leaves
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.progress import Progress
 from trainer.training.engine import train
 
-CHECKOUT = Path(__file__).parents[2]
-TINY = {
-    "backbones": ["test_efficientnet", "test_resnet"],
-    "pretrained": False,
-    "image_size": 32,
-    "epochs": 3,
-    "batch_size": 8,
-    "warmup_epochs": 1,
-    "device": "cpu",
-    "workers": 0,
-}
-
 _LABELS = {"healthy": "healthy", "multiple": "rust scab", "rust": "rust", "scab": "scab"}
-
-Train = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session", autouse=True)

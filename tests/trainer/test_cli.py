@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.trainer.conftest import CHECKOUT, TINY
+from tests.support.trainer_runs import CHECKOUT, TINY
 from trainer.cli import main
 
 CONFIG = yaml.safe_dump(TINY)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.data.loader import even_sizes
-from trainer.session.probe import is_out_of_memory, make_images, no_trace, release
+from trainer.session.probe import is_out_of_memory, make_images, release, restored_after
 
 if TYPE_CHECKING:
-    from trainer.session.setup import Session
+    from trainer.session.setup import TrainingSetup
 
 # Of what is usable, kept free: fragments, cuDNN's workspaces, the augmentation, a step's odds and ends.
 HEADROOM = 0.1
@@ -47,20 +47,20 @@ def part_sizes(most: int) -> list[int]:
 
 
 @dataclass
-class Room:
+class MemoryProbe:
     """Whether a real pass of so many images fits into the device's memory, head-room left. `peaks`: bytes, by images.
 
     On a CPU it fits if it does not fail: how much there is, is not known beforehand.
     """
 
-    session: Session
+    setup: TrainingSetup
     peaks: dict[int, int]
     usable: int = 0
 
     def fits(self, count: int) -> bool:
-        session = self.session
+        setup = self.setup
         try:
-            with no_trace(session.model):
+            with restored_after(setup.model):
                 self._try(count)
         except RuntimeError as err:
             if not is_out_of_memory(err):
@@ -69,28 +69,28 @@ class Room:
         else:
             is_within = self.peaks[count] <= (1 - HEADROOM) * self.usable
         # Outside the handler: the exception would keep the failed pass's tensors alive.
-        release(session.model)
+        release(setup.model)
         return is_within
 
     def _try(self, count: int) -> None:
-        session, place = self.session, self.session.device.torch_device
-        images = make_images(count, size=session.config.image_size, device=session.device)
+        setup, place = self.setup, self.setup.device.torch_device
+        images = make_images(count, size=setup.config.image_size, device=setup.device)
         labels = torch.zeros(count, dtype=torch.int64, device=place)
-        if session.device.is_cuda:
+        if setup.device.is_cuda:
             self.usable = torch.cuda.mem_get_info(place)[0] + torch.cuda.memory_reserved(place)
         for _ in range(2):  # the first one is cuDNN's search, whose workspaces are no part of a step
-            if session.device.is_cuda:
+            if setup.device.is_cuda:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(place)
-            with session.device.autocast():
-                logits = session.model(images)
-            torch.autograd.backward(session.image_losses(logits.float(), labels).sum() / count)
+            with setup.device.autocast():
+                logits = setup.model(images)
+            torch.autograd.backward(setup.image_losses(logits.float(), labels).sum() / count)
         self.peaks[count] = 0
-        if session.device.is_cuda:
+        if setup.device.is_cuda:
             self.peaks[count] = torch.cuda.max_memory_reserved(place) + self._moments_to_come()
 
     def _moments_to_come(self) -> int:
         """Bytes; 0 once the optimizer has made its first step, or was restored."""
-        if self.session.optimizer.state:
+        if self.setup.optimizer.state:
             return 0
-        return _MOMENTS * sum(one.numel() * one.element_size() for one in self.session.model.parameters())
+        return _MOMENTS * sum(one.numel() * one.element_size() for one in self.setup.model.parameters())

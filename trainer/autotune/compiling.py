@@ -20,7 +20,7 @@ from trainer.data.loader import even_sizes
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.model.ensemble import Ensemble
 from trainer.session.device import Device
-from trainer.session.probe import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of, wait_for
+from trainer.session.probe import is_out_of_memory, make_images, release, restored_after, run_pass, seconds_of, wait_for
 from trainer.session.step import micro_batches
 
 # Of a pass's time, saved by compiling, before it has been tried. Cited: nothing for EfficientNet-B0's training (geti
@@ -97,7 +97,7 @@ def expected_seconds(layers: int) -> float:
 def eager_rate(model: Ensemble, device: Device, *, count: int, size: int) -> float | None:
     """Images per second, forward and backward, of the whole model; None where memory runs out."""
     try:
-        with no_trace(model):
+        with restored_after(model):
             return _rate(model.logits, make_images(count, size=size, device=device), device)
     except RuntimeError as err:
         if not is_out_of_memory(err):
@@ -107,7 +107,13 @@ def eager_rate(model: Ensemble, device: Device, *, count: int, size: int) -> flo
 
 
 def compile_model(
-    model: Ensemble, device: Device, *, counts: Sequence[int], size: int, must_be_faster: bool, beat: Callable[[], None]
+    model: Ensemble,
+    device: Device,
+    *,
+    counts: Sequence[int],
+    size: int,
+    must_be_faster: bool,
+    heartbeat: Callable[[], None],
 ) -> Compilation:
     """Compile for `counts` images of `size` px at once, the first of which is timed against eager.
 
@@ -117,7 +123,7 @@ def compile_model(
     rates: tuple[float, float] | None = None
     try:
         compiled = Compiled(model)
-        with no_trace(model), beating(beat):
+        with restored_after(model), heartbeats(heartbeat):
             for place, count in enumerate(counts):
                 images = make_images(count, size=size, device=device)
                 run_pass(compiled.learn, images, device)
@@ -137,13 +143,13 @@ def compile_model(
 
 
 @contextmanager
-def beating(beat: Callable[[], None], *, every_s: float = 10.0, most_s: float = PATIENCE_S) -> Iterator[None]:
+def heartbeats(heartbeat: Callable[[], None], *, every_s: float = 10.0, most_s: float = PATIENCE_S) -> Iterator[None]:
     """Call `beat` meanwhile, from a thread of its own, so that long work is not taken for a stall."""
     is_done, began = threading.Event(), time.monotonic()
 
     def keep() -> None:
         while not is_done.wait(every_s) and time.monotonic() - began < most_s:
-            beat()
+            heartbeat()
 
     thread = threading.Thread(target=keep, name="beats", daemon=True)
     thread.start()

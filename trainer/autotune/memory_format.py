@@ -11,10 +11,10 @@ from torch import nn
 from trainer.model.ensemble import MEMORY_FORMATS, Ensemble
 from trainer.model.optim import align_moments
 from trainer.session.device import Device
-from trainer.session.probe import is_out_of_memory, make_images, no_trace, release, run_pass, seconds_of
+from trainer.session.probe import is_out_of_memory, make_images, release, restored_after, run_pass, seconds_of
 
 if TYPE_CHECKING:
-    from trainer.session.setup import Session
+    from trainer.session.setup import TrainingSetup
 
 # The first pass loads kernels and lets cuDNN look for its algorithms.
 _WARMUPS, _PASSES = 2, 5
@@ -29,7 +29,7 @@ def measure_formats(model: Ensemble, device: Device, *, count: int, size: int) -
 
     Afterwards the backbones lie anyhow: call `lay_out`.
     """
-    with no_trace(model):
+    with restored_after(model):
         return [_rates(backbone, device, count=count, size=size) for backbone in model.backbones.values()]
 
 
@@ -45,14 +45,14 @@ def slowest(processes: Sequence[Rates]) -> Rates:
     }
 
 
-def lay_out(session: Session, formats: Sequence[str]) -> None:
+def set_memory_formats(setup: TrainingSetup, formats: Sequence[str]) -> None:
     """Put the model into `formats`, and with it what lies beside it: moments, averages, gradients' buffers."""
-    session.model.lay_out(formats)
-    align_moments(session.optimizer)
-    if session.ema:
-        session.ema.lay_out()
-    if session.gradients:
-        session.gradients.lay_out()
+    setup.model.set_memory_formats(formats)
+    align_moments(setup.optimizer)
+    if setup.ema:
+        setup.ema.match_memory_formats()
+    if setup.gradients:
+        setup.gradients.match_memory_formats()
 
 
 def _rates(backbone: nn.Module, device: Device, *, count: int, size: int) -> Rates:

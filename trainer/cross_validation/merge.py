@@ -29,7 +29,7 @@ def summary_in(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def as_one_run(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -> dict[str, Any]:
+def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -> dict[str, Any]:
     """What a single run's summary says, for those who read that: out of fold in place of validation."""
     whole, test = together["out_of_fold"], together["test"] or {}
     metric = "macro_f1" if together["thresholds"] else "accuracy"

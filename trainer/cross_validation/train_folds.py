@@ -17,11 +17,11 @@ from cloudrun.imagedata.folders import Dataset, list_dataset
 from cloudrun.imagedata.labels import list_labelled
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.atomic import write_json
-from trainer.cross_validation.merge import as_one_run, join_metrics, summary_in
+from trainer.cross_validation.merge import join_metrics, merge_summaries, summary_in
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, TrainerError
-from trainer.model.targets import Naming, naming_of, targets_of, tune_thresholds
+from trainer.model.targets import DecisionRule, decision_rule, targets_of, tune_thresholds
 from trainer.outputs import checkpoint
 from trainer.outputs.calibrate import fit_temperature, tempered
 from trainer.outputs.predictions import Predictions, rate, read_predictions, write_oof, write_test_predictions
@@ -101,16 +101,16 @@ def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: b
     Where an image may have several classes, their thresholds are tuned on all out-of-fold predictions at once.
     """
     parts = [read_predictions(folder / "oof.csv") for folder in folders]
-    together = joined(parts)
+    together = join_out_of_fold(parts)
     targets = targets_of(dataset)
     limits = tune_thresholds(together.probabilities, together.wanted) if targets.has_several else None
-    naming = naming_of(targets, limits)
+    rule = decision_rule(targets, limits)
     fitted = fit_temperature(together, several=targets.has_several)
-    write_oof(out / "oof.csv", together, naming)
+    write_oof(out / "oof.csv", together, rule)
     summary: dict[str, Any] = {
         "folds": len(folders),
-        "per_fold": [{"fold": fold, **_short(part, naming)} for fold, part in enumerate(parts)],
-        "out_of_fold": rate(together, naming),
+        "per_fold": [{"fold": fold, **_short(part, rule)} for fold, part in enumerate(parts)],
+        "out_of_fold": rate(together, rule),
         "classes": list(together.classes),
         "thresholds": None if limits is None else dict(zip(together.classes, limits, strict=True)),
         "calibration": {**asdict(fitted), "is_applied": calibrate},
@@ -122,17 +122,17 @@ def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: b
             tests = [_tempered(test, fitted.temperature, several=targets.has_several) for test in tests]
             if limits is not None:  # they move with the probabilities
                 limits = tempered(torch.tensor(limits), fitted.temperature, several=True).tolist()
-                naming = naming_of(targets, limits)
-        mean = mean_of(tests)
-        write_test_predictions(out / "predictions.csv", mean, naming)
-        summary["test"] = _rate_test(mean, dataset, naming)
+                rule = decision_rule(targets, limits)
+        mean = mean_predictions(tests)
+        write_test_predictions(out / "predictions.csv", mean, rule)
+        summary["test"] = _rate_test(mean, dataset, rule)
     join_metrics(folders, epochs=summary_in(folders[0])["epochs"], out=out)
-    summary |= as_one_run([summary_in(folder) for folder in folders], summary)
+    summary |= merge_summaries([summary_in(folder) for folder in folders], summary)
     write_json(out / "summary.json", summary)
     return summary
 
 
-def joined(parts: Sequence[Predictions]) -> Predictions:
+def join_out_of_fold(parts: Sequence[Predictions]) -> Predictions:
     """The folds' own images together, sorted by path. Raises TrainerError where an image is in two folds."""
     rows = sorted(
         (image, names, row)
@@ -148,7 +148,7 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(parts[0].classes, images, probabilities, tuple(names for _, names, _ in rows))
 
 
-def mean_of(parts: Sequence[Predictions]) -> Predictions:
+def mean_predictions(parts: Sequence[Predictions]) -> Predictions:
     """The mean of the probabilities that several models give the same images. Raises TrainerError where they differ."""
     first = parts[0]
     for part in parts[1:]:
@@ -165,11 +165,11 @@ def _tempered(part: Predictions, temperature: float, *, several: bool) -> Predic
     return replace(part, probabilities=tempered(part.probabilities, temperature, several=several))
 
 
-def _short(part: Predictions, naming: Naming) -> dict[str, Any]:
-    return {key: value for key, value in rate(part, naming).items() if key != "per_class"}
+def _short(part: Predictions, rule: DecisionRule) -> dict[str, Any]:
+    return {key: value for key, value in rate(part, rule).items() if key != "per_class"}
 
 
-def _rate_test(mean: Predictions, dataset: Dataset, naming: Naming) -> dict[str, Any] | None:
+def _rate_test(mean: Predictions, dataset: Dataset, rule: DecisionRule) -> dict[str, Any] | None:
     """None where the test images have no labels."""
     if not dataset.test_is_labelled:
         return None
@@ -177,9 +177,7 @@ def _rate_test(mean: Predictions, dataset: Dataset, naming: Naming) -> dict[str,
         path.relative_to(dataset.folder).as_posix(): tuple(dataset.classes[at] for at in dataset.classes_of(label))
         for path, label in dataset.splits["test"]
     }
-    return rate(
-        Predictions(mean.classes, mean.images, mean.probabilities, tuple(truth[i] for i in mean.images)), naming
-    )
+    return rate(Predictions(mean.classes, mean.images, mean.probabilities, tuple(truth[i] for i in mean.images)), rule)
 
 
 def _shown(value: float | None) -> str:

@@ -13,7 +13,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision weigh them
 _CHUNK_CPU = 4
 
 
-def augment(squares_BCHW: Tensor, draws: Tensor, *, size: int) -> Tensor:
+def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tensor:
     """uint8 images that were resized to squares, (B, 3, R, R) -> normalised float32 (B, 3, size, size).
 
     `draws` (B, 9) holds a `trainer.data.augment_params.Draw` a row. The order is torchvision's: crop and resize,
@@ -22,8 +22,8 @@ def augment(squares_BCHW: Tensor, draws: Tensor, *, size: int) -> Tensor:
     count = len(squares_BCHW)
     # Bilinear sampling sees two pixels: where squares are twice as large, four samples make a pixel.
     samples = max(1, squares_BCHW.shape[-1] // size)
-    columns, rows, first, last = _geometry(draws[:, :6], size=size * samples)
-    across = _centres(size * samples, draws)
+    columns, rows, first, last = _geometry(augment_params[:, :6], size=size * samples)
+    across = _centres(size * samples, augment_params)
     images = torch.empty((count, 3, size, size), device=squares_BCHW.device)
     chunk = count if squares_BCHW.is_cuda else _CHUNK_CPU
     for start in range(0, count, chunk):
@@ -35,7 +35,7 @@ def augment(squares_BCHW: Tensor, draws: Tensor, *, size: int) -> Tensor:
         seen.mul_(inside.unsqueeze(1).float())
         if samples > 1:
             seen = functional.avg_pool2d(seen, samples)
-        recolour(seen, draws[part, 6:], out=images[part])
+        recolour(seen, augment_params[part, 6:], out=images[part])
     return images
 
 

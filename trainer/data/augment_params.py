@@ -20,7 +20,7 @@ class Ranges:
     color_jitter: float
 
 
-class Draw(NamedTuple):
+class AugmentParams(NamedTuple):
     """Of one image: the box to crop in fractions of its sides, and what is done to what is in there."""
 
     left: float
@@ -34,36 +34,36 @@ class Draw(NamedTuple):
     saturation: float
 
 
-def draw(ranges: Ranges, seed: int, *, width: int, height: int) -> Draw:
+def draw_params(ranges: Ranges, seed: int, *, width: int, height: int) -> AugmentParams:
     """A pure function of its arguments; distributed as torchvision's transforms of the same names.
 
     `width`, `height`: pixels of the original, whatever size it was decoded to.
     """
-    dice = random.Random(seed)
-    left, top, box_width, box_height = _box(dice, ranges.crop_scale_min, width, height)
+    rng = random.Random(seed)
+    left, top, box_width, box_height = _box(rng, ranges.crop_scale_min, width, height)
     jitter = ranges.color_jitter
-    return Draw(
+    return AugmentParams(
         left / width,
         top / height,
         box_width / width,
         box_height / height,
-        -1.0 if dice.random() < 0.5 else 1.0,
-        dice.uniform(-ranges.rotation_degrees, ranges.rotation_degrees),
-        *(dice.uniform(1 - jitter, 1 + jitter) for _ in range(3)),
+        -1.0 if rng.random() < 0.5 else 1.0,
+        rng.uniform(-ranges.rotation_degrees, ranges.rotation_degrees),
+        *(rng.uniform(1 - jitter, 1 + jitter) for _ in range(3)),
     )
 
 
-def _box(dice: random.Random, scale_min: float, width: int, height: int) -> tuple[int, int, int, int]:
+def _box(rng: random.Random, scale_min: float, width: int, height: int) -> tuple[int, int, int, int]:
     """Left, top, width and height in pixels.
 
     Source: torchvision's RandomResizedCrop, after Szegedy et al. 2014, arXiv:1409.4842, section 6.
     """
     for _ in range(_TRIES):
-        area = width * height * dice.uniform(scale_min, 1.0)
-        ratio = math.exp(dice.uniform(math.log(_RATIOS[0]), math.log(_RATIOS[1])))
+        area = width * height * rng.uniform(scale_min, 1.0)
+        ratio = math.exp(rng.uniform(math.log(_RATIOS[0]), math.log(_RATIOS[1])))
         box_width, box_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < box_width <= width and 0 < box_height <= height:
-            left, top = dice.randint(0, width - box_width), dice.randint(0, height - box_height)
+            left, top = rng.randint(0, width - box_width), rng.randint(0, height - box_height)
             return left, top, box_width, box_height
     # No such box fits: the largest one in the middle, of the nearest ratio.
     box_width = min(width, max(1, round(height * _RATIOS[1])))

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cloudrun.imagedata.folders import LabelledFile
-from trainer.data.augment_params import Draw, Ranges, draw
+from trainer.data.augment_params import AugmentParams, Ranges, draw_params
 from trainer.data.cache import PixelCache
 from trainer.data.pixels import Pixels, UnreadableImage, read_image
 from trainer.data.unreadable import Unreadable
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
-    draws: Tensor | None = None
+    augment_params: Tensor | None = None
     """(B, 9), a `trainer.data.augment_params.Draw` a row, where the images are still to be augmented."""
 
 
@@ -63,7 +63,7 @@ class _Sample(NamedTuple):
 
     pixels: Pixels | None
     label: int
-    draw: Draw | None
+    augment_params: AugmentParams | None
     broken: tuple[_Broken, ...]
 
 
@@ -101,7 +101,7 @@ class ImageFiles(Dataset[_Sample]):
                 continue
             drawn = None
             if self._ranges:
-                drawn = draw(self._ranges, mix(self._seed, epoch, index), width=found.width, height=found.height)
+                drawn = draw_params(self._ranges, mix(self._seed, epoch, index), width=found.width, height=found.height)
             return _Sample(found, self._files[place][1], drawn, tuple(broken))
         return _Sample(None, self._files[index][1], None, tuple(broken))
 
@@ -141,8 +141,8 @@ class EpochBatches:
     def __iter__(self) -> Iterator[list[_Key]]:
         order, first, every = list(self._indices), 0, 1
         if self._seed is not None:
-            dice = torch.Generator().manual_seed(mix(self._seed, self.epoch, -1))
-            order = torch.randperm(len(order), generator=dice).tolist()
+            rng = torch.Generator().manual_seed(mix(self._seed, self.epoch, -1))
+            order = torch.randperm(len(order), generator=rng).tolist()
             first, every = self._ranks.rank, self._ranks.world
         place = 0
         for step, size in enumerate(self.sizes):
@@ -340,11 +340,13 @@ def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None
 
 def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
     broken = [one for sample in samples for one in sample.broken]
-    whole = [(sample.pixels.values, sample.label, sample.draw) for sample in samples if sample.pixels is not None]
+    whole = [
+        (sample.pixels.values, sample.label, sample.augment_params) for sample in samples if sample.pixels is not None
+    ]
     if not whole:
         return None, broken
-    images, labels, draws = zip(*whole, strict=True)
-    drawn = None if draws[0] is None else torch.tensor(draws)
+    images, labels, augment_params = zip(*whole, strict=True)
+    drawn = None if augment_params[0] is None else torch.tensor(augment_params)
     return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
 
 

@@ -16,29 +16,29 @@ _SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class LoaderBudget:
     """`workers` processes, each with `prefetch` batches under way. `few`: why there are fewer than were wanted."""
 
     workers: int
     prefetch: int
-    few: str | None = None
+    shortage: str | None = None
 
 
-def hands(wanted: int, *, batch_bytes: int, processes: int = 1, free: int | None = None) -> Hands:
+def loader_budget(wanted: int, *, batch_bytes: int, processes: int = 1, free: int | None = None) -> LoaderBudget:
     """As many of `wanted` as shared memory has room for; none where not even two batches fit.
 
     `processes`: that train together on this machine, and share it. `free`: bytes; None: as they are now.
     """
     free = _free() if free is None else free
     if wanted == 0 or free is None:
-        return Hands(wanted, _PREFETCH)
+        return LoaderBudget(wanted, _PREFETCH)
     room = int(free * _SHARE) // max(1, batch_bytes * processes)
     if room >= wanted * _PREFETCH:
-        return Hands(wanted, _PREFETCH)
+        return LoaderBudget(wanted, _PREFETCH)
     if room >= wanted:
-        return Hands(wanted, room // wanted)
-    few = f"shared memory ({_FOLDER}) has {free / 1e6:.0f} MB free, and a batch takes {batch_bytes / 1e6:.1f} MB"
-    return Hands(room if room > 1 else 0, 1, few)
+        return LoaderBudget(wanted, room // wanted)
+    shortage = f"shared memory ({_FOLDER}) has {free / 1e6:.0f} MB free, and a batch takes {batch_bytes / 1e6:.1f} MB"
+    return LoaderBudget(room if room > 1 else 0, 1, shortage)
 
 
 def _free() -> int | None:

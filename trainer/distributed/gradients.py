@@ -40,10 +40,10 @@ class GradientSync:
             for parameter in bucket.parameters:
                 parameter.register_post_accumulate_grad_hook(self._noting(bucket))  # type: ignore[no-untyped-call]
 
-    def lay_out(self) -> None:
+    def match_memory_formats(self) -> None:
         """After the parameters got another memory format, in every process the same."""
         for bucket in self._buckets:
-            bucket.lay_out()
+            bucket.match_memory_formats()
 
     def zero(self) -> None:
         """Instead of the optimizer's `zero_grad`."""
@@ -112,10 +112,10 @@ class _Bucket:
         self.missing = len(parameters)
         self._flat = torch.zeros(sum(one.numel() for one in parameters)).to(parameters[0])
         self._views: list[Tensor] = []
-        self.lay_out()
+        self.match_memory_formats()
         self._work: dist.Work | None = None
 
-    def lay_out(self) -> None:
+    def match_memory_formats(self) -> None:
         self._views, place = [], 0
         for one in self.parameters:
             self._views.append(torch.as_strided(self._flat, one.size(), one.stride(), place))

@@ -26,7 +26,7 @@ from cloudrun.errors import CloudrunError
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.nodes import ONE_NODE, Meeting, Nodes, meet, not_met, rendezvous
 from trainer.distributed.ranks import PeerLost, ranks_from
-from trainer.distributed.rendezvous import NotAllCame
+from trainer.distributed.rendezvous import PeerMissing
 from trainer.distributed.stop import StopFlag
 from trainer.errors import FAILED, STOPPED_EARLY, ConfigError, StoppedEarly, TrainerError
 
@@ -153,7 +153,7 @@ def report_ending(code: int, error: CloudrunError | None = None) -> bool:
         "code": code,
         "message": error.message if error else "",
         "hint": error.hint if error else "",
-        "is_echo": isinstance(error, NotAllCame) or (isinstance(error, PeerLost) and error.is_echo),
+        "is_echo": isinstance(error, PeerMissing) or (isinstance(error, PeerLost) and error.is_echo),
         "at": time.time(),
     }
     path = _path(Path(folder), rank)

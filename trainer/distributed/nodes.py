@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from trainer.distributed.rendezvous import common, stays_away
+from trainer.distributed.rendezvous import announce_absence, shared_store
 from trainer.errors import DONE, STOPPED_EARLY, ConfigError, TrainerError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Meeting:
         if code == DONE or not (self.nodes.is_first or _is_first_there(self.nodes)):
             return
         try:
-            has_begun = stays_away(self.store, None if code == STOPPED_EARLY else f"machine {self.nodes.rank}")
+            has_begun = announce_absence(self.store, None if code == STOPPED_EARLY else f"machine {self.nodes.rank}")
             gone = self.store.add("gone", 1)
             until = time.monotonic() + _FAREWELL_S
             while self.nodes.is_first and not has_begun and gone < self.nodes.count and time.monotonic() < until:
@@ -124,7 +124,9 @@ def _serve(nodes: Nodes) -> Store:
 
     patience = timedelta(seconds=_ANSWER_S)
     # multi_tenant: torchrun's library opens it again, on the same port.
-    return common(TCPStore(*nodes.address, is_master=True, wait_for_workers=False, multi_tenant=True, timeout=patience))
+    return shared_store(
+        TCPStore(*nodes.address, is_master=True, wait_for_workers=False, multi_tenant=True, timeout=patience)
+    )
 
 
 def _is_first_there(nodes: Nodes) -> bool:
@@ -146,7 +148,7 @@ def _wait_for_first(nodes: Nodes, until: float) -> Store:
                     *nodes.address, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=_DEAF_S)
                 )
                 store.set_timeout(timedelta(seconds=_ANSWER_S))
-                return common(store)
+                return shared_store(store)
         time.sleep(0.2)
     raise not_met(nodes, f"machine 0 was not there within {_MEETING_S:.0f} s")
 

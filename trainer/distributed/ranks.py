@@ -14,11 +14,11 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from trainer.distributed.rendezvous import assemble, common
+from trainer.distributed.rendezvous import await_peers, shared_store
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Ranks:
     local_rank: int = 0
     local_world: int = 1
     machines: int = 1
+    _control: list[dist.ProcessGroup] = field(default_factory=list, repr=False, compare=False)
+    """Gloo, apart from the gradients; empty until `join`."""
 
     @property
     def is_main(self) -> bool:
@@ -72,7 +74,7 @@ class Ranks:
 
         Raises PeerLost, NotAllCame, or StoppedEarly in all where one is asked to stop before all are there.
         """
-        if self.world == 1 or _control:
+        if self.world == 1 or self._control:
             return
         import torch.distributed as dist
         from torch.distributed.rendezvous import rendezvous
@@ -88,10 +90,10 @@ class Ranks:
             is_there = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
             store, rank, world = next(rendezvous("env://", timeout=_CONNECTING if is_there else _SILENCE))
             store.set_timeout(_SILENCE)
-            store = common(store)
-            assemble(store, rank=rank, world=world, stop=stop)
+            store = shared_store(store)
+            await_peers(store, rank=rank, world=world, stop=stop)
             dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_SILENCE)
-            _control.append(cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=_SILENCE)))
+            self._control.append(cast("dist.ProcessGroup", dist.new_group(backend="gloo", timeout=_SILENCE)))
         check_alike(self.gather(device.type))
 
     def _interface(self) -> str | None:
@@ -102,7 +104,7 @@ class Ranks:
 
     def leave(self) -> None:
         """Once all have come to their end. The run is over: who has ended already is no matter."""
-        if not _control:
+        if not self._control:
             return
         import torch.distributed as dist
 
@@ -111,7 +113,7 @@ class Ranks:
         except PeerLost:
             return
         finally:
-            _control.clear()
+            self._control.clear()
             dist.destroy_process_group()
 
     def decide(self, *numbers: int) -> tuple[int, ...]:
@@ -123,7 +125,7 @@ class Ranks:
 
         with peers():
             told = torch.tensor(numbers, dtype=torch.int64)
-            dist.all_reduce(told, op=dist.ReduceOp.MAX, group=_control[0])
+            dist.all_reduce(told, op=dist.ReduceOp.MAX, group=self._control[0])
         return tuple(told.tolist())
 
     def wait_for_all(self, seconds: float) -> None:
@@ -133,7 +135,7 @@ class Ranks:
         import torch.distributed as dist
 
         with peers():
-            dist.monitored_barrier(group=_control[0], timeout=timedelta(seconds=seconds))
+            dist.monitored_barrier(group=self._control[0], timeout=timedelta(seconds=seconds))
 
     def from_main(self, ask: Callable[[], Value]) -> Value:
         """What `ask` gives in the main process; the others do not call it. Raises PeerLost."""
@@ -143,7 +145,7 @@ class Ranks:
 
         told = [ask() if self.is_main else None]
         with peers():
-            dist.broadcast_object_list(told, src=0, group=_control[0])
+            dist.broadcast_object_list(told, src=0, group=self._control[0])
         return cast("Value", told[0])
 
     def gather(self, value: Value) -> list[Value]:
@@ -154,7 +156,7 @@ class Ranks:
 
         values: list[Value | None] = [None] * self.world
         with peers():
-            dist.all_gather_object(values, value, group=_control[0])
+            dist.all_gather_object(values, value, group=self._control[0])
         return cast("list[Value]", values)
 
 
@@ -187,7 +189,6 @@ def check_alike(devices: Sequence[str]) -> None:
 
 
 ALONE = Ranks()
-_control: list[dist.ProcessGroup] = []  # Gloo, apart from the gradients
 
 
 def ranks_from(environment: Mapping[str, str] = os.environ) -> Ranks:

@@ -24,14 +24,14 @@ _BEGIN, _STOP, _LOST = "begin", "stop ", "lost "
 _COMING_S = 180.0
 
 
-class NotAllCame(TrainerError):
+class PeerMissing(TrainerError):
     """Another process will not come, and its machine says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, hint="that one says why itself; the same command begins again")
 
 
-def common(store: Store) -> Store:
+def shared_store(store: Store) -> Store:
     """Where launchers and processes find each other's words, whatever of `store` torch gave to the processes."""
     from torch.distributed.distributed_c10d import PrefixStore
 
@@ -41,7 +41,7 @@ def common(store: Store) -> Store:
     return PrefixStore(f"cloudrun/{attempt}", store)
 
 
-def assemble(store: Store, *, rank: int, world: int, stop: StopFlag) -> None:
+def await_peers(store: Store, *, rank: int, world: int, stop: StopFlag) -> None:
     """Return once all are there, in their `common` store.
 
     Raises StoppedEarly in all where one was asked to stop, NotAllCame.
@@ -65,10 +65,10 @@ def assemble(store: Store, *, rank: int, world: int, stop: StopFlag) -> None:
             hint="the same command on the same folder goes on from what is there",
         )
     if word.startswith(_LOST):
-        raise NotAllCame(f"{word.removeprefix(_LOST)} did not come to train")
+        raise PeerMissing(f"{word.removeprefix(_LOST)} did not come to train")
 
 
-def stays_away(store: Store, failed: str | None) -> bool:
+def announce_absence(store: Store, failed: str | None) -> bool:
     """Tell those that wait that `failed`, or one that was asked to stop, will not come. Whether all had begun."""
     word = f"{_STOP}{signal.SIGTERM.name}" if failed is None else _LOST + failed
     return _say(store, word) == _BEGIN

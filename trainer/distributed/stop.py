@@ -14,7 +14,7 @@ from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import StoppedEarly
 
 
-class Tell(Protocol):
+class OnListening(Protocol):
     def __call__(self, *, is_heard: bool) -> None: ...
 
 
@@ -25,16 +25,16 @@ class StopFlag:
     on: of several, work as in `at_once` goes on to its end first.
     """
 
-    def __init__(self, ranks: Ranks = ALONE, *, tell: Tell = lambda **_: None) -> None:
+    def __init__(self, ranks: Ranks = ALONE, *, on_listening: OnListening = lambda **_: None) -> None:
         self.signal_name: str | None = None
         self._ranks = ranks
-        self._tell = tell
+        self._on_listening = on_listening
         self._heard: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal may come in the middle of its `put`
 
     def listen(self) -> None:
         signal.signal(signal.SIGTERM, self._receive)
         signal.signal(signal.SIGINT, self._receive)
-        self._tell(is_heard=True)
+        self._on_listening(is_heard=True)
 
     def is_set(self) -> bool:
         return self.signal_name is not None
@@ -49,11 +49,13 @@ class StopFlag:
         Of a process that is alone: several have to agree first. Raises StoppedEarly where it is set already.
         """
         if self._ranks.world > 1:
-            self._tell(is_heard=False)
+            self._on_listening(is_heard=False)
             try:
                 yield
             finally:
-                self._tell(is_heard=not self.is_set())  # if it is, they end now, or are killed in the middle of it
+                self._on_listening(
+                    is_heard=not self.is_set()
+                )  # if it is, they end now, or are killed in the middle of it
             return
         self._heard = queue.SimpleQueue()
         self.raise_if_set()

@@ -41,7 +41,7 @@ class Ema:
         finally:
             self._exchange()
 
-    def lay_out(self) -> None:
+    def match_memory_formats(self) -> None:
         """In memory as the model's own tensors lie: they change places with these."""
         for key, tensor in self._live().items():
             if self._average[key].stride() != tensor.stride():

@@ -74,7 +74,7 @@ def targets_of(dataset: Dataset, device: torch.device | None = None) -> Targets:
 
 
 @dataclass(frozen=True)
-class Naming:
+class DecisionRule:
     """Probabilities -> classes: those above `thresholds` (a class each), or without them the most probable one.
 
     Where none is above its threshold it is the most probable one, too, unless `allows_none`.
@@ -83,41 +83,41 @@ class Naming:
     thresholds: tuple[float, ...] | None = None
     allows_none: bool = False
 
-    def named(self, probabilities: Tensor) -> Tensor:
+    def predicted(self, probabilities: Tensor) -> Tensor:
         """Which classes each image has: bool (N, classes), of its `probabilities` (N, classes)."""
         best = functional.one_hot(probabilities.argmax(1), probabilities.shape[1]).bool()
         if self.thresholds is None:
             return best
-        named = probabilities > torch.tensor(self.thresholds, dtype=probabilities.dtype)
-        return named if self.allows_none else named | (best & ~named.any(1, keepdim=True))
+        predicted = probabilities > torch.tensor(self.thresholds, dtype=probabilities.dtype)
+        return predicted if self.allows_none else predicted | (best & ~predicted.any(1, keepdim=True))
 
     def as_plain(self) -> dict[str, object]:
         return {"thresholds": list(self.thresholds) if self.thresholds else None, "allows_none": self.allows_none}
 
 
-def naming_of(targets: Targets, thresholds: Sequence[float] | None) -> Naming:
+def decision_rule(targets: Targets, thresholds: Sequence[float] | None) -> DecisionRule:
     """`thresholds`: as tuned; None before any validation."""
     if targets.of_sets is None:
-        return Naming()
+        return DecisionRule()
     limits = [_MIDDLE] * targets.of_sets.shape[1] if thresholds is None else thresholds
-    return Naming(tuple(limits), allows_none=targets.allows_none)
+    return DecisionRule(tuple(limits), allows_none=targets.allows_none)
 
 
-def naming_from(saved: dict[str, Any] | None) -> Naming:
+def decision_rule_from(saved: dict[str, Any] | None) -> DecisionRule:
     """What `Naming.as_plain` gave; checkpoints of before have None, and one class an image."""
     if not saved or saved["thresholds"] is None:
-        return Naming()
-    return Naming(tuple(saved["thresholds"]), saved["allows_none"])
+        return DecisionRule()
+    return DecisionRule(tuple(saved["thresholds"]), saved["allows_none"])
 
 
-def targets_for(naming: Naming, *, classes: int) -> Targets:
+def targets_for(rule: DecisionRule, *, classes: int) -> Targets:
     """To predict with a model whose labels are not at hand: what its logits mean, and no label."""
-    return ONE_CLASS if naming.thresholds is None else Targets(torch.zeros(0, classes))
+    return ONE_CLASS if rule.thresholds is None else Targets(torch.zeros(0, classes))
 
 
-def f1_scores(named: Tensor, wanted: Tensor) -> list[float | None]:
+def f1_scores(predicted: Tensor, wanted: Tensor) -> list[float | None]:
     """F1 of each class; None where neither an image nor a prediction has it. Both are bool (N, classes)."""
-    both, either = (named & wanted).sum(0), named.sum(0) + wanted.sum(0)
+    both, either = (predicted & wanted).sum(0), predicted.sum(0) + wanted.sum(0)
     return [2 * hits / total if total else None for hits, total in zip(both.tolist(), either.tolist(), strict=True)]
 
 

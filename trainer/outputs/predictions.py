@@ -16,7 +16,7 @@ from torch import Tensor
 from cloudrun.imagedata.labels import SEPARATOR
 from trainer.atomic import replacing
 from trainer.errors import TrainerError
-from trainer.model.targets import Naming, f1_scores
+from trainer.model.targets import DecisionRule, f1_scores
 
 _SMALLEST = 1e-12
 
@@ -43,22 +43,22 @@ class Predictions:
         return bool(((sums - 1).abs() > 1e-3).any().item()) or any(len(names) != 1 for names in self.truth or ())
 
 
-def write_oof(path: Path, predictions: Predictions, naming: Naming) -> None:
+def write_oof(path: Path, predictions: Predictions, rule: DecisionRule) -> None:
     """A row an image: image, label (as named), truth, each class's probability to 12 digits."""
     assert predictions.truth is not None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "label", "truth", *predictions.classes])
-    flags = naming.named(predictions.probabilities).tolist()
+    flags = rule.predicted(predictions.probabilities).tolist()
     rows = predictions.probabilities.tolist()
-    for image, named, truth, row in zip(predictions.images, flags, predictions.truth, rows, strict=True):
-        label = SEPARATOR.join(name for name, flag in zip(predictions.classes, named, strict=True) if flag)
+    for image, predicted, truth, row in zip(predictions.images, flags, predictions.truth, rows, strict=True):
+        label = SEPARATOR.join(name for name, flag in zip(predictions.classes, predicted, strict=True) if flag)
         writer.writerow([image, label, SEPARATOR.join(truth), *(f"{value:.12g}" for value in row)])
     with replacing(path) as file:
         file.write(text.getvalue().encode())
 
 
-def write_test_predictions(path: Path, predictions: Predictions, naming: Naming) -> None:
+def write_test_predictions(path: Path, predictions: Predictions, rule: DecisionRule) -> None:
     """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability.
 
     The confidence is the probability of the label; of several, of the least certain one; of none, that
@@ -67,12 +67,12 @@ def write_test_predictions(path: Path, predictions: Predictions, naming: Naming)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "label", "confidence", *predictions.classes])
-    flags_by_image = naming.named(predictions.probabilities).tolist()
+    flags_by_image = rule.predicted(predictions.probabilities).tolist()
     rows = predictions.probabilities.tolist()
     for image, row, flags in zip(predictions.images, rows, flags_by_image, strict=True):
-        named = [index for index, flag in enumerate(flags) if flag]
-        confidence = min(row[index] for index in named) if named else 1 - max(row)
-        label = SEPARATOR.join(predictions.classes[index] for index in named)
+        predicted = [index for index, flag in enumerate(flags) if flag]
+        confidence = min(row[index] for index in predicted) if predicted else 1 - max(row)
+        label = SEPARATOR.join(predictions.classes[index] for index in predicted)
         writer.writerow([image, label, f"{confidence:.6f}", *(f"{value:.6f}" for value in row)])
     with replacing(path) as file:
         file.write(text.getvalue().encode())
@@ -110,21 +110,21 @@ def read_predictions(path: Path) -> Predictions:
     )
 
 
-def rate(predictions: Predictions, naming: Naming) -> dict[str, Any]:
+def rate(predictions: Predictions, rule: DecisionRule) -> dict[str, Any]:
     """Accuracy, macro F1, log loss and ROC AUC (one class against the rest, macro), and by class.
 
     The log loss is in nats: of the true class, or with several classes an image the mean over all classes. What
     nothing can be said about (no image of a class) is None, and is left out of the means.
     """
-    wanted, named = predictions.wanted, naming.named(predictions.probabilities)
-    f1 = f1_scores(named, wanted)
+    wanted, predicted = predictions.wanted, rule.predicted(predictions.probabilities)
+    f1 = f1_scores(predicted, wanted)
     areas = [roc_auc(predictions.probabilities[:, at], wanted[:, at]) for at in range(len(predictions.classes))]
-    counts, hits = wanted.sum(0).tolist(), (wanted & named).sum(0).tolist()
+    counts, hits = wanted.sum(0).tolist(), (wanted & predicted).sum(0).tolist()
     return {
         "images": len(predictions.images),
-        "accuracy": float((named == wanted).all(1).double().mean().item()),
+        "accuracy": float((predicted == wanted).all(1).double().mean().item()),
         "macro_f1": _mean(f1),
-        "log_loss": log_loss(predictions.probabilities, wanted, several=naming.thresholds is not None),
+        "log_loss": log_loss(predictions.probabilities, wanted, several=rule.thresholds is not None),
         "roc_auc": _mean(areas),
         "per_class": {
             name: {"images": count, "recall": hit / count if count else None, "f1": one, "roc_auc": area}

@@ -80,7 +80,7 @@ class Progress:
         else:
             self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {shown}")
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Nothing to say, but alive: an evaluation, or compiling, has no steps, and must not be taken for a stall."""
         now = time.monotonic()
         if self._out is not None and now - self._file_at >= _FILE_EVERY_S:
@@ -118,7 +118,7 @@ class Progress:
             )
 
 
-class Silence(Progress):
+class SilentProgress(Progress):
     """Of a process beside the main one: it would say the same."""
 
     def say(self, line: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class AutotuneResult:
     """Empty and None: nothing was measured there, since the config or the rule of the device said it.
 
     `gpu`: where it was found; elsewhere it is worth nothing. `memory_formats`: a name a backbone. `compiled_sizes`:
@@ -25,5 +25,5 @@ class Tuned:
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, state: Mapping[str, Any]) -> Tuned:
+    def from_plain(cls, state: Mapping[str, Any]) -> AutotuneResult:
         return cls(**state)

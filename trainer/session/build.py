@@ -16,7 +16,7 @@ from trainer.data.cache import PixelCache, limit_bytes, open_cache
 from trainer.data.folds import find_groups, fold_of_each, labelled_files
 from trainer.data.holdout import hold_out_for
 from trainer.data.loader import Loader, check_headers, even_sizes, mix
-from trainer.data.loader_budget import hands
+from trainer.data.loader_budget import loader_budget
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
@@ -26,7 +26,7 @@ from trainer.model.loss import weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of
 from trainer.model.targets import targets_of
 from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
-from trainer.session.setup import Session, average_of
+from trainer.session.setup import TrainingSetup, average_of
 
 _AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
 _AUTO_BATCH_EACH = 32  # of several GPUs; fewer leave one waiting between its kernels
@@ -34,14 +34,14 @@ _AUTO_BATCH_EACH = 32  # of several GPUs; fewer leave one waiting between its ke
 _FEW_FOR_NORMS = 16
 
 
-def open_session(
+def build_setup(
     config: TrainConfig,
     data: Path,
     *,
     labels: Path | None = None,
     batch_size: int | None = None,
     ranks: Ranks = ALONE,
-) -> Session:
+) -> TrainingSetup:
     """Everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume.
 
     `labels`: a CSV file; None: the folders say the classes. `ranks`: joined already.
@@ -72,12 +72,12 @@ def open_session(
     has_shared_norms = _shares_norms(config, device, ranks, micro_batch=micro_batch)
     if has_shared_norms:
         model = convert_sync_batchnorm(model)
-    model.lay_out_for(device.torch_device.type)
+    model.use_default_formats(device.torch_device.type)
     if not device.is_cuda:
         torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
     weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
     side = square_side(config)
-    loading = hands(
+    loading = loader_budget(
         worker_count(config, device, processes=ranks.local_world),
         batch_bytes=each * 3 * side**2,
         processes=ranks.local_world,
@@ -97,7 +97,7 @@ def open_session(
         unreadable=unreadable,
         ranks=ranks,
     )
-    return Session(
+    return TrainingSetup(
         config=config,
         device=device,
         dataset=dataset,

@@ -51,7 +51,7 @@ class FirstBadStep:
 
 
 @dataclass
-class Tally:
+class EpochStats:
     """Sums over an epoch's images so far; loss and count stay on the device until they are asked for."""
 
     loss_sum: Tensor

@@ -29,7 +29,7 @@ _TIGHT = 0.25  # of the card's memory, what is left
 
 
 @contextmanager
-def no_trace(model: nn.Module) -> Iterator[None]:
+def restored_after(model: nn.Module) -> Iterator[None]:
     """In here `model` trains; buffers (batch norms' statistics), random numbers and its mode are put back afterwards.
 
     Gradients are gone; weights are nobody's to change in here.

@@ -14,7 +14,7 @@ from trainer.data.loader import Batch, Loader
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError
-from trainer.model.targets import ONE_CLASS, Targets, f1_scores, naming_of, tune_thresholds
+from trainer.model.targets import ONE_CLASS, Targets, decision_rule, f1_scores, tune_thresholds
 from trainer.session.device import Device
 from trainer.session.probe import is_out_of_memory
 
@@ -72,12 +72,12 @@ class Scores:
     def _rate_several(self, thresholds: Sequence[float] | None) -> Rating:
         probabilities, wanted = self.probabilities, self.targets.wanted(self.labels).bool()
         limits = tune_thresholds(probabilities, wanted) if thresholds is None else list(thresholds)
-        named = naming_of(self.targets, limits).named(probabilities)
-        parts = [named[wanted[:, index], index] for index in range(wanted.shape[1])]
+        predicted = decision_rule(self.targets, limits).predicted(probabilities)
+        parts = [predicted[wanted[:, index], index] for index in range(wanted.shape[1])]
         return Rating(
-            accuracy=_mean((named == wanted).all(1)),
+            accuracy=_mean((predicted == wanted).all(1)),
             recalls=[_mean(part) if len(part) else None for part in parts],
-            f1=f1_scores(named, wanted),
+            f1=f1_scores(predicted, wanted),
             thresholds=limits,
         )
 

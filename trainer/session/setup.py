@@ -13,7 +13,7 @@ from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Loader, mix
-from trainer.data.loader_budget import Hands
+from trainer.data.loader_budget import LoaderBudget
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
@@ -23,13 +23,13 @@ from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
 from trainer.model.targets import Targets
 from trainer.outputs.diagnosis import Facts
-from trainer.session.autotune_result import Tuned
+from trainer.session.autotune_result import AutotuneResult
 from trainer.session.device import Device, cores
-from trainer.session.epoch_stats import Tally
+from trainer.session.epoch_stats import EpochStats
 
 
 @dataclass
-class Session:
+class TrainingSetup:
     """What a run trains with; `micro_batch` shrinks where memory runs out. `tuned`: what it measured at its start."""
 
     config: TrainConfig
@@ -48,11 +48,11 @@ class Session:
     schedule: Schedule
     batch_size: int
     micro_batch: int
-    loading: Hands
+    loading: LoaderBudget
     train_size: int  # pixels of the training images by now
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
-    tuned: Tuned | None = None
+    autotune: AutotuneResult | None = None
     ranks: Ranks = ALONE
     gradients: GradientSync | None = None  # with several processes
     has_shared_norms: bool = False
@@ -68,7 +68,7 @@ class Session:
     def steps_per_epoch(self) -> int:
         return len(self.train_loader)
 
-    def new_tally(
+    def new_epoch_stats(
         self,
         *,
         loss_sum: float = 0.0,
@@ -76,10 +76,10 @@ class Session:
         images: int = 0,
         seconds: float = 0.0,
         waited_s: float = 0.0,
-    ) -> Tally:
+    ) -> EpochStats:
         place = self.device.torch_device
         # float64, so that a sum that went through a checkpoint is the sum that did not.
-        return Tally(
+        return EpochStats(
             torch.tensor(loss_sum, dtype=torch.float64, device=place),
             torch.tensor(correct, device=place),
             images,
@@ -120,11 +120,11 @@ class Session:
         """(B,) from float32 logits (B, classes) and labels (B,)."""
         return image_losses(logits, labels, self.config, targets=self.targets, class_weights=self.class_weights)
 
-    def judged(self) -> AbstractContextManager[None]:
+    def with_averaged_weights(self) -> AbstractContextManager[None]:
         """Meanwhile the model has the weights that are validated and kept: the averaged ones, where there are."""
         return self.ema.in_place() if self.ema else nullcontext()
 
-    def start_afresh(self) -> None:
+    def reset_weights(self) -> None:
         """Weights and optimizer as they were before the first step."""
         torch.manual_seed(mix(self.config.seed))
         fresh = build_model(self.config, classes=len(self.dataset.classes))
@@ -147,7 +147,7 @@ class Session:
         """Images that were skipped, relative to the data folder."""
         return [path.relative_to(self.dataset.folder).as_posix() for path in self.unreadable.paths]
 
-    def share_unreadable(self) -> None:
+    def exchange_unreadable(self) -> None:
         """Each process hears what the others found. Raises FolderProblem where that is too much."""
         found = [(path.relative_to(self.dataset.folder), reason) for path, reason in self.unreadable.found()]
         for name, reason in (one for part in self.ranks.gather(found) for one in part):
@@ -168,7 +168,7 @@ class Session:
             cores=cores(),
             precision=self.device.precision,
             processes=self.ranks.world,
-            fitting_micro_batch=self.tuned.micro_batch if self.tuned else None,
+            fitting_micro_batch=self.autotune.micro_batch if self.autotune else None,
         )
 
     def describe(self) -> list[str]:
@@ -185,7 +185,11 @@ class Session:
         each = "" if self.ranks.world == 1 else f" in each of {self.ranks.world} processes"
         norms = ", batch norm over all of them" if self.has_shared_norms else ""
         grows = "" if self.config.start_image_size is None else f" (trained from {self.config.start_image_size} px up)"
-        few = [] if self.loading.few is None else [f"warning: {self.workers} loader process(es): {self.loading.few}"]
+        shortage = (
+            []
+            if self.loading.shortage is None
+            else [f"warning: {self.workers} loader process(es): {self.loading.shortage}"]
+        )
         return [
             f"device: {self.device.describe()}{_shared_by(self.ranks)}",
             f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
@@ -193,7 +197,7 @@ class Session:
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
             f"size: {parameters:.2f} M parameters, images of {size} px{grows}, {self.workers} loader process(es)",
             f"batch: {self.batch_size}, {at_once}{each}{norms}; {self.steps_per_epoch} steps an epoch",
-            *few,
+            *shortage,
         ]
 
 

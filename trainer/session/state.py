@@ -10,7 +10,7 @@ from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
 from trainer.model.optim import align_moments
-from trainer.model.targets import naming_of
+from trainer.model.targets import decision_rule
 from trainer.outputs import checkpoint
 from trainer.outputs.checkpoint import State
 from trainer.outputs.diagnosis import Finding
@@ -18,11 +18,11 @@ from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress
 from trainer.outputs.timing import Timing
 from trainer.outputs.writer import CheckpointWriter
-from trainer.session.autotune_result import Tuned
-from trainer.session.build import open_session
-from trainer.session.epoch_stats import FirstBadStep, Tally
+from trainer.session.autotune_result import AutotuneResult
+from trainer.session.build import build_setup
+from trainer.session.epoch_stats import EpochStats, FirstBadStep
 from trainer.session.scores import Rating
-from trainer.session.setup import Session
+from trainer.session.setup import TrainingSetup
 
 
 @dataclass
@@ -53,15 +53,15 @@ class Best:
 
 
 @dataclass
-class Run:
+class TrainState:
     """Everything that changes while a run goes on."""
 
-    session: Session
+    setup: TrainingSetup
     out: Path
     position: Position
-    tally: Tally
+    epoch_stats: EpochStats
     best: Best
-    bad: FirstBadStep
+    first_bad_step: FirstBadStep
     trained_s: float
     trained_images: int
     trained_work: float  # those images, a smaller one counting less
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def metrics_path(self) -> Path | None:
-        return self.out / "metrics.jsonl" if self.session.ranks.is_main else None
+        return self.out / "metrics.jsonl" if self.setup.ranks.is_main else None
 
     @property
     def best_path(self) -> Path:
@@ -94,9 +94,9 @@ def saved_in(path: Path) -> State | None:
     return checkpoint.load(path) if path.exists() else None
 
 
-def open_run(
+def open_state(
     config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress, ranks: Ranks
-) -> Run:
+) -> TrainState:
     last_path = out / "checkpoints" / "last.pt"
     saved = ranks.from_main(lambda: saved_in(last_path))
     holders = [rank for rank, has_one in enumerate(ranks.gather(last_path.exists())) if has_one]
@@ -108,106 +108,108 @@ def open_run(
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
     batch_size = saved["batch_size"] if saved else None
-    session = open_session(config, data, labels=labels, batch_size=batch_size, ranks=ranks)
-    for line in [*session.describe(), *session.unreadable.lines]:
+    setup = build_setup(config, data, labels=labels, batch_size=batch_size, ranks=ranks)
+    for line in [*setup.describe(), *setup.unreadable.lines]:
         progress.say(line)
-    session.unreadable.say = progress.say
+    setup.unreadable.say = progress.say
     if ranks.is_main:
         out.mkdir(parents=True, exist_ok=True)
-    bad = FirstBadStep(session.device.torch_device)
+    first_bad_step = FirstBadStep(setup.device.torch_device)
     now = time.monotonic()
-    if saved is not None and saved["data_digest"] != session.data_digest:
+    if saved is not None and saved["data_digest"] != setup.data_digest:
         raise TrainerError(
             f"the images that train and validate are not those that {out} was trained on",
             hint="restore the data folder (and the file of groups, where there is one), or name another `--out` folder",
         )
-    timing = Timing(steps_per_epoch=session.steps_per_epoch)
-    run = Run(session, out, Position(), session.new_tally(), Best(), bad, 0.0, 0, 0.0, now, timing)
+    timing = Timing(steps_per_epoch=setup.steps_per_epoch)
+    state = TrainState(
+        setup, out, Position(), setup.new_epoch_stats(), Best(), first_bad_step, 0.0, 0, 0.0, now, timing
+    )
     if saved is None:
-        return run
-    load_into(run, saved)
-    session.tuned = Tuned.from_plain(saved["tuned"]) if saved.get("tuned") else None
-    if run.best.epoch and ranks.is_main and not run.best_path.exists():
+        return state
+    load_into(state, saved)
+    setup.autotune = AutotuneResult.from_plain(saved["tuned"]) if saved.get("tuned") else None
+    if state.best.epoch and ranks.is_main and not state.best_path.exists():
         raise TrainerError(
-            f"{run.best_path} is gone, and {run.last_path} goes on from it",
-            hint=f"restore it, or remove {run.best_path.parent} to start afresh",
+            f"{state.best_path} is gone, and {state.last_path} goes on from it",
+            hint=f"restore it, or remove {state.best_path.parent} to start afresh",
         )
-    progress.say(f"resumed from {last_path}: epoch {run.position.epoch}, step {run.position.step} done")
+    progress.say(f"resumed from {last_path}: epoch {state.position.epoch}, step {state.position.step} done")
     if saved["config"]["epochs"] != config.epochs:
         were = saved["config"]["epochs"]
         progress.say(
             f"epochs were {were} and are now {config.epochs}: the learning rate follows the new cosine from here"
         )
-    return run
+    return state
 
 
-def load_into(run: Run, saved: State) -> None:
-    session = run.session
-    session.model.load_state_dict(saved["model"])
-    session.optimizer.load_state_dict(saved["optimizer"])
-    align_moments(session.optimizer)
+def load_into(state: TrainState, saved: State) -> None:
+    setup = state.setup
+    setup.model.load_state_dict(saved["model"])
+    setup.optimizer.load_state_dict(saved["optimizer"])
+    align_moments(setup.optimizer)
     if saved["scaler"]:  # empty from a card that trains in bf16, or a CPU
-        session.scaler.load_state_dict(saved["scaler"])
-    if session.ema:
-        session.ema.load_state_dict(saved["ema"])
-    run.metrics = MetricsLog(run.metrics_path, saved["metrics"])
-    run.position = Position(saved["epoch"], saved["step"])
-    run.tally = session.new_tally(**saved["tally"])
-    run.best = Best(**saved["best"])
-    run.trained_s, run.trained_images = saved["trained_s"], saved["trained_images"]
-    run.trained_work = saved.get("trained_work", run.trained_images)
-    run.lr_factor = saved["lr_factor"]
-    run.findings = [Finding(**one) for one in saved.get("findings", ())]
-    session.unreadable.remember(session.dataset.folder / name for name in saved.get("unreadable", ()))
-    run.saved_at = time.monotonic()
+        setup.scaler.load_state_dict(saved["scaler"])
+    if setup.ema:
+        setup.ema.load_state_dict(saved["ema"])
+    state.metrics = MetricsLog(state.metrics_path, saved["metrics"])
+    state.position = Position(saved["epoch"], saved["step"])
+    state.epoch_stats = setup.new_epoch_stats(**saved["tally"])
+    state.best = Best(**saved["best"])
+    state.trained_s, state.trained_images = saved["trained_s"], saved["trained_images"]
+    state.trained_work = saved.get("trained_work", state.trained_images)
+    state.lr_factor = saved["lr_factor"]
+    state.findings = [Finding(**one) for one in saved.get("findings", ())]
+    setup.unreadable.remember(setup.dataset.folder / name for name in saved.get("unreadable", ()))
+    state.saved_at = time.monotonic()
 
 
-def save(run: Run) -> None:
+def save(state: TrainState) -> None:
     """The processes are equal after each step, so one of them knows all that there is to keep."""
-    session, tally = run.session, run.tally
-    run.saved_at = time.monotonic()
-    if not session.ranks.is_main:
+    setup, epoch_stats = state.setup, state.epoch_stats
+    state.saved_at = time.monotonic()
+    if not setup.ranks.is_main:
         return
-    state: State = {
-        **_what_is_trained(run),
-        "optimizer": session.optimizer.state_dict(),
-        "scaler": session.scaler.state_dict(),
-        "batch_size": session.batch_size,
-        "tuned": session.tuned.as_plain() if session.tuned else None,
-        "data_digest": session.data_digest,
-        "tally": tally.as_plain(),
-        "best": vars(run.best),
-        "metrics": run.metrics.text,
-        "findings": [one.as_plain() for one in run.findings],
-        "unreadable": session.unreadable_names(),
-        "trained_s": run.trained_s,
-        "trained_images": run.trained_images,
-        "trained_work": run.trained_work,
-        "lr_factor": run.lr_factor,
-        "ema": session.ema.state_dict() if session.ema else None,
+    content: State = {
+        **_what_is_trained(state),
+        "optimizer": setup.optimizer.state_dict(),
+        "scaler": setup.scaler.state_dict(),
+        "batch_size": setup.batch_size,
+        "tuned": setup.autotune.as_plain() if setup.autotune else None,
+        "data_digest": setup.data_digest,
+        "tally": epoch_stats.as_plain(),
+        "best": vars(state.best),
+        "metrics": state.metrics.text,
+        "findings": [one.as_plain() for one in state.findings],
+        "unreadable": setup.unreadable_names(),
+        "trained_s": state.trained_s,
+        "trained_images": state.trained_images,
+        "trained_work": state.trained_work,
+        "lr_factor": state.lr_factor,
+        "ema": setup.ema.state_dict() if setup.ema else None,
     }
-    run.writer.save(state, run.last_path)
+    state.writer.save(content, state.last_path)
 
 
-def save_best(run: Run) -> None:
-    if not run.session.ranks.is_main:
+def save_best(state: TrainState) -> None:
+    if not state.setup.ranks.is_main:
         return
-    state: State = {
-        **_what_is_trained(run),
-        "val_accuracy": run.best.accuracy,
-        "val_loss": run.best.loss,
+    content: State = {
+        **_what_is_trained(state),
+        "val_accuracy": state.best.accuracy,
+        "val_loss": state.best.loss,
     }
-    run.writer.save(state, run.best_path)
+    state.writer.save(content, state.best_path)
 
 
-def _what_is_trained(run: Run) -> State:
+def _what_is_trained(state: TrainState) -> State:
     """What both checkpoints hold: to predict with one, nothing else is needed."""
-    session = run.session
+    setup = state.setup
     return {
-        "config": session.config.model_dump(mode="json"),
-        "classes": list(session.dataset.classes),
-        "naming": naming_of(session.targets, run.best.thresholds).as_plain(),
-        "epoch": run.position.epoch,
-        "step": run.position.step,
-        "model": session.model.state_dict(),
+        "config": setup.config.model_dump(mode="json"),
+        "classes": list(setup.dataset.classes),
+        "naming": decision_rule(setup.targets, state.best.thresholds).as_plain(),
+        "epoch": state.position.epoch,
+        "step": state.position.step,
+        "model": setup.model.state_dict(),
     }

@@ -14,10 +14,10 @@ from cloudrun.imagedata.folders import UNLABELLED
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Loader, check_headers
-from trainer.data.loader_budget import hands
+from trainer.data.loader_budget import loader_budget
 from trainer.errors import TrainerError
 from trainer.model.ensemble import Ensemble, build_model
-from trainer.model.targets import Naming, naming_from
+from trainer.model.targets import DecisionRule, decision_rule_from
 from trainer.outputs import checkpoint
 from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 
@@ -25,12 +25,12 @@ _BATCH_GPU, _BATCH_CPU = 64, 32
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """`classes` and `naming` as when it was trained."""
 
     config: TrainConfig
     classes: tuple[str, ...]
-    naming: Naming
+    rule: DecisionRule
     place: Device
     model: Ensemble
 
@@ -40,7 +40,7 @@ class Trained:
         check_headers(files)
         size = self.config.image_size
         batch = _batch_size(size) if self.place.is_cuda else _BATCH_CPU
-        loading = hands(worker_count(self.config, self.place), batch_bytes=batch * 3 * size**2)
+        loading = loader_budget(worker_count(self.config, self.place), batch_bytes=batch * 3 * size**2)
         return Loader(
             files,
             evaluation_transform(size),
@@ -57,7 +57,7 @@ def _batch_size(image_size: int) -> int:
     return max(2, min(_BATCH_GPU, _BATCH_GPU * 224**2 // image_size**2))
 
 
-def open_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto") -> Trained:
+def load_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto") -> TrainedModel:
     """The model of best.pt or last.pt. Raises TrainerError where it cannot be read, or there is no such device."""
     state = checkpoint.load(path)
     config = _config_of(state, path, device)
@@ -65,11 +65,11 @@ def open_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto")
     model = build_model(config, classes=len(state["classes"]), pretrained=False)
     model.load_state_dict(state["model"])
     model.has_mirror = config.tta == "flip"
-    model.to(place.torch_device).lay_out_for(place.torch_device.type)
+    model.to(place.torch_device).use_default_formats(place.torch_device.type)
     if not place.is_cuda:
         tune_for_cpu()
         torch.set_num_threads(thread_count(parameters=model.parameter_count()))
-    return Trained(config, tuple(state["classes"]), naming_from(state.get("naming")), place, model)
+    return TrainedModel(config, tuple(state["classes"]), decision_rule_from(state.get("naming")), place, model)
 
 
 def _config_of(state: checkpoint.State, path: Path, device: str) -> TrainConfig:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainer.model.targets import Naming
+from trainer.model.targets import DecisionRule
 from trainer.outputs.predictions import Predictions
 from trainer.stacking.learners import Floats, Mask
 
@@ -25,7 +25,7 @@ class Answer:
     """What a method says of images whose classes are known, and how it names them."""
 
     predictions: Predictions
-    naming: Naming
+    rule: DecisionRule
 
     @cached_property
     def wanted(self) -> Mask:
@@ -33,20 +33,20 @@ class Answer:
         return np.asarray(self.predictions.wanted.numpy())
 
     @cached_property
-    def named(self) -> Mask:
+    def predicted(self) -> Mask:
         """(N, classes)"""
-        return np.asarray(self.naming.named(self.predictions.probabilities).numpy())
+        return np.asarray(self.rule.predicted(self.predictions.probabilities).numpy())
 
     @property
     def right(self) -> Mask:
         """(N,): all classes of the image, and no other."""
-        return np.asarray((self.named == self.wanted).all(1))
+        return np.asarray((self.predicted == self.wanted).all(1))
 
     @property
     def losses(self) -> Floats:
         """(N,), in nats: of the true class, or with several classes an image the mean over all classes."""
         safe = np.asarray(self.predictions.probabilities.numpy(), dtype=np.float64).clip(_SAFE, 1 - _SAFE)
-        if self.naming.thresholds is None:
+        if self.rule.thresholds is None:
             return np.asarray(-np.log(safe[self.wanted]))
         return np.asarray(-np.log(np.where(self.wanted, safe, 1 - safe)).mean(axis=1))
 
@@ -56,7 +56,10 @@ class Answer:
 
         Classes that none of them has or gets are left out.
         """
-        both, either = (self.named & self.wanted).astype(np.float64), self.named.astype(np.float64) + self.wanted
+        both, either = (
+            (self.predicted & self.wanted).astype(np.float64),
+            self.predicted.astype(np.float64) + self.wanted,
+        )
         images, chance = len(both), np.random.default_rng(0)
         found = []
         for draw in range(1 + _DRAWS):
@@ -147,7 +150,7 @@ def table_of(
     return lines
 
 
-def verdict(chosen: str, differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
+def choice_text(chosen: str, differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
     name = _HEADINGS[metric]
     if chosen == peer:
         return f"chosen: {peer}, as none beats its {name} by more than the standard error of the difference"

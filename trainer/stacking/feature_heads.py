@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainer.errors import TrainerError
 from trainer.model.ensemble import Ensemble
 from trainer.session.scores import evaluate
-from trainer.session.trained_model import Trained, open_trained
+from trainer.session.trained_model import TrainedModel, load_trained
 from trainer.stacking.fold_runs import FoldRun
 from trainer.stacking.learners import Floats, fit_head
 
@@ -53,7 +53,7 @@ def fit_heads(run: FoldRun, *, data: Path, device: DeviceName, say: Callable[[st
     tests = []
     for fold in range(run.folds):
         say(f"{run.folder}, fold {fold} of {run.folds}: features of {len(images) + len(test_images)} images")
-        trained = open_trained(run.best_path(fold), device=device)
+        trained = load_trained(run.best_path(fold), device=device)
         if trained.classes != run.out_of_fold.classes:
             raise TrainerError(
                 f"{run.best_path(fold)} has other classes than the run's oof.csv",
@@ -67,7 +67,7 @@ def fit_heads(run: FoldRun, *, data: Path, device: DeviceName, say: Callable[[st
     return Heads(out_of_fold, tuple(tests))
 
 
-def _features(trained: Trained, images: Sequence[Path]) -> NDArray[np.float32]:
+def _features(trained: TrainedModel, images: Sequence[Path]) -> NDArray[np.float32]:
     pooled = _Pooled(trained.model)
     loader = trained.loader(images)
     try:

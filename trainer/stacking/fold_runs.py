@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cloudrun.imagedata.labels import SEPARATOR
-from trainer.cross_validation.train_folds import joined
+from trainer.cross_validation.train_folds import join_out_of_fold
 from trainer.errors import TrainerError
 from trainer.outputs.predictions import Predictions, read_predictions
 
@@ -73,7 +73,7 @@ def read_run(folder: Path) -> FoldRun:
     summary = _summary(folder)
     has_several = summary["has_several"]
     parts = [_part(folder, fold, "oof.csv", has_several=has_several) for fold in range(summary["folds"])]
-    whole = joined(parts)
+    whole = join_out_of_fold(parts)
     _check_truth(folder, whole, has_several=has_several)
     place = {image: fold for fold, part in enumerate(parts) for image in part.images}
     fold_of = torch.tensor([place[image] for image in whole.images])

@@ -18,10 +18,10 @@ import torch
 
 from trainer.atomic import write_json
 from trainer.errors import ConfigError
-from trainer.model.targets import Naming, tune_thresholds
+from trainer.model.targets import DecisionRule, tune_thresholds
 from trainer.outputs.calibrate import fit_temperature
 from trainer.outputs.predictions import Predictions, rate, write_oof, write_test_predictions
-from trainer.stacking.differences import Answer, Metric, choose, differences_to, table_of, verdict
+from trainer.stacking.differences import Answer, Metric, choice_text, choose, differences_to, table_of
 from trainer.stacking.feature_heads import DeviceName, Heads, fit_heads
 from trainer.stacking.fold_runs import FoldRun, read_runs
 from trainer.stacking.learners import (
@@ -88,19 +88,19 @@ def stack(
     runs = read_runs(folders)
     _check_out(out, folders)
     heads = [fit_heads(run, data=data, device=device, say=say) for run in runs] if data is not None else []
-    level = assemble(runs, heads)
+    level = build_level(runs, heads)
     _say_what(runs, level, say)
     methods = learn(level, learners)
     answers = answers_of(methods, runs[0])
-    rates = {name: rate(one.predictions, one.naming) for name, one in answers.items()}
+    rates = {name: rate(one.predictions, one.rule) for name, one in answers.items()}
     peer = AVERAGE if metric != "log_loss" else TEMPERED
     differences = differences_to(peer, answers)
     chosen = choose(differences, peer, metric)
-    for line in [*table_of(rates, differences, peer, metric), verdict(chosen, differences, peer, metric)]:
+    for line in [*table_of(rates, differences, peer, metric), choice_text(chosen, differences, peer, metric)]:
         say(line)
     test = next(one.test for one in methods if one.name == chosen)
     _write_chosen(out, answers[chosen], test, runs[0].test_images, say)
-    classes, limits = runs[0].out_of_fold.classes, answers[chosen].naming.thresholds
+    classes, limits = runs[0].out_of_fold.classes, answers[chosen].rule.thresholds
     summary = {
         "runs": [str(folder) for folder in folders],
         "images": len(runs[0].out_of_fold.images),
@@ -122,7 +122,7 @@ def stack(
     return summary
 
 
-def assemble(runs: Sequence[FoldRun], heads: Sequence[Heads]) -> Level:
+def build_level(runs: Sequence[FoldRun], heads: Sequence[Heads]) -> Level:
     """Columns: the log-probabilities of each run, then those of its heads; log-odds with several classes an image."""
     scores = _log_odds if runs[0].has_several else _log
 
@@ -172,11 +172,11 @@ def answers_of(methods: Sequence[Method], run: FoldRun) -> dict[str, Answer]:
     answers = {}
     for one in methods:
         said = replace(run.out_of_fold, probabilities=torch.from_numpy(one.out_of_fold))
-        naming = Naming()
+        rule = DecisionRule()
         if run.has_several:
             limits = tune_thresholds(said.probabilities, said.wanted)
-            naming = Naming(tuple(limits), allows_none=run.allows_none)
-        answers[one.name] = Answer(said, naming)
+            rule = DecisionRule(tuple(limits), allows_none=run.allows_none)
+        answers[one.name] = Answer(said, rule)
     return answers
 
 
@@ -184,11 +184,11 @@ def _write_chosen(
     out: Path, chosen: Answer, test: Floats | None, images: tuple[str, ...], say: Callable[[str], None]
 ) -> None:
     """oof.csv, and predictions.csv where there are test images; else none of an earlier call stays."""
-    write_oof(out / "oof.csv", chosen.predictions, chosen.naming)
+    write_oof(out / "oof.csv", chosen.predictions, chosen.rule)
     path = out / "predictions.csv"
     if test is not None:
         predictions = Predictions(chosen.predictions.classes, images, torch.from_numpy(test))
-        write_test_predictions(path, predictions, chosen.naming)
+        write_test_predictions(path, predictions, chosen.rule)
         return
     if (out / "stacking.json").exists():
         path.unlink(missing_ok=True)

@@ -14,8 +14,8 @@ from trainer.autotune.tuning import tune
 from trainer.data.leaves import write_leaves
 from trainer.data.loader import Batch
 from trainer.distributed.stop import StopFlag
-from trainer.session.build import open_session
-from trainer.session.setup import Session
+from trainer.session.build import build_setup
+from trainer.session.setup import TrainingSetup
 from trainer.session.step import train_step
 
 _WARMUP_STEPS = 2
@@ -27,44 +27,44 @@ def bench(config: TrainConfig, *, data: Path | None, steps: int, say: Callable[[
         if data is None:
             data = Path(scratch) / "leaves"
             write_leaves(data, size=256)
-        session = open_session(config.model_copy(update={"pretrained": False}), data)
-        for line in session.describe():
+        setup = build_setup(config.model_copy(update={"pretrained": False}), data)
+        for line in setup.describe():
             say(line)
-        tune(session, stop=StopFlag(), say=say)
-        session.model.train()
-        batches = _endless(session)
+        tune(setup, stop=StopFlag(), say=say)
+        setup.model.train()
+        batches = _endless(setup)
         batch = next(batches)
-        figures: dict[str, float | str] = {"device": session.device.describe()}
-        figures["loader_images_per_s"] = _speed(session, steps, lambda: len(next(batches).labels))
-        figures["step_images_per_s"] = _speed(session, steps, lambda: _step(session, batch, say))
-        figures["whole_images_per_s"] = _speed(session, steps, lambda: _step(session, next(batches), say))
-        session.close()
+        figures: dict[str, float | str] = {"device": setup.device.describe()}
+        figures["loader_images_per_s"] = _speed(setup, steps, lambda: len(next(batches).labels))
+        figures["step_images_per_s"] = _speed(setup, steps, lambda: _step(setup, batch, say))
+        figures["whole_images_per_s"] = _speed(setup, steps, lambda: _step(setup, next(batches), say))
+        setup.close()
         return figures
 
 
-def _endless(session: Session) -> Iterator[Batch]:
+def _endless(setup: TrainingSetup) -> Iterator[Batch]:
     epoch = 0
     while True:
         epoch += 1
-        yield from session.train_loader.epoch(epoch)
+        yield from setup.train_loader.epoch(epoch)
 
 
-def _step(session: Session, batch: Batch, say: Callable[[str], None]) -> int:
-    train_step(session, batch, say=say)
+def _step(setup: TrainingSetup, batch: Batch, say: Callable[[str], None]) -> int:
+    train_step(setup, batch, say=say)
     return len(batch.labels)
 
 
-def _speed(session: Session, steps: int, act: Callable[[], int]) -> float:
+def _speed(setup: TrainingSetup, steps: int, act: Callable[[], int]) -> float:
     """Images per second of `act`, which gives how many it took."""
     for _ in range(_WARMUP_STEPS):
         act()
-    _wait(session)
+    _wait(setup)
     began = time.perf_counter()
     images = sum(act() for _ in range(steps))
-    _wait(session)
+    _wait(setup)
     return round(images / (time.perf_counter() - began), 1)
 
 
-def _wait(session: Session) -> None:
-    if session.device.is_cuda:
+def _wait(setup: TrainingSetup) -> None:
+    if setup.device.is_cuda:
         torch.cuda.synchronize()

@@ -14,8 +14,8 @@ from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.loader import Batch, mix
 from trainer.errors import TrainerError
 from trainer.model.optim import set_lr
-from trainer.session.build import open_session
-from trainer.session.setup import Session
+from trainer.session.build import build_setup
+from trainer.session.setup import TrainingSetup
 from trainer.session.step import train_step
 
 LOWEST_LR, HIGHEST_LR = 1e-6, 1.0
@@ -43,14 +43,14 @@ def lr_range(
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3, with a rate that rises by factors.
     """
-    session = open_session(config, data, labels=labels)
-    for line in session.describe():
+    setup = build_setup(config, data, labels=labels)
+    for line in setup.describe():
         say(line)
     try:
-        found = judge(list(_losses(session, steps=steps, say=say)))
+        found = judge(list(_losses(setup, steps=steps, say=say)))
     finally:
-        session.stop_loading()
-        session.close()
+        setup.stop_loading()
+        setup.close()
     say(f"the loss falls fastest at {found.steepest:.1e}; " + (
         f"it diverges at {found.diverges:.1e}" if found.diverges else f"it does not diverge up to {HIGHEST_LR:g}"
     ))  # fmt: skip
@@ -93,24 +93,24 @@ def _steepest(losses: list[tuple[float, float]], *, width: int) -> float:
     return min(slopes)[1]
 
 
-def _losses(session: Session, *, steps: int, say: Callable[[str], None]) -> Iterator[tuple[float, float]]:
+def _losses(setup: TrainingSetup, *, steps: int, say: Callable[[str], None]) -> Iterator[tuple[float, float]]:
     """Until it has surely diverged: judging is another's, so as not to stop on one bad batch."""
-    batches, first = _endless(session), math.inf
-    session.model.train()
+    batches, first = _endless(setup), math.inf
+    setup.model.train()
     for step in range(steps):
         rate = rate_at(step, steps=steps)
-        set_lr(session.optimizer, rate)
-        torch.manual_seed(mix(session.config.seed, step))
+        set_lr(setup.optimizer, rate)
+        torch.manual_seed(mix(setup.config.seed, step))
         batch = next(batches)
-        loss = float(train_step(session, batch, say=say).loss_sum.item()) / len(batch.labels)
+        loss = float(train_step(setup, batch, say=say).loss_sum.item()) / len(batch.labels)
         first = min(first, loss)
         yield rate, loss
         if not loss < 10 * max(first, 1.0):
             return
 
 
-def _endless(session: Session) -> Iterator[Batch]:
+def _endless(setup: TrainingSetup) -> Iterator[Batch]:
     epoch = 0
     while True:
         epoch += 1
-        yield from session.train_loader.epoch(epoch)
+        yield from setup.train_loader.epoch(epoch)

@@ -10,7 +10,7 @@ import torch
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Batch, Loader
-from trainer.session.build import open_session
+from trainer.session.build import build_setup
 from trainer.session.step import train_step
 
 _ENOUGH_LOSS = 0.05
@@ -26,14 +26,14 @@ def overfit(
     does not: too low or too high an `lr`, frozen weights, labels that do not belong to their images.
     """
     plain = config.model_copy(update={"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "workers": 0})
-    session = open_session(plain, data, labels=labels)
-    session.close()  # one batch needs no cache
-    session.model.train()
-    batch = _mixed_batch(session.train_files, plain, size=min(session.batch_size, _MOST_IMAGES))
+    setup = build_setup(plain, data, labels=labels)
+    setup.close()  # one batch needs no cache
+    setup.model.train()
+    batch = _mixed_batch(setup.train_files, plain, size=min(setup.batch_size, _MOST_IMAGES))
     say(f"overfitting {len(batch.labels)} images of {len(set(batch.labels.tolist()))} classes in up to {steps} steps")
     loss, accuracy = float("inf"), 0.0
     for step in range(1, steps + 1):
-        result = train_step(session, batch, say=say)
+        result = train_step(setup, batch, say=say)
         loss = float(result.loss_sum.item()) / len(batch.labels)
         accuracy = float(result.correct.item()) / len(batch.labels)
         is_learned = loss < _ENOUGH_LOSS and accuracy == 1.0

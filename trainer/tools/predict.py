@@ -8,7 +8,7 @@ from typing import Literal
 from cloudrun.imagedata.folders import FolderProblem, list_images
 from trainer.model.targets import targets_for
 from trainer.session.scores import evaluate
-from trainer.session.trained_model import open_trained
+from trainer.session.trained_model import load_trained
 from trainer.training.summary import write_predictions
 
 
@@ -21,8 +21,8 @@ def predict(path: Path, *, data: Path, out: Path, device: Literal["auto", "cuda"
     images = list_images(folder)
     if not images:
         raise FolderProblem(f"there are no images in {folder}", hint="`--data` takes a folder of images")
-    trained = open_trained(path, device=device)
-    targets = targets_for(trained.naming, classes=len(trained.classes))
+    trained = load_trained(path, device=device)
+    targets = targets_for(trained.rule, classes=len(trained.classes))
     scores = evaluate(trained.model, trained.loader(images), trained.place, targets=targets)
     names = [image.relative_to(data).as_posix() for image in images]
-    write_predictions(out, names, scores, trained.classes, trained.naming)
+    write_predictions(out, names, scores, trained.classes, trained.rule)

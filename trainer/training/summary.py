@@ -1,4 +1,4 @@
-"""The end of a run: the best model's score on test, predictions.csv and summary.json."""
+"""Finish a run: score the best model, write predictions.csv and summary.json."""
 
 from __future__ import annotations
 
@@ -14,95 +14,162 @@ import torchvision
 
 from trainer.atomic import write_json
 from trainer.distributed.stop import StopFlag
-from trainer.model.targets import Naming
+from trainer.model.targets import DecisionRule, decision_rule
 from trainer.outputs import checkpoint
-from trainer.outputs.diagnosis import Finding
 from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions
-from trainer.outputs.timing import Timing
 from trainer.session.scores import Rating, Scores, evaluate
-from trainer.session.setup import Session
+from trainer.session.setup import TrainingSetup
+from trainer.session.state import TrainState
+
+OnBatch = Callable[[], None]
 
 
-def finish_run(
-    session: Session,
-    *,
-    out: Path,
-    best_path: Path,
-    best_epoch: int,
-    best_accuracy: float,
-    best_macro_f1: float | None,
-    naming: Naming,
-    train_seconds: float,
-    images_per_s: float,
-    timing: Timing,
-    findings: Sequence[Finding],
-    stop: StopFlag | None,
-    on_batch: Callable[[], None],
-) -> dict[str, Any]:
-    """Write summary.json, and predictions.csv where there is a test folder; the summary.
+def finish_run(state: TrainState, *, stop: StopFlag, on_batch: OnBatch) -> dict[str, Any]:
+    """Score the best model on its fold and on the test folder, where there are, and return summary.json's content.
 
-    Without `stop` the run was stopped early: it is summed up as it stands, and not scored on test.
+    Raises StoppedEarly between two batches once `stop` is set.
     """
-    classes = session.dataset.classes
-    test: Rating | None = None
-    test_files = list(session.dataset.splits.get("test", ()))
-    ranks = session.ranks
-    if stop is not None and (test_files or session.config.folds):
-        session.model.load_state_dict(ranks.from_main(lambda: checkpoint.load(best_path)["model"]))
-    if stop is not None and session.config.folds:
-        _predict_fold(session, out, naming, stop=stop, on_batch=on_batch)
-    if stop is not None and test_files:
-        began = time.monotonic()
-        scores = evaluate(
-            session.model,
-            session.evaluation_loader(test_files),
-            session.device,
-            targets=session.targets,
-            stop=stop,
-            on_batch=on_batch,
-            ranks=ranks,
-        )
-        timing.add_evaluation(time.monotonic() - began, images=len(test_files))
-        names = [path.relative_to(session.dataset.folder).as_posix() for path, _ in test_files]
-        if ranks.is_main:
-            write_predictions(out / "predictions.csv", names, scores, classes, naming)
-        if scores.is_labelled():
-            test = scores.rate(naming.thresholds)
-    accuracy = best_accuracy if best_epoch else None
-    summary: dict[str, Any] = {
-        "best_epoch": best_epoch or None,
-        "metric_name": "val_accuracy" if naming.thresholds is None else "val_macro_f1",
-        "best_metric": accuracy if naming.thresholds is None else best_macro_f1,
+    setup = state.setup
+    rule = decision_rule(setup.targets, state.best.thresholds)
+    test_files = setup.dataset.splits.get("test", ())
+    setup.model.has_mirror = setup.config.tta == "flip"
+    if test_files or setup.config.folds:
+        setup.model.load_state_dict(setup.ranks.from_main(lambda: checkpoint.load(state.best_path)["model"]))
+    if setup.config.folds:
+        _predict_fold(state, rule, stop=stop, on_batch=on_batch)
+    test = _predict_test(state, rule, stop=stop, on_batch=on_batch) if test_files else None
+    return _write_summary(state, rule, test, stopped_early=False)
+
+
+def finish_stopped_run(state: TrainState) -> dict[str, Any]:
+    """Return summary.json's content of a run that was stopped early; nothing is scored."""
+    return _write_summary(state, decision_rule(state.setup.targets, state.best.thresholds), None, stopped_early=True)
+
+
+def write_predictions(
+    path: Path, images: Sequence[str], scores: Scores, classes: Sequence[str], rule: DecisionRule
+) -> None:
+    """Write a row an image: image, label (a class, or several as `a|b`), confidence, the probability of each class."""
+    write_test_predictions(path, Predictions(tuple(classes), tuple(images), scores.probabilities), rule)
+
+
+def _predict_fold(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> None:
+    """Write oof.csv: the best model's predictions of the fold that it was not trained on."""
+    setup = state.setup
+    loader = setup.evaluation_loader(setup.val_files, unreadable=setup.unreadable)
+    scores = evaluate(
+        setup.model, loader, setup.device, targets=setup.targets, stop=stop, on_batch=on_batch, ranks=setup.ranks
+    )
+    setup.exchange_unreadable()
+    files = [file for file in setup.val_files if file[0] not in setup.unreadable]
+    classes = setup.dataset.classes
+    rows = Predictions(
+        classes=classes,
+        images=tuple(path.relative_to(setup.dataset.folder).as_posix() for path, _ in files),
+        probabilities=setup.targets.probabilities(scores.logits.double()),
+        truth=tuple(tuple(classes[index] for index in setup.dataset.classes_of(label)) for _, label in files),
+    )
+    if setup.ranks.is_main:
+        write_oof(state.out / "oof.csv", rows, rule)
+
+
+def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Rating | None:
+    """Write predictions.csv; return the rating of the test images, None where they have no labels."""
+    setup = state.setup
+    files = list(setup.dataset.splits["test"])
+    began = time.monotonic()
+    scores = evaluate(
+        setup.model,
+        setup.evaluation_loader(files),
+        setup.device,
+        targets=setup.targets,
+        stop=stop,
+        on_batch=on_batch,
+        ranks=setup.ranks,
+    )
+    state.timing.add_evaluation(time.monotonic() - began, images=len(files))
+    names = [path.relative_to(setup.dataset.folder).as_posix() for path, _ in files]
+    if setup.ranks.is_main:
+        write_predictions(state.out / "predictions.csv", names, scores, setup.dataset.classes, rule)
+    return scores.rate(rule.thresholds) if scores.is_labelled() else None
+
+
+def _write_summary(
+    state: TrainState, rule: DecisionRule, test: Rating | None, *, stopped_early: bool
+) -> dict[str, Any]:
+    summary = {
+        **_ratings(state, rule, test),
+        "epochs": state.setup.config.epochs,
+        "stopped_early": stopped_early,
+        **_data(state.setup),
+        "findings": [finding.as_plain() for finding in state.findings],
+        **_speeds(state),
+        **_hardware_and_model(state.setup),
+    }
+    if state.setup.ranks.is_main:
+        write_json(state.out / "summary.json", summary)
+    return summary
+
+
+def _ratings(state: TrainState, rule: DecisionRule, test: Rating | None) -> dict[str, Any]:
+    best, classes = state.best, state.setup.dataset.classes
+    accuracy = best.accuracy if best.epoch else None
+    ratings = {
+        "best_epoch": best.epoch or None,
+        "metric_name": "val_accuracy" if rule.thresholds is None else "val_macro_f1",
+        "best_metric": accuracy if rule.thresholds is None else best.macro_f1,
         "val_accuracy": accuracy,
         "test_accuracy": test.accuracy if test else None,
         "test_recall": dict(zip(classes, test.recalls, strict=True)) if test else None,
-        **(_several(best_macro_f1, naming.thresholds, test, classes) if naming.thresholds is not None else {}),
-        "epochs": session.config.epochs,
-        "stopped_early": stop is None,
-        "classes": list(classes),
+    }
+    if rule.thresholds is None:
+        return ratings
+    f1 = test.f1 if test else None
+    return {
+        **ratings,
+        "val_macro_f1": best.macro_f1,
+        "test_macro_f1": test.macro_f1 if test else None,
+        "test_f1": dict(zip(classes, f1, strict=True)) if f1 else None,
+        "thresholds": dict(zip(classes, rule.thresholds, strict=True)),
+    }
+
+
+def _data(setup: TrainingSetup) -> dict[str, Any]:
+    return {
+        "classes": list(setup.dataset.classes),
         "images": {
-            "train": len(session.train_files),
-            "val": len(session.val_files),
-            "test": len(test_files),
+            "train": len(setup.train_files),
+            "val": len(setup.val_files),
+            "test": len(setup.dataset.splits.get("test", ())),
         },
-        "unreadable_images": session.unreadable_names(),
-        "findings": [one.as_plain() for one in findings],
-        "images_per_s": round(images_per_s, 2),
-        "train_seconds": round(train_seconds, 2),
-        "compile_seconds": round(session.tuned.compile_s if session.tuned else 0.0, 2),
-        "evaluation_seconds": round(timing.evaluation_s, 2),
-        "evaluated_images": timing.evaluated_images,
-        "device": str(session.device.torch_device),
-        "gpu": session.device.gpu_name,
-        "processes": ranks.world,
-        "precision": session.device.precision,
-        "batch_size": session.batch_size,
-        "micro_batch": session.micro_batch,
-        "memory_formats": session.model.format_names(),
-        "is_compiled": session.model.compiled is not None,
-        "backbones": list(session.config.backbones),
-        "features": session.model.head.in_features,
-        "parameters": session.model.parameter_count(),
+        "unreadable_images": setup.unreadable_names(),
+    }
+
+
+def _speeds(state: TrainState) -> dict[str, Any]:
+    autotune = state.setup.autotune
+    return {
+        "images_per_s": round(state.trained_images / state.trained_s if state.trained_s else 0.0, 2),
+        "train_seconds": round(state.trained_s, 2),
+        "compile_seconds": round(autotune.compile_s if autotune else 0.0, 2),
+        "evaluation_seconds": round(state.timing.evaluation_s, 2),
+        "evaluated_images": state.timing.evaluated_images,
+    }
+
+
+def _hardware_and_model(setup: TrainingSetup) -> dict[str, Any]:
+    return {
+        "device": str(setup.device.torch_device),
+        "gpu": setup.device.gpu_name,
+        "processes": setup.ranks.world,
+        "precision": setup.device.precision,
+        "batch_size": setup.batch_size,
+        "micro_batch": setup.micro_batch,
+        "memory_formats": setup.model.format_names(),
+        "is_compiled": setup.model.compiled is not None,
+        "backbones": list(setup.config.backbones),
+        "features": setup.model.head.in_features,
+        "parameters": setup.model.parameter_count(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -110,51 +177,3 @@ def finish_run(
             "timm": timm.__version__,
         },
     }
-    if ranks.is_main:
-        write_json(out / "summary.json", summary)
-    return summary
-
-
-def _predict_fold(session: Session, out: Path, naming: Naming, *, stop: StopFlag, on_batch: Callable[[], None]) -> None:
-    """oof.csv: what the best model says of the fold that it was not trained on."""
-    loader = session.evaluation_loader(session.val_files, unreadable=session.unreadable)
-    scores = evaluate(
-        session.model,
-        loader,
-        session.device,
-        targets=session.targets,
-        stop=stop,
-        on_batch=on_batch,
-        ranks=session.ranks,
-    )
-    session.share_unreadable()
-    files = [file for file in session.val_files if file[0] not in session.unreadable]
-    classes = session.dataset.classes
-    rows = Predictions(
-        classes=classes,
-        images=tuple(path.relative_to(session.dataset.folder).as_posix() for path, _ in files),
-        probabilities=session.targets.probabilities(scores.logits.double()),
-        truth=tuple(tuple(classes[index] for index in session.dataset.classes_of(label)) for _, label in files),
-    )
-    if session.ranks.is_main:
-        write_oof(out / "oof.csv", rows, naming)
-
-
-def _several(
-    val_macro_f1: float | None, thresholds: Sequence[float], test: Rating | None, classes: Sequence[str]
-) -> dict[str, Any]:
-    """What the summary says more where an image may have several classes."""
-    f1 = test.f1 if test else None
-    return {
-        "val_macro_f1": val_macro_f1,
-        "test_macro_f1": test.macro_f1 if test else None,
-        "test_f1": dict(zip(classes, f1, strict=True)) if f1 else None,
-        "thresholds": dict(zip(classes, thresholds, strict=True)),
-    }
-
-
-def write_predictions(
-    path: Path, images: Sequence[str], scores: Scores, classes: Sequence[str], naming: Naming
-) -> None:
-    """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability."""
-    write_test_predictions(path, Predictions(tuple(classes), tuple(images), scores.probabilities), naming)

@@ -1,0 +1,84 @@
+"""Runs of the trainer in tests: a config of seconds, a stop at a chosen step, and the comparison of two runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.distributed.stop import StopFlag
+
+CHECKOUT = Path(__file__).parents[2]
+TINY = {
+    "backbones": ["test_efficientnet", "test_resnet"],
+    "pretrained": False,
+    "image_size": 32,
+    "epochs": 3,
+    "batch_size": 8,
+    "warmup_epochs": 1,
+    "device": "cpu",
+    "workers": 0,
+}
+# Batches of 6 and 5 images, without dropout: compiled code draws its random numbers otherwise.
+COMPILED: dict[str, Any] = {"backbones": ["test_resnet"], "batch_size": 6, "dropout": 0, "compile": True, "lr": 1e-4}
+CAN_COMPILE = shutil.which("g++") is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
+
+Config = Callable[..., TrainConfig]
+Train = Callable[..., dict[str, Any]]
+
+
+class StopsAfter(StopFlag):
+    """A stop flag that is set at its `asked`-th question: once a step, and once a batch of an evaluation."""
+
+    def __init__(self, asked: int) -> None:
+        super().__init__()
+        self._left = asked
+
+    def raise_if_set(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.signal_name = "SIGTERM"
+        super().raise_if_set()
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl without what depends on the clock."""
+    read = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    timed = ("time", "images_per_s", "wait_share")
+    return [{key: value for key, value in row.items() if key not in timed} for row in read]
+
+
+def weights(out: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    state = torch.load(out / "checkpoints" / name, weights_only=True)
+    model: dict[str, torch.Tensor] = state["model"]
+    return model
+
+
+def assert_same_run(out: Path, other: Path) -> None:
+    assert rows(out) == rows(other)
+    for name in ("best.pt", "last.pt"):
+        some, others = weights(out, name), weights(other, name)
+        assert all(torch.equal(values, others[key]) for key, values in some.items())
+    assert (out / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
+
+
+def program(name: str, *arguments: object) -> list[str]:
+    """Return the command of a program in `tests/support/programs`, to be run in CHECKOUT."""
+    return [sys.executable, "-m", f"tests.support.programs.{name}", *map(str, arguments)]
+
+
+def run_program(name: str, *arguments: object, stdin: str | None = None) -> str:
+    """Return what a program prints; it has to exit with 0."""
+    done = subprocess.run(
+        program(name, *arguments), cwd=CHECKOUT, input=stdin, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
