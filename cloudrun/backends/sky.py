@@ -61,7 +61,9 @@ _GONE_WAIT_S = 60.0
 _LOST_ANSWER_S = 30.0
 _DOWN_PAUSES_S = (3.0, 10.0)
 # A busy computer takes half a minute; SkyPilot itself asks a provider that is away for longer than anybody waits.
-_DOWN_S = 150.0
+_DOWN_S = 120.0
+# After a question that got no answer in time, the next one is spared for so long.
+_SILENCE_S = 60.0
 
 
 class SkyBackend:
@@ -70,6 +72,7 @@ class SkyBackend:
     def __init__(self, home: Path) -> None:
         self._log_folder = home / "sky"
         self._accelerators: dict[str, float] | None = None  # of the machine that was rented; None: not rented here
+        self._silent_until: dict[str, float] = {}  # machines about which a question got no answer in time
         self._cancelled: dict[str, str] = {}  # machines whose launch was cancelled half-way, and where that was
 
     def quote(self, plan: Plan) -> Quote:
@@ -274,6 +277,8 @@ class SkyBackend:
         return f"node://{plan.machine_name}{run_dir}"
 
     def observe(self, run: Run) -> JobState:
+        if time.monotonic() < self._silent_until.get(run.machine_name, 0.0):
+            return JobState.UNKNOWN
         with self._sdk(run.run_id) as sky:
             try:
                 refuse_if_silent(infra_of(run))
@@ -285,6 +290,9 @@ class SkyBackend:
                 if record.status is not sky.ClusterStatus.UP:
                     return self._by_its_provider(run)
                 is_at_work = bool(sky.get(sky.queue(run.machine_name, skip_finished=True))) or _switch_lives(run)
+            except NoAnswerYet:
+                self._silent_until[run.machine_name] = time.monotonic() + _SILENCE_S
+                return JobState.UNKNOWN
             except Exception:  # noqa: BLE001 - a check that failed says nothing about the job
                 return self._by_its_provider(run)
         return JobState.ACTIVE if is_at_work else JobState.IDLE

@@ -10,7 +10,7 @@ from cloudrun.backends.sky_errors import brief
 from cloudrun.run import MACHINE_PREFIX
 
 # SkyPilot asks a provider that is away again and again, for minutes. A busy computer takes half a minute for an answer.
-_ANSWER_S = 90.0
+_ANSWER_S = 60.0
 
 
 def rents_several(sky: Any, cloud: str) -> bool:

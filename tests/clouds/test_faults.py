@@ -54,7 +54,7 @@ def test_an_end_that_the_provider_refused_is_called_unproven_and_down_ends_it_la
     code, run_id, said = launch(shell, shell.job(on(cloud.cloud, job)))
     assert code == 0, said
     cloud.faults(away="yes")
-    done = shell("down", run_id, timeout_s=500)
+    done = shell("down", run_id, timeout_s=300)
     assert done.code == 1, done.err
     assert "is not proven: its provider, or SkyPilot's server, gave no answer within" in done.err
     assert shell("ps", "--json").json[0]["billing"] is True
