@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements changelog clean
+.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements picture changelog clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -83,6 +83,10 @@ bench-trainer: .venv/ready
 requirements: .venv/ready
 	@$(UV) export --quiet --frozen --only-group machine --no-hashes --no-emit-project --no-header --no-annotate \
 	  | grep -E '^(boto3|numpy|pillow|pydantic|pyyaml|timm|torch|torchvision)==' > trainer/requirements.txt
+
+# docs/launch.svg, the picture of README.md: of a real launch on this computer.
+picture: .venv/ready
+	$(RUN) benchmarks.picture
 
 # Move the fragments in changes/ into CHANGELOG.md: `make changelog VERSION=0.2.0`.
 changelog: .venv/ready

@@ -1,6 +1,7 @@
 """Print which package imports which, floor by floor; exits with 1 where packages import one another in a circle.
 
-python -m benchmarks.import_graph      (`make graph`)
+python -m benchmarks.import_graph              (`make graph`)
+python -m benchmarks.import_graph --write      also puts it into ARCHITECTURE.md
 """
 
 from __future__ import annotations
@@ -8,29 +9,44 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
 
 import grimp
 
 PACKAGES = ("cloudrun", "trainer")
+ARCHITECTURE = Path(__file__).parents[1] / "ARCHITECTURE.md"
 _WIDTH = 118
 
 Imports = Mapping[str, frozenset[str]]
 
 
-def main(packages: Sequence[str] = PACKAGES) -> int:
+def main(packages: Sequence[str] = PACKAGES, *, write_to: Path | None = None) -> int:
     """Print the graph of `packages` and return the exit code."""
     imports = by_package(modules_of(packages))
     cycle = find_cycle(imports)
     if cycle:
         print(f"{len(imports)} packages and loose modules, with a cycle: {' -> '.join(cycle)}")
         return 1
-    print("\n".join(as_lines(imports)))
     arrows = sum(len(imported) for imported in imports.values())
-    print(f"\n{len(imports)} packages and loose modules, {arrows} imports between them, no cycle")
+    lines = [*as_lines(imports), ""]
+    lines += [f"{len(imports)} packages and loose modules, {arrows} imports between them, no cycle"]
     for_types = find_cycle(by_package(modules_of(packages, with_types=True)))
     if for_types:
-        print(f"a cycle of imports for type checkers alone, which nothing runs: {' -> '.join(for_types)}")
+        lines += [f"a cycle of imports for type checkers alone, which nothing runs: {' -> '.join(for_types)}"]
+    print("\n".join(lines))
+    if write_to is not None:
+        write_to.write_text(with_graph(write_to.read_text(encoding="utf-8"), lines), encoding="utf-8")
     return 0
+
+
+def with_graph(document: str, lines: Sequence[str]) -> str:
+    """Return the document with `lines` in place of the block of text under its heading "Import graph"."""
+    before, heading, after = document.partition("\n## Import graph\n")
+    introduction, _, rest = after.partition("```text\n")
+    _, end, rest = rest.partition("\n```\n")
+    assert heading
+    assert end
+    return "".join([before, heading, introduction, "```text\n", "\n".join(lines), end, rest])
 
 
 def modules_of(packages: Sequence[str], *, with_types: bool = False) -> dict[str, frozenset[str]]:
@@ -60,7 +76,7 @@ def package_of(module: str) -> str:
 def find_cycle(imports: Imports) -> list[str]:
     """Return packages that import one another in a circle, the first one again at the end; empty without a cycle."""
     try:
-        TopologicalSorter(imports).prepare()
+        TopologicalSorter({package: sorted(imports[package]) for package in sorted(imports)}).prepare()
     except CycleError as err:
         found: list[str] = err.args[1]
         return found[::-1]  # graphlib names the imported package first
@@ -103,4 +119,4 @@ def _wrapped(head: str, words: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(write_to=ARCHITECTURE if "--write" in sys.argv[1:] else None))

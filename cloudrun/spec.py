@@ -67,7 +67,7 @@ class SourceKind(StrEnum):
 
 
 class Data(_Section):
-    """Where the images come from; see the README for the layouts that a folder may have.
+    """Where the images come from; docs/guides/images.md has the layouts that a folder may have.
 
     `labels`: a CSV file, in the data folder or beside the job file; None: the folders say the classes.
     """

@@ -135,7 +135,7 @@ def _default_hint(one: _Located) -> str:
         field = one.owner.model_fields[names[-1]]
         if not field.is_required() and field.default_factory is None and not isinstance(field.default, BaseModel):
             return f"leave it out for its default, {_shown(field.default)}"
-    return "see the job file's reference in the README"
+    return "docs/reference/job-file.md describes every key"
 
 
 def _shown(value: object) -> str:

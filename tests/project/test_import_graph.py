@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.import_graph import as_lines, by_package, find_cycle, floors, main, package_of
+from benchmarks.import_graph import as_lines, by_package, find_cycle, floors, main, package_of, with_graph
 
 MODULES = {
     "shop.__main__": frozenset({"shop.till.screen"}),
@@ -81,3 +81,9 @@ def test_imports_for_type_checkers_alone_are_no_cycle_and_are_named(
 def test_this_project_has_no_cycle(capsys: pytest.CaptureFixture[str]) -> None:
     assert main() == 0
     assert ", no cycle" in capsys.readouterr().out
+
+
+def test_the_graph_takes_the_place_of_the_old_one_alone() -> None:
+    other = "# A\n\n```text\nother\n```\n"
+    document = f"{other}\n## Import graph\n\nWords.\n\n```text\nold\nlines\n```\n\n## B\n\n{other}"
+    assert with_graph(document, ["new"]) == document.replace("old\nlines", "new")
