@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudrun.backends.listing import CannotList, refuse_if_silent
 from cloudrun.backends.patience import within
-from cloudrun.backends.sky_errors import brief
+from cloudrun.backends.skypilot.errors import brief
+from cloudrun.backends.skypilot.listing import CannotList, refuse_if_silent
 from cloudrun.run import MACHINE_PREFIX
 
 # SkyPilot asks a provider that is away again and again, for minutes. A busy computer takes half a minute for an answer.

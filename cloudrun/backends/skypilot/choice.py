@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloudrun.agreed import is_price
-from cloudrun.backends.sky_errors import offered_instead
-from cloudrun.backends.sky_task import machine_config
+from cloudrun.backends.skypilot.errors import offered_instead
+from cloudrun.backends.skypilot.task import machine_config
 from cloudrun.endings import WITHOUT_AUTODOWN
 from cloudrun.errors import NoMachine
 from cloudrun.plan import Plan

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cloudrun.backends.sky_choice import best, gpus_in_order, offered_for, optimized
-from cloudrun.backends.sky_errors import no_machine
-from cloudrun.backends.sky_records import quote_of
-from cloudrun.backends.sky_task import machine_config
+from cloudrun.backends.skypilot.choice import best, gpus_in_order, offered_for, optimized
+from cloudrun.backends.skypilot.errors import no_machine
+from cloudrun.backends.skypilot.records import quote_of
+from cloudrun.backends.skypilot.task import machine_config
 from cloudrun.errors import UsageError
 from cloudrun.plan import Plan
 from cloudrun.run import Fallback, Quote

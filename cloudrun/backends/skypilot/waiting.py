@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from cloudrun.backends import Say, Terms
-from cloudrun.backends.listing import CannotList, can_list, machines_of
-from cloudrun.backends.sky_narrator import Narrator
-from cloudrun.backends.sky_records import billed_hourly_usd
+from cloudrun.backends.skypilot.listing import CannotList, can_list, machines_of
+from cloudrun.backends.skypilot.narrator import Narrator
+from cloudrun.backends.skypilot.records import billed_hourly_usd
 from cloudrun.cost import usd_for
 from cloudrun.units import duration
 

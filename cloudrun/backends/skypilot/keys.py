@@ -15,7 +15,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from cloudrun.backends.sky_errors import brief
+from cloudrun.backends.skypilot.errors import brief
 from cloudrun.endings import MARKETS_WITH_HOMES
 from cloudrun.keys import KeysSent
 from cloudrun.plan import Plan

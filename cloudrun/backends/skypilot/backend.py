@@ -19,7 +19,18 @@ from typing import Any
 
 from cloudrun.agreed import capped, is_price
 from cloudrun.backends import NotInTime, Offer, Say, Terms
-from cloudrun.backends.listing import (
+from cloudrun.backends.patience import NoAnswerYet, within
+from cloudrun.backends.skypilot.asking import accelerators_of, fresh_records, launches_of, record_of, rents_several
+from cloudrun.backends.skypilot.errors import (
+    CatalogUnreachable,
+    brief,
+    is_of_catalog,
+    no_machine,
+    still_billing,
+    translated,
+)
+from cloudrun.backends.skypilot.keys import keys_sent, remove_keys, sparing
+from cloudrun.backends.skypilot.listing import (
     CannotList,
     NoListing,
     can_list,
@@ -30,18 +41,14 @@ from cloudrun.backends.listing import (
     machines_of,
     refuse_if_silent,
 )
-from cloudrun.backends.listing import end_machine as end_listed
-from cloudrun.backends.listing import ended_at as listed_end
-from cloudrun.backends.on_machine import data_on_their_way, kept_awake, switch_lives
-from cloudrun.backends.patience import NoAnswerYet, within
-from cloudrun.backends.sky_asking import accelerators_of, fresh_records, launches_of, record_of, rents_several
-from cloudrun.backends.sky_errors import CatalogUnreachable, brief, is_of_catalog, no_machine, still_billing, translated
-from cloudrun.backends.sky_keys import keys_sent, remove_keys, sparing
-from cloudrun.backends.sky_offers import is_a_gpu, offer_of
-from cloudrun.backends.sky_quote import quote_for, refuse_remote_server, request_for
-from cloudrun.backends.sky_records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
-from cloudrun.backends.sky_task import begin_script, job_config
-from cloudrun.backends.sky_waiting import TookTooLong, Trying, Waiting
+from cloudrun.backends.skypilot.listing import end_machine as end_listed
+from cloudrun.backends.skypilot.listing import ended_at as listed_end
+from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
+from cloudrun.backends.skypilot.on_machine import data_on_their_way, kept_awake, switch_lives
+from cloudrun.backends.skypilot.quote import quote_for, refuse_remote_server, request_for
+from cloudrun.backends.skypilot.records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
+from cloudrun.backends.skypilot.task import begin_script, job_config
+from cloudrun.backends.skypilot.waiting import TookTooLong, Trying, Waiting
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
 from cloudrun.keys import KeysSent

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.backends.patience import within
-from cloudrun.backends.provider_rows import aws_machine, lambda_machine, runpod_machine, slurm_end, vast_machine
+from cloudrun.backends.skypilot.provider_rows import (
+    aws_machine,
+    lambda_machine,
+    runpod_machine,
+    slurm_end,
+    vast_machine,
+)
 from cloudrun.machines import Machine
 from cloudrun.run import MACHINE_PREFIX, Run, now_utc
 
