@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from cloudrun.errors import StoreError
 from cloudrun.ssh import Connection
 from cloudrun.worker.holder import Place
-from cloudrun.worker.sky_runtime import REMIND
+from cloudrun.worker.sky_internals import REMIND
 
 _HELD = 75
 # SkyPilot's idle timer counts whole minutes, of which there is at least one.
