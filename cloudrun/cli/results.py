@@ -217,15 +217,18 @@ def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
 
 def _log_store(run: Run) -> Store:
     """Where the log is now: on the machine; once that is gone, at home, or in the bucket where it is not all home."""
-    from cloudrun.runs.source import source_of
+    from cloudrun.runs.source import is_wiped, source_of
     from cloudrun.stores.directory import DirectoryStore
 
-    store = None if run.released_at is not None and run.home_complete else source_of(run)
+    is_home = run.released_at is not None and run.home_complete
+    is_lost_here = run.store_uri is None and is_wiped(run)
+    store = None if is_home or is_lost_here else source_of(run)
     if store is not None and (run.store_uri is None or store.read("status.json", limit=1) is not None):
         return store
     if run.folder is not None and (Path(run.folder) / "log.txt").is_file():
         return DirectoryStore(Path(run.folder))
     why = f": {run.message}" if run.message else ""
     raise RunNotFinished(
-        f"`{run.run_id}` has no log ({run.phase.value}{why})", hint="`cloudrun ps --all` lists every run"
+        f"`{run.run_id}` has no log ({run.phase.value}{why})",
+        hint=f"`cloudrun down {run.run_id}` ends its bill" if is_lost_here else "`cloudrun ps --all` lists every run",
     )

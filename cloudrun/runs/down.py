@@ -23,7 +23,7 @@ from cloudrun.runs.last_word import read_result
 from cloudrun.runs.lost import disk_may_hold_results
 from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import ending_of, refresh
-from cloudrun.runs.source import answers, is_stored
+from cloudrun.runs.source import answers, is_stored, is_wiped
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
 from cloudrun.stores import open_store
@@ -158,7 +158,7 @@ def _stop_job(run: Run, backend: Backend, say: Say) -> None:
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     try:
-        if isinstance(read_result(store), Result):
+        if isinstance(read_result(store), Result) or not store.is_there():
             return
         store.put("stop", b"")
         say(f"asked {run.run_id} to save and stop ...")
@@ -174,6 +174,9 @@ def _stop_job(run: Run, backend: Backend, say: Say) -> None:
 def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
     """Fetch what is not home yet. Raises ResultsNotHome where that fails: the machine must then stay."""
     if run.home_complete:
+        return run
+    if run.store_uri is None and is_wiped(run):
+        say(f"nothing of {run.run_id} is left to bring home: its folder was removed from its machine")
         return run
     began = time.monotonic()
     try:
@@ -202,7 +205,7 @@ def _refuse_where_the_machine_has_more(run: Run) -> None:
     """What came home is not all of it, the bucket has not either, and the machine cannot be asked for the rest."""
     if not run.may_bill or run.run_uri is None or run.home_complete:
         return
-    if not answers(run) and not _is_surely_stored(run):
+    if not answers(run) and not is_wiped(run) and not _is_surely_stored(run):
         raise _not_home(run, "its machine does not answer and may hold newer ones")
 
 
