@@ -1,4 +1,4 @@
-"""Which of k folds an image validates in: classes are spread evenly, and a group of images stays together."""
+"""Assign images to k folds: classes are spread evenly, and a group of images stays together."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trainer.data.holdout import strata_of
 
 
 def labelled_files(dataset: Dataset) -> tuple[LabelledFile, ...]:
-    """What is dealt into folds: the images of train, and of val where the data set has one."""
+    """Return the images that are assigned to folds: those of train, and of val where the data set has one."""
     return dataset.splits["train"] + dataset.splits.get("val", ())
 
 
 def fold_of_each(dataset: Dataset, *, folds: int, seed: int, groups: Mapping[Path, str] | None = None) -> list[int]:
-    """For each of `labelled_files(dataset)` the fold, from 0, in which it validates; by `seed` alone, not by order.
+    """Return the fold (from 0) in which each of `labelled_files(dataset)` validates, by `seed`, whatever their order.
 
-    Stratified by class, or by set of classes with rare sets pooled, as `hold_out_for` does. `groups`: images
-    of one group share a fold; an image without a group is one of its own. Raises FolderProblem where a class
-    has no image outside of one fold: that fold could not be told from it.
+    Stratified by class, or by set of classes with rare sets pooled, as in `hold_out_for`. `groups`: images of one group
+    share a fold; an image without a group forms its own. Raises FolderProblem where all images of a class are in one
+    fold: the models that validate there could not learn the class.
     """
     files = labelled_files(dataset)
     if len(files) < folds:
@@ -39,7 +39,7 @@ def fold_of_each(dataset: Dataset, *, folds: int, seed: int, groups: Mapping[Pat
 
 
 def _deal(strata: Sequence[tuple[int, ...]], draws: Sequence[bytes], folds: int) -> list[int]:
-    """Each stratum in a drawn order, one fold after the other; the next one goes on where it ended."""
+    """Assign each stratum in a drawn order to one fold after the other; the next stratum continues where it ended."""
     fold_of = [0] * len(strata)
     order = sorted(range(len(strata)), key=lambda index: (strata[index], draws[index]))
     for place, index in enumerate(order):
@@ -54,7 +54,7 @@ def _deal_groups(
     folds: int,
     groups: Mapping[Path, str],
 ) -> list[int]:
-    """The largest groups first, each to the fold that has least of its strata yet."""
+    """Assign the largest groups first, each to the fold that has least of its strata so far."""
     members: dict[str, list[int]] = {}
     for index, (path, _) in enumerate(files):
         members.setdefault(f"group {groups[path]}" if path in groups else f"image {path}", []).append(index)
@@ -84,13 +84,14 @@ def _refuse_lone_classes(dataset: Dataset, files: Sequence[LabelledFile], fold_o
     for name, of_class in zip(dataset.classes, seen, strict=True):
         if len(of_class) == 1:
             raise FolderProblem(
-                f"all images of the class `{name}` are in one of the {folds} folds: without it nothing teaches them",
+                f"all images of the class `{name}` are in one of the {folds} folds, whose model cannot learn it",
                 hint="add images of that class, or of another group; or remove the class",
             )
 
 
 def read_groups(path: Path, dataset: Dataset) -> dict[Path, str]:
-    """The group of each image that `path` names: a CSV with columns image,group, or a JSON object {image: group}.
+    """Return the group of each image that `path` names: a CSV with columns image,group, or a JSON object {image:
+    group}.
 
     Images are named by their path in the data folder. Raises FolderProblem naming the row.
     """
@@ -116,9 +117,10 @@ def read_groups(path: Path, dataset: Dataset) -> dict[Path, str]:
 
 
 def find_groups(name: str | None, dataset: Dataset) -> dict[Path, str] | None:
-    """Of the file `name` in the data folder, or else here; without it those of the labels file; None: there are none.
+    """Return the groups of the file `name`, in the data folder or the working directory; without `name`, those of the
+    labels file.
 
-    Raises FolderProblem where there is no such file.
+    Raises FolderProblem where there is no such file. None: there are no groups.
     """
     if name is None:
         return dict(dataset.groups) or None
@@ -133,7 +135,7 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
     try:
         tree = json.loads(text)
     except json.JSONDecodeError as err:
-        raise FolderProblem(f"{path}:{err.lineno}: this is no JSON: {err.msg}", hint='{"image": "group"}') from None
+        raise FolderProblem(f"{path}:{err.lineno}: not valid JSON: {err.msg}", hint='{"image": "group"}') from None
     if not isinstance(tree, dict):
         raise FolderProblem(f"{path} is not a JSON object", hint='write {"image": "group", ...}')
     return [(str(path), str(image), str(group)) for image, group in tree.items()]

@@ -1,4 +1,4 @@
-"""How wrong a batch is: cross entropy, by default; classes may weigh more, and hard images too."""
+"""Compute the loss of each image: cross entropy, with optional weights for classes and for hard images."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ def image_losses(
     targets: Targets = ONE_CLASS,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """(B,) from float32 logits (B, classes): smoothed cross entropy * (1 - p) ** focal_gamma * the class's weight.
+    """Return (B,) losses of float32 logits (B, classes): smoothed cross entropy * (1 - p) ** focal_gamma * class
+    weight.
 
-    p: the probability given to the image's label. Source: Lin et al. 2017, arXiv:1708.02002. Where an image may have
-    several classes: the same of each class's binary cross entropy, p given to its presence or absence; their mean.
+    p: the probability given to the label. Source: Lin et al. 2017, arXiv:1708.02002. Where an image may have several
+    classes: the mean over the classes of the same of binary cross entropy, with p given to the presence or absence of
+    the class.
     """
     if targets.has_several:
         return _mean_of_classes(logits, targets.wanted(labels), config, class_weights)
@@ -43,9 +45,10 @@ def weights_of_classes(
     classes: int,
     sets: Sequence[Sequence[int]] | None = None,
 ) -> Tensor | None:
-    """balanced: each class weighs the same in all, and a label 1 on average. None where images weigh alike.
+    """Return the weight of each label: balanced: every class has the same total weight, and labels weigh 1 on average.
 
-    `sets`: the classes that a label stands for, where an image may have several.
+    None where all images weigh the same. `sets`: the classes that each label stands for, where an image may have
+    several.
     """
     if config.class_weights == "none":
         return None
@@ -64,5 +67,5 @@ def _mean_of_classes(logits: Tensor, wanted: Tensor, config: TrainConfig, class_
 
 
 def _focus(given: Tensor, config: TrainConfig) -> Tensor:
-    # The power's slope is infinite at 0 for a gamma under 1: a perfect image would give nan.
+    # The slope of the power is infinite at 0 for a gamma below 1: an image with p = 1 would give nan.
     return (1 - given).clamp(min=1e-6) ** config.focal_gamma

@@ -1,4 +1,4 @@
-"""A checkpoint that looks at images: its model on the device, and batches as it was validated with."""
+"""Load a checkpoint for prediction: its model on the device, and batches as in its validation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCH_GPU, _BATCH_CPU = 64, 32
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`classes` and `naming` as when it was trained."""
+    """A trained model, with the `classes` and the decision `rule` of its training."""
 
     config: TrainConfig
     classes: tuple[str, ...]
@@ -35,7 +35,7 @@ class TrainedModel:
     model: Ensemble
 
     def loader(self, images: Sequence[Path]) -> Loader:
-        """In this order. Raises FolderProblem at an image whose header cannot be read."""
+        """Return a loader of `images` in this order. Raises FolderProblem at an image whose header cannot be read."""
         files = [(image, UNLABELLED) for image in images]
         check_headers(files)
         size = self.config.image_size
@@ -53,12 +53,14 @@ class TrainedModel:
 
 
 def _batch_size(image_size: int) -> int:
-    """On a GPU, as many pixels as 64 images of 224 px have: less than training takes of each."""
+    """Return, for a GPU, the images with as many pixels as 64 images of 224 px, which need less memory than in
+    training.
+    """
     return max(2, min(_BATCH_GPU, _BATCH_GPU * 224**2 // image_size**2))
 
 
 def load_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto") -> TrainedModel:
-    """The model of best.pt or last.pt. Raises TrainerError where it cannot be read, or there is no such device."""
+    """Return the model of best.pt or last.pt. Raises TrainerError where the file or the device cannot be used."""
     state = checkpoint.load(path)
     config = _config_of(state, path, device)
     place = choose_device(config)

@@ -1,4 +1,4 @@
-"""A checkpoint and a folder of images -> predictions.csv."""
+"""Predict a folder of images with a checkpoint."""
 
 from __future__ import annotations
 
