@@ -26,7 +26,7 @@ class Scenario:
     promise: Promise
     phases: tuple[str, ...]
     saves: bool = False
-    has_bucket: bool = True
+    has_bucket: bool = True  # where there is one, the data go through it, not over the link
     quiet_s: float = 10.0  # longer where SkyPilot may still be renting
     with_ray: bool | None = None
 
@@ -268,7 +268,7 @@ SCENARIOS = (
     Scenario("clean finish, no bucket", clean_finish, Promise.COMMAND, _DONE, saves=True, has_bucket=False),
     Scenario("clean finish, laptop off", clean_finish_detached, Promise.SWITCH, _DONE, saves=True),
     Scenario("the trainer crashes", trainer_crash, Promise.COMMAND, _FAILED, saves=True),
-    Scenario("the sync fails", failed_sync, Promise.COMMAND, _FAILED),
+    Scenario("the sync fails", failed_sync, Promise.COMMAND, _FAILED, has_bucket=False),
     Scenario("the set-up fails", failed_setup, Promise.COMMAND, _FAILED),
     Scenario("the set-up fails, laptop off", failed_setup_detached, Promise.SWITCH, _FAILED),
     _killed_launch(1, "asked SkyPilot", killed("renting"), **_RENTS),
@@ -278,7 +278,7 @@ SCENARIOS = (
     _killed_launch(5, "machine is up", killed("machine is up")),
     _killed_launch(6, "code is sent", killed("machine is up", after_s=0.7)),
     _killed_launch(7, "worker is started", killed("machine is up", after_s=2.5)),
-    _killed_launch(8, "in mid-sync", killed("set-up: machine", after_s=4, slowly=True)),
+    _killed_launch(8, "in mid-sync", killed("set-up: machine", after_s=4, slowly=True), has_bucket=False),
     _killed_launch(9, "data are there", killed("data sent"), (*_LEFT, "succeeded")),
     _killed_launch(10, "it trains", killed_while_training, _DONE, promise=Promise.SWITCH, saves=True),
     Scenario("kill -9 of the shift", worker_killed("shift"), Promise.CRASH, _FAILED, saves=True),
@@ -321,5 +321,11 @@ SCENARIOS = (
     Scenario("Ctrl-C at down's question", interrupted_at_down_prompt, Promise.SWITCH, _DONE, saves=True),
     Scenario("Ctrl-C at resume's question", interrupted_at_resume_prompt, Promise.ENDED, _DONE, saves=True),
     Scenario("Ctrl-C while it rents", interrupted("renting"), Promise.COMMAND, _STOPPED, quiet_s=90),
-    Scenario("Ctrl-C in mid-sync", interrupted("set-up: machine", slowly=True), Promise.COMMAND, _STOPPED),
+    Scenario(
+        "Ctrl-C in mid-sync",
+        interrupted("set-up: machine", slowly=True),
+        Promise.COMMAND,
+        _STOPPED,
+        has_bucket=False,
+    ),
 )
