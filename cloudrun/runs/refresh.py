@@ -104,6 +104,10 @@ def record(
                 exit_code=1,
                 message=f"it left no result: {why[:_LONGEST_REASON] or 'it was killed'}",
             )
+        if job is JobState.STOPPED and now.may_bill and now.stopped_at is None:
+            written["stopped_at"] = ending_of_gone(now.model_copy(update={"last_seen_at": seen}), seen_at, told=told).at
+        if job in (JobState.ACTIVE, JobState.IDLE) and now.stopped_at is not None:
+            written["stopped_at"] = None  # it was started again
         if job is JobState.ABSENT and now.may_bill:
             written.update(
                 ending_of_gone(now.model_copy(update={"last_seen_at": seen}), seen_at, told=told).as_fields()
