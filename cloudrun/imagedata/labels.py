@@ -66,8 +66,9 @@ class _Table:
 
 
 def find_labels(name: str, folder: Path, *, beside: Path) -> Path:
-    """Return the labels file `name`: in the data `folder`, else beside the job file or in the working directory. Raises
-    FolderProblem.
+    """Return the labels file `name`: in the data `folder`, else beside the job file or in the working directory.
+
+    Raises FolderProblem.
     """
     places = [folder / name, beside / Path(name).expanduser()]
     for path in places:

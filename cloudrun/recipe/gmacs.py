@@ -27,8 +27,9 @@ class Work:
     activations_m: float  # millions of values that the layers write
 
     def at(self, image_size: int) -> Work:
-        """Scale to another size. Convolutions and token layers grow with the pixels; attention grows faster, and is a
-        small part.
+        """Scale to another size.
+
+        Convolutions and token layers grow with the pixels; attention grows faster, and is a small part.
         """
         scale = (image_size / self.image_size) ** 2
         return Work(image_size, self.gmacs * scale, self.parameters_m, self.activations_m * scale)

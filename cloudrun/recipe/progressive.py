@@ -11,10 +11,10 @@ _GRAIN = 32
 
 
 def size_at(epoch: int, config: TrainConfig) -> int:
-    """Return the pixels a side of training images in `epoch` (from 1): evenly up from `start_image_size`, in steps of
-    32 px.
+    """Return the pixels a side of training images in `epoch` (from 1).
 
-    Source: Tan & Le 2021, arXiv:2104.00298, section 4, who let the regularisation grow as well.
+    They grow evenly from `start_image_size`, in steps of 32 px. Source: Tan & Le 2021, arXiv:2104.00298, section 4, who
+    let the regularisation grow as well.
     """
     first, last = config.start_image_size, config.image_size
     growing_epochs = int(config.epochs * _GROWING)

@@ -15,8 +15,9 @@ from cloudrun.recipe.backbones import has_weights, is_known, nearest
 
 
 def _no_bool(value: object) -> object:
-    """Refuse true and false: `lr: true` is a mistake, not 1.0. Text such as "3e-4" is allowed: YAML 1.1 reads it as
-    text.
+    """Refuse true and false: `lr: true` is a mistake, not 1.0.
+
+    Text such as "3e-4" is allowed: YAML 1.1 reads it as text.
     """
     if isinstance(value, bool):
         raise PydanticCustomError("float_type", "Input should be a valid number")

@@ -21,10 +21,10 @@ _MOMENTS = 2
 
 
 def largest_that_fits(most: int, fits: Callable[[int], bool]) -> int | None:
-    """Return the images of a part, for `most` images in as few even parts as fit. None: not even the smallest part
-    fits.
+    """Return the images of a part, for `most` images in as few even parts as fit.
 
-    The size is halved until it fits, then searched by bisection. Sizes below one that fits, fit, too.
+    None: not even the smallest part fits. The size is halved until it fits, then searched by bisection. Sizes below one
+    that fits, fit, too.
     """
     sizes = part_sizes(most)
     failing, fitting = -1, 0
@@ -49,10 +49,9 @@ def part_sizes(most: int) -> list[int]:
 
 @dataclass
 class MemoryProbe:
-    """Test whether a real pass of so many images fits into the memory of the device, with room left. `peaks`: bytes, by
-    images.
+    """Test whether a real pass of so many images fits into the memory of the device, with room left.
 
-    On a CPU it fits if it does not fail, since the usable memory is not known beforehand.
+    `peaks`: bytes, by images. On a CPU it fits if it does not fail, since the usable memory is not known beforehand.
     """
 
     setup: TrainingSetup

@@ -1,7 +1,7 @@
-"""Compile the model for training with torch.compile, where it is worth it, before the first step; drop it where it
-fails.
+"""Compile the model for training with torch.compile, before the first step, where it is worth it.
 
-Evaluation and `predict` are not compiled: they would need compiling for their own sizes, for a small part of the work.
+It is dropped where it fails. Evaluation and `predict` are not compiled: they would need compiling for their own sizes,
+for a small part of the work.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """Result of compiling. `rates`: images per second, compiled and eager. `compiled`: None: it failed, or is no
-    faster.
+    """Result of compiling.
+
+    `rates`: images per second, compiled and eager. `compiled`: None: it failed, or is no faster.
     """
 
     compiled: Callable[[Tensor], Tensor] | None
@@ -172,15 +173,15 @@ def outcome(tried: Compilation, *, images_left: float) -> str:
     speeds = f"{fast:.0f} against {slow:.0f} images/s"
     if tried.compiled is None:
         return f"not compiled: tried for {tried.seconds:.0f} s, and is no faster, {speeds}"
-    said = f"compiled in {tried.seconds:.0f} s: {speeds}"
+    text = f"compiled in {tried.seconds:.0f} s: {speeds}"
     if fast <= slow:
-        return f"{said}; it is no faster"
+        return f"{text}; it is no faster"
     # Time until the trained images have saved as much as compiling took.
     pays_after_s = tried.seconds / (1 / slow - 1 / fast) / fast
     left_s = images_left / fast
     if pays_after_s > left_s:
-        return f"{said}; does not pay for itself in the {as_time(left_s)} left"
-    return f"{said}; pays for itself after {as_time(pays_after_s)} of {as_time(left_s)}"
+        return f"{text}; does not pay for itself in the {as_time(left_s)} left"
+    return f"{text}; pays for itself after {as_time(pays_after_s)} of {as_time(left_s)}"
 
 
 def as_time(seconds: float) -> str:

@@ -179,12 +179,16 @@ class _Tuning:
         if wish == "on":
             compilation = self._compile([count for count, _ in passes.most_common()], epochs=epochs)
             return None, compilation.seconds
-        known = self.saved.compiled_sizes if self.saved else None
-        if known == ():
+        compiled_before = self.saved.compiled_sizes if self.saved else None
+        if compiled_before == ():
             self.say("not compiled, as before")
             return (), 0.0
         # Not where `micro_batch` has changed. Each process has sizes of its own, one image apart.
-        sizes = [count for count, _ in passes.most_common() if known and (count in known or setup.ranks.world > 1)]
+        sizes = [
+            count
+            for count, _ in passes.most_common()
+            if compiled_before and (count in compiled_before or setup.ranks.world > 1)
+        ]
         is_known = bool(sizes)
         if not is_known:
             sizes = self._sizes_worth_it(passes, epochs=epochs)

@@ -85,8 +85,9 @@ def train_folds(
 
 
 def is_done(folder: Path, config: TrainConfig, dataset: Dataset) -> bool:
-    """Return whether `config` was trained to its end in `folder`, on these images. Raises ConfigError if another config
-    was.
+    """Return whether `config` was trained to its end in `folder`, on these images.
+
+    Raises ConfigError where another config was.
     """
     last_path, summary_path = folder / "checkpoints" / "last.pt", folder / "summary.json"
     if not (last_path.exists() and summary_path.exists() and (folder / "oof.csv").exists()):

@@ -30,21 +30,20 @@ def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tenso
         part = slice(start, start + chunk)
         # x and y are separate, (B, 2, S, S): faster to write than pairs, and as fast to sample from.
         grid = (columns[part] + rows[part]).permute(0, 2, 3, 1)
-        seen = functional.grid_sample(squares_BCHW[part].float(), grid, padding_mode="border", align_corners=False)
+        sampled = functional.grid_sample(squares_BCHW[part].float(), grid, padding_mode="border", align_corners=False)
         inside = (across >= first[part]) & (across <= last[part])
-        seen.mul_(inside.unsqueeze(1).float())
+        sampled.mul_(inside.unsqueeze(1).float())
         if samples > 1:
-            seen = functional.avg_pool2d(seen, samples)
-        recolour(seen, augment_params[part, 6:], out=images[part])
+            sampled = functional.avg_pool2d(sampled, samples)
+        recolour(sampled, augment_params[part, 6:], out=images[part])
     return images
 
 
 def _geometry(geometry: Tensor, *, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return where output pixels come from: `columns` (B, 2, 1, size) + `rows` (B, 2, size, 1) is x and y in the
-    square.
+    """Return where output pixels come from, and the part of each row that lies within the crop.
 
-    Coordinates are those of `grid_sample` without `align_corners`: edges are -1 and 1. `first` and `last` (B, size, 1)
-    bound the part of each row that lies within the crop.
+    `columns` (B, 2, 1, size) + `rows` (B, 2, size, 1) is x and y in the square, in the coordinates of `grid_sample`
+    without `align_corners`: edges are -1 and 1. `first` and `last` (B, size, 1) bound the part within the crop.
     """
     left, top, width, height, flip, degrees = geometry.unsqueeze(-1).unbind(1)
     at = _centres(size, geometry).unsqueeze(0)
@@ -74,14 +73,14 @@ def _centres(size: int, like: Tensor) -> Tensor:
 
 
 def recolour(images_BCHW: Tensor, colours: Tensor, *, out: Tensor) -> None:
-    """Change brightness, contrast and saturation by `colours` (B, 3), clip to black and white, normalise, write to
-    `out`.
+    """Change brightness, contrast and saturation by `colours` (B, 3), clip, normalise, and write to `out`.
 
     Each change is a blend with black, with the mean grey of the image, or with the grey of the pixel. All three are
-    linear, so that one matrix does them in any order. torchvision also clips after each of them.
+    linear, so that one matrix does them in any order. Values are clipped to black and white once; torchvision clips
+    after each change.
     """
     pixels = images_BCHW.flatten(2)
-    luma, mean, std = (on_device(one, pixels.device) for one in (_LUMA, IMAGENET_MEAN, IMAGENET_STD))
+    luma, mean, std = (on_device(numbers, pixels.device) for numbers in (_LUMA, IMAGENET_MEAN, IMAGENET_STD))
     brightness, contrast, saturation = colours.view(-1, 3, 1, 1).unbind(1)
     grey = (pixels.mean(2) @ luma).view(-1, 1, 1)
     matrix = brightness * contrast * (saturation * torch.eye(3, device=pixels.device) + (1 - saturation) * luma)

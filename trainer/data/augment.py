@@ -49,7 +49,9 @@ def evaluation_transform(image_size: int) -> v2.Transform:
 
 def normalise(images_BCHW: Tensor) -> Tensor:
     """Return float32 images with the mean and the standard deviation of ImageNet removed, from uint8."""
-    mean, std = (on_device(one, images_BCHW.device).view(3, 1, 1) * 255 for one in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (
+        on_device(numbers, images_BCHW.device).view(3, 1, 1) * 255 for numbers in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return images_BCHW.float().sub_(mean).div_(std)
 
 

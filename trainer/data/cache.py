@@ -74,8 +74,9 @@ class PixelCache:
         self._open()
 
     def get(self, index: int) -> Pixels | None:
-        """Return image `index`, or None where it is absent, incomplete or of a changed file. Each process checks it
-        once.
+        """Return image `index`, or None where it is absent, incomplete or of a changed file.
+
+        Each process checks it once.
         """
         if index >= self.kept:
             return None
@@ -90,8 +91,9 @@ class PixelCache:
         return Pixels(record[: math.prod(self._shape)].reshape(self._shape), width, height)
 
     def put(self, index: int, pixels: Pixels) -> None:
-        """Keep an image; the entry is written after the pixels. On a full disk no more images are kept, and the run
-        goes on.
+        """Keep an image; the entry is written after the pixels.
+
+        On a full disk no more images are kept, and the run goes on.
         """
         if index >= self.kept or self._is_full:
             return
@@ -129,8 +131,9 @@ def limit_bytes(cache_gb: float | Literal["auto"]) -> int:
 
 
 def open_cache(paths: Sequence[Path], *, recipe: str, side: int, limit: int) -> PixelCache | None:
-    """Return a cache in the folder for temporary files; None where `limit` (bytes) allows no image, or the file cannot
-    be made.
+    """Return a cache in the folder for temporary files.
+
+    None where `limit` (bytes) allows no image, or the file cannot be made.
     """
     try:
         folder = _own_folder()

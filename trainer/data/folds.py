@@ -63,11 +63,11 @@ def _deal_groups(
     total = Counter(strata)
     held: list[Counter[tuple[int, ...]]] = [Counter() for _ in range(folds)]
     sizes, fold_of = [0] * folds, [0] * len(files)
-    for indices in sorted(members.values(), key=lambda one: (-len(one), min(draws[index] for index in one))):
+    for indices in sorted(members.values(), key=lambda group: (-len(group), min(draws[index] for index in group))):
         inside = Counter(strata[index] for index in indices)
         fold = min(
             range(folds),
-            key=lambda one: (sum(held[one][part] * n / total[part] for part, n in inside.items()), sizes[one], one),
+            key=lambda fold: (sum(held[fold][part] * n / total[part] for part, n in inside.items()), sizes[fold], fold),
         )
         held[fold].update(inside)
         sizes[fold] += len(indices)
@@ -77,11 +77,11 @@ def _deal_groups(
 
 
 def _refuse_lone_classes(dataset: Dataset, files: Sequence[LabelledFile], fold_of: list[int], *, folds: int) -> None:
-    seen: list[set[int]] = [set() for _ in dataset.classes]
+    folds_with: list[set[int]] = [set() for _ in dataset.classes]
     for (_, label), fold in zip(files, fold_of, strict=True):
         for index in dataset.classes_of(label):
-            seen[index].add(fold)
-    for name, of_class in zip(dataset.classes, seen, strict=True):
+            folds_with[index].add(fold)
+    for name, of_class in zip(dataset.classes, folds_with, strict=True):
         if len(of_class) == 1:
             raise FolderProblem(
                 f"all images of the class `{name}` are in one of the {folds} folds, whose model cannot learn it",
@@ -90,37 +90,37 @@ def _refuse_lone_classes(dataset: Dataset, files: Sequence[LabelledFile], fold_o
 
 
 def read_groups(path: Path, dataset: Dataset) -> dict[Path, str]:
-    """Return the group of each image that `path` names: a CSV with columns image,group, or a JSON object {image:
-    group}.
+    """Return the group of each image that the file `path` names.
 
-    Images are named by their path in the data folder. Raises FolderProblem naming the row.
+    A CSV with columns image,group, or a JSON object {image: group}; images are named by their path in the data folder.
+    Raises FolderProblem naming the row.
     """
-    known = {file.relative_to(dataset.folder).as_posix(): file for file, _ in labelled_files(dataset)}
+    images = {file.relative_to(dataset.folder).as_posix(): file for file, _ in labelled_files(dataset)}
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as err:
         raise FolderProblem(f"the groups {path} cannot be read: {err}", hint="a CSV file: `image,group`") from None
     rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
-    found: dict[Path, str] = {}
+    groups: dict[Path, str] = {}
     others = {file.relative_to(dataset.folder).as_posix() for file, _ in dataset.splits.get("test", ())}
     for place, image, group in rows:
         if image in others:
             continue
-        if image not in known:
+        if image not in images:
             raise FolderProblem(
                 f"{place}: there is no labelled image `{image}` in {dataset.folder}",
-                hint=f"write its path in the data folder, as `{next(iter(known))}`",
+                hint=f"write its path in the data folder, as `{next(iter(images))}`",
             )
-        if found.setdefault(known[image], group) != group:
+        if groups.setdefault(images[image], group) != group:
             raise FolderProblem(f"{place}: `{image}` is in two groups", hint="keep one of the rows")
-    return found
+    return groups
 
 
 def find_groups(name: str | None, dataset: Dataset) -> dict[Path, str] | None:
-    """Return the groups of the file `name`, in the data folder or the working directory; without `name`, those of the
-    labels file.
+    """Return the groups of the file `name`, or without `name` those of the labels file; None: there are no groups.
 
-    Raises FolderProblem where there is no such file. None: there are no groups.
+    The file is looked for in the data folder, then in the working directory. Raises FolderProblem where it does not
+    exist.
     """
     if name is None:
         return dict(dataset.groups) or None

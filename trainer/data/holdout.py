@@ -28,10 +28,10 @@ def hold_out_for(dataset: Dataset, *, fraction: float, seed: int) -> tuple[list[
 
 
 def strata_of(dataset: Dataset, files: Sequence[LabelledFile], *, enough: int) -> list[tuple[int, ...]]:
-    """Return for each file the set of classes that it is drawn with. A set of one class stands for all rare sets with
-    it.
+    """Return for each file the set of classes that it is drawn with.
 
-    A set with fewer than `enough` images is rare. With one class an image, the set is that class.
+    A set of one class stands for all rare sets with it. A set with fewer than `enough` images is rare. With one class
+    an image, the set is that class.
     """
     if dataset.label_sets is None:
         return [(label,) for _, label in files]

@@ -71,7 +71,7 @@ def draw_leaf(label: str, *, size: int, seed: str) -> Image.Image:
     mask = Image.new("L", (side, side), 0)
     ImageDraw.Draw(mask).polygon(outline, fill=255)
     angle, shift = dice.uniform(0, 360), [dice.randint(-side // 12, side // 12) for _ in range(2)]
-    blade, mask = (ImageChops.offset(one.rotate(angle, Image.Resampling.BILINEAR), *shift) for one in (blade, mask))
+    blade, mask = (ImageChops.offset(layer.rotate(angle, Image.Resampling.BILINEAR), *shift) for layer in (blade, mask))
     image = _background(dice, side)
     image.paste(blade, mask=mask)
     image = image.resize((size, size), Image.Resampling.BOX)

@@ -90,8 +90,9 @@ class ImageFiles(Dataset[_Sample]):
         return len(self._files)
 
     def __getitem__(self, key: _Key) -> _Sample:
-        """Return a sample. Instead of an unreadable training image comes the next readable one, so that batches keep
-        their size.
+        """Return a sample.
+
+        Instead of an unreadable training image comes the next readable one, so that batches keep their size.
         """
         epoch, index = key
         ways = len(self._files) if self._ranges else 1

@@ -23,8 +23,9 @@ class Mix:
     box: tuple[int, int, int, int] | None = None
 
     def images(self, images_BCHW: Tensor) -> Tensor:
-        """Return mixed images. The partner of an image is as far from the end of the batch as the image is from its
-        start.
+        """Return mixed images.
+
+        The partner of an image is as far from the end of the batch as the image is from its start.
         """
         others = images_BCHW.flip(0)
         if self.box is None:

@@ -32,8 +32,8 @@ class GradientSync:
             for value in model.state_dict().values():
                 dist.broadcast(value, src=0)
         self._world = ranks.world
-        self._statistics = [one for one in model.buffers() if one.is_floating_point()]
-        trained = [one for one in model.parameters() if one.requires_grad]
+        self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._buckets = [_Bucket(part) for part in _parts(trained[::-1])]  # roughly in the order of the backward pass
         self._sent, self._is_armed = 0, False
         self._sum_nothing()
@@ -93,16 +93,18 @@ class GradientSync:
         self._sent += 1
 
     def _share(self, sums: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        flat = torch.cat([*(one.detach().reshape(1).float() for one in sums), *map(torch.flatten, self._statistics)])
+        flat = torch.cat(
+            [*(value.detach().reshape(1).float() for value in sums), *map(torch.flatten, self._statistics)]
+        )
         with peers():
             dist.all_reduce(flat)
-        counts = [one.numel() for one in self._statistics]
+        counts = [buffer.numel() for buffer in self._statistics]
         summed, *means = torch.split(flat, [len(sums), *counts])
         if means:
             torch._foreach_div_(means, self._world)
-            shaped = [mean.view_as(one) for mean, one in zip(means, self._statistics, strict=True)]
+            shaped = [mean.view_as(buffer) for mean, buffer in zip(means, self._statistics, strict=True)]
             torch._foreach_copy_(self._statistics, shaped)
-        return tuple(part.to(one.dtype) for part, one in zip(summed.unbind(), sums, strict=True))
+        return tuple(part.to(value.dtype) for part, value in zip(summed.unbind(), sums, strict=True))
 
 
 class _Bucket:
@@ -111,16 +113,16 @@ class _Bucket:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters = parameters
         self.missing = len(parameters)
-        self._flat = torch.zeros(sum(one.numel() for one in parameters)).to(parameters[0])
+        self._flat = torch.zeros(sum(parameter.numel() for parameter in parameters)).to(parameters[0])
         self._views: list[Tensor] = []
         self.match_memory_formats()
         self._work: dist.Work | None = None
 
     def match_memory_formats(self) -> None:
         self._views, place = [], 0
-        for one in self.parameters:
-            self._views.append(torch.as_strided(self._flat, one.size(), one.stride(), place))
-            place += one.numel()
+        for parameter in self.parameters:
+            self._views.append(torch.as_strided(self._flat, parameter.size(), parameter.stride(), place))
+            place += parameter.numel()
 
     def zero(self) -> None:
         self.missing, self._work = len(self.parameters), None
@@ -139,9 +141,9 @@ class _Bucket:
 def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     part: list[nn.Parameter] = []
     size, limit = 0, _FIRST_BUCKET_BYTES
-    for one in parameters:
-        part.append(one)
-        size += one.numel() * one.element_size()
+    for parameter in parameters:
+        part.append(parameter)
+        size += parameter.numel() * parameter.element_size()
         if size >= limit:
             yield part
             part, size, limit = [], 0, _BUCKET_BYTES

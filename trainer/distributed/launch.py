@@ -185,8 +185,9 @@ def _path(folder: Path, rank: int) -> Path:
 
 
 def _end_children() -> None:
-    """End processes that torchrun started just as a signal came: it does not know them yet, and would leave them
-    running.
+    """End processes that torchrun started just as a signal came.
+
+    torchrun does not know them yet, and would leave them running.
     """
     listed = Path(f"/proc/self/task/{os.getpid()}/children")
     for child in listed.read_text().split() if listed.exists() else ():
@@ -210,14 +211,14 @@ def _reports(folder: Path) -> list[_Report]:
 
 
 def _outcome(reports: Sequence[_Report], killed: Sequence[str], *, processes: int, nodes: Nodes) -> int:
-    failed = [one for one in reports if one.code not in (0, STOPPED_EARLY)]
-    causes = [one for one in failed if not one.is_echo]
+    failed = [report for report in reports if report.code not in (0, STOPPED_EARLY)]
+    causes = [report for report in failed if not report.is_echo]
     if causes:
         first = causes[0]
         raise _Failed(first.message, hint=first.hint, code=first.code)
     # A process that torchrun ended before it listened reports nothing: it ended because of another's stop.
     if reports and not failed and (len(reports) == processes or not killed):
-        return max(one.code for one in reports)
+        return max(report.code for report in reports)
     if not killed and nodes.count > 1:
         raise _Failed(
             f"another machine of this run has ended or is out of reach: {failed[0].message}",

@@ -88,8 +88,9 @@ class Meeting:
     """Number of processes on all machines."""
 
     def leave(self, code: int) -> None:
-        """Announce that this machine's processes have ended with `code`, for processes elsewhere that still wait for
-        them.
+        """Announce that this machine's processes have ended with `code`.
+
+        Processes elsewhere may still wait for them.
         """
         from torch.distributed import DistError
 

@@ -98,8 +98,9 @@ class Ranks:
         check_alike(self.gather(device.type))
 
     def _interface(self) -> str | None:
-        """Return the interface on which Gloo listens; None: its own choice, by the host's name, which on a hired
-        machine fails.
+        """Return the interface on which Gloo listens; None: Gloo chooses.
+
+        Gloo would ask for the host's name, which on a hired machine often has no address.
         """
         if sys.platform != "linux" or "GLOO_SOCKET_IFNAME" in os.environ:
             return None

@@ -69,8 +69,9 @@ def await_peers(store: Store, *, rank: int, world: int, stop: StopFlag) -> None:
 
 
 def announce_absence(store: Store, failed: str | None) -> bool:
-    """Tell waiting processes that `failed`, or a process that was asked to stop, will not come. Return whether all had
-    begun.
+    """Tell waiting processes that `failed`, or a process that was asked to stop, will not come.
+
+    Return whether all had begun.
     """
     word = f"{_STOP}{signal.SIGTERM.name}" if failed is None else _LOST + failed
     return _decide(store, word) == _BEGIN

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Exponential moving average of the parameters of `model` and of its batch norms' statistics. Counters are the
-    model's own.
+    """Exponential moving average of the parameters of `model` and of its batch norms' statistics.
 
-    The decay warms up, as min(decay, (1 + step) / (10 + step)): with a constant decay, the average of a short run would
-    still be mostly its first weights (TensorFlow's ExponentialMovingAverage).
+    Counters are the model's own. The decay warms up, as min(decay, (1 + step) / (10 + step)): with a constant decay,
+    the average of a short run would still be mostly its first weights (TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:

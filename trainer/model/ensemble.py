@@ -74,7 +74,7 @@ class Ensemble(nn.Module):
 
     def format_names(self) -> list[str]:
         names = {memory_format: name for name, memory_format in MEMORY_FORMATS.items()}
-        return [names[one] for one in self.memory_formats]
+        return [names[memory_format] for memory_format in self.memory_formats]
 
 
 def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | None = None) -> Ensemble:

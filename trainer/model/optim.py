@@ -64,11 +64,10 @@ def make_optimizer(model: Ensemble, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def align_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Store each moment in the memory format of its weights. Call after a change of formats and after a checkpoint was
-    loaded.
+    """Store each moment in the memory format of its weights.
 
-    The fused AdamW walks over both side by side. With another format it would silently use the moment of another
-    weight.
+    Call after a change of formats and after a checkpoint was loaded. The fused AdamW walks over both side by side. With
+    another format it would silently use the moment of another weight.
     """
     for parameter, state in optimizer.state.items():
         for key, value in state.items():

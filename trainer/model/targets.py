@@ -54,8 +54,9 @@ class Targets:
         return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
 
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the number of images with all their classes right, and no other (at a threshold of 0.5), as a tensor
-        ().
+        """Return the number of images with all their classes right, and no other, as a tensor ().
+
+        With several classes an image, at a threshold of 0.5.
         """
         if self.of_sets is None:
             return (logits.argmax(1) == labels).sum()
@@ -80,10 +81,10 @@ def targets_of(dataset: Dataset, device: torch.device | None = None) -> Targets:
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """Turn probabilities into classes: those above `thresholds` (a value a class), or without thresholds the most
-    probable class.
+    """Turn probabilities into classes.
 
-    Where no class is above its threshold, the most probable class is predicted, unless `allows_none`.
+    Those above `thresholds` (a value a class), or without thresholds the most probable class. Where no class is above
+    its threshold, the most probable class is predicted, unless `allows_none`.
     """
 
     thresholds: tuple[float, ...] | None = None
@@ -146,7 +147,7 @@ def tune_thresholds(probabilities: Tensor, wanted: Tensor) -> list[float]:
         between = (ranked + following) / 2
         best = f1 >= f1.max() - 1e-9
         nearest = (between - _MIDDLE).abs().masked_fill(~best, 2.0).argmin()
-        exact, above, below = (float(one[nearest].item()) for one in (between, ranked, following))
+        exact, above, below = (float(values[nearest].item()) for values in (between, ranked, following))
         short = float(f"{exact:.6g}")
         thresholds.append(short if below < short < above else exact)
     return thresholds

@@ -105,10 +105,9 @@ def closing_lines(findings: Sequence[Finding]) -> list[str]:
 
 
 def chance_loss(facts: Facts) -> float:
-    """Return the training loss of a model that knows only how frequent the classes are: ln(classes) where they are
-    even.
+    """Return the training loss of a model that knows only how frequent the classes are.
 
-    With label smoothing, class weights and focus as in `trainer.model.loss`.
+    ln(classes) where they are even; with label smoothing, class weights and focus as in `trainer.model.loss`.
     """
     config, count = facts.config, len(facts.class_shares)
     smoothing, focus = config.label_smoothing, config.focal_gamma
@@ -118,11 +117,14 @@ def chance_loss(facts: Facts) -> float:
         # A lower bound: a focused loss is lower, and so are balanced weights of rare classes.
         return 0.0 if focus or config.class_weights == "balanced" else sum(losses) / count
     shares = [1 / count] * count if config.class_weights == "balanced" else list(facts.class_shares)
-    given = [share * (1 - smoothing) + smoothing / count for share in shares]
+    probabilities = [share * (1 - smoothing) + smoothing / count for share in shares]
     if not focus:
-        return _entropy(given)
-    spread = smoothing / count * -sum(math.log(one) for one in given) if smoothing else 0.0
-    losses = [(1 - one) ** focus * ((1 - smoothing) * -math.log(one) + spread) if one else 0.0 for one in given]
+        return _entropy(probabilities)
+    spread = smoothing / count * -sum(math.log(share) for share in probabilities) if smoothing else 0.0
+    losses = [
+        (1 - share) ** focus * ((1 - smoothing) * -math.log(share) + spread) if share else 0.0
+        for share in probabilities
+    ]
     return sum(share * loss for share, loss in zip(shares, losses, strict=True))
 
 
@@ -155,8 +157,9 @@ def _not_learning(train: Sequence[Row], val: Sequence[Row], facts: Facts) -> Fin
 
 
 def _is_flat(train: Sequence[Row], val: Sequence[Row], since_warmup: Sequence[Row], config: TrainConfig) -> bool:
-    """Return whether neither loss falls before the rate has come down. Mixed images keep the loss up, which is no
-    fault.
+    """Return whether neither loss falls before the rate has come down.
+
+    Mixed images keep the loss up, which is no fault.
     """
     if config.mixup or config.cutmix or len(since_warmup) <= _FLAT_EPOCHS:
         return False

@@ -15,8 +15,9 @@ class MetricsLog:
     """Append rows to `path`. `text` is the whole content: checkpoints keep it, and resuming restores it."""
 
     def __init__(self, path: Path | None, text: str = "") -> None:
-        """Start `path` with `text`, whatever it contained: rows after the checkpoint will be written again. None: keep
-        rows in memory.
+        """Start `path` with `text`, whatever it contained: rows after the checkpoint will be written again.
+
+        None: keep rows in memory.
         """
         self._path = path
         self.text = text

@@ -142,8 +142,9 @@ def log_loss(probabilities: Tensor, wanted: Tensor, *, several: bool) -> float:
 
 
 def roc_auc(scores: Tensor, is_true: Tensor) -> float | None:
-    """Return how often the score (N,) of a true image is above that of a false one, a tie counting half; None without
-    both.
+    """Return how often the score (N,) of a true image is above that of a false one, a tie counting half.
+
+    None without a true and a false image.
     """
     true, false = int(is_true.sum()), int((~is_true).sum())
     if not true or not false:

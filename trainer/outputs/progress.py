@@ -81,8 +81,9 @@ class Progress:
             self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {shown}")
 
     def heartbeat(self) -> None:
-        """Show that the process is alive where it has no steps (evaluation, compiling), so that it is not taken for a
-        stall.
+        """Show that the process is alive where it has no steps.
+
+        An evaluation or compiling must not be taken for a stall.
         """
         now = time.monotonic()
         if self._out is not None and now - self._file_at >= _FILE_EVERY_S:

@@ -35,10 +35,10 @@ class Timing:
     def left(
         self, *, epochs: int, steps: float, batch_size: int, val_images: int, test_images: int
     ) -> dict[str, float | bool]:
-        """Return the timing for progress.json: the timed steps, and the `steps` and evaluations of `epochs` epochs that
-        are left.
+        """Return the timing for progress.json: timed steps, and what is left.
 
-        All steps are counted and timed as steps at full image size.
+        `steps` and the evaluations of `epochs` epochs are left. All steps are counted and timed as steps at full image
+        size.
         """
         images = epochs * val_images + test_images
         is_measured = self.evaluated_images > 0

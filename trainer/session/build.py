@@ -21,7 +21,7 @@ from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
-from trainer.model.ensemble import build_model
+from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.loss import weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of
 from trainer.model.targets import targets_of
@@ -61,37 +61,25 @@ def build_setup(
         config, images=len(train_files), on_gpu=device.is_cuda, processes=ranks.world
     )
     each = _images_of_each(batch, images=len(train_files), ranks=ranks)
-    if device.is_cuda:
-        torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")  # TF32 for operations that autocast leaves in float32
-    else:
-        tune_for_cpu()
-    torch.manual_seed(mix(config.seed))
-    model = build_model(config, classes=len(dataset.classes)).to(device.torch_device)
     micro_batch = each if config.micro_batch == "auto" else min(config.micro_batch, each)
     has_shared_norms = _shares_norms(config, device, ranks, micro_batch=micro_batch)
-    if has_shared_norms:
-        model = convert_sync_batchnorm(model)
-    model.use_default_formats(device.torch_device.type)
-    if not device.is_cuda:
-        torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
+    model = _model_on(device, config, classes=len(dataset.classes), has_shared_norms=has_shared_norms, ranks=ranks)
     weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
-    side = square_side(config)
     loading = loader_budget(
         worker_count(config, device, processes=ranks.local_world),
-        batch_bytes=each * 3 * side**2,
+        batch_bytes=each * 3 * square_side(config) ** 2,
         processes=ranks.local_world,
     )
     caches = _open_caches(config, train_files, val_files, ranks)
     loader = Loader(
         train_files,
-        Square(side),
+        Square(square_side(config)),
         batch_size=batch,
         seed=config.seed,
         workers=loading.workers,
         prefetch=loading.prefetch,
         pin_memory=device.is_cuda,
-        at_least=side,
+        at_least=square_side(config),
         ranges=ranges_of(config),
         cache=caches[0],
         unreadable=unreadable,
@@ -133,6 +121,23 @@ def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool, process
         return config.batch_size
     wanted = max(_AUTO_BATCH_GPU, _AUTO_BATCH_EACH * processes) if on_gpu else _AUTO_BATCH_CPU
     return min(wanted, max(8, images // 8))
+
+
+def _model_on(device: Device, config: TrainConfig, *, classes: int, has_shared_norms: bool, ranks: Ranks) -> Ensemble:
+    """Return the model with weights of the config's seed, and prepare the device for it."""
+    if device.is_cuda:
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")  # TF32 for operations that autocast leaves in float32
+    else:
+        tune_for_cpu()
+    torch.manual_seed(mix(config.seed))
+    model = build_model(config, classes=classes).to(device.torch_device)
+    if has_shared_norms:
+        model = convert_sync_batchnorm(model)
+    model.use_default_formats(device.torch_device.type)
+    if not device.is_cuda:
+        torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
+    return model
 
 
 def _images_of_each(batch_size: int, *, images: int, ranks: Ranks) -> int:

@@ -103,8 +103,9 @@ def cores() -> int:
 
 
 def worker_count(config: TrainConfig, device: Device, *, processes: int = 1) -> int:
-    """Return the loader processes of each training process. On a CPU the model uses all cores, and one worker decodes
-    ahead.
+    """Return the loader processes of each training process.
+
+    On a CPU the model uses all cores, and one worker decodes ahead.
     """
     if config.workers != "auto":
         return config.workers

@@ -30,10 +30,10 @@ _TIGHT = 0.25  # share of the card's memory that is free
 
 @contextmanager
 def restored_after(model: nn.Module) -> Iterator[None]:
-    """Let `model` train in the context; buffers (batch norms' statistics), random numbers and mode are restored after
-    it.
+    """Let `model` train in the context, and restore it afterwards.
 
-    Gradients are removed. Weights must not be changed in the context.
+    Buffers (batch norms' statistics), random numbers and the mode are restored; gradients are removed. Weights must not
+    be changed in the context.
     """
     device = next(model.parameters()).device
     before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}

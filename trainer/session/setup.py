@@ -89,8 +89,9 @@ class TrainingSetup:
         )
 
     def val_loader(self) -> Loader:
-        """Return one loader for all epochs, so that its processes start once; a new one where `micro_batch` was
-        lowered.
+        """Return one loader for all epochs, so that its processes start once.
+
+        A new one where `micro_batch` was lowered.
         """
         key = self.micro_batch
         if key not in self._val_loaders:
@@ -103,8 +104,9 @@ class TrainingSetup:
     def evaluation_loader(
         self, files: list[LabelledFile], *, cache: PixelCache | None = None, unreadable: Unreadable | None = None
     ) -> Loader:
-        """Return a loader without augmentation. `unreadable`: counts skipped images; None: an unreadable image is an
-        error.
+        """Return a loader without augmentation.
+
+        `unreadable`: counts skipped images; None: an unreadable image is an error.
         """
         loader = Loader(
             files,
@@ -126,8 +128,9 @@ class TrainingSetup:
         return image_losses(logits, labels, self.config, targets=self.targets, class_weights=self.class_weights)
 
     def with_averaged_weights(self) -> AbstractContextManager[None]:
-        """Give the model, inside the context, the weights that validate and are kept: the averages, where there are
-        any.
+        """Give the model, inside the context, the weights that validate and are kept.
+
+        They are the averages, where the config asks for them.
         """
         return self.ema.in_place() if self.ema else nullcontext()
 

@@ -119,8 +119,9 @@ def _backward(setup: TrainingSetup, batch: Batch, *, images: int) -> tuple[Tenso
 
 
 def micro_batches(own: int, images: int, *, micro_batch: int, ranks: Ranks) -> list[int]:
-    """Return the sizes of the parts of this process's `own` share of a batch of `images`; all processes have as many
-    parts.
+    """Return the sizes of the parts of this process's `own` share of a batch of `images`.
+
+    All processes have the same number of parts.
     """
     if ranks.world == 1:
         return even_sizes(own, micro_batch)
@@ -130,8 +131,9 @@ def micro_batches(own: int, images: int, *, micro_batch: int, ranks: Ranks) -> l
 
 
 def _update(setup: TrainingSetup, loss_sum: Tensor, correct: Tensor) -> StepResult:
-    """Update the weights. Cannot be repeated: half of it may be done. Only AdamW's moments take memory, in the first
-    step.
+    """Update the weights.
+
+    Cannot be repeated: half of it may be done. Only AdamW's moments take memory, in the first step.
     """
     try:
         return _learn(setup, loss_sum, correct)

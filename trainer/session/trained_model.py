@@ -31,7 +31,7 @@ class TrainedModel:
     config: TrainConfig
     classes: tuple[str, ...]
     rule: DecisionRule
-    place: Device
+    device: Device
     model: Ensemble
 
     def loader(self, images: Sequence[Path]) -> Loader:
@@ -39,8 +39,8 @@ class TrainedModel:
         files = [(image, UNLABELLED) for image in images]
         check_headers(files)
         size = self.config.image_size
-        batch = _batch_size(size) if self.place.is_cuda else _BATCH_CPU
-        loading = loader_budget(worker_count(self.config, self.place), batch_bytes=batch * 3 * size**2)
+        batch = _batch_size(size) if self.device.is_cuda else _BATCH_CPU
+        loading = loader_budget(worker_count(self.config, self.device), batch_bytes=batch * 3 * size**2)
         return Loader(
             files,
             evaluation_transform(size),
@@ -48,13 +48,14 @@ class TrainedModel:
             seed=None,
             workers=loading.workers,
             prefetch=loading.prefetch,
-            pin_memory=self.place.is_cuda,
+            pin_memory=self.device.is_cuda,
         )
 
 
 def _batch_size(image_size: int) -> int:
-    """Return, for a GPU, the images with as many pixels as 64 images of 224 px, which need less memory than in
-    training.
+    """Return, for a GPU, the images with as many pixels as 64 images of 224 px.
+
+    They need less memory than in training.
     """
     return max(2, min(_BATCH_GPU, _BATCH_GPU * 224**2 // image_size**2))
 
@@ -63,15 +64,15 @@ def load_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto")
     """Return the model of best.pt or last.pt. Raises TrainerError where the file or the device cannot be used."""
     state = checkpoint.load(path)
     config = _config_of(state, path, device)
-    place = choose_device(config)
+    chosen = choose_device(config)
     model = build_model(config, classes=len(state["classes"]), pretrained=False)
     model.load_state_dict(state["model"])
     model.has_mirror = config.tta == "flip"
-    model.to(place.torch_device).use_default_formats(place.torch_device.type)
-    if not place.is_cuda:
+    model.to(chosen.torch_device).use_default_formats(chosen.torch_device.type)
+    if not chosen.is_cuda:
         tune_for_cpu()
         torch.set_num_threads(thread_count(parameters=model.parameter_count()))
-    return TrainedModel(config, tuple(state["classes"]), decision_rule_from(state.get("naming")), place, model)
+    return TrainedModel(config, tuple(state["classes"]), decision_rule_from(state.get("naming")), chosen, model)
 
 
 def _config_of(state: checkpoint.State, path: Path, device: str) -> TrainConfig:

@@ -71,7 +71,7 @@ def _features(trained: TrainedModel, images: Sequence[Path]) -> NDArray[np.float
     pooled = _Pooled(trained.model)
     loader = trained.loader(images)
     try:
-        features = evaluate(pooled, loader, trained.place).logits.numpy()
+        features = evaluate(pooled, loader, trained.device).logits.numpy()
     finally:
         loader.close()
     return np.asarray(features, dtype=np.float32)

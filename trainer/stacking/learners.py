@@ -49,8 +49,9 @@ _HEAD_STRENGTH = 0.01  # stronger: thousands of features, on which the network a
 
 
 def open_learners(names: Sequence[str]) -> Mapping[str, Learner]:
-    """Return the learners `names`, in this order. Raises ConfigError at an unknown name, TrainerError without its
-    library.
+    """Return the learners `names`, in this order.
+
+    Raises ConfigError at an unknown name, TrainerError without its library.
     """
     unknown = [name for name in names if name not in LEARNERS]
     if unknown or not names or len(set(names)) < len(names):

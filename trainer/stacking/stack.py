@@ -78,8 +78,7 @@ def stack(
     device: DeviceName = "auto",
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Write `out`/stacking.json, and oof.csv and predictions.csv (with a test folder) of the method that `choose`
-    chooses.
+    """Write `out`/stacking.json, and oof.csv and predictions.csv (with a test folder) of the chosen method.
 
     `folders`: runs of `python -m trainer folds`. `data`: their images; features then are columns, too. Returns the
     content of stacking.json. Raises TrainerError where runs are not complete or do not fit together.
@@ -143,9 +142,7 @@ def build_level(runs: Sequence[FoldRun], heads: Sequence[Heads]) -> Level:
 
 
 def learn(level: Level, learners: Mapping[str, Learner]) -> list[Method]:
-    """Return the average, the same at its temperature, the predictions of each learner, and of several learners their
-    mean.
-    """
+    """Return the average, the same at its temperature, the predictions of each learner, and their mean."""
     learned = []
     for name, learner in {TEMPERED: _temper, **learners}.items():
         if level.has_several and name != TEMPERED:
@@ -213,8 +210,9 @@ def _check_out(out: Path, folders: Sequence[Path]) -> None:
 
 
 def _temper(rows: Rows, truth: Ints) -> Predict:
-    """Return the average at the temperature that fits these rows best: a single number, which every learner can find,
-    too.
+    """Return the average at the temperature that fits these rows best.
+
+    It is a single number, which every learner can find, too.
     """
     has_several = truth.ndim == 2
     to_probabilities = sigmoid if has_several else softmax

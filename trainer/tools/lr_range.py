@@ -28,8 +28,10 @@ _FEWEST_STEPS = 5
 
 @dataclass(frozen=True, slots=True)
 class LrRange:
-    """`steepest`: where the loss falls fastest; `diverges`: where it has risen to twice its lowest, None if it never
-    did; `curve`: rate and smoothed loss of each step.
+    """Result of a learning rate range test.
+
+    `steepest`: where the loss falls fastest; `diverges`: where it has risen to twice its lowest, None if it never did;
+    `curve`: rate and smoothed loss of each step.
     """
 
     steepest: float

@@ -24,7 +24,7 @@ from trainer.outputs.diagnosis import closing_lines, new_findings
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
 from trainer.session.epoch_stats import FirstBadStep, LossNotFinite
-from trainer.session.scores import evaluate
+from trainer.session.scores import Rating, evaluate
 from trainer.session.state import Best, Position, TrainState, load_into, open_state, save, save_best, saved_in
 from trainer.session.step import train_step
 from trainer.training.summary import finish_run, finish_stopped_run
@@ -225,7 +225,7 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
 
 def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
     """Write the two rows of the epoch, keep the best model, and go to the next epoch."""
-    setup, position, epoch_stats = state.setup, state.position, state.epoch_stats
+    setup, position = state.setup, state.position
     state.writer.wait()  # loader processes are forked next, and must not be while another thread holds locks
     began = time.monotonic()
     with setup.with_averaged_weights():
@@ -242,31 +242,39 @@ def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
     rating = scores.rate()
     state.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
-    step = position.epoch * setup.steps_per_epoch
     if not math.isfinite(scores.loss):
-        raise LossNotFinite(step)
-    lr = state.lr_factor * lr_at(step - 1, setup.schedule)
-    train_loss, train_accuracy = epoch_stats.loss(), epoch_stats.accuracy()
-    state.metrics.append(
-        "train", epoch=position.epoch, step=step, loss=train_loss, accuracy=train_accuracy, lr=lr,
-        images_per_s=epoch_stats.images_per_s(), wait_share=epoch_stats.wait_share(),
-    )  # fmt: skip
-    state.metrics.append(
-        "val", epoch=position.epoch, step=step, loss=scores.loss, accuracy=rating.accuracy, lr=lr,
-        images_per_s=val_images_per_s, macro_f1=rating.macro_f1,
-    )  # fmt: skip
+        raise LossNotFinite(position.epoch * setup.steps_per_epoch)
     is_best = state.best.is_beaten_by(rating, scores.loss)
     if is_best:
         state.best = Best(position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds)
         with setup.with_averaged_weights():
             save_best(state)
+    _report_epoch(state, rating, scores.loss, is_best=is_best, val_images_per_s=val_images_per_s, progress=progress)
+    state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
+
+
+def _report_epoch(
+    state: TrainState, rating: Rating, val_loss: float, *, is_best: bool, val_images_per_s: float, progress: Progress
+) -> None:
+    """Write the rows of metrics.jsonl and progress.json; print the epoch and what is newly found wrong."""
+    setup, position, stats = state.setup, state.position, state.epoch_stats
+    step = position.epoch * setup.steps_per_epoch
+    lr = state.lr_factor * lr_at(step - 1, setup.schedule)
+    train_loss, train_accuracy, images_per_s = stats.loss(), stats.accuracy(), stats.images_per_s()
+    state.metrics.append(
+        "train", epoch=position.epoch, step=step, loss=train_loss, accuracy=train_accuracy, lr=lr,
+        images_per_s=images_per_s, wait_share=stats.wait_share(),
+    )  # fmt: skip
+    state.metrics.append(
+        "val", epoch=position.epoch, step=step, loss=val_loss, accuracy=rating.accuracy, lr=lr,
+        images_per_s=val_images_per_s, macro_f1=rating.macro_f1,
+    )  # fmt: skip
     eta_s = _seconds_left(state)
     progress.say(
         f"epoch {position.epoch}/{setup.config.epochs}: train loss {train_loss:.4f}, accuracy "
-        f"{train_accuracy:.4f}; val loss {scores.loss:.4f}, accuracy {rating.accuracy:.4f}"
+        f"{train_accuracy:.4f}; val loss {val_loss:.4f}, accuracy {rating.accuracy:.4f}"
         f"{'' if rating.macro_f1 is None else f', macro F1 {rating.macro_f1:.4f}'}"
-        f"{' (best)' if is_best else ''}; lr {lr:.2e}, "
-        f"{epoch_stats.images_per_s():.0f} images/s, {duration(eta_s)} left"
+        f"{' (best)' if is_best else ''}; lr {lr:.2e}, {images_per_s:.0f} images/s, {duration(eta_s)} left"
     )
     for finding in new_findings(state.metrics.rows(), setup.facts(), known=state.findings):
         state.findings.append(finding)
@@ -277,11 +285,10 @@ def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
         epochs=setup.config.epochs,
         steps=setup.steps_per_epoch,
         loss=train_loss,
-        images_per_s=epoch_stats.images_per_s(),
+        images_per_s=images_per_s,
         eta_s=eta_s,
         timing=_timing(state, epoch=position.epoch + 1, step=0),
     )
-    state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
 
 
 def _show(state: TrainState, progress: Progress) -> None:
