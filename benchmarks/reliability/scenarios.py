@@ -279,7 +279,7 @@ SCENARIOS = (
     _killed_launch(6, "code is sent", killed("machine is up", after_s=0.7)),
     _killed_launch(7, "worker is started", killed("machine is up", after_s=2.5)),
     _killed_launch(8, "in mid-sync", killed("set-up: machine", after_s=4, slowly=True), has_bucket=False),
-    _killed_launch(9, "data are there", killed("data sent"), (*_LEFT, "succeeded")),
+    _killed_launch(9, "data are there", killed("from the store in"), (*_LEFT, "succeeded")),
     _killed_launch(10, "it trains", killed_while_training, _DONE, promise=Promise.SWITCH, saves=True),
     Scenario("kill -9 of the shift", worker_killed("shift"), Promise.CRASH, _FAILED, saves=True),
     Scenario(
