@@ -245,6 +245,7 @@ def taken_away(laptop: Laptop) -> float:
 
 
 _LEFT = ("launching", "preparing", "failed", "stopped", "lost")
+_OR_DONE = (*_LEFT, "succeeded")  # the machine gets its data from the store by itself
 
 
 def _killed_launch(number: int, what: str, act: Act, phases: tuple[str, ...] = _LEFT, **words: Any) -> Scenario:
@@ -276,10 +277,10 @@ SCENARIOS = (
     _killed_launch(3, "6 s later", killed("renting", after_s=6), **_RENTS),
     _killed_launch(4, "instance is up", killed("Instance is up"), promise=Promise.TIMER_AFTER_RENTING),
     _killed_launch(5, "machine is up", killed("machine is up")),
-    _killed_launch(6, "code is sent", killed("machine is up", after_s=0.7)),
-    _killed_launch(7, "worker is started", killed("machine is up", after_s=2.5)),
+    _killed_launch(6, "code is sent", killed("machine is up", after_s=0.7), _OR_DONE),
+    _killed_launch(7, "worker is started", killed("machine is up", after_s=2.5), _OR_DONE),
     _killed_launch(8, "in mid-sync", killed("set-up: machine", after_s=4, slowly=True), has_bucket=False),
-    _killed_launch(9, "data are there", killed("from the store in"), (*_LEFT, "succeeded")),
+    _killed_launch(9, "data are there", killed("from the store in"), _OR_DONE),
     _killed_launch(10, "it trains", killed_while_training, _DONE, promise=Promise.SWITCH, saves=True),
     Scenario("kill -9 of the shift", worker_killed("shift"), Promise.CRASH, _FAILED, saves=True),
     Scenario(
