@@ -112,16 +112,6 @@ def worker_killed(name: str) -> Act:
     return act
 
 
-def switch_killed_and_started_again(laptop: Laptop) -> float:
-    typing = laptop.start("launch", "--yes", laptop.job(steps=40))
-    typing.until("step 3")
-    laptop.kill_on_machine("switch")
-    typing.until("cloudrun: finished")
-    finished = time.monotonic()
-    assert typing.wait() == 0, typing.said
-    return finished
-
-
 def worker_and_laptop_killed(*names: str) -> Act:
     def act(laptop: Laptop) -> float:
         typing = laptop.start("launch", "--yes", laptop.job(steps=200))
@@ -283,22 +273,7 @@ SCENARIOS = (
     _killed_launch(9, "data are there", killed("from the store in"), _OR_DONE),
     _killed_launch(10, "it trains", killed_while_training, _DONE, promise=Promise.SWITCH, saves=True),
     Scenario("kill -9 of the shift", worker_killed("shift"), Promise.CRASH, _FAILED, saves=True),
-    Scenario(
-        "kill -9 of the switch",
-        worker_killed("switch"),
-        Promise.CRASH,
-        ("failed", "stopped"),
-        saves=True,
-        with_ray=False,
-    ),
-    Scenario(
-        "kill -9 of the switch: it is started again",
-        switch_killed_and_started_again,
-        Promise.COMMAND,
-        _DONE,
-        saves=True,
-        with_ray=True,
-    ),
+    Scenario("kill -9 of the switch", worker_killed("switch"), Promise.CRASH, ("failed", "stopped"), saves=True),
     Scenario(
         "kill -9 of the switch, laptop off", worker_and_laptop_killed("switch"), Promise.TIMER, _LEFT, with_ray=False
     ),
