@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from cloudrun.cost import Cost, cost_of, usd_for, worst_case
+from cloudrun.cost import Cost, cost_of, stopped_disk_usd, usd_for, worst_case
 from cloudrun.run import Alternative, Quote, Run, SkyAccount
 from cloudrun.units import iso
 
@@ -41,6 +41,8 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
         "billed_to": iso(cost.billed_to),
         "billed_to_earliest": iso(cost.billed_to),
         "billed_to_latest": iso(cost.latest),
+        "stopped_at": iso(run.stopped_at),
+        "stopped_disk_usd": float(stopped_disk_usd(run, now)),
         "is_final": cost.is_final,
         "start_is": _start(run),
         "end_is": _end(run),

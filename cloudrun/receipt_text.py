@@ -37,6 +37,8 @@ def receipt_text(cost: Receipt) -> str:
         f"  {phase['name']:<9} {duration(phase['duration_s']):>10}  ${phase['cost_usd']:.4f}"
         for phase in cost["phases"]
     ]
+    if cost["stopped_disk_usd"]:
+        lines.append(f"  {'disk':<9} {'':>10}  ${cost['stopped_disk_usd']:.4f} since the machine was stopped")
     total = duration(float(cost["hours"]) * 3600)
     most = f" to ${cost['cost_high_usd']:.4f}" if cost["cost_high_usd"] > cost["cost_usd"] else ""
     lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}{most}")

@@ -309,6 +309,8 @@ class Run(_Record):
     finished_at: Moment | None = None
     released_at: Moment | None = None
     released_by: Moment | None = None  # nobody saw the end: between `released_at` and this moment; None: exact
+    stopped_at: Moment | None = None  # its provider stopped the machine: from then on its disk alone bills
+    disk_until: Moment | None = None  # when the disk of a stopped machine was given back
     end_is_proven: bool = False  # the provider has shown that the machine is gone
     start_is: Literal["provider", "request"] | None = None  # whose clock `billed_from` is of
     last_seen_at: Moment | None = None  # the last moment that proves the machine was up

@@ -1,7 +1,8 @@
 """This computer as the machine: the same worker, as a process that outlives the command.
 
 A run is alive while its lock is held. The parent takes the lock and the worker inherits the
-descriptor, so a run is alive before `start` returns, and no reused process id can fake it.
+descriptor, so a run is alive before `start` returns, and no reused process id can fake it. Lock and process id have
+a second name beside the run's folder: whoever removes that must not leave processes that nothing ends.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cloudrun.plan import Plan
     from cloudrun.worker.order import Order
 
+_LOCK, _PID = "lock", "worker.pid"
 _LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500
 _TERM_WAIT_S = 45.0  # longer than the worker gives its job
 
@@ -88,7 +90,7 @@ class LocalBackend:
         run_dir = self._machines / plan.run_id
         shutil.copytree(staged, run_dir, dirs_exist_ok=True)
         (run_dir / "order.json").write_text(order.as_json(), encoding="utf-8")
-        held = locks.take(run_dir / "lock", required=True)
+        held = locks.take(run_dir / _LOCK, required=True)
         assert held is not None, f"another worker of {run_dir} lives"
         try:
             with (run_dir / "worker.err").open("w") as err:
@@ -104,15 +106,18 @@ class LocalBackend:
                 )
         finally:
             os.close(held)
-        (run_dir / "worker.pid").write_text(str(worker.pid))
+        (run_dir / _PID).write_text(str(worker.pid))
+        for name in (_LOCK, _PID):
+            _keep_beside(run_dir, name)
         worker.returncode = 0  # it outlives this command: nobody waits for it here
         return run_dir.as_uri()
 
     def observe(self, run: Run) -> JobState:
         run_dir = self._machines / run.run_id
-        if not run_dir.is_dir():
-            return JobState.ABSENT
-        return JobState.ACTIVE if _lock_is_held(run_dir) else JobState.IDLE
+        lives = _lock_is_held(run_dir)
+        if not run_dir.is_dir():  # somebody removed it; then nothing can come of what still lives
+            return JobState.IDLE if lives else JobState.ABSENT
+        return JobState.ACTIVE if lives else JobState.IDLE
 
     def ended_at(self, run: Run) -> datetime | None:
         return None
@@ -128,16 +133,16 @@ class LocalBackend:
     def release(self, run: Run) -> datetime:
         """End the worker and its job, and free the disk that they used."""
         run_dir = self._machines / run.run_id
-        if not run_dir.is_dir():
-            return now_utc()
         if not _ends(run_dir, signal.SIGTERM, _TERM_WAIT_S) and not _ends(run_dir, signal.SIGKILL, 10.0):
             raise StillBilling(
                 f"the processes of `{run.run_id}` did not end",
-                hint=f"end them by hand: `fuser -k {run_dir / 'lock'}`",
+                hint=f"end them by hand: `fuser -k {_beside(run_dir, _LOCK)}`",
             )
         while run_dir.is_dir():
             with suppress(FileNotFoundError):  # another command frees the same disk
                 _remove(run_dir)
+        for name in (_LOCK, _PID):
+            _beside(run_dir, name).unlink(missing_ok=True)
         return now_utc()
 
     def account(self, run: Run) -> SkyAccount | None:
@@ -175,12 +180,27 @@ def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:
 
 def _worker_of(run_dir: Path) -> int | None:
     """Return the worker's process id; None where the job has put something else into its file."""
-    text = read_regular(run_dir / "worker.pid", limit=20) or b""
-    return int(text) if text.isdigit() and int(text) > 1 else None
+    for path in (_beside(run_dir, _PID), run_dir / _PID):
+        text = read_regular(path, limit=20) or b""
+        if text.isdigit() and int(text) > 1:
+            return int(text)
+    return None
+
+
+def _beside(run_dir: Path, name: str) -> Path:
+    return run_dir.with_name(f"{run_dir.name}.{name}")
+
+
+def _keep_beside(run_dir: Path, name: str) -> None:
+    """Give a file of the run's folder a second name outside of it, where the file system can."""
+    second = _beside(run_dir, name)
+    second.unlink(missing_ok=True)
+    with suppress(OSError):
+        second.hardlink_to(run_dir / name)
 
 
 def _lock_is_held(run_dir: Path) -> bool:
-    return locks.is_held(run_dir / "lock")
+    return locks.is_held(run_dir / _LOCK) or locks.is_held(_beside(run_dir, _LOCK))
 
 
 def _can_train() -> bool:

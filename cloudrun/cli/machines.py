@@ -33,6 +33,7 @@ def ps(
     from cloudrun.ledger import Ledger
     from cloudrun.render import ps_table, run_row, scan_text, stray_row, strays_text
     from cloudrun.run import now_utc
+    from cloudrun.runs.lost import stopped_words
     from cloudrun.runs.scan import scan, strays_known
 
     ledger = Ledger(home_folder())
@@ -63,6 +64,9 @@ def ps(
             answer(paint(row, "31", sys.stdout) if run.may_bill and run.backend != "local" else row)
     elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
+    for run in runs:
+        if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # else it was said
+            warn("; ".join(stopped_words(run)))
     for run in ledger.cut_short():
         warn(
             f"the launch of {run.run_id} was cut short: `cloudrun launch {run.job_path}` goes on with it, "

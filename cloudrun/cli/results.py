@@ -39,7 +39,7 @@ def logs(
     from cloudrun.runs.log_start import start_offset
 
     moment = None if since is None else datetime.now(UTC) - parse_duration(since)
-    run, ledger, backend = open_run(run_id)
+    run, ledger, backend = open_run(run_id, warns=False)
     store = _log_store(run)
     reader = LogReader(store, start_offset(store, tail=tail, since=moment, index_at_home=ledger.log_index(run.run_id)))
 
@@ -82,7 +82,8 @@ def fetch(
         raise UsageError("`--to` names no folder", hint="for example `--to submission/`; left out: runs/<run id>/")
     if watch and dry_run:
         raise UsageError("`--watch` and `--dry-run` together make no sense", hint="use one of them")
-    run, ledger, backend = open_run(run_id)
+    run, ledger, backend = open_run(run_id, warns=False)
+    _refuse_stopped(run)
     target = Path(to) if to is not None else None
     if dry_run:
         return _show_what_is_new(run, to=target, best_only=best, as_json=as_json)
@@ -202,8 +203,8 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=total_s)
 
 
-def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
-    """The run as it is now, the ledger, and the run's backend."""
+def open_run(run_id: str | None, *, warns: bool = True) -> tuple[Run, Ledger, Backend]:
+    """The run as it is now, the ledger, and the run's backend; `warns` as for `looked_at`."""
     from cloudrun.backends import open_backend
     from cloudrun.home import home_folder
     from cloudrun.ledger import Ledger
@@ -212,20 +213,33 @@ def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
     ledger = Ledger(home)
     run = ledger.find(run_id)
     backend = open_backend(run.backend, home)
-    return looked_at(run, ledger, backend), ledger, backend
+    return looked_at(run, ledger, backend, warns=warns), ledger, backend
+
+
+def _refuse_stopped(run: Run) -> None:
+    """Raise where the run's files are on a machine that its provider has stopped, and nowhere else."""
+    from cloudrun.runs.lost import disk_may_hold_results, stopped_words
+
+    if run.may_bill and run.stopped_at is not None and disk_may_hold_results(run):
+        message, hint = stopped_words(run)
+        raise RunNotFinished(message, hint=hint)
 
 
 def _log_store(run: Run) -> Store:
     """Where the log is now: on the machine; once that is gone, at home, or in the bucket where it is not all home."""
-    from cloudrun.runs.source import source_of
+    from cloudrun.runs.source import is_wiped, source_of
     from cloudrun.stores.directory import DirectoryStore
 
-    store = None if run.released_at is not None and run.home_complete else source_of(run)
+    _refuse_stopped(run)
+    is_home = run.released_at is not None and run.home_complete
+    is_lost_here = run.store_uri is None and is_wiped(run)
+    store = None if is_home or is_lost_here else source_of(run)
     if store is not None and (run.store_uri is None or store.read("status.json", limit=1) is not None):
         return store
     if run.folder is not None and (Path(run.folder) / "log.txt").is_file():
         return DirectoryStore(Path(run.folder))
     why = f": {run.message}" if run.message else ""
     raise RunNotFinished(
-        f"`{run.run_id}` has no log ({run.phase.value}{why})", hint="`cloudrun ps --all` lists every run"
+        f"`{run.run_id}` has no log ({run.phase.value}{why})",
+        hint=f"`cloudrun down {run.run_id}` ends its bill" if is_lost_here else "`cloudrun ps --all` lists every run",
     )

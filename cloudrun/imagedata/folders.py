@@ -1,4 +1,4 @@
-"""A folder of images -> classes and labelled files of each split. Without torch: cloudrun looks with it too."""
+"""Find the classes and labelled files of each split in a folder of images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNLABELLED = -1
 
 LabelledFile = tuple[Path, int]
 """An image and its label: the index of its class in `Dataset.classes`, or of its set of classes in
-`Dataset.label_sets` where there are such; UNLABELLED where nobody said."""
+`Dataset.label_sets` where images have several; UNLABELLED where it is unknown."""
 
 
 class FolderProblem(CloudrunError):
@@ -25,10 +25,10 @@ class FolderProblem(CloudrunError):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of `folder` by split, sorted by path; a split that is not there is not in `splits`.
+    """Images of `folder` by split, sorted by path; a split that does not exist is not in `splits`.
 
-    `label_sets`: where an image may have several classes, or none, the sets that occur, as indices of
-    classes. `left_out`: images that are in no split. `groups`: the group of images that belong together, by path.
+    `label_sets`: where an image may have several classes, or none, the sets that occur, as indices of classes.
+    `left_out`: images that are in no split. `groups`: the group of each image that belongs to one, by path.
     """
 
     folder: Path
@@ -43,13 +43,13 @@ class Dataset:
         return any(label != UNLABELLED for _, label in self.splits.get("test", ()))
 
     def classes_of(self, label: int) -> tuple[int, ...]:
-        """Indices of the classes that `label` stands for."""
+        """Return the indices of the classes that `label` stands for."""
         if label == UNLABELLED:
             return ()
         return (label,) if self.label_sets is None else self.label_sets[label]
 
     def count_classes(self, files: Sequence[LabelledFile]) -> list[int]:
-        """Images of each class among `files`; an image counts for each of its classes."""
+        """Count the images of each class among `files`; an image counts for each of its classes."""
         counts = [0] * len(self.classes)
         for _, label in files:
             for index in self.classes_of(label):
@@ -58,10 +58,10 @@ class Dataset:
 
 
 def list_dataset(folder: Path) -> Dataset:
-    """The images under `folder`: a sub-folder a class, or train, val and test folders of such.
+    """Return the images under `folder`: a sub-folder for each class, or train, val and test folders of such.
 
-    `test` may hold images without class folders: they are predicted, not scored. Hidden files and
-    files that are no images are passed over. Raises FolderProblem naming the place.
+    `test` may hold images without class folders: they are predicted, not scored. Hidden files and files that are not
+    images are ignored. Raises FolderProblem naming the place.
     """
     if not folder.is_dir():
         raise FolderProblem(f"there is no data folder {folder}", hint="`--data` takes a folder of images")
@@ -70,7 +70,7 @@ def list_dataset(folder: Path) -> Dataset:
     classes = tuple(path.name for path in _subfolders(train_folder))
     if len(classes) < 2:
         raise FolderProblem(
-            f"{train_folder} has {len(classes)} class folder(s); it takes at least 2 to tell apart",
+            f"{train_folder} has {len(classes)} class folder(s); at least 2 are needed",
             hint="put the images into one sub-folder a class, or into train/<class>, val/<class>, test/<class>",
         )
     splits = {"train": _labelled(train_folder, classes)}
@@ -81,10 +81,10 @@ def list_dataset(folder: Path) -> Dataset:
 
 
 def hold_out(files: Sequence[LabelledFile], *, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices into `files` that train, and those held out: `fraction` of each class, at least one image.
+    """Return the indices into `files` that train, and those held out: `fraction` of each class, at least one image.
 
-    A file's draw depends on its class folder, its name and `seed` alone, so neither the order of
-    `files` nor where the folder lies matters. Raises FolderProblem where a class has a single image.
+    The draw depends on class folder, file name and `seed` alone, not on the order of `files` or the place of the
+    folder. Raises FolderProblem where a class has a single image.
     """
     by_class: dict[int, list[int]] = {}
     for index, (_, label) in enumerate(files):
@@ -107,13 +107,13 @@ def _draw(path: Path, seed: int) -> bytes:
 
 
 def _list_split(folder: Path, classes: tuple[str, ...], *, may_be_flat: bool) -> tuple[LabelledFile, ...]:
-    found = _subfolders(folder)
-    if may_be_flat and not found:
+    names = _subfolders(folder)
+    if may_be_flat and not names:
         images = tuple((path, UNLABELLED) for path in list_images(folder))
         if not images:
             raise FolderProblem(f"{folder} has no images", hint="add images, or remove the folder")
         return images
-    strange = [path.name for path in found if path.name not in classes]
+    strange = [path.name for path in names if path.name not in classes]
     if strange:
         raise FolderProblem(
             f"{folder} has the class `{strange[0]}`, which train does not have (train: {', '.join(classes)})",
@@ -147,12 +147,12 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files anywhere under `folder`, sorted by path."""
-    found: list[Path] = []
+    """Return the image files anywhere under `folder`, sorted by path."""
+    images: list[Path] = []
     for parent, _, names in os.walk(folder, followlinks=True):
-        found.extend(
+        images.extend(
             Path(parent, name)
             for name in names
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         )
-    return sorted(found)
+    return sorted(images)

@@ -1,10 +1,10 @@
-"""A CSV file of labels -> classes and labelled files of each split, as `list_dataset` gives for folders.
+"""Read a CSV file of labels as classes and labelled files of each split, like `list_dataset` does for folders.
 
     image,label                 image_id,healthy,rust,scab        image,labels
     leaf1.jpg,rust              Train_0,0,1,0                     a.jpg,scab frog_eye_leaf_spot
     leaf2,healthy               Train_1,1,0,0                     b.jpg,scab|rust
 
-Without torch: cloudrun looks with it too, and names every row that is wrong before money is spent.
+Imports no torch: cloudrun names every wrong row before money is spent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from cloudrun.imagedata.folders import SPLITS, UNLABELLED, Dataset, FolderProblem, LabelledFile, list_images
 
 SEPARATOR = "|"
-"""Between the labels of one image, where this project writes them."""
+"""Separates the labels of one image in files that this project writes."""
 
 _IMAGE_COLUMNS = ("image", "image_id", "image_name", "filename", "file_name", "file", "path", "image_path", "img", "id")
 _LABEL_COLUMNS = ("label", "labels", "class", "classes", "class_name", "category", "species", "target", "diagnosis")
@@ -34,12 +34,12 @@ _SPLIT_NAMES = {
     "validation": "val",
     "test": "test",
 }
-_NOT_WORTH_MORE = 1000  # problems: the file is another one's
-_GUESSES = 5  # what may have been meant is looked for this often: it takes a while
+_NOT_WORTH_MORE = 1000  # problems, after which the file is probably that of another data set
+_GUESSES = 5  # most searches for a similar name, which take a while
 
 
 class LabelProblems(FolderProblem):
-    """Every row of a labels file that is wrong, as (place, message, hint); the message names the first."""
+    """Every wrong row of a labels file, as (place, message, hint); the message names the first."""
 
     def __init__(self, problems: Sequence[tuple[str, str, str]]) -> None:
         place, message, hint = problems[0]
@@ -66,7 +66,10 @@ class _Table:
 
 
 def find_labels(name: str, folder: Path, *, beside: Path) -> Path:
-    """The labels file `name`: in the data `folder`, else beside the job file or the shell. Raises FolderProblem."""
+    """Return the labels file `name`: in the data `folder`, else beside the job file or in the working directory.
+
+    Raises FolderProblem.
+    """
     places = [folder / name, beside / Path(name).expanduser()]
     for path in places:
         if path.is_file():
@@ -75,30 +78,29 @@ def find_labels(name: str, folder: Path, *, beside: Path) -> Path:
 
 
 def list_labelled(folder: Path, labels: Path) -> Dataset:
-    """The images under `folder` with the classes that the CSV file `labels` says.
+    """Return the images under `folder` with the classes of the CSV file `labels`.
 
-    One column names the image (with or without its folder or suffix), another its label, or several
-    labels with `|`, `;` or spaces between them; or each class has a column of 0 and 1. A row belongs to
-    the split that a column `split` says, or else the first folder of its image (train, val, test); else
-    it trains. A column `group` says which images belong together. Images without a row are a test set
-    without labels: those in a folder `test*` where there is one, else all of them. Raises LabelProblems
-    with the line of each row that is wrong.
+    One column names the image (with or without its folder or suffix), another its label, or several labels separated by
+    `|`, `;` or spaces; or each class has a column of 0 and 1. A row belongs to the split of a column `split`, else of
+    the first folder of its image (train, val, test), else to train. A column `group` names groups of images that belong
+    together. Images without a row are an unlabelled test set: those in a folder `test*` where there is one, else all of
+    them. Raises LabelProblems with the line of each wrong row.
     """
     if not folder.is_dir():
         raise FolderProblem(f"there is no data folder {folder}", hint="`--data` takes a folder of images")
     table = _read_table(labels)
     images = list_images(folder)
-    found = _find_images(table, images, folder)
+    labelled = _find_images(table, images, folder)
     label_sets = (
         tuple(sorted({_indices(row.labels, table.classes) for row in table.rows})) if table.has_several else None
     )
     place = {names: index for index, names in enumerate(label_sets or ())}
     splits: dict[str, list[LabelledFile]] = {name: [] for name in SPLITS}
-    for path, row in found.items():
+    for path, row in labelled.items():
         indices = _indices(row.labels, table.classes)
         split = row.split or _split_of(path, folder)
         splits[split].append((path, place[indices] if label_sets is not None else indices[0]))
-    unlisted = [path for path in images if path not in found]
+    unlisted = [path for path in images if path not in labelled]
     tested = [path for path in unlisted if _is_for_test(path, folder)] or unlisted
     if not splits["test"]:
         splits["test"] = [(path, UNLABELLED) for path in tested]
@@ -106,19 +108,19 @@ def list_labelled(folder: Path, labels: Path) -> Dataset:
         unlisted = [path for path in unlisted if path not in taken]
     if not splits["train"]:
         raise FolderProblem(f"{labels} has no image to train on", hint="its rows are all of val or test")
-    _refuse_single_images(table, found, has_val=bool(splits["val"]))
+    _refuse_single_images(table, labelled, has_val=bool(splits["val"]))
     return Dataset(
         folder,
         table.classes,
         {name: tuple(sorted(files)) for name, files in splits.items() if files},
         label_sets=label_sets,
         left_out=tuple(unlisted),
-        groups={path: row.group for path, row in found.items() if row.group},
+        groups={path: row.group for path, row in labelled.items() if row.group},
     )
 
 
 def _no_file(path: Path) -> FolderProblem:
-    near = sorted(one.name for one in [*path.parent.glob("*.csv"), *path.parent.glob("*.tsv")])[:5]
+    near = sorted(file.name for file in [*path.parent.glob("*.csv"), *path.parent.glob("*.tsv")])[:5]
     return FolderProblem(
         f"there is no labels file {path}",
         hint=f"files there: {', '.join(near)}" if near else "it is relative to the data folder, or to the job file",
@@ -131,7 +133,7 @@ def _read_table(path: Path) -> _Table:
     except FileNotFoundError:
         raise _no_file(path) from None
     except (OSError, UnicodeDecodeError) as err:
-        raise FolderProblem(f"{path} cannot be read: {err}", hint="it has to be a CSV file in UTF-8") from None
+        raise FolderProblem(f"{path} cannot be read: {err}", hint="it must be a CSV file in UTF-8") from None
     (_, header), *rows = _records(path, text) or [(1, [])]
     image_at = _column(path, header, _IMAGE_COLUMNS, "the image", "image")
     split_at = next((index for index, name in enumerate(header) if name.lower() in _SPLIT_COLUMNS), None)
@@ -148,7 +150,7 @@ def _read_table(path: Path) -> _Table:
         classes, label_sets, has_several = _from_cells(path, [(line, cells[label_at]) for line, cells in rows])
     if len(classes) < 2:
         raise FolderProblem(
-            f"{path} has {len(classes)} class(es): {', '.join(classes)}; it takes at least 2 to tell apart",
+            f"{path} has {len(classes)} class(es): {', '.join(classes)}; at least 2 are needed",
             hint="a column `label` with the class of each image, or a column of 0 and 1 for each class",
         )
     splits = [None if split_at is None else cells[split_at].lower() for _, cells in rows]
@@ -172,7 +174,7 @@ def _read_table(path: Path) -> _Table:
 
 
 def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
-    """Lines that are not empty as cells, each with the number of its first line."""
+    """Yield the cells of lines that are not empty, each with the number of its first line."""
     head = text.split("\n", 1)[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), skipinitialspace=True)
     records = []
@@ -183,17 +185,19 @@ def _records(path: Path, text: str) -> list[tuple[int, list[str]]]:
                 records.append((line, [cell.strip() for cell in cells]))
             line = reader.line_num + 1
     except csv.Error as err:
-        raise FolderProblem(f"{path}:{line}: this is no CSV: {err}", hint="is a quote there not closed?") from None
+        raise FolderProblem(
+            f"{path}:{line}: not a valid CSV file: {err}", hint="look for a quote that is not closed"
+        ) from None
     return records
 
 
 def _column(path: Path, header: Sequence[str], names: Sequence[str], what: str, usual: str) -> int:
-    """The column with one of `names`, the first of them that there is."""
+    """Return the first column with one of `names`."""
     lower = [name.lower().replace(" ", "_") for name in header]
     for name in names:
         if name in lower:
             return lower.index(name)
-    near = [one for name in lower for one in difflib.get_close_matches(name, names, n=1, cutoff=0.8)]
+    near = [match for name in lower for match in difflib.get_close_matches(name, names, n=1, cutoff=0.8)]
     if near:
         return next(
             index for index, name in enumerate(lower) if difflib.get_close_matches(name, names, n=1, cutoff=0.8)
@@ -207,13 +211,13 @@ def _column(path: Path, header: Sequence[str], names: Sequence[str], what: str, 
 def _label_column(
     path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]], others: Sequence[int]
 ) -> int | None:
-    """The column of labels; None where each class has a column of its own."""
+    """Return the column of labels; None where each class has a column of its own."""
     named = [index for index in others if header[index].lower().replace(" ", "_") in _LABEL_COLUMNS]
     if named:
         return named[0]
     some = [cells for _, cells in rows[:50]]
     if len(others) > 1 and all(2 * sum(_flag(row[at]) is not None for row in some) >= len(some) for at in others):
-        return None  # mostly: a cell that is neither 0 nor 1 is named with its line
+        return None  # most cells: a cell that is neither 0 nor 1 is reported with its line
     if len(others) == 1:
         return others[0]
     return _column(path, header, _LABEL_COLUMNS, "the label, nor have all others 0 and 1", "label")
@@ -222,7 +226,7 @@ def _label_column(
 def _from_columns(
     path: Path, header: Sequence[str], rows: Sequence[tuple[int, list[str]]], others: Sequence[int]
 ) -> tuple[tuple[str, ...], list[frozenset[str]], bool]:
-    """A class a column of 0 and 1. Exactly one 1 in every row: an image has one label."""
+    """Read a column of 0 and 1 for each class. Exactly one 1 in every row: an image has one label."""
     classes = tuple(header[index] for index in others)
     _refuse(
         path,
@@ -239,13 +243,13 @@ def _from_columns(
     )
     twice = [name for name, count in Counter(classes).items() if count > 1]
     if twice:
-        raise FolderProblem(f"{path}:1: the column `{twice[0]}` stands twice", hint="keep one of the two")
+        raise FolderProblem(f"{path}:1: duplicate column `{twice[0]}`", hint="remove or rename one of them")
     sets = [frozenset(header[index] for index in others if _flag(cells[index])) for _, cells in rows]
-    return classes, sets, any(len(one) != 1 for one in sets)
+    return classes, sets, any(len(labels) != 1 for labels in sets)
 
 
 def _from_cells(path: Path, cells: Sequence[tuple[int, str]]) -> tuple[tuple[str, ...], list[frozenset[str]], bool]:
-    """Labels as text, with what separates several of them found out from all cells together."""
+    """Read labels as text, with a separator that is inferred from all cells."""
     _refuse(path, ((line, "the row has no label", "write one, or remove the row") for line, cell in cells if not cell))
     separator = _separator([cell for _, cell in cells])
     sets = [
@@ -258,10 +262,10 @@ def _from_cells(path: Path, cells: Sequence[tuple[int, str]]) -> tuple[tuple[str
 
 
 def _separator(cells: Sequence[str]) -> str | None:
-    """What stands between several labels; None where each cell is one label.
+    """Return the separator of several labels; None where each cell is one label.
 
-    A space separates only where all that it separates also stands alone somewhere: `early blight` is one class
-    unless there are `early` and `blight`.
+    A space separates only where all parts also occur alone: `early blight` is one class unless there are `early` and
+    `blight`.
     """
     for mark in (SEPARATOR, ";"):
         if any(mark in cell for cell in cells):
@@ -276,26 +280,26 @@ def _flag(cell: str) -> bool | None:
 
 
 def _find_images(table: _Table, images: Sequence[Path], folder: Path) -> dict[Path, _Row]:
-    """The row of each image. Raises LabelProblems: no such image, several, or two rows that differ."""
-    known = _KnownImages(images, folder)
-    found: dict[Path, _Row] = {}
+    """Return the row of each image. Raises LabelProblems: no such image, several, or two rows that differ."""
+    known_images = _KnownImages(images, folder)
+    labelled: dict[Path, _Row] = {}
     problems: list[tuple[int, str, str]] = []
     for row in table.rows:
-        paths = known.called(row.image)
+        paths = known_images.called(row.image)
         if len(paths) != 1:
-            message, hint = known.not_one(row.image, paths, guess=len(problems) < _GUESSES)
+            message, hint = known_images.explain(row.image, paths, guess=len(problems) < _GUESSES)
             problems.append((row.line, message, hint))
             continue
-        before = found.setdefault(paths[0], row)
+        before = labelled.setdefault(paths[0], row)
         if before.labels != row.labels:
             message = f"`{row.image}` is {_shown(row.labels)} here and {_shown(before.labels)} in line {before.line}"
             problems.append((row.line, message, "keep one of the rows; several labels go into one cell: `rust|scab`"))
     _refuse(table.path, problems)
-    return found
+    return labelled
 
 
 class _KnownImages:
-    """Images by what a row may call them: with or without folder and suffix."""
+    """Images by the names that a row may use: with or without folder and suffix."""
 
     def __init__(self, images: Sequence[Path], folder: Path) -> None:
         self._folder = folder
@@ -308,7 +312,7 @@ class _KnownImages:
                 self._by_name.setdefault(name, []).append(path)
 
     def called(self, name: str) -> Sequence[Path]:
-        """Images that `name` may mean. Folders in front of it that the data do not have are passed over."""
+        """Return the images that `name` may mean. Leading folders that do not exist are ignored."""
         parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", "..")]
         while parts:
             inner = "/".join(parts)
@@ -317,12 +321,12 @@ class _KnownImages:
             if inner in self._by_name:
                 return self._by_name[inner]
             if (self._folder / parts[0]).is_dir():
-                break  # a folder that is there, without the image
+                break  # the folder exists, without the image
             parts.pop(0)
         return []
 
-    def not_one(self, name: str, paths: Sequence[Path], *, guess: bool) -> tuple[str, str]:
-        """Message and hint for a row whose image is not there, or there more than once."""
+    def explain(self, name: str, paths: Sequence[Path], *, guess: bool) -> tuple[str, str]:
+        """Return message and hint for a row whose image does not exist, or exists more than once."""
         if paths:
             where = ", ".join(path.relative_to(self._folder).as_posix() for path in paths[:3])
             return f"`{name}` may be any of {len(paths)} images: {where}", "write the image with its folder and suffix"
@@ -339,10 +343,10 @@ def _refuse(path: Path, problems: Iterable[tuple[int, str, str]]) -> None:
         raise LabelProblems(listed[:_NOT_WORTH_MORE])
 
 
-def _refuse_single_images(table: _Table, found: Mapping[Path, _Row], *, has_val: bool) -> None:
-    """A class needs an image to train and one to validate, unless val is given."""
+def _refuse_single_images(table: _Table, labelled: Mapping[Path, _Row], *, has_val: bool) -> None:
+    """Raise where a class has fewer than one image to train and one to validate, unless val is given."""
     rows: dict[str, list[_Row]] = {name: [] for name in table.classes}
-    for row in found.values():
+    for row in labelled.values():
         for name in row.labels:
             rows[name].append(row)
     needed = 1 if has_val else 2

@@ -20,10 +20,10 @@ from cloudrun.run import Alternative, JobState, Phase, Result, Run, now_utc
 from cloudrun.runs.accounts import write_accounts
 from cloudrun.runs.fetch import fetch, in_lines
 from cloudrun.runs.last_word import read_result
-from cloudrun.runs.lost import disk_may_hold_results
+from cloudrun.runs.lost import disk_may_hold_results, stopped_words
 from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import ending_of, refresh
-from cloudrun.runs.source import answers, is_stored
+from cloudrun.runs.source import answers, is_stored, is_wiped
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
 from cloudrun.stores import open_store
@@ -48,7 +48,7 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
         if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
             say(f"the ledger says that {run.run_id} is gone, but its machine is there")
             # It has billed all the time.
-            run = ledger.change(run.run_id, released_at=None, released_by=None, end_is_proven=False)
+            run = ledger.change(run.run_id, released_at=None, released_by=None, disk_until=None, end_is_proven=False)
             return down(run, ledger, backend, force=force, say=say)
         if run.store_uri is not None:
             run = refresh(run, ledger, backend)
@@ -81,11 +81,8 @@ def end_lost(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
     if run.phase is not Phase.LOST or not run.may_bill:
         return run
     if disk_may_hold_results(run):
-        raise ResultsNotHome(
-            f"the machine of `{run.run_id}` is stopped, and its disk, which bills, may hold results that are not home",
-            hint=f"start it at the provider's console (or `sky start {run.machine_name}`) and `cloudrun fetch"
-            f" {run.run_id}`, or leave them behind: `cloudrun down {run.run_id} --force`",
-        )
+        message, hint = stopped_words(run)
+        raise ResultsNotHome(message, hint=hint)
     say(f"{run.run_id} is lost: {run.message}")
     if run.store_uri is not None and not run.home_complete:
         with suppress(CloudrunError):  # the bucket keeps them
@@ -112,6 +109,7 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
         run.run_id,
         phase=run.phase if run.phase.is_final else by_itself,
         **(ending or Ending(_ended_by(run, backend, released_at))).as_fields(),
+        disk_until=released_at if run.stopped_at is not None else None,
         end_is_proven=True,
         finished_at=run.finished_at or now_utc(),
         eta_s=None,
@@ -158,7 +156,7 @@ def _stop_job(run: Run, backend: Backend, say: Say) -> None:
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     try:
-        if isinstance(read_result(store), Result):
+        if isinstance(read_result(store), Result) or not store.is_there():
             return
         store.put("stop", b"")
         say(f"asked {run.run_id} to save and stop ...")
@@ -174,6 +172,9 @@ def _stop_job(run: Run, backend: Backend, say: Say) -> None:
 def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
     """Fetch what is not home yet. Raises ResultsNotHome where that fails: the machine must then stay."""
     if run.home_complete:
+        return run
+    if run.store_uri is None and is_wiped(run):
+        say(f"nothing of {run.run_id} is left to bring home: its folder was removed from its machine")
         return run
     began = time.monotonic()
     try:
@@ -202,7 +203,7 @@ def _refuse_where_the_machine_has_more(run: Run) -> None:
     """What came home is not all of it, the bucket has not either, and the machine cannot be asked for the rest."""
     if not run.may_bill or run.run_uri is None or run.home_complete:
         return
-    if not answers(run) and not _is_surely_stored(run):
+    if not answers(run) and not is_wiped(run) and not _is_surely_stored(run):
         raise _not_home(run, "its machine does not answer and may hold newer ones")
 
 

@@ -21,7 +21,7 @@ from cloudrun.runs.accounts import replace_file, write_accounts
 from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.home_names import UNREADABLE_RESULT, is_renamed, name_at_home
 from cloudrun.runs.last_word import BadResult, read_result
-from cloudrun.runs.source import answers, source_of
+from cloudrun.runs.source import answers, is_wiped, source_of
 from cloudrun.stores import Entry, Store, open_store
 from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
@@ -98,6 +98,8 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
     word = read_result(store)  # asked first: files listed after it are final
     # One that cannot be read says so only of a run that has ended: the job's command may have written it.
     ended = isinstance(word, Result) or (isinstance(word, BadResult) and run.phase.is_final)
+    if word is None and run.store_uri is None and is_wiped(run):
+        raise _nothing_is_left(run)
     entries = _entries(run, store, best_only=best_only)
     folder.mkdir(parents=True, exist_ok=True)
     with fetching(folder, home=ledger.home, say=listener.say) as beat:
@@ -246,6 +248,15 @@ def _copy_log(store: Store, folder: Path) -> None:
             is_all = len(content) < _PIECE_BYTES
             content = None if is_all else store.read("log.txt", offset=copy.tell(), limit=_PIECE_BYTES)
     atomic.settle(partial, folder / "log.txt")
+
+
+def _nothing_is_left(run: Run) -> StoreError:
+    home = default_folder(run)
+    earlier = f"; what was fetched before is in {home}" if home.is_dir() else ""
+    return StoreError(
+        f"nothing of `{run.run_id}` is left on its machine: its folder was removed there{earlier}",
+        hint=f"`cloudrun down {run.run_id}` ends its bill",
+    )
 
 
 def _nothing_yet(run: Run, what: str) -> RunNotFinished:

@@ -13,7 +13,7 @@ from cloudrun.received import question_from
 from cloudrun.run import JobState, Run
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.runs.refresh import look, record
-from cloudrun.runs.source import answers, bucket_of
+from cloudrun.runs.source import answers, bucket_of, is_wiped
 from cloudrun.stores import Store, open_store
 from cloudrun.units import duration
 from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
@@ -176,8 +176,10 @@ class _Watch:
         self._refuse_to_wait_for_ever(job, now)
         if job in (JobState.ACTIVE, JobState.UNKNOWN):
             self._heard_at = now
-            # The bucket may know more; or the worker has gone, and the switch waits for the results to be fetched.
-            if self._is_bad or (job is JobState.UNKNOWN and self.run.store_uri is not None):
+            # The bucket may know more; or the worker has gone, and the switch waits for the results to be fetched; or
+            # the run's folder has been removed.
+            is_odd = job is JobState.ACTIVE and is_wiped(self.run)
+            if self._is_bad or is_odd or (job is JobState.UNKNOWN and self.run.store_uri is not None):
                 self.run = look(self.run, self._ledger, self._backend)
             return self.run.phase.is_final
         self._gone += 1

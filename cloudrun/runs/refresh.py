@@ -10,10 +10,11 @@ from cloudrun.errors import StoreError
 from cloudrun.ledger import Ledger, with_changes
 from cloudrun.run import JobState, Progress, Result, Run, derive_phase, now_utc
 from cloudrun.runs.last_word import BadResult, last_word, read_progress, read_result
-from cloudrun.runs.source import bucket_of
+from cloudrun.runs.source import bucket_of, is_wiped
 from cloudrun.stores import open_store
 
 _LONGEST_REASON = 500
+WIPED = "its folder was removed from its machine"
 
 
 def refresh(run: Run, ledger: Ledger, backend: Backend) -> Run:
@@ -46,8 +47,11 @@ def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
             result = found
         except StoreError:
             return _only_the_machine(run, ledger, backend, job)
-    if job is JobState.UNKNOWN and result is None and progress is None:
-        return run
+    if result is None and progress is None:
+        if job is JobState.UNKNOWN:
+            return run
+        if job in (JobState.ACTIVE, JobState.IDLE) and is_wiped(run):
+            return record(run, ledger, backend, JobState.IDLE, None, None, why=WIPED)
     return record(run, ledger, backend, job, progress, result)
 
 
@@ -64,14 +68,22 @@ def ending_of(run: Run, backend: Backend) -> Ending:
 
 
 def record(
-    run: Run, ledger: Ledger, backend: Backend, job: JobState, progress: Progress | None, result: Result | None
+    run: Run,
+    ledger: Ledger,
+    backend: Backend,
+    job: JobState,
+    progress: Progress | None,
+    result: Result | None,
+    *,
+    why: str = "",
 ) -> Run:
-    """Write what was seen into the ledger; returns the new record.
+    """Write what was seen into the ledger; returns the new record. `why` it left no result, where that is known.
 
     `run` is as it was before the look, which can take minutes: what another command has written since stays.
     """
     ends = result is None and derive_phase(run.phase, job, progress, result).is_final and not run.phase.is_final
-    why = backend.diagnose(run) if ends and job is JobState.IDLE else _WHY_LOST.get(job, "")
+    if not why:
+        why = backend.diagnose(run) if ends and job is JobState.IDLE else _WHY_LOST.get(job, "")
     told = backend.ended_at(run) if job in (JobState.ABSENT, JobState.STOPPED) and run.may_bill else None
     seen_at = now_utc()
     proof = _last_proof(job, progress, result, seen_at)
@@ -92,6 +104,10 @@ def record(
                 exit_code=1,
                 message=f"it left no result: {why[:_LONGEST_REASON] or 'it was killed'}",
             )
+        if job is JobState.STOPPED and now.may_bill and now.stopped_at is None:
+            written["stopped_at"] = ending_of_gone(now.model_copy(update={"last_seen_at": seen}), seen_at, told=told).at
+        if job in (JobState.ACTIVE, JobState.IDLE) and now.stopped_at is not None:
+            written["stopped_at"] = None  # it was started again
         if job is JobState.ABSENT and now.may_bill:
             written.update(
                 ending_of_gone(now.model_copy(update={"last_seen_at": seen}), seen_at, told=told).as_fields()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from cloudrun.agreed import agreed_usd, is_too_dear, left_to_try, rent_limit_s
+from cloudrun.agreed import agreed_usd, is_too_dear, left_to_try, rent_limit_s, waiting_bills
 from cloudrun.backends import Backend, NotInTime, Terms
 from cloudrun.cost import cost_of
 from cloudrun.errors import Interrupted, NoMachine
@@ -73,7 +73,13 @@ def _tried(
     agreed = run.expected
     hourly = agreed.total_hourly_usd if agreed is not None else 0.0
     budget = plan.spec.budget
-    within_s = rent_limit_s(budget, hourly, billed_s=so_far.hours * 3600, spent_usd=float(so_far.usd))
+    within_s = rent_limit_s(
+        budget,
+        hourly,
+        billed_s=so_far.hours * 3600,
+        spent_usd=float(so_far.usd),
+        waiting_bills=agreed is None or waiting_bills(agreed.infra),
+    )
     terms = Terms(agreed, within_s, lambda since, hourly: _note_start(run.run_id, ledger, since, hourly))
     try:
         quote = backend.rent(plan, console.say, terms)

@@ -146,6 +146,8 @@ def _go_on_elsewhere(
         start_is=None,
         released_at=None,
         released_by=None,
+        stopped_at=None,
+        disk_until=None,
         last_seen_at=None,
         quote=None,
         run_uri=None,

@@ -22,6 +22,16 @@ def answers(run: Run) -> bool:
         return False
 
 
+def is_wiped(run: Run) -> bool:
+    """Whether the machine answers and the run's folder is not there: somebody removed it, and nothing of it is left."""
+    if run.released_at is not None or run.run_uri is None:
+        return False
+    try:
+        return not open_store(run.run_uri).is_there()
+    except StoreError:
+        return False
+
+
 def bucket_of(run: Run) -> Store | None:
     return None if run.store_uri is None else open_store(run.store_uri, endpoint=run.endpoint)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from cloudrun.backends import Backend
-from cloudrun.errors import Interrupted
+from cloudrun.errors import BudgetUsed, ExitCode, Interrupted
 from cloudrun.ledger import Ledger
 from cloudrun.run import Phase, Run
 from cloudrun.runs.console import Console
@@ -15,8 +15,10 @@ from cloudrun.runs.down import end_safely
 def fail(run: Run, ledger: Ledger, backend: Backend, console: Console, err: Exception) -> None:
     """The launch broke: end what was rented before the error is shown."""
     console.say(f"the launch failed: {err}")
+    by_budget = isinstance(err, BudgetUsed)
+    phase, code = (Phase.OVER_BUDGET, ExitCode.BUDGET) if by_budget else (Phase.FAILED, ExitCode.FAILED)
     with suppress(OSError):  # a disk that is full must not keep the machine up
-        ledger.change(run.run_id, phase=Phase.FAILED, exit_code=1, message=str(err))
+        ledger.change(run.run_id, phase=phase, exit_code=int(code), message=str(err))
     end_safely(ledger.get(run.run_id), ledger, backend, console.say)
 
 

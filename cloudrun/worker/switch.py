@@ -113,6 +113,7 @@ class Switch:
         self._clock.keep()
         self._timer.tend()
         try:
+            self._dir.stat()
             if self._head is not None:
                 self._head.look()
             if not self._act(verdict(self._order, self._look())):
@@ -129,10 +130,13 @@ class Switch:
         """Until the budget is used; where the run's folder is gone, somebody is ending the machine, or was cut off."""
         now = time.monotonic()
         self._blind_since = self._blind_since or now
-        is_wiped = not self._dir.exists() and now - self._blind_since > _WIPED_PATIENCE_S
+        has_waited = self._signalled or now - self._blind_since > _WIPED_PATIENCE_S
+        is_wiped = has_waited and not self._dir.exists()
         is_used = self._billed_s() >= self._order.limit_s() - self._order.end_lead_s
         if not is_wiped and not is_used:
             return True
+        if is_wiped and self._shift is not None:
+            self._shift.ask_to_stop()  # what it saves, nobody can find
         if self._order.ends_machine:
             self._end_machine("its budget is used" if is_used else "its run's folder is gone")
         return False

@@ -95,7 +95,8 @@ FACTS = [
         "${SKY_RUNTIME_DIR:-$HOME}/skypilot-runtime",
     ),
     Fact("the backend's name", "found('sky.backends.CloudVmRayBackend').NAME", "cloudvmray"),
-    Fact("skylet's command line", "'-m sky.skylet.skylet' in source(found('sky.skylet.attempt_skylet'))"),
+    # Read, never imported: the import ends every skylet that `ps` shows, those of machines in namespaces here, too.
+    Fact("skylet's command line", "'-m sky.skylet.skylet' in text('sky', 'skylet/attempt_skylet.py')"),
     *(
         Fact(
             f"what a machine of {cloud} knows of itself",

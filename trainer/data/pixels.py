@@ -1,4 +1,4 @@
-"""A file -> pixels: decoded no larger than needed, upright, RGB."""
+"""Decode an image file: no larger than needed, upright, RGB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LYING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 
 class Pixels(NamedTuple):
-    """uint8 (3, H, W), and the width and height that the file has."""
+    """uint8 (3, H, W), and the width and height of the file."""
 
     values: NDArray[np.uint8]
     width: int
@@ -24,7 +24,7 @@ class Pixels(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """RGB, upright as its EXIF says, and the width and height that the file has."""
+    """RGB image, upright as its EXIF says, and the width and height of the file."""
 
     image: Image.Image
     width: int
@@ -32,17 +32,17 @@ class Decoded(NamedTuple):
 
 
 class UnreadableImage(FolderProblem):
-    """`reason`: without the path."""
+    """An image file that cannot be decoded. `reason` does not contain the path."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
-            f"{path} cannot be read as an image: {reason}", hint="mend it, or move it out of the data folder"
+            f"{path} cannot be read as an image: {reason}", hint="fix it, or move it out of the data folder"
         )
         self.reason = reason
 
 
 def read_image(path: Path, *, at_least: int | None = None) -> Decoded:
-    """A JPEG at least twice as large as `at_least` is decoded at 1/2, 1/4 or 1/8: its format allows that for less work.
+    """Decode `path`. A JPEG at least twice as large as `at_least` is decoded at 1/2, 1/4 or 1/8, which takes less work.
 
     Raises UnreadableImage.
     """
@@ -58,6 +58,6 @@ def read_image(path: Path, *, at_least: int | None = None) -> Decoded:
             image.load()
             return Decoded(image if image.mode == "RGB" else image.convert("RGB"), width, height)
     except UnidentifiedImageError:
-        raise UnreadableImage(path, "it is no image of a known format") from None
+        raise UnreadableImage(path, "unrecognised image format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
         raise UnreadableImage(path, str(err)) from None

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,23 +44,23 @@ from cloudrun.backends.skypilot.listing import (
 from cloudrun.backends.skypilot.listing import end_machine as end_listed
 from cloudrun.backends.skypilot.listing import ended_at as listed_end
 from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
-from cloudrun.backends.skypilot.on_machine import data_on_their_way, kept_awake, switch_lives
+from cloudrun.backends.skypilot.on_machine import data_on_their_way, switch_lives
 from cloudrun.backends.skypilot.quote import quote_for, refuse_remote_server, request_for
 from cloudrun.backends.skypilot.records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
+from cloudrun.backends.skypilot.sending import send_staged, send_to_nodes
 from cloudrun.backends.skypilot.task import begin_script, job_config
 from cloudrun.backends.skypilot.waiting import TookTooLong, Trying, Waiting
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
-from cloudrun.plan import WEIGHTS, Plan
+from cloudrun.plan import Plan
 from cloudrun.retry import tries
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
 from cloudrun.units import duration, times
 from cloudrun.worker.holder import Place
 from cloudrun.worker.order import Order, secrets_path
-from cloudrun.worker.wire import PEM
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
@@ -247,15 +246,13 @@ class SkyBackend:
         connection = Connection(plan.machine_name)
         _, output = connection.run('mkdir -p "$HOME/cloudrun" && cd "$HOME/cloudrun" && pwd -P')
         run_dir = f"{output.decode().strip()}/{plan.run_id}"
-        with kept_awake(connection):  # weights and checkpoints are large
-            connection.rsync(f"{staged}/", f"{plan.machine_name}:{run_dir}/")
+        send_staged(plan, staged, run_dir, order)
         secrets = {name: os.environ[name] for name in plan.spec.secrets}
         if secrets:  # into the machine's memory: SkyPilot's own way keeps them in its database of requests
             script = f"umask 077; cat > {quote_word(secrets_path(plan.run_id))}"
             connection.run(script, content=json.dumps(secrets).encode())
         if plan.spec.nodes > 1:
-            with kept_awake(connection):
-                _send_to_nodes(plan, staged, run_dir, order)
+            send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
         connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
         if order.outlives_its_job and plan.spec.nodes == 1:
@@ -489,25 +486,3 @@ def _switch_lives(run: Run) -> bool:
         return False
     folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
     return switch_lives(Connection(run.machine_name), Place(Path(folder)))
-
-
-def _send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
-    """The code to all other machines, and to each the certificate by which they know each other.
-
-    What is large they get from the first machine, which is nearer.
-    """
-    from cloudrun.backends.node_certificate import make_certificate
-
-    certificate = make_certificate(plan.run_id)
-    place = quote_word(run_dir)
-
-    def send(node: int) -> None:
-        connection = Connection(plan.machine_name, node=node)
-        connection.run(f"mkdir -p {place} && umask 077 && cat > {place}/{PEM}", content=certificate)
-        if node > 0:
-            kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, "out", "log.txt")]
-            connection.rsync(*kept_back, f"{staged}/", f"{connection.host}:{run_dir}/")
-            connection.run(f"cat > {place}/order.json", content=order.at(time.time()).as_json().encode())
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(send, range(plan.spec.nodes)))
