@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cloudrun.infras import CAPABILITIES, backend_for, is_own_cluster
 from cloudrun.run import Quote
 
 if TYPE_CHECKING:  # `ps` starts without it
@@ -12,8 +13,6 @@ if TYPE_CHECKING:  # `ps` starts without it
 
 # Nobody is asked again for less than this part over the price that was agreed to.
 TOLERANCE = 0.10
-# There the price is whatever the owner of the machines says, and 0 means that nothing is billed.
-_OWN_MACHINES = ("local", "slurm", "kubernetes", "k8s", "ssh")
 _LONGEST_S = 20 * 60.0
 _PART_OF_BUDGET = 0.25
 _SHORTEST_S = 5 * 60.0
@@ -22,12 +21,17 @@ _MOST_OF_BUDGET = 0.75
 
 def is_price(infra: str, hourly_usd: float) -> bool:
     """Whether `hourly_usd` can be what `infra` bills: 0 is a gap in the catalog of a cloud that charges."""
-    return hourly_usd > 0 or infra.split("/")[0].lower() in _OWN_MACHINES
+    return hourly_usd > 0 or _has_free_machines(infra)
 
 
 def waiting_bills(infra: str) -> bool:
     """Whether a machine of `infra` may bill before it is ready; a queue of machines of one's own does not."""
-    return infra.split("/")[0].lower() not in _OWN_MACHINES
+    return not _has_free_machines(infra)
+
+
+def _has_free_machines(infra: str) -> bool:
+    """Return whether the price is what the owner of the machines says, and 0 means that nothing is billed."""
+    return is_own_cluster(infra) or not CAPABILITIES[backend_for(infra)].is_billed
 
 
 def agreed_usd(agreed: Quote, gpu: str | None) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cloudrun.infras import CAPABILITIES, backend_for
 from cloudrun.run import Estimate, Measured, Part
 from cloudrun.speed import Speed, checkpoint_bytes, listed_speed, uncounted
 from cloudrun.units import size
@@ -128,7 +129,7 @@ def _before(
     rests_on = []
     provision = _measured(there, lambda one: one.provision_s)
     setup = _measured(there, lambda one: one.setup_s)
-    if machine.infra != "local":
+    if _is_remote(machine):
         known = provision is not None and setup is not None
         rests_on.append(
             f"start and set-up as in your last {_runs(there)} on {machine.infra}"
@@ -138,7 +139,7 @@ def _before(
     provision = provision or _PROVISION.get(machine.infra, _PROVISION_CLOUD)
     if not workload.has_setup:
         setup = (0.0, 1.0)
-    setup = setup or (_OWN_SETUP if machine.infra == "local" else _SETUP)
+    setup = setup or (_SETUP if _is_remote(machine) else _OWN_SETUP)
     sync = (0.0, 0.0)
     if workload.sent_bytes:
         sync, how = _sync(workload.sent_bytes, history)
@@ -155,6 +156,10 @@ def _before(
     return parts, rests_on
 
 
+def _is_remote(machine: Machine) -> bool:
+    return CAPABILITIES[backend_for(machine.infra)].is_remote
+
+
 def _sync(sent_bytes: int, history: Sequence[Measured]) -> tuple[Range, str]:
     rates = [one.sync_bytes / one.sync_s for one in history if one.sync_bytes and one.sync_s][:_REMEMBERED]
     if not rates:
@@ -168,7 +173,7 @@ def _after(workload: Workload, machine: Machine, past: Sequence[Measured], there
     upload = _measured(past, lambda one: one.upload_s)
     if upload is None:
         count = checkpoint_bytes(workload)
-        slow, fast = (_DISK_BYTES_S / 4, _DISK_BYTES_S) if machine.infra == "local" else (2e6, 5e7)
+        slow, fast = (2e6, 5e7) if _is_remote(machine) else (_DISK_BYTES_S / 4, _DISK_BYTES_S)
         upload = (count / fast, 1.0 + count / slow)
     release = _measured(there, lambda one: one.release_s) or _RELEASE.get(machine.infra, _RELEASE_CLOUD)
     return [

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from cloudrun.run import MACHINE_PREFIX, Run
 
@@ -24,7 +24,8 @@ class Machine(BaseModel):
     name: str
     infra: str
     handle: str  # by which it can be ended: SkyPilot's name of it, or the provider's id
-    known_to_sky: bool  # to the SkyPilot on this computer
+    # To the backend on this computer, which rented it; the alias is of a scan that an older version has remembered.
+    is_known_here: bool = Field(validation_alias=AliasChoices("is_known_here", "known_to_sky"))
     gpu: str | None = None
     hourly_usd: float | None = None
     up_since: datetime | None = None  # by its provider's clock

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from cloudrun.endings import has_autodown
+from cloudrun.endings import has_autodown, who_ends
+from cloudrun.infras import BackendName, Capabilities, backend_for
 from cloudrun.run import MACHINE_PREFIX
 from cloudrun.spec import JobSpec, SourceKind
 from cloudrun.worker.order import Order, Step
@@ -41,7 +42,7 @@ class Plan:
 
     run_id: str
     spec: JobSpec
-    backend: Literal["local", "sky"]
+    backend: BackendName
     data_route: DataRoute
     setup: tuple[Step, ...]
     make_data: Step | None
@@ -53,6 +54,11 @@ class Plan:
     @property
     def machine_name(self) -> str:
         return f"{MACHINE_PREFIX}{self.run_id}"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Of the backend on which the plan runs."""
+        return self.spec.capabilities
 
     @property
     def store_uri(self) -> str | None:
@@ -72,13 +78,13 @@ class Plan:
     @property
     def _fetches_beside(self) -> bool:
         """Whether the machine gets its data beside its set-up, of which the first step makes a Python that can."""
-        return self.data_route is DataRoute.FETCHED and self.backend == "sky"
+        return self.data_route is DataRoute.FETCHED and self.capabilities.is_remote
 
     @property
     def train_yaml(self) -> str:
         """The trainer's config file; a folder of weights is named by where it lies beside the code."""
         train = self.spec.train
-        if self.weights_folder is not None and self.backend == "sky":
+        if self.weights_folder is not None and self.capabilities.is_remote:
             train = train.model_copy(update={"pretrained": f"../{WEIGHTS}"})
         return yaml.safe_dump(train.model_dump(mode="json"), sort_keys=False)
 
@@ -110,6 +116,7 @@ class Plan:
         `after_s`: expected from the end of training to the end of the bill. `may_ask`: somebody follows who can answer.
         """
         spec = self.spec
+        ends_machine = self.capabilities.ends_machines
         return Order(
             run_id=self.run_id,
             python=self.python,
@@ -130,9 +137,9 @@ class Plan:
             spent_usd=spent_usd,
             idle_s=spec.lifecycle.idle_minutes * 60,
             stall_s=spec.budget.stall_minutes * 60,
-            ending="nobody" if self.backend == "local" else "slurm" if infra == "slurm" else "skypilot",
-            cloud="" if self.backend == "local" else infra,
-            has_timer=self.backend != "local" and has_autodown(infra),
+            ending=who_ends(infra) if ends_machine else "nobody",
+            cloud=infra if ends_machine else "",
+            has_timer=ends_machine and has_autodown(infra),
             on_finish=spec.lifecycle.on_finish,
             store_uri=self.store_uri,
             endpoint=spec.endpoint,
@@ -154,7 +161,7 @@ class Plan:
             "nodes": self.spec.nodes,
             "resources": self.spec.resources.model_dump(),
             "spot": self.spec.spot,
-            "autodown_minutes": self.spec.lifecycle.idle_minutes if self.backend == "sky" else None,
+            "autodown_minutes": self.spec.lifecycle.idle_minutes if self.capabilities.ends_machines else None,
             "data": {"source": self.spec.data.source, "route": self.data_route.value},
             "setup": [step.name for step in self.setup],
             "store": self.store_uri,
@@ -166,11 +173,11 @@ class Plan:
 
 def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any]) -> Plan:
     """`python` runs local jobs; `base` is `sky.yaml`: a rented machine's resources and set-up."""
-    local = spec.is_local
+    is_remote = spec.capabilities.is_remote
     machine = ["bash", "-c", str(base["setup"])]
-    setup = [] if local else [Step("machine", machine)]
+    setup = [Step("machine", machine)] if is_remote else []
     fetches = _data_route(spec) is DataRoute.FETCHED
-    if (spec.store is not None or fetches) and not local:  # first: the log reaches the store, and the data come, early
+    if (spec.store is not None or fetches) and is_remote:  # first: the log reaches the store, and the data come, early
         setup.insert(
             0, Step("store" if spec.store is not None else "python", ["env", "CLOUDRUN_INSTALL=boto3", *machine])
         )
@@ -179,12 +186,12 @@ def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any
     return Plan(
         run_id=run_id,
         spec=spec,
-        backend="local" if local else "sky",
+        backend=backend_for(spec.infra),
         data_route=_data_route(spec),
         setup=tuple(setup),
         make_data=_make_data(spec),
         command=_command(spec),
-        python=python if local else "$CLOUDRUN_VENV/bin/python",
+        python="$CLOUDRUN_VENV/bin/python" if is_remote else python,
         base_resources=dict(base.get("resources") or {}),
     )
 
@@ -192,7 +199,7 @@ def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any
 def _data_route(spec: JobSpec) -> DataRoute:
     match spec.data.kind:
         case SourceKind.FOLDER:
-            if spec.is_local:
+            if not spec.capabilities.is_remote:
                 return DataRoute.IN_PLACE
             return DataRoute.PUSHED if spec.store is None else DataRoute.THROUGH_STORE
         case SourceKind.DEMO:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from cloudrun.cost import Cost, cost_of, stopped_disk_usd, usd_for, worst_case
-from cloudrun.run import Alternative, Quote, Run, SkyAccount
+from cloudrun.run import Alternative, BilledElsewhere, Quote, Run
 from cloudrun.units import iso
 
 # The worker's names for its phases -> the receipt's.
@@ -220,7 +220,7 @@ def _compared(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _why_they_differ(run: Run, account: SkyAccount) -> str:
+def _why_they_differ(run: Run, account: BilledElsewhere) -> str:
     assert run.billed_from is not None
     assert run.released_at is not None
     reasons = []

@@ -146,7 +146,7 @@ def plan_text(
         lines.append(f"at most  ${spec.budget.max_cost:g} or {spec.budget.max_hours:g} h, whichever comes first")
     else:
         place = "/".join(part for part in (quote.infra, quote.region) if part)
-        what = quote.gpu or ("" if plan.backend == "local" else "no GPU")
+        what = quote.gpu or ("no GPU" if plan.capabilities.is_remote else "")
         machine = ", ".join(part for part in (quote.machine, what, place) if part)
         lines.append(f"machine  {times(quote.nodes, machine)}")
         if quote.hourly_usd:
@@ -164,10 +164,10 @@ def plan_text(
                 for one in quote.fallbacks
             ]
             lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
-        elif plan.backend == "sky":
+        elif plan.capabilities.is_billed:
             lines.append(f"price    none is known of {quote.infra}: `budget.max_cost` cannot end it")
             lines.append(f"at most  {spec.budget.max_hours:g} h, then it is stopped (budget.max_hours)")
-    if plan.backend == "sky":
+    if plan.capabilities.is_billed:
         lines.append(_waits(spec.budget, quote))
         lines += _choices(spec.gpu, spec.gpu_choices)
     if estimate is not None:
@@ -183,7 +183,7 @@ def plan_text(
         lines.append(f"train    {' + '.join(train.backbones)}, {recipe}")
     else:
         lines.append(f"run      {spec.run.strip().splitlines()[0]}")
-    if plan.backend == "sky":
+    if plan.capabilities.ends_machines:
         ends = how_it_ends(quote.infra if quote else spec.infra, idle_minutes=spec.lifecycle.idle_minutes)
         lines.append(f"ends     {spec.lifecycle.on_finish} when done; with this computer off, {ends}")
     if keys is not None:

@@ -212,8 +212,8 @@ class Progress(_Record):
     detail: str = ""
 
 
-class SkyAccount(_Record):
-    """SkyPilot's own count of a machine (`sky cost-report`)."""
+class BilledElsewhere(_Record):
+    """Somebody else's count of a machine: SkyPilot's own (`sky cost-report`)."""
 
     seconds: float
     usd: float
@@ -316,7 +316,7 @@ class Run(_Record):
     last_seen_at: Moment | None = None  # the last moment that proves the machine was up
     fetch_began_at: Moment | None = None  # of the fetch that brought the final results
     home_at: Moment | None = None
-    sky_account: SkyAccount | None = None
+    sky_account: BilledElsewhere | None = None
     exit_code: int | None = None
     message: str = ""
     epoch: int | None = None

@@ -46,7 +46,7 @@ def stage(plan: Plan, folder: Path) -> None:
         shutil.copytree(source, code / source.name, ignore=_NOT_SENT, dirs_exist_ok=True)
     if plan.spec.workdir is not None:
         _stage_workdir(Path(plan.spec.workdir), plan.spec.workdir_secrets, code / "workdir")
-    if plan.weights_folder is not None and plan.backend == "sky":
+    if plan.weights_folder is not None and plan.capabilities.is_remote:
         (folder / WEIGHTS).mkdir(exist_ok=True)
         for name in plan.spec.train.backbones:
             shutil.copy2(weight_file(name, plan.weights_folder), folder / WEIGHTS)

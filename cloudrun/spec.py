@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from cloudrun.gpus import GpuRequest, is_known, nearest, parse_gpu, sold_as
+from cloudrun.infras import CAPABILITIES, LOCAL, Capabilities, backend_for, is_own_cluster
 from cloudrun.recipe.train_config import TrainConfig
 
 # Where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
@@ -29,8 +30,6 @@ SKY_INFRAS = (
     "mithril", "nebius", "oci", "paperspace", "primeintellect", "runpod", "scp", "seeweb", "shadeform", "slurm",
     "ssh", "vast", "verda", "vsphere", "yotta",
 )  # fmt: skip
-# There a GPU may carry any name that the cluster's owner gave it.
-_OWN_GPU_NAMES = ("slurm", "kubernetes", "k8s", "ssh")
 
 
 class _Section(BaseModel):
@@ -126,7 +125,7 @@ def _check_infra(infra: str | None) -> str | None:
     if infra is None:
         return None
     head = infra.split("/", 1)[0].lower()
-    if head != "local" and head not in SKY_INFRAS:
+    if head not in (LOCAL, *SKY_INFRAS):
         raise ValueError(f'"{infra}" is not an infra; use local, {", ".join(SKY_INFRAS)}, or one of these/region')
     return head + infra[len(head) :]
 
@@ -193,13 +192,14 @@ class JobSpec(_Section):
     @property
     def gpu_choices(self) -> tuple[tuple[str, ...], ...]:
         """For each wanted GPU, best first, the names under which it is sold. A cluster's own names mean themselves."""
-        if self.infra is not None and self.infra.split("/")[0] in _OWN_GPU_NAMES:
+        if is_own_cluster(self.infra):
             return tuple((str(gpu),) for gpu in self.gpus)
         return tuple(tuple(str(one) for one in sold_as(gpu)) for gpu in self.gpus)
 
     @property
-    def is_local(self) -> bool:
-        return self.infra is not None and self.infra.split("/")[0] == "local"
+    def capabilities(self) -> Capabilities:
+        """Of the backend that serves the job's infra."""
+        return CAPABILITIES[backend_for(self.infra)]
 
     @property
     def needs_gpu(self) -> bool:
@@ -210,7 +210,7 @@ class JobSpec(_Section):
     def _makes_sense(self) -> JobSpec:
         if self.train.device == "cuda" and not self.gpu:
             raise ValueError("`train.device` is cuda, but no `gpu` is asked for; add `gpu: [A100:1]`")
-        if self.nodes > 1 and self.is_local:
+        if self.nodes > 1 and not self.capabilities.rents_several:
             raise ValueError(
                 f"`nodes` is {self.nodes}, and `infra: local` is this one computer; remove `nodes`, or rent machines"
             )
@@ -231,7 +231,7 @@ class JobSpec(_Section):
 
     def unknown_gpus(self) -> list[tuple[int, str, list[str]]]:
         """(place in the list, name, what may have been meant) of GPUs that no cloud has."""
-        if self.infra is not None and self.infra.split("/")[0] in _OWN_GPU_NAMES:
+        if is_own_cluster(self.infra):
             return []
         return [(place, gpu.name, nearest(gpu.name)) for place, gpu in enumerate(self.gpus) if not is_known(gpu.name)]
 

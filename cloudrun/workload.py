@@ -58,7 +58,7 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
         val_images = round(train_images * spec.train.val_fraction)
         train_images -= val_images
     models = spec.train.folds if spec.train.fold == "all" else 1
-    is_sent = not spec.is_local and spec.data.kind is SourceKind.FOLDER
+    is_sent = spec.capabilities.is_remote and spec.data.kind is SourceKind.FOLDER
     return Workload(
         kind=kind_of(spec),
         train=None if spec.run is not None else spec.train,
@@ -69,7 +69,7 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
         data_bytes=size_bytes,
         sent_bytes=size_bytes if is_sent and spec.store is None else 0,
         stored_bytes=size_bytes if is_sent and spec.store is not None else 0,
-        has_setup=not spec.is_local or spec.setup is not None or spec.data.kind is not SourceKind.FOLDER,
+        has_setup=spec.capabilities.is_remote or spec.setup is not None or spec.data.kind is not SourceKind.FOLDER,
         models=models,
     )
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cloudrun.errors import NoMachine
+from cloudrun.infras import Capabilities
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import JobState, Quote, Run, SkyAccount
+from cloudrun.run import BilledElsewhere, JobState, Quote, Run
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.plan import Plan
@@ -64,6 +65,8 @@ class Offer:
 class Backend(Protocol):
     """Starting and stopping; the files of a run are reached through its store."""
 
+    capabilities: Capabilities
+
     def quote(self, plan: Plan) -> Quote | None:
         """The machine that `rent` would get and its price; None where only renting can tell.
 
@@ -80,7 +83,7 @@ class Backend(Protocol):
         ...
 
     def identity(self) -> str | None:
-        """Who will know the machines that `rent` gets; None where that does not matter."""
+        """Whose machines `rent` gets: another's silence about them proves nothing. None where nothing is billed."""
         ...
 
     def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
@@ -110,7 +113,7 @@ class Backend(Protocol):
         """End the billing. Idempotent; the moment at which the machine was gone. Raises StillBilling."""
         ...
 
-    def account(self, run: Run) -> SkyAccount | None:
+    def billed_elsewhere(self, run: Run) -> BilledElsewhere | None:
         """Somebody else's count of the run's machine, to check ours by; None where nobody counted."""
         ...
 

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 from cloudrun import locks
 from cloudrun.backends import Offer, Say, Terms
 from cloudrun.errors import NoMachine, StillBilling
+from cloudrun.infras import CAPABILITIES
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
+from cloudrun.run import BilledElsewhere, JobState, Quote, Run, now_utc
 from cloudrun.untrusted import read_regular
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _TERM_WAIT_S = 45.0  # longer than the worker gives its job
 
 class LocalBackend:
     """Implements `Backend` with detached processes under `home/local`."""
+
+    capabilities = CAPABILITIES["local"]
 
     def __init__(self, home: Path) -> None:
         self._machines = home / "local"
@@ -145,7 +148,7 @@ class LocalBackend:
             _beside(run_dir, name).unlink(missing_ok=True)
         return now_utc()
 
-    def account(self, run: Run) -> SkyAccount | None:
+    def billed_elsewhere(self, run: Run) -> BilledElsewhere | None:
         return None
 
     def scan(self) -> Scan:

@@ -9,6 +9,7 @@ from cloudrun.backends.live_price import LivePrice, live_price
 from cloudrun.cli.console import confirm, note, warn
 from cloudrun.dataset_check import Survey
 from cloudrun.estimate import NoEstimate
+from cloudrun.infras import is_own_cluster
 from cloudrun.keys import KeysSent
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
@@ -92,6 +93,6 @@ def look_ahead(
 ) -> Forecast:
     """`goes_on`: the run that is resumed; `keys`: the user's own that go to the machine."""
     made = foresee(plan, quote, workload_for(plan, survey), history(ledger.all()), goes_on=goes_on)
-    asked = quote is not None and quote.hourly_usd and quote.infra not in ("slurm", "kubernetes", "ssh")  # own prices
+    asked = quote is not None and quote.hourly_usd and not is_own_cluster(quote.infra)
     live = live_price(quote) if quote is not None and asked else None
     return Forecast(plan, quote, made, live, keys)

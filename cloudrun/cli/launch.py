@@ -99,7 +99,7 @@ def launch(
     forecast.show()
     if left is not None:
         note(f"left     {left.run_id} was launched before and cut short: this goes on with it")
-    if plan.backend == "sky":
+    if backend.capabilities.is_billed:
         warn_of_strays(ledger, backend)
     if not forecast.is_agreed("Rent it?", yes=yes):
         return ExitCode.FAILED

@@ -13,6 +13,7 @@ from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note
 from cloudrun.cli.looking import looked_at
 from cloudrun.cli.results import JsonOption, RunArgument
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, NoSuchRun, UsageError
+from cloudrun.infras import BILLED, CAPABILITIES
 
 if TYPE_CHECKING:
     from cloudrun.backends import Backend
@@ -39,12 +40,12 @@ def ps(
     ledger = Ledger(home_folder())
     if ask:
         try:
-            scan(ledger, open_backend("sky", ledger.home))
+            scan(ledger, open_backend(BILLED, ledger.home))
         except CloudrunError as err:  # what the ledger knows is worth showing all the same
             warn(f"the providers could not be asked: {err.message}")
     runs = [run for run in ledger.all() if every or run.may_bill or not run.phase.is_final]
     # Local runs are asked each time: it is a look at a lock and two files.
-    runs = [_refreshed(run, ledger) if ask or run.backend == "local" else run for run in runs]
+    runs = [_refreshed(run, ledger) if ask or not CAPABILITIES[run.backend].is_remote else run for run in runs]
     if not every:
         runs = [run for run in runs if run.may_bill or not run.phase.is_final]
     runs.sort(key=lambda run: not run.may_bill)  # what costs money comes first
@@ -61,7 +62,7 @@ def ps(
         head, *rows = ps_table(runs, now).splitlines()
         answer(head)
         for run, row in zip(runs, rows, strict=True):
-            answer(paint(row, "31", sys.stdout) if run.may_bill and run.backend != "local" else row)
+            answer(paint(row, "31", sys.stdout) if run.may_bill and CAPABILITIES[run.backend].is_billed else row)
     elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
     for run in runs:
@@ -149,7 +150,7 @@ def _end_strays(ledger: Ledger, machines: list[Machine], *, every: bool, yes: bo
     from cloudrun.machines import strays
     from cloudrun.runs.scan import end_stray, scan
 
-    backend = open_backend("sky", ledger.home)
+    backend = open_backend(BILLED, ledger.home)
     problems = []
     if every:
         problems += [f"{damaged.message}; {damaged.hint}" for damaged in ledger.damaged()]
@@ -198,7 +199,7 @@ def _targets(ledger: Ledger, names: list[str]) -> tuple[list[Run], list[Machine]
         try:
             runs.append(ledger.find(name.removeprefix(MACHINE_PREFIX)))
         except NoSuchRun:
-            found = find_machines(scan(ledger, open_backend("sky", ledger.home)).machines, name)
+            found = find_machines(scan(ledger, open_backend(BILLED, ledger.home)).machines, name)
             if not found:
                 raise NoSuchRun(
                     f"there is no run `{name}`, and no provider lists a machine of that name",
@@ -229,7 +230,7 @@ def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     from cloudrun.ledger import Ledger
 
     run = Ledger(home_folder()).find(run_id)
-    if run.backend == "local":
+    if not CAPABILITIES[run.backend].is_remote:
         raise UsageError(
             f"`{run.run_id}` runs on this computer", hint=f"`cloudrun logs {run.run_id}` shows what it does"
         )

@@ -117,7 +117,7 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
     try:
         run = ledger.change(
             run.run_id,
-            sky_account=backend.account(run),
+            sky_account=backend.billed_elsewhere(run),
             measured=measured_of(note(run, ledger, release_s=took_s)),
             alternatives=_on_other_offers(run, backend),
         )

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from cloudrun.backends import Backend
 from cloudrun.errors import Interrupted, RunNotFinished, StoreError
+from cloudrun.infras import CAPABILITIES
 from cloudrun.ledger import Ledger
 from cloudrun.run import Run
 from cloudrun.runs.fetch import Listener, fetch
 from cloudrun.runs.refresh import refresh
 
-# A look hashes the run's files where they lie: too often would take the machine's time from the job.
-_LOCAL_PAUSE_S = 1.0
-_REMOTE_PAUSE_S = 15.0
 # Written anew with every look, so that a line for each time would hide the checkpoints.
 _ALWAYS_NEW = ("out/metrics.jsonl",)
 
@@ -45,7 +43,7 @@ def fetch_until_it_ends(
                 if isinstance(err, StoreError) and err.message != trouble:
                     trouble = err.message
                     listener.say(f"{err.message}; trying again while the job runs")
-            time.sleep(_LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S)
+            time.sleep(CAPABILITIES[run.backend].fetch_pause_s)
     except KeyboardInterrupt:
         raise _interrupted(run) from None
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from cloudrun.backends import Backend, Say
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
+from cloudrun.infras import CAPABILITIES
 from cloudrun.ledger import Ledger
 from cloudrun.received import question_from
 from cloudrun.run import JobState, Run
@@ -18,11 +19,6 @@ from cloudrun.stores import Store, open_store
 from cloudrun.units import duration
 from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 
-# How often to look; a look at a rented machine is one command over a connection that is kept open.
-_LOCAL_PAUSE_S = 0.2
-_REMOTE_PAUSE_S = 0.5
-# A worker whose heartbeat is older than this may be dead: only then is the backend asked.
-_SILENCE_S = 20.0
 # Looks at the backend in a row that must find the job gone before it is believed.
 _LOOKS = 2
 # Whoever follows is told when neither the machine nor its provider has said anything for so long.
@@ -88,7 +84,7 @@ def follow(
             hint=f"`cloudrun logs {run.run_id}` again in a minute; `cloudrun ps` shows what it costs",
         )
     store = open_store(run.run_uri)
-    pause = _LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S
+    pause = CAPABILITIES[run.backend].log_pause_s
     watch = _Watch(run, ledger, backend, store)
     questions = None if ask is None else _Questions(store, run.run_uri, ask, say)
     while not watch.ended() and not until():
@@ -166,7 +162,7 @@ class _Watch:
             if now - self._recorded_at > 5:
                 self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, None)
                 self._recorded_at = now
-        if now - self._heard_at < (2.0 if self.run.backend == "local" else _SILENCE_S):
+        if now - self._heard_at < CAPABILITIES[self.run.backend].silence_s:
             return False
         return self._silent(now)
 

@@ -68,9 +68,9 @@ def _refuse_unready(job: Job) -> None:
             f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
             hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",
         )
-    if spec.store is not None and not spec.is_local:
+    if spec.store is not None and spec.capabilities.is_remote:
         _refuse_missing_keys(job, f"store: {spec.store}")
-    if spec.data.kind is SourceKind.S3 and not spec.is_local:
+    if spec.data.kind is SourceKind.S3 and spec.capabilities.is_remote:
         _refuse_missing_keys(job, f"data.source: {spec.data.source}")
     if spec.workdir is not None and not Path(spec.workdir).is_dir():
         raise JobFileError(
@@ -78,7 +78,7 @@ def _refuse_unready(job: Job) -> None:
         )
     if isinstance(spec.train.pretrained, str) and spec.run is None:
         _refuse_missing_weights(job, Path(spec.train.pretrained))
-    if not spec.is_local:
+    if spec.capabilities.is_remote:
         _refuse_missing_programs()
     missing = missing_secrets(spec)
     if missing:

@@ -48,7 +48,7 @@ def check_access(job: Job) -> None:
     with _about(job):
         found = kaggle.find_or_refuse(os.environ)
     unnamed = [name for name in found.names if name not in spec.secrets]
-    if unnamed and not spec.is_local:
+    if unnamed and spec.capabilities.is_remote:
         named = ", ".join(dict.fromkeys([*spec.secrets, *found.names]))
         raise JobFileError(
             f"{job.path}: `data.source: {spec.data.source}` needs your token on the machine, and `secrets` does"
@@ -117,7 +117,7 @@ def _count(job: Job, source: Source, files: list[tuple[str, int]]) -> Survey | N
 
 def _refuse_small_disk(job: Job, shown: str, needed: int) -> None:
     spec = job.spec
-    if not spec.is_local and needed > spec.resources.disk * 1e9:
+    if spec.capabilities.is_remote and needed > spec.resources.disk * 1e9:
         raise SourceProblem(
             f"{shown} and what is in it have {size(needed)}, more than the {spec.resources.disk} GB of"
             " `resources.disk`",

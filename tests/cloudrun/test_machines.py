@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 def a_machine(name: str, **changes: Any) -> Machine:
-    return Machine.model_validate({"name": name, "infra": "slurm", "handle": "h:7", "known_to_sky": False, **changes})
+    return Machine.model_validate({"name": name, "infra": "slurm", "handle": "h:7", "is_known_here": False, **changes})
 
 
 def a_run(run_id: str, **changes: Any) -> Run:

@@ -52,11 +52,12 @@ from cloudrun.backends.skypilot.task import begin_script, job_config
 from cloudrun.backends.skypilot.waiting import TookTooLong, Trying, Waiting
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
+from cloudrun.infras import CAPABILITIES
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
 from cloudrun.retry import tries
-from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
+from cloudrun.run import MACHINE_PREFIX, BilledElsewhere, JobState, Quote, Run, now_utc
 from cloudrun.ssh import Connection
 from cloudrun.units import duration, times
 from cloudrun.worker.holder import Place
@@ -75,6 +76,8 @@ _SILENCE_S = 60.0
 
 class SkyBackend:
     """Implements `Backend` over SkyPilot's SDK."""
+
+    capabilities = CAPABILITIES["sky"]
 
     def __init__(self, home: Path) -> None:
         self._log_folder = home / "sky"
@@ -351,7 +354,7 @@ class SkyBackend:
             return True
         return any(row["name"] == run.machine_name for row in sky.get(sky.cost_report(days=None)))
 
-    def account(self, run: Run) -> SkyAccount | None:
+    def billed_elsewhere(self, run: Run) -> BilledElsewhere | None:
         """`sky cost-report` for the run's machine, of the launch that was last."""
         with self._sdk(run.run_id) as sky:
             try:
@@ -363,7 +366,7 @@ class SkyBackend:
         row = max(rows, key=lambda one: one["launched_at"] or 0)
         began = [start for start, _ in row["usage_intervals"] or ()]
         ended = [end for _, end in row["usage_intervals"] or () if end is not None]
-        return SkyAccount(
+        return BilledElsewhere(
             seconds=float(row["duration"]),
             usd=float(row["total_cost"]),
             began_at=datetime.fromtimestamp(min(began), UTC) if began else None,
@@ -399,7 +402,7 @@ class SkyBackend:
     def end_machine(self, machine: Machine) -> None:
         """Through SkyPilot where it knows the machine, else through its provider; then look again."""
         try:
-            if machine.known_to_sky:
+            if machine.is_known_here:
                 with self._sdk(machine.run_id) as sky:
                     self._end(sky, machine.handle)
                 return

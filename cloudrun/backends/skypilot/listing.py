@@ -179,7 +179,7 @@ def _slurm() -> list[Machine]:
                     name=name,
                     infra="slurm",
                     handle=f"{host}:{job}",
-                    known_to_sky=False,
+                    is_known_here=False,
                     gpu=gpu or None,
                     up_since=now_utc() - _elapsed(elapsed),
                 )
@@ -200,7 +200,7 @@ def _slurm_ended() -> list[Machine]:
                     name=name,
                     infra="slurm",
                     handle=f"{host}:{job}",
-                    known_to_sky=False,
+                    is_known_here=False,
                     stopped="ended",
                     ended_at=slurm_end(end),
                 )
