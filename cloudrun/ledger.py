@@ -15,6 +15,7 @@ from typing import Any
 from cloudrun import atomic, locks
 from cloudrun.errors import CloudrunError, NoSuchRun
 from cloudrun.home import LARGEST_RECORD_BYTES
+from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.received import understood
 from cloudrun.run import Run
 from cloudrun.untrusted import Unreadable, parse_object, read_limited
@@ -28,7 +29,7 @@ class LedgerDamaged(CloudrunError):
     def __init__(self, path: Path, why: str) -> None:
         self.run_id = path.stem
         self.written_at = _written_at(path)
-        lock = path.parents[1] / "local" / path.stem / "lock"
+        lock = RunFolder(path.parents[1] / "local" / path.stem).local_lock
         is_local = lock.parent.is_dir()
         machine = f"cloudrun-{path.stem}"
         where = "it ran on this computer" if is_local else f"the machine, if it is up, is `{machine}`"

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cloudrun.errors import ExitCode
+from cloudrun.protocol.words import EndReason, WorkerPhase
 
 MACHINE_PREFIX = "cloudrun-"
 _ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken for one another
@@ -172,9 +173,7 @@ class Quote(_Record):
 class Result(_Record):
     """The worker's last word (`result.json`)."""
 
-    reason: Literal[
-        "finished", "failed", "budget", "stopped", "preempted", "no_gpu", "setup_failed", "no_data", "stalled"
-    ]
+    reason: EndReason
     exit_code: Annotated[int, Field(ge=-(2**31), lt=2**31)]
     message: str
     started_at: Moment
@@ -184,15 +183,15 @@ class Result(_Record):
     @property
     def phase(self) -> Phase:
         match self.reason:
-            case "finished":
+            case EndReason.FINISHED:
                 return Phase.SUCCEEDED
-            case "budget":
+            case EndReason.BUDGET:
                 return Phase.OVER_BUDGET
-            case "stopped":
+            case EndReason.STOPPED:
                 return Phase.STOPPED
-            case "preempted":
+            case EndReason.PREEMPTED:
                 return Phase.PREEMPTED
-            case "failed" | "no_gpu" | "setup_failed" | "no_data" | "stalled":
+            case EndReason.FAILED | EndReason.NO_GPU | EndReason.SETUP_FAILED | EndReason.NO_DATA | EndReason.STALLED:
                 return Phase.FAILED
 
 
@@ -397,4 +396,4 @@ def derive_phase(known: Phase, job: JobState, progress: Progress | None, result:
         case JobState.ACTIVE:
             if progress is None:
                 return known
-            return Phase.RUNNING if progress.phase == "run" else Phase.PREPARING
+            return Phase.RUNNING if progress.phase == WorkerPhase.RUN else Phase.PREPARING

@@ -15,7 +15,7 @@ from cloudrun.run import JobState, Quote, Run, SkyAccount
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.plan import Plan
-    from cloudrun.worker.order import Order
+    from cloudrun.protocol.order import Order
 
 Say = Callable[[str], None]
 """Takes one line about what is happening now."""

@@ -21,15 +21,16 @@ from cloudrun import locks
 from cloudrun.backends import Offer, Say, Terms
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
 from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.untrusted import read_regular
 
 if TYPE_CHECKING:
     from cloudrun.plan import Plan
-    from cloudrun.worker.order import Order
+    from cloudrun.protocol.order import Order
 
 _LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500
-_TERM_WAIT_S = 45.0  # longer than the worker gives its job
 
 
 class LocalBackend:
@@ -86,16 +87,17 @@ class LocalBackend:
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
         run_dir = self._machines / plan.run_id
+        files = RunFolder(run_dir)
         shutil.copytree(staged, run_dir, dirs_exist_ok=True)
-        (run_dir / "order.json").write_text(order.as_json(), encoding="utf-8")
-        held = locks.take(run_dir / "lock", required=True)
+        files.order.write_text(order.as_json(), encoding="utf-8")
+        held = locks.take(files.local_lock, required=True)
         assert held is not None, f"another worker of {run_dir} lives"
         try:
-            with (run_dir / "worker.err").open("w") as err:
+            with files.local_errors.open("w") as err:
                 worker = subprocess.Popen(
                     [sys.executable, "-m", "cloudrun.worker", str(run_dir)],
                     cwd=run_dir,
-                    env={**os.environ, "PYTHONPATH": str(run_dir / "code")},
+                    env={**os.environ, "PYTHONPATH": str(files.code)},
                     stdin=subprocess.DEVNULL,
                     stdout=err,
                     stderr=err,
@@ -104,7 +106,7 @@ class LocalBackend:
                 )
         finally:
             os.close(held)
-        (run_dir / "worker.pid").write_text(str(worker.pid))
+        files.local_pid.write_text(str(worker.pid))
         worker.returncode = 0  # it outlives this command: nobody waits for it here
         return run_dir.as_uri()
 
@@ -119,7 +121,7 @@ class LocalBackend:
 
     def diagnose(self, run: Run) -> str:
         try:
-            said = read_regular(self._machines / run.run_id / "worker.err", limit=_LONGEST_SAID) or b""
+            said = read_regular(RunFolder(self._machines / run.run_id).local_errors, limit=_LONGEST_SAID) or b""
         except OSError:
             return ""
         lines = said.decode("utf-8", "replace").strip().splitlines()
@@ -130,10 +132,10 @@ class LocalBackend:
         run_dir = self._machines / run.run_id
         if not run_dir.is_dir():
             return now_utc()
-        if not _ends(run_dir, signal.SIGTERM, _TERM_WAIT_S) and not _ends(run_dir, signal.SIGKILL, 10.0):
+        if not _ends(run_dir, signal.SIGTERM, LOCAL_TERM_WAIT_S) and not _ends(run_dir, signal.SIGKILL, 10.0):
             raise StillBilling(
                 f"the processes of `{run.run_id}` did not end",
-                hint=f"end them by hand: `fuser -k {run_dir / 'lock'}`",
+                hint=f"end them by hand: `fuser -k {RunFolder(run_dir).local_lock}`",
             )
         while run_dir.is_dir():
             with suppress(FileNotFoundError):  # another command frees the same disk
@@ -175,12 +177,12 @@ def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:
 
 def _worker_of(run_dir: Path) -> int | None:
     """Return the worker's process id; None where the job has put something else into its file."""
-    text = read_regular(run_dir / "worker.pid", limit=20) or b""
+    text = read_regular(RunFolder(run_dir).local_pid, limit=20) or b""
     return int(text) if text.isdigit() and int(text) > 1 else None
 
 
 def _lock_is_held(run_dir: Path) -> bool:
-    return locks.is_held(run_dir / "lock")
+    return locks.is_held(RunFolder(run_dir).local_lock)
 
 
 def _can_train() -> bool:

@@ -35,14 +35,13 @@ from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
-from cloudrun.plan import WEIGHTS, Plan
+from cloudrun.plan import Plan
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import CERTIFICATE, LOG, ORDER, OUT, WEIGHTS, Place, secrets_path
 from cloudrun.retry import tries
 from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
 from cloudrun.ssh import Connection
 from cloudrun.units import duration, times
-from cloudrun.worker.holder import Place
-from cloudrun.worker.order import Order, secrets_path
-from cloudrun.worker.wire import PEM
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
@@ -237,7 +236,7 @@ class SkyBackend:
             with kept_awake(connection):
                 _send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
-        connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
+        connection.run(f"cat > {quote_word(run_dir)}/{ORDER}", content=late.as_json().encode())
         if order.outlives_its_job and plan.spec.nodes == 1:
             # Ray takes some seconds, and where the memory is full it starts nothing. What fails here, the job does.
             with suppress(StoreError):
@@ -469,11 +468,11 @@ def _send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None
 
     def send(node: int) -> None:
         connection = Connection(plan.machine_name, node=node)
-        connection.run(f"mkdir -p {place} && umask 077 && cat > {place}/{PEM}", content=certificate)
+        connection.run(f"mkdir -p {place} && umask 077 && cat > {place}/{CERTIFICATE}", content=certificate)
         if node > 0:
-            kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, "out", "log.txt")]
+            kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, OUT, LOG)]
             connection.rsync(*kept_back, f"{staged}/", f"{connection.host}:{run_dir}/")
-            connection.run(f"cat > {place}/order.json", content=order.at(time.time()).as_json().encode())
+            connection.run(f"cat > {place}/{ORDER}", content=order.at(time.time()).as_json().encode())
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(send, range(plan.spec.nodes)))

@@ -11,7 +11,8 @@ from cloudrun.cli.app import app
 from cloudrun.cli.console import answer_json, is_terminal, note
 from cloudrun.cli.results import JsonOption, RunArgument, open_run
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
-from cloudrun.metrics import parse_metrics
+from cloudrun.protocol.metrics import parse_metrics
+from cloudrun.protocol.outputs import METRICS_KEY
 from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class _Board:
             return
         self._read_at = time.monotonic()
         try:
-            content = self._store.read("out/metrics.jsonl", limit=LARGEST_RESULT_BYTES) or b""
+            content = self._store.read(METRICS_KEY, limit=LARGEST_RESULT_BYTES) or b""
         except StoreError:
             return  # the connection dropped: what was read last stays
         self._rows = parse_metrics(content.decode("utf-8", "replace"))

@@ -16,6 +16,9 @@ from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError, brief
 from cloudrun.ledger import Ledger
 from cloudrun.plan import make_plan
+from cloudrun.protocol.outputs import below_out
+from cloudrun.protocol.run_folder import STOP, STORED
+from cloudrun.protocol.timing import STOP_WAIT_S, STORED_WAIT_S
 from cloudrun.run import Alternative, JobState, Phase, Result, Run, now_utc
 from cloudrun.runs.accounts import write_accounts
 from cloudrun.runs.fetch import fetch, in_lines
@@ -27,11 +30,6 @@ from cloudrun.runs.source import answers, is_stored
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
 from cloudrun.stores import open_store
-
-# The worker gives its job 30 s to save; then it writes the result.
-_STOP_WAIT_S = 45.0
-# The worker gives its uploader 30 s once the results are home.
-_STORED_WAIT_S = 30.0
 
 
 class ResultsNotHome(CloudrunError):
@@ -160,9 +158,9 @@ def _stop_job(run: Run, backend: Backend, say: Say) -> None:
     try:
         if isinstance(read_result(store), Result):
             return
-        store.put("stop", b"")
+        store.put(STOP, b"")
         say(f"asked {run.run_id} to save and stop ...")
-        until = time.monotonic() + _STOP_WAIT_S
+        until = time.monotonic() + STOP_WAIT_S
         while not isinstance(read_result(store), Result) and time.monotonic() < until:
             if backend.observe(run) not in (JobState.ACTIVE, JobState.UNKNOWN):
                 return
@@ -178,7 +176,7 @@ def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
     began = time.monotonic()
     try:
         folder = fetch(
-            run, ledger, to=None, listener=in_lines(say, lambda entry: say(f"fetched {entry.key.removeprefix('out/')}"))
+            run, ledger, to=None, listener=in_lines(say, lambda entry: say(f"fetched {below_out(entry.key)}"))
         )
     except RunNotFinished:
         _refuse_where_the_machine_has_more(run)
@@ -217,9 +215,9 @@ def _await_the_bucket(run: Run, say: Say) -> None:
     """The results are home, so this is for the bucket's sake alone, and not for long: the machine bills."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    until = time.monotonic() + _STORED_WAIT_S
+    until = time.monotonic() + STORED_WAIT_S
     try:
-        while store.read("stored", limit=1) is None:
+        while store.read(STORED, limit=1) is None:
             if time.monotonic() > until:
                 say(f"{run.store_uri} does not have all of it; the results at home are complete")
                 return

@@ -17,6 +17,8 @@ from cloudrun.estimate import after_s
 from cloudrun.job_file import Job
 from cloudrun.ledger import Ledger
 from cloudrun.plan import DataRoute, Plan
+from cloudrun.protocol.run_folder import DATA_READY
+from cloudrun.protocol.words import OnFinish
 from cloudrun.retry import tries
 from cloudrun.run import Estimate, Phase, Quote, Run, now_utc
 from cloudrun.runs.console import Console
@@ -175,7 +177,7 @@ def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console:
                 f"`{run.run_id}` was resumed by another command, which has its machine now",
                 hint=f"`cloudrun logs {run.run_id}` follows it",
             )
-    if on_finish == "keep":
+    if on_finish == OnFinish.KEEP:
         console.say(f"the machine stays up; `cloudrun down {run.run_id}` ends its bill")
         return run
     return end_billing(run, ledger, backend, say=console.say)
@@ -209,7 +211,7 @@ def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: C
     if sending.error is not None:
         raise sending.error
     assert sending.has_succeeded
-    store.put("data.ready", b"")
+    store.put(DATA_READY, b"")
     if run.past_phases:  # most of it was there already
         return run
     return note(run, ledger, sync_bytes=sending.sent_bytes, sync_s=sending.took_s)

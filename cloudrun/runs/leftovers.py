@@ -8,6 +8,7 @@ from cloudrun.errors import StoreError
 from cloudrun.job_file import Job
 from cloudrun.ledger import BeingLaunched, Ledger
 from cloudrun.plan import DataRoute, Plan
+from cloudrun.protocol.run_folder import DATA_READY, ORDER, STATUS
 from cloudrun.run import JobState, Phase, Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import end_safely
@@ -92,9 +93,9 @@ def _has_all_it_needs(run: Run) -> bool:
         return False
     store = open_store(run.run_uri)
     try:
-        order = store.read("order.json", limit=LARGEST_DOCUMENT_BYTES + 1)
-        if order is None or store.read("status.json", limit=1) is None:
+        order = store.read(ORDER, limit=LARGEST_DOCUMENT_BYTES + 1)
+        if order is None or store.read(STATUS, limit=1) is None:
             return False
-        return store.read("data.ready", limit=1) is not None or not parse_object(order)["data_arrives"]
+        return store.read(DATA_READY, limit=1) is not None or not parse_object(order)["data_arrives"]
     except (StoreError, Unreadable, KeyError):
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from cloudrun.protocol.run_folder import LOG, LOG_INDEX
 from cloudrun.stores import Store
 from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
@@ -15,10 +16,10 @@ def start_offset(store: Store, *, tail: int | None, since: datetime | None, inde
     """Byte of `log.txt` to begin with; the later one where both are asked for. A fetched run has its index apart."""
     offset = 0
     if since is not None:
-        index = store.read("log.index", limit=LARGEST_RESULT_BYTES) or index_at_home or b""
-        offset = offset_since(index, since, end=len(store.read("log.txt") or b""))
+        index = store.read(LOG_INDEX, limit=LARGEST_RESULT_BYTES) or index_at_home or b""
+        offset = offset_since(index, since, end=len(store.read(LOG) or b""))
     if tail is not None:
-        offset = max(offset, offset_of_tail(store.read("log.txt") or b"", tail))
+        offset = max(offset, offset_of_tail(store.read(LOG) or b"", tail))
     return offset
 
 

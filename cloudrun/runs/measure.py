@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cloudrun.ledger import Ledger
+from cloudrun.protocol.words import WorkerPhase
 from cloudrun.received import Summary, summary_at
 from cloudrun.run import Measured, Phase, Run
 from cloudrun.spec import JobSpec
@@ -25,8 +26,10 @@ def measured_of(run: Run) -> Measured | None:
     seen = run.measured or _blank(run)
     if seen is None or not run.phases or run.past_phases or run.earlier:
         return seen
-    command_s = _seconds(run, "run")
-    changes: dict[str, Any] = {"setup_s": (_seconds(run, "verify") or 0.0) + (_seconds(run, "prepare") or 0.0)}
+    command_s = _seconds(run, WorkerPhase.RUN)
+    changes: dict[str, Any] = {
+        "setup_s": (_seconds(run, WorkerPhase.VERIFY) or 0.0) + (_seconds(run, WorkerPhase.PREPARE) or 0.0)
+    }
     if run.billed_from is not None and run.started_at is not None:
         changes["provision_s"] = max(0.0, (run.started_at - run.billed_from).total_seconds())
     if run.phase is Phase.SUCCEEDED:
@@ -81,6 +84,6 @@ def _is_a_speed(images_per_s: float) -> bool:
     return 1e-3 <= images_per_s <= 1e7
 
 
-def _seconds(run: Run, name: str) -> float | None:
+def _seconds(run: Run, name: WorkerPhase) -> float | None:
     found = [float(phase["seconds"]) for phase in run.phases if phase["name"] == name]
     return sum(found) if found else None

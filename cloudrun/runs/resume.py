@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cloudrun.backends import Backend
-from cloudrun.checkpoints import can_go_on
 from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
+from cloudrun.protocol.checkpoints import can_go_on
+from cloudrun.protocol.run_folder import LEAVE, LEFT_BY_AN_ATTEMPT, LOG, RESULT
+from cloudrun.protocol.timing import ATTEMPT_ENDS_S, ATTEMPT_GOES_S
 from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import bring_home, end_billing
@@ -22,16 +24,6 @@ from cloudrun.runs.refresh import ending_of
 from cloudrun.runs.rent import rent
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
-
-# Left by the worker's last shift; the next one must not take them for its own.
-_LAST_SHIFT = (
-    "result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json",
-    "question.json", "answer", "ready", "begin",
-)  # fmt: skip
-_SHIFT_ENDS_S = 2.0
-# The uploader is given some seconds to let go of a file, other machines to hear that the shift is over.
-_SHIFT_GOES_S = 12.0
-
 
 Foretold = Mapping[str, Estimate | Quote | None]
 """`estimate` and `expected`: written only once the run really goes on."""
@@ -105,14 +97,14 @@ def _make_way(run: Run, plan: Plan, backend: Backend) -> int:
     """Have the last shift leave the machine, with nothing that the next could take for its own; its log's bytes."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
-    time.sleep(_SHIFT_ENDS_S)
+    store.put(LEAVE, b"")  # the last shift's switch may still wait: it goes, and leaves the machine
+    time.sleep(ATTEMPT_ENDS_S)
     waits = run.store_uri is not None or run.nodes > 1
-    until = time.monotonic() + (_SHIFT_GOES_S if waits else 0.0)
+    until = time.monotonic() + (ATTEMPT_GOES_S if waits else 0.0)
     while time.monotonic() < until and backend.observe(run) is JobState.ACTIVE:
         time.sleep(0.5)
-    shown = len(store.read("log.txt") or b"")
-    store.remove(_LAST_SHIFT)
+    shown = len(store.read(LOG) or b"")
+    store.remove(LEFT_BY_AN_ATTEMPT)
     _forget_last_result(plan)
     return shown
 
@@ -155,7 +147,7 @@ def _go_on_elsewhere(
     except BaseException:  # what is at home is still the newest: a bucket that lagged behind must not replace it
         ledger.change(run.run_id, home_complete=run.home_complete)
         raise
-    log = home / "log.txt"
+    log = home / LOG
     return start(plan, ledger, backend, console, home=home, log_shown=log.stat().st_size if log.exists() else 0)
 
 
@@ -182,7 +174,7 @@ def _refuse_to_lose(run: Run, job: JobState) -> None:
 def _forget_last_result(plan: Plan) -> None:
     """Else the bucket would say of the shift to come how the last one ended."""
     if plan.store_uri is not None:
-        open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove(["result.json"])
+        open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove([RESULT])
 
 
 def _reopened(run: Run, plan: Plan) -> dict[str, object]:
