@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cloudrun.run import Quote
+from cloudrun.records import Quote
 from cloudrun.spec import Budget
 
 # Nobody is asked again for less than this part over the price that was agreed to.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from cloudrun.backends import Offer
 from cloudrun.cost import usd_for
 from cloudrun.protocol.words import WorkerPhase
-from cloudrun.run import Alternative, Run
+from cloudrun.records import Alternative
+from cloudrun.run import Run
 from cloudrun.spec import JobSpec
 from cloudrun.speed import Speed, listed_speed, memory_fit
 from cloudrun.workload import workload_of

@@ -7,10 +7,9 @@ any instant leaves the old record or the new one, and two commands at once lose 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from cloudrun import atomic, locks
 from cloudrun.errors import CloudrunError, NoSuchRun
@@ -59,15 +58,10 @@ class Ledger:
                 raise FileExistsError(path)
             self._write(path, run)
 
-    def change(self, run_id: str, **changes: Any) -> Run:
-        """Replace the named fields and return the new record. Raises ValueError for a field that no run has."""
-        return self.update(run_id, lambda _: changes)
-
-    def update(self, run_id: str, changes: Callable[[Run], Mapping[str, Any]]) -> Run:
-        """Replace the fields that `changes` says for the record as it is now, and return the new record."""
+    def update(self, run_id: str, step: Callable[[Run], Run]) -> Run:
+        """Replace the record, as it is now, by what `step` makes of it, and return that: `update(id, Run.watched)`."""
         with self._locked(run_id):
-            run = self._read(self._path(run_id))
-            changed = with_changes(run, changes(run))
+            changed = step(self._read(self._path(run_id)))
             self._write(self._path(run_id), changed)
             return changed
 
@@ -181,11 +175,6 @@ class Ledger:
         self._records.mkdir(parents=True, exist_ok=True)
         with locks.holding(self._records / f"{run_id}.lock"):
             yield
-
-
-def with_changes(run: Run, changes: Mapping[str, Any]) -> Run:
-    """`run` with other values of the named fields. Raises ValueError for a name or a value that is none of a run's."""
-    return Run.model_validate({**run.model_dump(), **changes})
 
 
 def _run_from(content: bytes) -> Run:

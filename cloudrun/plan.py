@@ -19,7 +19,7 @@ from cloudrun.endings import has_autodown
 from cloudrun.protocol.order import Order, Step
 from cloudrun.protocol.run_folder import WEIGHTS
 from cloudrun.protocol.words import RUN_STEP, TRAIN_STEP, MachineEnding, OnFinish
-from cloudrun.run import MACHINE_PREFIX
+from cloudrun.run import MACHINE_PREFIX, Assignment
 from cloudrun.spec import JobSpec, SourceKind
 
 # Under a run's folder on the machine.
@@ -58,6 +58,18 @@ class Plan:
     def store_uri(self) -> str | None:
         """The run's own folder in the job's bucket."""
         return None if self.spec.store is None else f"{self.spec.store.rstrip('/')}/{self.run_id}"
+
+    @property
+    def assignment(self) -> Assignment:
+        """What the ledger keeps of the plan."""
+        return Assignment(
+            job=self.spec.as_plain(),
+            backend=self.backend,
+            infra=self.spec.infra,
+            gpu=self.spec.gpu,
+            store_uri=self.store_uri,
+            endpoint=self.spec.endpoint,
+        )
 
     @property
     def data_step(self) -> Step | None:

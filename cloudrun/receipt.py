@@ -9,7 +9,8 @@ from typing import Any
 
 from cloudrun.cost import Cost, cost_of, usd_for, worst_case
 from cloudrun.protocol.words import WorkerPhase
-from cloudrun.run import Alternative, Quote, Run, SkyAccount
+from cloudrun.records import Alternative, Quote, SkyAccount
+from cloudrun.run import Run
 from cloudrun.units import iso
 
 # The worker's names for its phases -> the receipt's.

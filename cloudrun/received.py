@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cloudrun.protocol.outputs import SUMMARY
 from cloudrun.protocol.timing import LONGEST_QUESTION_S
 from cloudrun.protocol.words import EndReason, word_of
-from cloudrun.run import Progress, Result
+from cloudrun.records import Progress, Result
 from cloudrun.untrusted import LARGEST_RESULT_BYTES, Unreadable, parse_object, read_limited
 
 _LONGEST_MESSAGE = 2000

@@ -23,7 +23,8 @@ from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
-from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
+from cloudrun.records import JobState, Quote, SkyAccount, now_utc
+from cloudrun.run import Run
 from cloudrun.untrusted import read_regular
 
 if TYPE_CHECKING:

@@ -38,8 +38,9 @@ from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import CERTIFICATE, LOG, ORDER, OUT, WEIGHTS, Place, secrets_path
+from cloudrun.records import JobState, Quote, SkyAccount, now_utc
 from cloudrun.retry import tries
-from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
+from cloudrun.run import MACHINE_PREFIX, Run
 from cloudrun.ssh import Connection
 from cloudrun.units import duration, times
 

@@ -146,7 +146,7 @@ def cost(
     from cloudrun.ledger import Ledger
     from cloudrun.receipt import receipt
     from cloudrun.receipt_text import months_text, receipt_text, receipts_csv
-    from cloudrun.run import now_utc
+    from cloudrun.records import now_utc
     from cloudrun.runs.fetch import metrics_at_home
 
     if as_csv and as_json:

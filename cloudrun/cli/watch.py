@@ -30,8 +30,8 @@ _METRICS_EVERY_S = 3.0
 def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Live dashboard in the terminal: phase, cost, epochs, and the end of the log; with `--json`, its state now."""
     if as_json:
+        from cloudrun.records import now_utc
         from cloudrun.render import run_row
-        from cloudrun.run import now_utc
 
         run, _, _ = open_run(run_id)
         answer_json(run_row(run, now_utc()))
@@ -82,7 +82,7 @@ class _Board:
         from rich.text import Text
 
         from cloudrun.cost import cost_of
-        from cloudrun.run import now_utc
+        from cloudrun.records import now_utc
         from cloudrun.units import duration
 
         cost = cost_of(run, now_utc())

@@ -14,8 +14,9 @@ from cloudrun.mirror import make_way
 from cloudrun.protocol.metrics import metrics_at
 from cloudrun.protocol.outputs import COST, JOB_FILE, REPORT
 from cloudrun.receipt import receipt
+from cloudrun.records import now_utc
 from cloudrun.report import report_html
-from cloudrun.run import Run, now_utc
+from cloudrun.run import Run
 
 
 def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:

@@ -18,7 +18,8 @@ from cloudrun.protocol.metrics import metrics_at
 from cloudrun.protocol.outputs import PROGRESS, UNREADABLE_RESULT, below_out
 from cloudrun.protocol.run_folder import HOME, LOG, LOG_INDEX, OUT, RESULT, STATUS
 from cloudrun.received import summary_at
-from cloudrun.run import Phase, Result, Run, now_utc
+from cloudrun.records import Phase, Result, now_utc
+from cloudrun.run import Run
 from cloudrun.runs.accounts import replace_file, write_accounts
 from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.home_names import is_renamed, name_at_home
@@ -128,19 +129,20 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         index = store.read(LOG_INDEX, limit=LARGEST_RESULT_BYTES)
         if index is not None:
             ledger.keep_log_index(run.run_id, index)
-        shift = run.shift
+        attempt = run.attempt
         run = ledger.get(run.run_id)  # another fetch may have been quicker
-        if run.shift != shift:
+        if run.attempt != attempt:
             raise StoreError(
                 f"`{run.run_id}` was resumed while it was fetched", hint=f"`cloudrun logs {run.run_id}` follows it"
             )
         is_home = folder == default_folder(run) or not default_folder(run).is_dir()
         if is_home:
-            run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
+            run = ledger.update(run.run_id, lambda run: run.fetched(str(folder), is_complete=ended))
         if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
             _tell_the_machine(run, listener.say)
-        if ended and is_home and run.home_at is None:
-            run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
+        if ended and is_home:
+            now = now_utc()
+            run = ledger.update(run.run_id, lambda run: run.came_home(began_at=began, now=now))
         write_accounts(run, folder, listener.say)
     return folder
 

@@ -13,7 +13,8 @@ from cloudrun.protocol.run_folder import ANSWER, LOG, QUESTION
 from cloudrun.protocol.timing import FOLLOWER_SILENCE_S
 from cloudrun.protocol.words import NO, YES
 from cloudrun.received import question_from
-from cloudrun.run import JobState, Run
+from cloudrun.records import JobState
+from cloudrun.run import Run
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.runs.refresh import look, record
 from cloudrun.runs.source import answers, bucket_of

@@ -9,7 +9,8 @@ from cloudrun.protocol.run_folder import RESULT, STATUS
 from cloudrun.protocol.timing import LAST_WORD_SILENCE_S
 from cloudrun.protocol.words import EndReason
 from cloudrun.received import progress_from, result_from
-from cloudrun.run import Progress, Result, Run, now_utc
+from cloudrun.records import Progress, Result, now_utc
+from cloudrun.run import Run
 from cloudrun.stores import Store
 from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 

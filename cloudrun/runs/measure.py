@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from cloudrun.ledger import Ledger
 from cloudrun.protocol.words import WorkerPhase
 from cloudrun.received import Summary, summary_at
-from cloudrun.run import Measured, Phase, Run
+from cloudrun.records import Measured, Phase
+from cloudrun.run import Run
 from cloudrun.spec import JobSpec
 from cloudrun.workload import kind_of, machine_key
 
@@ -42,7 +43,10 @@ def measured_of(run: Run) -> Measured | None:
 def note(run: Run, ledger: Ledger, **parts: float) -> Run:
     """Remember a part that only the command which saw it can tell: the transfers and the release."""
     seen = run.measured or _blank(run)
-    return run if seen is None else ledger.change(run.run_id, measured=_with(seen, parts))
+    if seen is None:
+        return run
+    measured = _with(seen, parts)
+    return ledger.update(run.run_id, lambda run: run.took(measured))
 
 
 def _with(seen: Measured, changes: Mapping[str, Any]) -> Measured:

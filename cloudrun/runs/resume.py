@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cloudrun.backends import Backend
-from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
 from cloudrun.protocol.checkpoints import can_go_on
 from cloudrun.protocol.run_folder import LEAVE, LEFT_BY_AN_ATTEMPT, LOG, RESULT
 from cloudrun.protocol.timing import ATTEMPT_ENDS_S, ATTEMPT_GOES_S
-from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
+from cloudrun.records import Estimate, JobState, Quote, now_utc
+from cloudrun.run import Ending, Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import bring_home, end_billing
 from cloudrun.runs.fetch import fetch
@@ -25,8 +25,13 @@ from cloudrun.runs.rent import rent
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
-Foretold = Mapping[str, Estimate | Quote | None]
-"""`estimate` and `expected`: written only once the run really goes on."""
+
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What the run will take from here on, and at which price; written only once it really goes on."""
+
+    estimate: Estimate | None
+    expected: Quote | None
 
 
 class StillRunning(CloudrunError):
@@ -50,14 +55,14 @@ def resume(
     with ledger.launching(run.run_id), signals_as_interrupt():
         if not ledger.get(run.run_id).phase.is_final:  # another command was quicker
             raise StillRunning(f"`{run.run_id}` goes on already", hint=f"`cloudrun logs {run.run_id}` follows it")
-        foretold = {"estimate": estimate, "expected": expected}
+        foretold = Foretold(estimate, expected)
         if answers(run):
             _refuse_other_nodes(run, plan)
             console.say("its machine is up: going on there")
             started = _go_on_here(run, plan, ledger, backend, console, foretold)
         else:
             started = _go_on_elsewhere(run, plan, ledger, backend, console, foretold)
-        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
+        started = Started(ledger.update(run.run_id, Run.left_to_itself), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
@@ -72,7 +77,7 @@ def _refuse_other_nodes(run: Run, plan: Plan) -> None:
 def _go_on_here(
     run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, foretold: Foretold
 ) -> Started:
-    ledger.change(run.run_id, handed_over=False)  # from here on nothing watches the machine but this
+    ledger.update(run.run_id, Run.watched)  # from here on nothing watches the machine but this
     try:
         shown = _make_way(run, plan, backend)
     except KeyboardInterrupt:
@@ -85,7 +90,7 @@ def _go_on_here(
         console.say(f"it cannot go on: {err}")
         _give_up(run, ledger, backend, console)
         raise
-    ledger.change(run.run_id, **_reopened(run, plan), **foretold)
+    ledger.update(run.run_id, lambda run: _reopened(run, plan, foretold))
     return start(plan, ledger, backend, console, log_shown=shown)
 
 
@@ -126,26 +131,15 @@ def _go_on_elsewhere(
         _refuse_to_lose(run, job)
         ending = ending_of(run, backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
         released_at = backend.release(run)
-        run = run.model_copy(update=(ending or Ending(released_at)).as_fields())
+        run = run.gone(ending or Ending(released_at))
     _forget_last_result(plan)
     earlier = run.closed_intervals(run.released_at or now_utc())
-    ledger.change(
-        run.run_id,
-        **_reopened(run, plan),
-        **foretold,
-        earlier=earlier,
-        billed_from=None,
-        start_is=None,
-        released_at=None,
-        released_by=None,
-        last_seen_at=None,
-        quote=None,
-        run_uri=None,
-    )
+    ledger.update(run.run_id, lambda run: _reopened(run, plan, foretold).without_machine(earlier))
     try:
         rent(plan, ledger, backend, console)
     except BaseException:  # what is at home is still the newest: a bucket that lagged behind must not replace it
-        ledger.change(run.run_id, home_complete=run.home_complete)
+        is_complete = run.home_complete
+        ledger.update(run.run_id, lambda run: run.still_home(is_complete=is_complete))
         raise
     log = home / LOG
     return start(plan, ledger, backend, console, home=home, log_shown=log.stat().st_size if log.exists() else 0)
@@ -177,28 +171,5 @@ def _forget_last_result(plan: Plan) -> None:
         open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove([RESULT])
 
 
-def _reopened(run: Run, plan: Plan) -> dict[str, object]:
-    """A resumed run starts its phases anew; its results at home are no longer the last ones."""
-    return {
-        "phase": Phase.LAUNCHING,
-        "job": plan.spec.as_plain(),
-        "backend": plan.backend,
-        "infra": plan.spec.infra,
-        "gpu": plan.spec.gpu,
-        "store_uri": plan.store_uri,
-        "endpoint": plan.spec.endpoint,
-        "exit_code": None,
-        "message": "",
-        "finished_at": None,
-        "home_complete": False,
-        "projected_s": None,
-        "projected_usd": None,
-        "projection_rests_on": None,
-        "handed_over": False,
-        "fetch_began_at": None,
-        "home_at": None,
-        "sky_account": None,
-        "end_is_proven": False,
-        "past_phases": (*run.past_phases, *run.phases),
-        "phases": (),
-    }
+def _reopened(run: Run, plan: Plan, foretold: Foretold) -> Run:
+    return run.reopened(plan.assignment).foretold(foretold.estimate, foretold.expected)

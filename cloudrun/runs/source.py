@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cloudrun.errors import StoreError
 from cloudrun.protocol.run_folder import LOG, ORDER, STATUS
-from cloudrun.run import Result, Run
+from cloudrun.records import Result
+from cloudrun.run import Run
 from cloudrun.runs.last_word import read_result
 from cloudrun.stores import Store, open_store
 

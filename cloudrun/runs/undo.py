@@ -7,7 +7,7 @@ from contextlib import suppress
 from cloudrun.backends import Backend
 from cloudrun.errors import Interrupted
 from cloudrun.ledger import Ledger
-from cloudrun.run import Phase, Run
+from cloudrun.run import Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import end_safely
 
@@ -16,7 +16,7 @@ def fail(run: Run, ledger: Ledger, backend: Backend, console: Console, err: Exce
     """The launch broke: end what was rented before the error is shown."""
     console.say(f"the launch failed: {err}")
     with suppress(OSError):  # a disk that is full must not keep the machine up
-        ledger.change(run.run_id, phase=Phase.FAILED, exit_code=1, message=str(err))
+        ledger.update(run.run_id, lambda run: run.failed(str(err)))
     end_safely(ledger.get(run.run_id), ledger, backend, console.say)
 
 

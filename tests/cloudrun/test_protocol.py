@@ -39,7 +39,7 @@ OTHER_MEANINGS = {
     "plan.py": {"slurm", "budget", "data"},  # keys of what `--dry-run` shows, and the name of a step
     "receipt.py": {"skypilot", "budget"},  # keys of a job and of a receipt
     "receipt_text.py": {"skypilot"},
-    "run.py": {"failed", "stopped", "preempted", "budget"},  # `Phase` and `JobState` have words of their own
+    "records.py": {"failed", "stopped", "preempted", "budget"},  # `Phase` and `JobState` have words of their own
     "spec.py": {"slurm", "down", "stop", "keep"},  # what a job file may say
     "workdir.py": {"venv"},  # a folder of the user's that is never code
     "worker/node.py": {"data"},  # the name of a thread

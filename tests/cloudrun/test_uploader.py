@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cloudrun.protocol.order import Order, Step
-from cloudrun.run import Phase
+from cloudrun.records import Phase
 from cloudrun.runs.refresh import read_result
 from cloudrun.stores.s3 import S3Store
 from tests.cloudrun.test_worker import an_order, wait_for
