@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cloudrun.run import Quote
+from cloudrun.records import Quote
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.spec import Budget

@@ -8,11 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from cloudrun.cost import Cost, cost_of, stopped_disk_usd, usd_for, worst_case
-from cloudrun.run import Alternative, Quote, Run, SkyAccount
+from cloudrun.protocol.words import WorkerPhase
+from cloudrun.records import Alternative, Quote, SkyAccount
+from cloudrun.run import Run
 from cloudrun.units import iso
 
 # The worker's names for its phases -> the receipt's.
-_PHASES = {"prepare": "setup", "run": "train"}
+_PHASES = {WorkerPhase.PREPARE.value: "setup", WorkerPhase.RUN.value: "train"}
 _CENT = Decimal("0.01")
 
 Metrics = Sequence[Mapping[str, Any]]
@@ -162,7 +164,9 @@ def _priced(name: str, seconds: float, quote: Quote | None) -> dict[str, Any]:
 def _epochs(run: Run, metrics: Metrics) -> list[dict[str, Any]]:
     """What each epoch took and cost, from the end of the one before it; resumed runs count the gap to no epoch."""
     rate = run.price.total_hourly_usd if run.price else 0.0
-    starts = [datetime.fromisoformat(p["from"]) for p in (*run.past_phases, *run.phases) if p["name"] == "run"]
+    starts = [
+        datetime.fromisoformat(p["from"]) for p in (*run.past_phases, *run.phases) if p["name"] == WorkerPhase.RUN
+    ]
     rows, before = [], None
     for row in metrics:
         if row.get("kind") != "val":

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cloudrun.metrics import metrics_at
+from cloudrun.protocol.metrics import metrics_at
 from cloudrun.received import Summary, summary_at
 from cloudrun.run import Run
 from cloudrun.units import duration, times

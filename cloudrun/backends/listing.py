@@ -15,7 +15,8 @@ from typing import Any
 from cloudrun.backends.patience import within
 from cloudrun.backends.provider_rows import aws_machine, lambda_machine, runpod_machine, slurm_end, vast_machine
 from cloudrun.machines import Machine
-from cloudrun.run import MACHINE_PREFIX, Run, now_utc
+from cloudrun.records import now_utc
+from cloudrun.run import MACHINE_PREFIX, Run
 
 _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0

@@ -11,7 +11,7 @@ from cloudrun.backends.sky_records import quote_of
 from cloudrun.backends.sky_task import machine_config
 from cloudrun.errors import UsageError
 from cloudrun.plan import Plan
-from cloudrun.run import Fallback, Quote
+from cloudrun.records import Fallback, Quote
 
 
 def refuse_remote_server() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cloudrun.disk_price import disk_hourly_usd
 from cloudrun.machines import Machine
-from cloudrun.run import Quote, now_utc
+from cloudrun.records import Quote, now_utc
 
 
 def quote_of(resources: Any, *, nodes: int = 1) -> Quote:

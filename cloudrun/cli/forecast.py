@@ -12,8 +12,9 @@ from cloudrun.estimate import NoEstimate
 from cloudrun.keys import KeysSent
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
+from cloudrun.records import Estimate, Quote, now_utc
 from cloudrun.render import plan_text
-from cloudrun.run import Estimate, Quote, Run, now_utc
+from cloudrun.run import Run
 from cloudrun.runs.foresee import exceeds, foresee, refuse_hopeless, workload_for
 from cloudrun.runs.measure import history
 

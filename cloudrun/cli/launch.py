@@ -108,7 +108,7 @@ def launch(
         end_leftovers(ledger, _say, but=left)
         plan = store_data(plan, ledger.home, _say, on_bytes)
         if left is not None:
-            ledger.change(left.run_id, estimate=forecast.estimate, expected=forecast.quote)
+            ledger.update(left.run_id, lambda run: run.foretold(forecast.estimate, forecast.quote))
             run = adopt(left, plan, ledger, backend, detach=detach, console=console)
         else:
             run = execute(
@@ -228,8 +228,8 @@ def _say(text: str) -> None:
 def _conclude(run: Run, *, as_json: bool) -> int:
     """The answer on stdout; on stderr how good, where, and for how much. Returns the exit code."""
     from cloudrun.cost import cost_of
+    from cloudrun.records import now_utc
     from cloudrun.render import launch_row
-    from cloudrun.run import now_utc
     from cloudrun.runs.summary import accuracy_text
     from cloudrun.units import duration
 

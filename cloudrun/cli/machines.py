@@ -31,8 +31,8 @@ def ps(
     from cloudrun.backends import open_backend
     from cloudrun.home import home_folder
     from cloudrun.ledger import Ledger
+    from cloudrun.records import now_utc
     from cloudrun.render import ps_table, run_row, scan_text, stray_row, strays_text
-    from cloudrun.run import now_utc
     from cloudrun.runs.lost import stopped_words
     from cloudrun.runs.scan import scan, strays_known
 
@@ -90,7 +90,7 @@ def down(
     from cloudrun.ledger import Ledger
     from cloudrun.receipt import receipt
     from cloudrun.receipt_text import receipt_text
-    from cloudrun.run import now_utc
+    from cloudrun.records import now_utc
     from cloudrun.runs.down import down as execute
     from cloudrun.runs.fetch import metrics_at_home
 

@@ -13,6 +13,9 @@ from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, note, show_failure, warn
 from cloudrun.cli.looking import looked_at, without_lost
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
+from cloudrun.protocol.outputs import REPORT, below_out
+from cloudrun.protocol.run_folder import LOG, STATUS
+from cloudrun.protocol.words import OnFinish
 
 if TYPE_CHECKING:
     from cloudrun.backends import Backend
@@ -95,7 +98,7 @@ def fetch(
             listener = Listener(_say_fetched, lambda at: transfer(at.bytes_done, at.bytes_total, at.files), _say)
             folder = execute(run, ledger, to=target, best_only=best, listener=listener)
     run = ledger.get(run.run_id)
-    if run.home_complete and run.may_bill and run.phase.is_final and run.job["lifecycle"]["on_finish"] == "down":
+    if run.home_complete and run.may_bill and run.phase.is_final and run.job["lifecycle"]["on_finish"] == OnFinish.DOWN:
         end_billing(run, ledger, backend, say=_say)
     if as_json:
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -113,7 +116,7 @@ def _say(text: str) -> None:
 def _say_fetched(entry: Entry) -> None:
     from cloudrun.units import size
 
-    note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})")
+    note(f"fetched {below_out(entry.key)} ({size(entry.size_bytes)})")
 
 
 def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bool) -> int:
@@ -123,9 +126,9 @@ def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bo
 
     entries = what_is_new(run, to=to, best_only=best_only)
     total = sum(entry.size_bytes for entry in entries)
-    rows = [[entry.key.removeprefix("out/"), size(entry.size_bytes)] for entry in entries]
+    rows = [[below_out(entry.key), size(entry.size_bytes)] for entry in entries]
     if as_json:
-        listed = [{"path": entry.key.removeprefix("out/"), "size_bytes": entry.size_bytes} for entry in entries]
+        listed = [{"path": below_out(entry.key), "size_bytes": entry.size_bytes} for entry in entries]
         answer_json({"run_id": run.run_id, "folder": str(folder_for(run, to)), "size_bytes": total, "files": listed})
     else:
         answer(table(["FILE", "SIZE"], [*rows, [f"{len(rows)} to fetch", size(total)]]))
@@ -144,7 +147,7 @@ def cost(
     from cloudrun.ledger import Ledger
     from cloudrun.receipt import receipt
     from cloudrun.receipt_text import months_text, receipt_text, receipts_csv
-    from cloudrun.run import now_utc
+    from cloudrun.records import now_utc
     from cloudrun.runs.fetch import metrics_at_home
 
     if as_csv and as_json:
@@ -181,7 +184,7 @@ def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     from cloudrun.runs.fetch import fetch as bring_home
 
     run, ledger, _ = open_run(run_id)
-    page = bring_home(run, ledger, to=None, listener=Listener(say=_say)) / "report.html"
+    page = bring_home(run, ledger, to=None, listener=Listener(say=_say)) / REPORT
     if not page.is_file():
         raise StoreError(f"{page} could not be written", hint="the line above says why")
     if as_json:
@@ -234,9 +237,9 @@ def _log_store(run: Run) -> Store:
     is_home = run.released_at is not None and run.home_complete
     is_lost_here = run.store_uri is None and is_wiped(run)
     store = None if is_home or is_lost_here else source_of(run)
-    if store is not None and (run.store_uri is None or store.read("status.json", limit=1) is not None):
+    if store is not None and (run.store_uri is None or store.read(STATUS, limit=1) is not None):
         return store
-    if run.folder is not None and (Path(run.folder) / "log.txt").is_file():
+    if run.folder is not None and (Path(run.folder) / LOG).is_file():
         return DirectoryStore(Path(run.folder))
     why = f": {run.message}" if run.message else ""
     raise RunNotFinished(

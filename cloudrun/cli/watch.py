@@ -11,7 +11,8 @@ from cloudrun.cli.app import app
 from cloudrun.cli.console import answer_json, is_terminal, note
 from cloudrun.cli.results import JsonOption, RunArgument, open_run
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
-from cloudrun.metrics import parse_metrics
+from cloudrun.protocol.metrics import parse_metrics
+from cloudrun.protocol.outputs import METRICS_KEY
 from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ _METRICS_EVERY_S = 3.0
 def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Live dashboard in the terminal: phase, cost, epochs, and the end of the log; with `--json`, its state now."""
     if as_json:
+        from cloudrun.records import now_utc
         from cloudrun.render import run_row
-        from cloudrun.run import now_utc
 
         run, _, _ = open_run(run_id)
         answer_json(run_row(run, now_utc()))
@@ -81,7 +82,7 @@ class _Board:
         from rich.text import Text
 
         from cloudrun.cost import cost_of
-        from cloudrun.run import now_utc
+        from cloudrun.records import now_utc
         from cloudrun.units import duration
 
         cost = cost_of(run, now_utc())
@@ -121,7 +122,7 @@ class _Board:
             return
         self._read_at = time.monotonic()
         try:
-            content = self._store.read("out/metrics.jsonl", limit=LARGEST_RESULT_BYTES) or b""
+            content = self._store.read(METRICS_KEY, limit=LARGEST_RESULT_BYTES) or b""
         except StoreError:
             return  # the connection dropped: what was read last stays
         self._rows = parse_metrics(content.decode("utf-8", "replace"))

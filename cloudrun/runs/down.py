@@ -12,11 +12,14 @@ from pydantic import ValidationError
 
 from cloudrun.alternatives import alternatives
 from cloudrun.backends import Backend, Say
-from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError, brief
 from cloudrun.ledger import Ledger
 from cloudrun.plan import make_plan
-from cloudrun.run import Alternative, JobState, Phase, Result, Run, now_utc
+from cloudrun.protocol.outputs import below_out
+from cloudrun.protocol.run_folder import STOP, STORED
+from cloudrun.protocol.timing import STOP_WAIT_S, STORED_WAIT_S
+from cloudrun.records import Alternative, JobState, Phase, Result, now_utc
+from cloudrun.run import Ending, Run
 from cloudrun.runs.accounts import write_accounts
 from cloudrun.runs.fetch import fetch, in_lines
 from cloudrun.runs.last_word import read_result
@@ -28,11 +31,6 @@ from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
 from cloudrun.stores import open_store
 
-# The worker gives its job 30 s to save; then it writes the result.
-_STOP_WAIT_S = 45.0
-# The worker gives its uploader 30 s once the results are home.
-_STORED_WAIT_S = 30.0
-
 
 class ResultsNotHome(CloudrunError):
     """Ending the machine now would destroy the only copy."""
@@ -43,17 +41,16 @@ def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -
     is_launching = ledger.is_launching(run.run_id) and not run.phase.is_final
     if is_launching:
         say(f"another command is launching {run.run_id}: it will find it stopped")
-        run = ledger.change(run.run_id, phase=Phase.STOPPED, message="stopped while it was launched")
+        run = ledger.update(run.run_id, lambda run: run.stopped("stopped while it was launched"))
     elif run.released_at is not None or run.billed_from is None:
         if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
             say(f"the ledger says that {run.run_id} is gone, but its machine is there")
-            # It has billed all the time.
-            run = ledger.change(run.run_id, released_at=None, released_by=None, disk_until=None, end_is_proven=False)
+            run = ledger.update(run.run_id, Run.found_alive)
             return down(run, ledger, backend, force=force, say=say)
         if run.store_uri is not None:
             run = refresh(run, ledger, backend)
             run = run if force else bring_home(run, ledger, say)
-        return run if run.phase.is_final else ledger.change(run.run_id, phase=Phase.STOPPED)
+        return run if run.phase.is_final else ledger.update(run.run_id, Run.stopped)
     job = backend.observe(run)
     was_gone = job in (JobState.ABSENT, JobState.STOPPED)
     there = not was_gone and run.run_uri is not None
@@ -105,22 +102,14 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
     released_at = backend.release(run)
     took_s = time.monotonic() - began
     by_itself = Phase.LOST if was_gone and run.run_uri is not None else Phase.STOPPED
-    run = ledger.change(
-        run.run_id,
-        phase=run.phase if run.phase.is_final else by_itself,
-        **(ending or Ending(_ended_by(run, backend, released_at))).as_fields(),
-        disk_until=released_at if run.stopped_at is not None else None,
-        end_is_proven=True,
-        finished_at=run.finished_at or now_utc(),
-        eta_s=None,
+    ended, now = ending or Ending(_ended_by(run, backend, released_at)), now_utc()
+    run = ledger.update(
+        run.run_id, lambda run: run.released(ended, disk_until=released_at, else_phase=by_itself, now=now)
     )
     try:
-        run = ledger.change(
-            run.run_id,
-            sky_account=backend.account(run),
-            measured=measured_of(note(run, ledger, release_s=took_s)),
-            alternatives=_on_other_offers(run, backend),
-        )
+        account, others = backend.account(run), _on_other_offers(run, backend)
+        measured = measured_of(note(run, ledger, release_s=took_s))
+        run = ledger.update(run.run_id, lambda run: run.closed(account, measured, others))
     except Exception as err:  # noqa: BLE001 - the bill has ended; whatever these rest on is no reason to say otherwise
         say(f"the receipt of {run.run_id} is not complete: {brief(err)}")
     if run.folder is not None and Path(run.folder).is_dir():
@@ -158,9 +147,9 @@ def _stop_job(run: Run, backend: Backend, say: Say) -> None:
     try:
         if isinstance(read_result(store), Result) or not store.is_there():
             return
-        store.put("stop", b"")
+        store.put(STOP, b"")
         say(f"asked {run.run_id} to save and stop ...")
-        until = time.monotonic() + _STOP_WAIT_S
+        until = time.monotonic() + STOP_WAIT_S
         while not isinstance(read_result(store), Result) and time.monotonic() < until:
             if backend.observe(run) not in (JobState.ACTIVE, JobState.UNKNOWN):
                 return
@@ -179,7 +168,7 @@ def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
     began = time.monotonic()
     try:
         folder = fetch(
-            run, ledger, to=None, listener=in_lines(say, lambda entry: say(f"fetched {entry.key.removeprefix('out/')}"))
+            run, ledger, to=None, listener=in_lines(say, lambda entry: say(f"fetched {below_out(entry.key)}"))
         )
     except RunNotFinished:
         _refuse_where_the_machine_has_more(run)
@@ -218,9 +207,9 @@ def _await_the_bucket(run: Run, say: Say) -> None:
     """The results are home, so this is for the bucket's sake alone, and not for long: the machine bills."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    until = time.monotonic() + _STORED_WAIT_S
+    until = time.monotonic() + STORED_WAIT_S
     try:
-        while store.read("stored", limit=1) is None:
+        while store.read(STORED, limit=1) is None:
             if time.monotonic() > until:
                 say(f"{run.store_uri} does not have all of it; the results at home are complete")
                 return

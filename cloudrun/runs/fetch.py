@@ -9,23 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun import atomic
-from cloudrun.checkpoints import bests, is_best
 from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
-from cloudrun.metrics import metrics_at
 from cloudrun.mirror import OnFile, OnProgress, Progress, make_way, missing, pull
 from cloudrun.pace import Pace
+from cloudrun.protocol.checkpoints import bests, is_best
+from cloudrun.protocol.metrics import metrics_at
+from cloudrun.protocol.outputs import PROGRESS, UNREADABLE_RESULT, below_out
+from cloudrun.protocol.run_folder import HOME, LOG, LOG_INDEX, OUT, RESULT, STATUS
 from cloudrun.received import summary_at
-from cloudrun.run import Phase, Result, Run, now_utc
+from cloudrun.records import Phase, Result, now_utc
+from cloudrun.run import Run
 from cloudrun.runs.accounts import replace_file, write_accounts
 from cloudrun.runs.fetch_lock import fetching
-from cloudrun.runs.home_names import UNREADABLE_RESULT, is_renamed, name_at_home
+from cloudrun.runs.home_names import is_renamed, name_at_home
 from cloudrun.runs.last_word import BadResult, read_result
 from cloudrun.runs.source import answers, is_wiped, source_of
 from cloudrun.stores import Entry, Store, open_store
 from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
-_OWN_USE = ("progress.json",)  # heartbeat files: of no use at home
+_OWN_USE = (PROGRESS,)  # heartbeat files: of no use at home
 _PIECE_BYTES = 64_000_000  # of the log, which may have gigabytes
 _NAMED = 10  # files of which something has to be said
 
@@ -125,22 +128,23 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         _copy_log(store, folder)
         if ended:
             _tell_oddities(store, entries, folder, word, listener.say)
-        index = store.read("log.index", limit=LARGEST_RESULT_BYTES)
+        index = store.read(LOG_INDEX, limit=LARGEST_RESULT_BYTES)
         if index is not None:
             ledger.keep_log_index(run.run_id, index)
-        shift = run.shift
+        attempt = run.attempt
         run = ledger.get(run.run_id)  # another fetch may have been quicker
-        if run.shift != shift:
+        if run.attempt != attempt:
             raise StoreError(
                 f"`{run.run_id}` was resumed while it was fetched", hint=f"`cloudrun logs {run.run_id}` follows it"
             )
         is_home = folder == default_folder(run) or not default_folder(run).is_dir()
         if is_home:
-            run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
+            run = ledger.update(run.run_id, lambda run: run.fetched(str(folder), is_complete=ended))
         if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
             _tell_the_machine(run, listener.say)
-        if ended and is_home and run.home_at is None:
-            run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
+        if ended and is_home:
+            now = now_utc()
+            run = ledger.update(run.run_id, lambda run: run.came_home(began_at=began, now=now))
         write_accounts(run, folder, listener.say)
     return folder
 
@@ -151,11 +155,11 @@ def _tell_oddities(
     """Name what has not come, has come under another name, or is kept though nobody can read it."""
     if isinstance(word, BadResult):
         replace_file(folder / UNREADABLE_RESULT, word.content, folder)
-        say(f"the run's result.json cannot be read ({word.why}); it is kept as {folder / UNREADABLE_RESULT}")
+        say(f"the run's {RESULT} cannot be read ({word.why}); it is kept as {folder / UNREADABLE_RESULT}")
     renamed = [entry.key for entry in entries if is_renamed(entry.key)]
     for key in renamed[:_NAMED]:
-        say(f"{key.removeprefix('out/')[:100]} is at home as {name_at_home(key)}: its own name is none that works here")
-    left_out = [one.removeprefix("out/") for one in store.left_out("out")]
+        say(f"{below_out(key)[:100]} is at home as {name_at_home(key)}: its own name is none that works here")
+    left_out = [below_out(one) for one in store.left_out(OUT)]
     for one in left_out[:_NAMED]:
         say(f"left out: {one}")
     unnamed = len(renamed[_NAMED:]) + len(left_out[_NAMED:])
@@ -170,7 +174,7 @@ def _tell_the_machine(run: Run, say: Callable[[str], None]) -> None:
     """That the results are home: they are, whether it hears of it or not."""
     assert run.run_uri is not None
     try:
-        open_store(run.run_uri).put("home", b"")
+        open_store(run.run_uri).put(HOME, b"")
     except StoreError as err:
         say(f"the machine of {run.run_id} could not be told that the results are home: {err.message}")
 
@@ -182,7 +186,7 @@ def _store_of(run: Run) -> Store | None:
 
 
 def _entries(run: Run, store: Store, *, best_only: bool) -> list[Entry]:
-    entries = [entry for entry in store.entries("out") if name_at_home(entry.key) not in _OWN_USE]
+    entries = [entry for entry in store.entries(OUT) if name_at_home(entry.key) not in _OWN_USE]
     if best_only:
         entries = [entry for entry in entries if is_best(name_at_home(entry.key))]
         if not entries:
@@ -228,7 +232,7 @@ def _is_home(run: Run) -> bool:
 
 def _holds(store: Store) -> bool:
     """A run whose machine never came up has left nothing in its bucket."""
-    return store.read("status.json", limit=1) is not None
+    return store.read(STATUS, limit=1) is not None
 
 
 def _copy_log(store: Store, folder: Path) -> None:
@@ -236,18 +240,18 @@ def _copy_log(store: Store, folder: Path) -> None:
 
     A machine that goes away meanwhile takes nothing from what is home.
     """
-    partial = folder / f"log.txt{atomic.PARTIAL}"
+    partial = folder / f"{LOG}{atomic.PARTIAL}"
     make_way(partial, folder)
-    make_way(folder / "log.txt", folder)
-    content = store.read("log.txt", limit=_PIECE_BYTES)
+    make_way(folder / LOG, folder)
+    content = store.read(LOG, limit=_PIECE_BYTES)
     if content is None:
         return
     with partial.open("wb") as copy:
         while content:
             copy.write(content)
             is_all = len(content) < _PIECE_BYTES
-            content = None if is_all else store.read("log.txt", offset=copy.tell(), limit=_PIECE_BYTES)
-    atomic.settle(partial, folder / "log.txt")
+            content = None if is_all else store.read(LOG, offset=copy.tell(), limit=_PIECE_BYTES)
+    atomic.settle(partial, folder / LOG)
 
 
 def _nothing_is_left(run: Run) -> StoreError:

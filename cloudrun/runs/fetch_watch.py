@@ -9,6 +9,7 @@ from pathlib import Path
 from cloudrun.backends import Backend
 from cloudrun.errors import Interrupted, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
+from cloudrun.protocol.outputs import METRICS_KEY
 from cloudrun.run import Run
 from cloudrun.runs.fetch import Listener, fetch
 from cloudrun.runs.refresh import refresh
@@ -17,7 +18,7 @@ from cloudrun.runs.refresh import refresh
 _LOCAL_PAUSE_S = 1.0
 _REMOTE_PAUSE_S = 15.0
 # Written anew with every look, so that a line for each time would hide the checkpoints.
-_ALWAYS_NEW = ("out/metrics.jsonl",)
+_ALWAYS_NEW = (METRICS_KEY,)
 
 
 def fetch_until_it_ends(

@@ -9,8 +9,12 @@ from datetime import datetime
 from cloudrun.backends import Backend, Say
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
 from cloudrun.ledger import Ledger
+from cloudrun.protocol.run_folder import ANSWER, LOG, QUESTION
+from cloudrun.protocol.timing import FOLLOWER_SILENCE_S
+from cloudrun.protocol.words import NO, YES
 from cloudrun.received import question_from
-from cloudrun.run import JobState, Run
+from cloudrun.records import JobState
+from cloudrun.run import Run
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.runs.refresh import look, record
 from cloudrun.runs.source import answers, bucket_of, is_wiped
@@ -21,8 +25,6 @@ from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 # How often to look; a look at a rented machine is one command over a connection that is kept open.
 _LOCAL_PAUSE_S = 0.2
 _REMOTE_PAUSE_S = 0.5
-# A worker whose heartbeat is older than this may be dead: only then is the backend asked.
-_SILENCE_S = 20.0
 # Looks at the backend in a row that must find the job gone before it is believed.
 _LOOKS = 2
 # Whoever follows is told when neither the machine nor its provider has said anything for so long.
@@ -55,7 +57,7 @@ class LogReader:
         """What is new. With `last`, also a final line that has no line end."""
         is_all = False
         while not is_all:
-            fresh = self._store.read("log.txt", offset=self._offset, limit=_PIECE_BYTES) or b""
+            fresh = self._store.read(LOG, offset=self._offset, limit=_PIECE_BYTES) or b""
             is_all = len(fresh) < _PIECE_BYTES
             self._offset += len(fresh)
             *whole, self._rest = (self._rest + fresh).split(b"\n")
@@ -117,19 +119,19 @@ class _Questions:
 
     def answer(self) -> None:
         try:
-            content = self._store.read("question.json", limit=LARGEST_DOCUMENT_BYTES + 1)
-            if content is None or self._store.read("answer", limit=1) is not None:
+            content = self._store.read(QUESTION, limit=LARGEST_DOCUMENT_BYTES + 1)
+            if content is None or self._store.read(ANSWER, limit=1) is not None:
                 return
             asked = question_from(content)
             said = self._ask(asked.question, asked.wait_s)
-            self._store.put("answer", b"yes" if said else b"no")
+            self._store.put(ANSWER, YES if said else NO)
         except StoreError:
             return  # the next look asks again, or the worker answers itself
         except Unreadable as err:
             if not self._has_complained:
                 self._has_complained = True
                 self._say(
-                    f"{self._run_uri}/question.json cannot be read ({err}): the run goes on, and a question of its"
+                    f"{self._run_uri}/{QUESTION} cannot be read ({err}): the run goes on, and a question of its"
                     " worker that nobody answers counts as No after a minute"
                 )
 
@@ -166,7 +168,7 @@ class _Watch:
             if now - self._recorded_at > 5:
                 self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, None)
                 self._recorded_at = now
-        if now - self._heard_at < (2.0 if self.run.backend == "local" else _SILENCE_S):
+        if now - self._heard_at < (2.0 if self.run.backend == "local" else FOLLOWER_SILENCE_S):
             return False
         return self._silent(now)
 

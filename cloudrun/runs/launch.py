@@ -17,8 +17,11 @@ from cloudrun.estimate import after_s
 from cloudrun.job_file import Job
 from cloudrun.ledger import Ledger
 from cloudrun.plan import DataRoute, Plan
+from cloudrun.protocol.run_folder import DATA_READY
+from cloudrun.protocol.words import OnFinish
+from cloudrun.records import Estimate, Phase, Quote, now_utc
 from cloudrun.retry import tries
-from cloudrun.run import Estimate, Phase, Quote, Run, now_utc
+from cloudrun.run import Run, new_run
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import ResultsNotHome, bring_home, end_billing, end_lost
 from cloudrun.runs.follow import LogReader, follow
@@ -46,26 +49,19 @@ def launch(
     expected: Quote | None = None,
 ) -> Run:
     """Execute `plan`. Returns when the job has ended and the bill with it, or, detached, when it trains by itself."""
-    run = Run(
-        run_id=plan.run_id,
-        name=plan.spec.name,
-        backend=plan.backend,
-        infra=plan.spec.infra,
-        gpu=plan.spec.gpu,
-        job=plan.spec.as_plain(),
+    run = new_run(
+        plan.run_id,
+        plan.spec.name,
+        plan.assignment,
         job_path=str(job.path.absolute()),
-        store_uri=plan.store_uri,
-        endpoint=plan.spec.endpoint,
-        created_at=now_utc(),
         folder=str(Path("runs").absolute() / plan.run_id),
-        estimate=estimate,
-        expected=expected,
-    )
+        now=now_utc(),
+    ).foretold(estimate, expected)
     with ledger.launching(run.run_id), signals_as_interrupt():
         ledger.add(run)
         rent(plan, ledger, backend, console)
         started = start(plan, ledger, backend, console)
-        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
+        started = Started(ledger.update(run.run_id, Run.left_to_itself), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
@@ -132,7 +128,7 @@ def start(
             may_ask=console.ask is not None,
         )
         uri = backend.start(plan, staged, order)
-        run = ledger.change(run.run_id, run_uri=uri, phase=Phase.PREPARING)
+        run = ledger.update(run.run_id, lambda run: run.begun(uri))
         reader = LogReader(open_store(uri), log_shown)
         if plan.data_route is DataRoute.PUSHED:
             run = send_data(run, plan, ledger, backend, console, reader)
@@ -165,19 +161,19 @@ def attend(started: Started, plan: Plan, ledger: Ledger, backend: Backend, conso
 
 def _settle(run: Run, on_finish: str, ledger: Ledger, backend: Backend, console: Console) -> Run:
     """The job has ended: results home, then the machine as the job's lifecycle says."""
-    shift = run.shift
+    attempt = run.attempt
     if run.phase is Phase.LOST and run.may_bill:
         return end_lost(run, ledger, backend, say=console.say)
     try:
         if run.released_at is None or run.store_uri is not None:
             run = _insist_on_results(run, ledger, console)
     finally:
-        if ledger.get(run.run_id).shift != shift:
+        if ledger.get(run.run_id).attempt != attempt:
             raise Interrupted(
                 f"`{run.run_id}` was resumed by another command, which has its machine now",
                 hint=f"`cloudrun logs {run.run_id}` follows it",
             )
-    if on_finish == "keep":
+    if on_finish == OnFinish.KEEP:
         console.say(f"the machine stays up; `cloudrun down {run.run_id}` ends its bill")
         return run
     return end_billing(run, ledger, backend, say=console.say)
@@ -211,7 +207,7 @@ def send_data(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: C
     if sending.error is not None:
         raise sending.error
     assert sending.has_succeeded
-    store.put("data.ready", b"")
+    store.put(DATA_READY, b"")
     if run.past_phases:  # most of it was there already
         return run
     return note(run, ledger, sync_bytes=sending.sent_bytes, sync_s=sending.took_s)

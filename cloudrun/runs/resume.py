@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cloudrun.backends import Backend
-from cloudrun.checkpoints import can_go_on
-from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
+from cloudrun.protocol.checkpoints import can_go_on
+from cloudrun.protocol.run_folder import LEAVE, LEFT_BY_AN_ATTEMPT, LOG, RESULT
+from cloudrun.protocol.timing import ATTEMPT_ENDS_S, ATTEMPT_GOES_S
+from cloudrun.records import Estimate, JobState, Quote, now_utc
+from cloudrun.run import Ending, Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import bring_home, end_billing
 from cloudrun.runs.fetch import fetch
@@ -23,18 +25,13 @@ from cloudrun.runs.rent import rent
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
-# Left by the worker's last shift; the next one must not take them for its own.
-_LAST_SHIFT = (
-    "result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json",
-    "question.json", "answer", "ready", "begin",
-)  # fmt: skip
-_SHIFT_ENDS_S = 2.0
-# The uploader is given some seconds to let go of a file, other machines to hear that the shift is over.
-_SHIFT_GOES_S = 12.0
 
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What the run will take from here on, and at which price; written only once it really goes on."""
 
-Foretold = Mapping[str, Estimate | Quote | None]
-"""`estimate` and `expected`: written only once the run really goes on."""
+    estimate: Estimate | None
+    expected: Quote | None
 
 
 class StillRunning(CloudrunError):
@@ -58,14 +55,14 @@ def resume(
     with ledger.launching(run.run_id), signals_as_interrupt():
         if not ledger.get(run.run_id).phase.is_final:  # another command was quicker
             raise StillRunning(f"`{run.run_id}` goes on already", hint=f"`cloudrun logs {run.run_id}` follows it")
-        foretold = {"estimate": estimate, "expected": expected}
+        foretold = Foretold(estimate, expected)
         if answers(run):
             _refuse_other_nodes(run, plan)
             console.say("its machine is up: going on there")
             started = _go_on_here(run, plan, ledger, backend, console, foretold)
         else:
             started = _go_on_elsewhere(run, plan, ledger, backend, console, foretold)
-        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
+        started = Started(ledger.update(run.run_id, Run.left_to_itself), started.reader)
     return attend(started, plan, ledger, backend, console, detach=detach)
 
 
@@ -80,7 +77,7 @@ def _refuse_other_nodes(run: Run, plan: Plan) -> None:
 def _go_on_here(
     run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, foretold: Foretold
 ) -> Started:
-    ledger.change(run.run_id, handed_over=False)  # from here on nothing watches the machine but this
+    ledger.update(run.run_id, Run.watched)  # from here on nothing watches the machine but this
     try:
         shown = _make_way(run, plan, backend)
     except KeyboardInterrupt:
@@ -93,7 +90,7 @@ def _go_on_here(
         console.say(f"it cannot go on: {err}")
         _give_up(run, ledger, backend, console)
         raise
-    ledger.change(run.run_id, **_reopened(run, plan), **foretold)
+    ledger.update(run.run_id, lambda run: _reopened(run, plan, foretold))
     return start(plan, ledger, backend, console, log_shown=shown)
 
 
@@ -105,14 +102,14 @@ def _make_way(run: Run, plan: Plan, backend: Backend) -> int:
     """Have the last shift leave the machine, with nothing that the next could take for its own; its log's bytes."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
-    time.sleep(_SHIFT_ENDS_S)
+    store.put(LEAVE, b"")  # the last shift's switch may still wait: it goes, and leaves the machine
+    time.sleep(ATTEMPT_ENDS_S)
     waits = run.store_uri is not None or run.nodes > 1
-    until = time.monotonic() + (_SHIFT_GOES_S if waits else 0.0)
+    until = time.monotonic() + (ATTEMPT_GOES_S if waits else 0.0)
     while time.monotonic() < until and backend.observe(run) is JobState.ACTIVE:
         time.sleep(0.5)
-    shown = len(store.read("log.txt") or b"")
-    store.remove(_LAST_SHIFT)
+    shown = len(store.read(LOG) or b"")
+    store.remove(LEFT_BY_AN_ATTEMPT)
     _forget_last_result(plan)
     return shown
 
@@ -134,30 +131,17 @@ def _go_on_elsewhere(
         _refuse_to_lose(run, job)
         ending = ending_of(run, backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
         released_at = backend.release(run)
-        run = run.model_copy(update=(ending or Ending(released_at)).as_fields())
+        run = run.gone(ending or Ending(released_at))
     _forget_last_result(plan)
     earlier = run.closed_intervals(run.released_at or now_utc())
-    ledger.change(
-        run.run_id,
-        **_reopened(run, plan),
-        **foretold,
-        earlier=earlier,
-        billed_from=None,
-        start_is=None,
-        released_at=None,
-        released_by=None,
-        stopped_at=None,
-        disk_until=None,
-        last_seen_at=None,
-        quote=None,
-        run_uri=None,
-    )
+    ledger.update(run.run_id, lambda run: _reopened(run, plan, foretold).without_machine(earlier))
     try:
         rent(plan, ledger, backend, console)
     except BaseException:  # what is at home is still the newest: a bucket that lagged behind must not replace it
-        ledger.change(run.run_id, home_complete=run.home_complete)
+        is_complete = run.home_complete
+        ledger.update(run.run_id, lambda run: run.still_home(is_complete=is_complete))
         raise
-    log = home / "log.txt"
+    log = home / LOG
     return start(plan, ledger, backend, console, home=home, log_shown=log.stat().st_size if log.exists() else 0)
 
 
@@ -184,31 +168,8 @@ def _refuse_to_lose(run: Run, job: JobState) -> None:
 def _forget_last_result(plan: Plan) -> None:
     """Else the bucket would say of the shift to come how the last one ended."""
     if plan.store_uri is not None:
-        open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove(["result.json"])
+        open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove([RESULT])
 
 
-def _reopened(run: Run, plan: Plan) -> dict[str, object]:
-    """A resumed run starts its phases anew; its results at home are no longer the last ones."""
-    return {
-        "phase": Phase.LAUNCHING,
-        "job": plan.spec.as_plain(),
-        "backend": plan.backend,
-        "infra": plan.spec.infra,
-        "gpu": plan.spec.gpu,
-        "store_uri": plan.store_uri,
-        "endpoint": plan.spec.endpoint,
-        "exit_code": None,
-        "message": "",
-        "finished_at": None,
-        "home_complete": False,
-        "projected_s": None,
-        "projected_usd": None,
-        "projection_rests_on": None,
-        "handed_over": False,
-        "fetch_began_at": None,
-        "home_at": None,
-        "sky_account": None,
-        "end_is_proven": False,
-        "past_phases": (*run.past_phases, *run.phases),
-        "phases": (),
-    }
+def _reopened(run: Run, plan: Plan, foretold: Foretold) -> Run:
+    return run.reopened(plan.assignment).foretold(foretold.estimate, foretold.expected)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from cloudrun.backends import Backend
-from cloudrun.errors import BudgetUsed, ExitCode, Interrupted
+from cloudrun.errors import BudgetUsed, Interrupted
 from cloudrun.ledger import Ledger
-from cloudrun.run import Phase, Run
+from cloudrun.run import Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.down import end_safely
 
@@ -16,9 +16,8 @@ def fail(run: Run, ledger: Ledger, backend: Backend, console: Console, err: Exce
     """The launch broke: end what was rented before the error is shown."""
     console.say(f"the launch failed: {err}")
     by_budget = isinstance(err, BudgetUsed)
-    phase, code = (Phase.OVER_BUDGET, ExitCode.BUDGET) if by_budget else (Phase.FAILED, ExitCode.FAILED)
     with suppress(OSError):  # a disk that is full must not keep the machine up
-        ledger.change(run.run_id, phase=phase, exit_code=int(code), message=str(err))
+        ledger.update(run.run_id, lambda run: run.failed(str(err), by_budget=by_budget))
     end_safely(ledger.get(run.run_id), ledger, backend, console.say)
 
 

@@ -14,7 +14,8 @@ import pytest
 from cloudrun.backends import Backend
 from cloudrun.cost import cost_of
 from cloudrun.ledger import Ledger
-from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.records import JobState, Phase, now_utc
+from cloudrun.run import Run
 from cloudrun.runs import launch
 from cloudrun.runs.down import ResultsNotHome, down
 from cloudrun.runs.launch import Console, signals_as_interrupt

@@ -14,7 +14,8 @@ from cloudrun.cost import cost_of
 from cloudrun.ledger import Ledger
 from cloudrun.receipt import receipt
 from cloudrun.receipt_text import receipt_text
-from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.records import JobState, Phase, now_utc
+from cloudrun.run import Run
 from cloudrun.runs import follow as following
 from cloudrun.runs.down import ResultsNotHome, down, end_lost
 from cloudrun.runs.follow import LogReader, NoAnswer, follow

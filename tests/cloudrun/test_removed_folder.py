@@ -14,7 +14,7 @@ import pytest
 
 from cloudrun.backends import Backend
 from cloudrun.errors import StoreError
-from cloudrun.run import JobState, Phase
+from cloudrun.records import JobState, Phase
 from cloudrun.runs.down import bring_home, down
 from cloudrun.runs.fetch import fetch
 from cloudrun.runs.follow import LogReader, follow

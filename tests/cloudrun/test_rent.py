@@ -15,7 +15,8 @@ from cloudrun.cost import cost_of
 from cloudrun.errors import Interrupted, NoMachine
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Fallback, Phase, Quote, Run, now_utc
+from cloudrun.records import Fallback, Phase, Quote, now_utc
+from cloudrun.run import Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.rent import rent
 from tests.cloudrun.test_agreed import a_quote
@@ -153,7 +154,11 @@ def test_a_down_from_elsewhere_while_it_is_rented_leaves_a_bill(tmp_path: Path) 
     market = Market({"RTX4090:1": None})
 
     def down() -> None:
-        ledger.change(RUN, phase=Phase.STOPPED, message="stopped while it was launched", billed_from=since)
+        for step in (
+            lambda run: run.stopped("stopped while it was launched"),
+            lambda run: run.model_copy(update={"billed_from": since}),
+        ):
+            ledger.update(RUN, step)
 
     market.meanwhile = down
     with pytest.raises(Interrupted, match="stopped by another command"):

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cloudrun.protocol.outputs import METRICS
 from cloudrun.untrusted import LARGEST_RESULT_BYTES, read_regular
 
 _NUMBERS = ("loss", "accuracy", "lr", "images_per_s")
@@ -27,7 +28,7 @@ def parse_metrics(text: str) -> list[dict[str, Any]]:
 
 def metrics_at(folder: Path) -> tuple[list[dict[str, Any]], str]:
     """The rows of `metrics.jsonl` in `folder`, and what is wrong with that file; empty where nothing is."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     try:
         content = read_regular(path, limit=LARGEST_RESULT_BYTES)
         size_bytes = path.stat().st_size if content is not None else 0
