@@ -2,7 +2,7 @@
 
 A run is alive while its lock is held. The parent takes the lock and the worker inherits the
 descriptor, so a run is alive before `start` returns, and no reused process id can fake it. Lock and process id have
-a second name beside the run's folder: whoever removes that must not leave processes that nothing ends.
+a second name outside of the run's folder: whoever removes that must not leave processes that nothing ends.
 """
 
 from __future__ import annotations
@@ -184,12 +184,13 @@ def _worker_of(run_dir: Path) -> int | None:
 
 
 def _beside(run_dir: Path, name: str) -> Path:
-    return run_dir.with_name(f"{run_dir.name}.{name}")
+    return run_dir.parent.with_name("local-locks") / f"{run_dir.name}.{name}"
 
 
 def _keep_beside(run_dir: Path, name: str) -> None:
     """Give a file of the run's folder a second name outside of it, where the file system can."""
     second = _beside(run_dir, name)
+    second.parent.mkdir(exist_ok=True)
     second.unlink(missing_ok=True)
     with suppress(OSError):
         second.hardlink_to(run_dir / name)
