@@ -2,7 +2,7 @@
 
 A run is alive while its lock is held. The parent takes the lock and the worker inherits the
 descriptor, so a run is alive before `start` returns, and no reused process id can fake it. Lock and process id have
-a second name beside the run's folder: whoever removes that must not leave processes that nothing ends.
+a second name outside of the run's folder: whoever removes that must not leave processes that nothing ends.
 """
 
 from __future__ import annotations
@@ -193,12 +193,14 @@ def _worker_of(run_dir: Path) -> int | None:
 
 def _beside(path: Path) -> Path:
     """Return the second name of a file of the run's folder, outside of it."""
-    return path.parent.with_name(f"{path.parent.name}.{path.name}")
+    folder = path.parent
+    return folder.parent.with_name("local-locks") / f"{folder.name}.{path.name}"
 
 
 def _keep_beside(path: Path) -> None:
     """Give a file of the run's folder a second name outside of it, where the file system can."""
     second = _beside(path)
+    second.parent.mkdir(exist_ok=True)
     second.unlink(missing_ok=True)
     with suppress(OSError):
         second.hardlink_to(path)
