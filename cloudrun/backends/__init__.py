@@ -131,7 +131,7 @@ def open_backend(name: str, home: Path) -> Backend:
 
             return LocalBackend(home)
         case "sky":
-            from cloudrun.backends.sky import SkyBackend
+            from cloudrun.backends.skypilot.backend import SkyBackend
 
             return SkyBackend(home)
         case _:

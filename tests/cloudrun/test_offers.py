@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from cloudrun.backends import Offer
-from cloudrun.backends.sky_offers import is_a_gpu, offer_of
+from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
 from cloudrun.cli.offers import offer_row, offers_table
 from cloudrun.plan import Plan, make_plan
 from cloudrun.records import Measured

@@ -24,11 +24,11 @@ PACKAGE = Path(cloudrun.__file__).parent
 # Modules in which such a word means something else; each with what it means there.
 OTHER_MEANINGS = {
     "agreed.py": {"slurm"},  # names of clouds, here and in the next ones
-    "backends/listing.py": {"slurm", "stopped", "data"},  # what providers answer
+    "backends/skypilot/listing.py": {"slurm", "stopped", "data"},  # what providers answer
     "backends/live_price.py": {"data"},
-    "backends/sky_keys.py": {"slurm"},
-    "backends/sky_records.py": {"slurm"},
-    "backends/sky_task.py": {"run"},  # a key of SkyPilot's task
+    "backends/skypilot/keys.py": {"slurm"},
+    "backends/skypilot/records.py": {"slurm"},
+    "backends/skypilot/task.py": {"run"},  # a key of SkyPilot's task
     "cli/data.py": {"data"},  # the name of a command, or a key of an answer
     "cli/forecast.py": {"slurm"},
     "cli/jobs.py": {"data"},

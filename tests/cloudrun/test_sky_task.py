@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloudrun.backends.sky_task import begin_script, job_config, machine_config
+from cloudrun.backends.skypilot.task import begin_script, job_config, machine_config
 from cloudrun.plan import DataRoute, Plan, make_plan
 from cloudrun.protocol.order import Order
 from cloudrun.snapshot import base_task

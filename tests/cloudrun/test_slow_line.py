@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.backends.sky import SkyBackend
+from cloudrun.backends.skypilot.backend import SkyBackend
 from cloudrun.errors import BudgetUsed, ExitCode
 from cloudrun.ledger import Ledger
 from cloudrun.records import Phase, now_utc

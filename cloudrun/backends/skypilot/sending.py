@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shlex import quote as quote_word
 
-from cloudrun.backends.on_machine import kept_awake
+from cloudrun.backends.skypilot.on_machine import kept_awake
 from cloudrun.errors import BudgetUsed
 from cloudrun.plan import Plan
 from cloudrun.protocol.order import Order

@@ -11,7 +11,7 @@ from cloudrun.errors import StoreError
 from cloudrun.protocol.run_folder import DATA_BEAT, Place
 from cloudrun.protocol.timing import DATA_EXPECTED_EVERY_S
 from cloudrun.ssh import Connection
-from cloudrun.worker.sky_runtime import REMIND
+from cloudrun.worker.sky_internals import REMIND
 
 _HELD = 75
 # SkyPilot's idle timer counts whole minutes, of which there is at least one.
