@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloudrun.cli.console import note, warn
+from cloudrun.cli.console import warn
 from cloudrun.errors import CloudrunError
 
 if TYPE_CHECKING:
-    from cloudrun.backends import Backend
-    from cloudrun.ledger import Ledger
     from cloudrun.run import Run
+    from cloudrun.runs.context import Context
 
 
-def looked_at(run: Run, ledger: Ledger, backend: Backend) -> Run:
+def looked_at(run: Run, context: Context) -> Run:
     """The run as it is now."""
     from cloudrun.runs.refresh import refresh
 
-    return without_lost(refresh(run, ledger, backend), ledger, backend)
+    return without_lost(refresh(run, context), context)
 
 
-def without_lost(run: Run, ledger: Ledger, backend: Backend) -> Run:
+def without_lost(run: Run, context: Context) -> Run:
     """End what is left of its machine where that is lost; a warning where it cannot be ended."""
     from cloudrun.runs.down import end_lost
 
     try:
-        return end_lost(run, ledger, backend, say=lambda text: note(f"cloudrun: {text}"))
+        return end_lost(run, context)
     except CloudrunError as err:  # whoever looks is shown the run all the same
         warn(f"{err.message}; {err.hint}")
-        return ledger.get(run.run_id)
+        return context.current(run)
