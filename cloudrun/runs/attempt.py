@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ def signals_as_interrupt() -> Iterator[None]:
     Once: a shell passes the hang-up of its terminal on, and the system sends it again. That ends no clean-up.
     """
 
+    if threading.current_thread() is not threading.main_thread():  # a program's own thread hears no signals
+        yield
+        return
     is_met = False
 
     def interrupt(*_: object) -> None:
