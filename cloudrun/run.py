@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from cloudrun.errors import ExitCode
-from cloudrun.protocol.words import WorkerPhase
+from cloudrun.protocol.words import OnFinish, WorkerPhase, word_of
 from cloudrun.records import (
     Alternative,
     Estimate,
@@ -148,6 +148,12 @@ class Run(Record):
     def nodes(self) -> int:
         """Machines that train together."""
         return self.price.nodes if self.price else int(self.job.get("nodes") or 1)
+
+    @property
+    def on_finish(self) -> OnFinish:
+        """What becomes of the machine when the job has ended; `keep` where the job does not say."""
+        lifecycle = self.job.get("lifecycle") or {}
+        return word_of(OnFinish, lifecycle.get("on_finish")) or OnFinish.KEEP
 
     @property
     def attempt(self) -> tuple[object, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cloudrun.backends import Backend
 from cloudrun.errors import StoreError
-from cloudrun.ledger import Ledger
 from cloudrun.records import JobState, Progress, Result, now_utc
 from cloudrun.run import Ending, Run, Sighting, derive_phase, ending_of_gone
+from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import BadResult, last_word, read_progress, read_result
 from cloudrun.runs.source import bucket_of, is_wiped
 from cloudrun.stores import open_store
@@ -14,19 +14,19 @@ from cloudrun.stores import open_store
 WIPED = "its folder was removed from its machine"
 
 
-def refresh(run: Run, ledger: Ledger, backend: Backend) -> Run:
+def refresh(run: Run, context: Context) -> Run:
     """Ask the machine and the run's files once, and record the answer. Final phases stay as they are.
 
     A run that another command is launching right now is left to that command.
     """
-    if (run.phase.is_final and not run.may_bill) or ledger.is_launching(run.run_id):
+    if (run.phase.is_final and not run.may_bill) or context.ledger.is_launching(run.run_id):
         return run
-    return look(run, ledger, backend)
+    return look(run, context)
 
 
-def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
+def look(run: Run, context: Context) -> Run:
     """As `refresh`, for whoever is launching or following the run."""
-    job = backend.observe(run)
+    job = context.backend.observe(run)
     progress, result = None, None
     if run.run_uri is not None and job not in (JobState.ABSENT, JobState.STOPPED):
         try:
@@ -43,20 +43,20 @@ def look(run: Run, ledger: Ledger, backend: Backend) -> Run:
                 found = last_word(bucket, run, may_go_on=False) if job is not JobState.UNKNOWN else None
             result = found
         except StoreError:
-            return _only_the_machine(run, ledger, backend, job)
+            return _only_the_machine(run, context, job)
     if result is None and progress is None:
         if job is JobState.UNKNOWN:
             return run
         if job in (JobState.ACTIVE, JobState.IDLE) and is_wiped(run):
-            return record(run, ledger, backend, JobState.IDLE, None, None, why=WIPED)
-    return record(run, ledger, backend, job, progress, result)
+            return record(run, context, JobState.IDLE, None, None, why=WIPED)
+    return record(run, context, job, progress, result)
 
 
-def _only_the_machine(run: Run, ledger: Ledger, backend: Backend, job: JobState) -> Run:
+def _only_the_machine(run: Run, context: Context, job: JobState) -> Run:
     """The bucket could not be asked, so whether the run is lost is not known; that its bill has ended is."""
     if job is JobState.ABSENT and run.may_bill:
-        ending = ending_of(run, backend)
-        return ledger.update(run.run_id, lambda run: run.gone(ending))
+        ending = ending_of(run, context.backend)
+        return context.update(run, lambda run: run.gone(ending))
     return run
 
 
@@ -66,14 +66,7 @@ def ending_of(run: Run, backend: Backend) -> Ending:
 
 
 def record(
-    run: Run,
-    ledger: Ledger,
-    backend: Backend,
-    job: JobState,
-    progress: Progress | None,
-    result: Result | None,
-    *,
-    why: str = "",
+    run: Run, context: Context, job: JobState, progress: Progress | None, result: Result | None, *, why: str = ""
 ) -> Run:
     """Write what was seen into the ledger; returns the new record. `why` it left no result, where that is known.
 
@@ -81,15 +74,15 @@ def record(
     """
     ends = result is None and derive_phase(run.phase, job, progress, result).is_final and not run.phase.is_final
     if not why:
-        why = backend.diagnose(run) if ends and job is JobState.IDLE else _WHY_LOST.get(job, "")
-    told = backend.ended_at(run) if job in (JobState.ABSENT, JobState.STOPPED) and run.may_bill else None
+        why = context.backend.diagnose(run) if ends and job is JobState.IDLE else _WHY_LOST.get(job, "")
+    told = context.backend.ended_at(run) if job in (JobState.ABSENT, JobState.STOPPED) and run.may_bill else None
     seen = Sighting(now_utc(), job, progress, result, why=why, ended_at=told)
 
     def step(now: Run) -> Run:
         return now.looked_at(seen) if now.attempt == run.attempt else now  # else it was resumed meanwhile
 
     try:
-        return ledger.update(run.run_id, step)
+        return context.update(run, step)
     except OSError:  # a full disk: what was seen is still true, and the next look writes it
         return step(run)
 

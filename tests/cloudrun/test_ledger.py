@@ -18,6 +18,7 @@ from cloudrun.home import may_bill
 from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
 from cloudrun.records import JobState, Measured, Phase, Quote, Result, now_utc
 from cloudrun.run import Assignment, Ending, Run
+from cloudrun.runs.context import Context
 from cloudrun.runs.refresh import record
 
 
@@ -167,7 +168,7 @@ def test_what_was_seen_late_does_not_undo_what_another_command_has_written(ledge
     ledger.update(
         "plants-1", lambda run: run.released(Ending(ended), disk_until=ended, else_phase=Phase.LOST, now=ended)
     )
-    after = record(before_the_look, ledger, LocalBackend(tmp_path), JobState.ABSENT, None, None)
+    after = record(before_the_look, Context(ledger, LocalBackend(tmp_path)), JobState.ABSENT, None, None)
     assert (after.phase, after.message, after.released_at) == (Phase.STOPPED, "asked to stop", ended)
     assert (after.exit_code, after.finished_at, after.end_is_proven) == (None, ended, True)
 
@@ -177,7 +178,7 @@ def test_a_machine_that_its_provider_took_back_was_not_stopped_by_its_user(ledge
     ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
     said = {"reason": "preempted", "exit_code": 75, "message": "", "started_at": began, "finished_at": began}
     result = Result.model_validate(said)
-    after = record(ledger.get("plants-1"), ledger, LocalBackend(tmp_path), JobState.UNKNOWN, None, result)
+    after = record(ledger.get("plants-1"), Context(ledger, LocalBackend(tmp_path)), JobState.UNKNOWN, None, result)
     assert (after.phase, after.phase.is_final, after.phase.exit_code) == (Phase.PREEMPTED, True, 1)
     assert after.may_bill  # until its end is proven
 
@@ -191,7 +192,7 @@ def test_a_result_of_the_shift_before_does_not_end_a_run_that_was_resumed(ledger
     again = Assignment(job={}, backend="local", infra="local", gpu=(), store_uri=None, endpoint=None)
     ledger.update("plants-1", lambda run: run.reopened(again))  # `resume`, while the look went on
     result = Result(reason="stopped", exit_code=75, message="", started_at=began, finished_at=began)
-    after = record(before_the_look, ledger, LocalBackend(tmp_path), JobState.ACTIVE, None, result)
+    after = record(before_the_look, Context(ledger, LocalBackend(tmp_path)), JobState.ACTIVE, None, result)
     assert (after.phase, after.exit_code) == (Phase.LAUNCHING, None)
 
 

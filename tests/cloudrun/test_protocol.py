@@ -30,7 +30,7 @@ OTHER_MEANINGS = {
     "backends/skypilot/records.py": {"slurm"},
     "backends/skypilot/task.py": {"run"},  # a key of SkyPilot's task
     "cli/data.py": {"data"},  # the name of a command, or a key of an answer
-    "cli/forecast.py": {"slurm"},
+    "runs/forecast.py": {"slurm"},
     "cli/jobs.py": {"data"},
     "endings.py": {"slurm"},
     "estimate.py": {"slurm", "sync", "run"},  # parts of an estimate; the word in a sentence

@@ -18,6 +18,7 @@ from cloudrun.plan import Plan
 from cloudrun.records import Fallback, Phase, Quote, now_utc
 from cloudrun.run import Run
 from cloudrun.runs.console import Console
+from cloudrun.runs.context import Context
 from cloudrun.runs.rent import rent
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_cost import a_run
@@ -82,7 +83,7 @@ def a_ledger(home: Path, **changes: Any) -> Ledger:
 
 
 def try_to_rent(ledger: Ledger, market: Market, console: Console, gpu: tuple[str, ...] = ("RTX4090:1",)) -> Run:
-    rent(a_plan(gpu=gpu, infra="runpod"), ledger, cast("Backend", market), console)
+    rent(a_plan(gpu=gpu, infra="runpod"), Context(ledger, cast("Backend", market), console))
     return ledger.get(RUN)
 
 
