@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-import cloudrun
 from cloudrun.errors import CloudrunError
 from cloudrun.plan import Plan
 from cloudrun.protocol.checkpoints import to_go_on
@@ -18,7 +17,7 @@ from cloudrun.recipe.weights import weight_file
 from cloudrun.trainer import trainer_folder
 from cloudrun.workdir import look_through
 
-_PACKAGE = Path(cloudrun.__file__).parent
+_PACKAGE = Path(__file__).resolve().parent
 _NOT_SENT = shutil.ignore_patterns("__pycache__", "*.pyc", "_bundled")
 _WORKDIR_LIMIT_BYTES = 200_000_000
 
