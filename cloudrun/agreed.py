@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudrun.infras import CAPABILITIES, backend_for, is_own_cluster
-from cloudrun.run import Quote
+from cloudrun.records import Quote
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.spec import Budget

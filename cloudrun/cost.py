@@ -91,29 +91,3 @@ def worst_case(*, max_cost: float, max_hours: float, hourly_usd: float) -> Worst
     if hourly_usd == 0 or by_hours <= Decimal(str(max_cost)):
         return WorstCase(by_hours, timedelta(hours=max_hours), "max_hours")
     return WorstCase(Decimal(str(max_cost)), timedelta(hours=max_cost / hourly_usd), "max_cost")
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """When a machine ended: at `at`, or between `at` and `by` where nobody saw it."""
-
-    at: datetime
-    by: datetime | None = None
-
-    def as_fields(self) -> dict[str, datetime | None]:
-        """The fields of a Run."""
-        return {"released_at": self.at, "released_by": self.by}
-
-
-def ending_of_gone(run: Run, found_gone_at: datetime, *, told: datetime | None = None) -> Ending:
-    """The end of the bill of a machine that was found gone.
-
-    `told`: its provider's record of the end, where it keeps one. Else the bill is closed at the last moment at which
-    anything proves that it was up, and `by` is the moment when it was found gone: a budget's end is a promise of the
-    switch on the machine, not a proof that it was kept.
-    """
-    since = run.billed_from or found_gone_at
-    if told is not None:
-        return Ending(min(max(told, since), found_gone_at))
-    seen = min(max(run.last_seen_at or since, since), found_gone_at)
-    return Ending(seen, found_gone_at if found_gone_at > seen else None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 # By SkyPilot 0.14's own table of what its clouds cannot do.
 WITHOUT_AUTODOWN = ("hyperbolic", "primeintellect", "verda", "yotta")
 # Where anybody may let their computer; SkyPilot can be told to rent in data centres alone.
@@ -15,14 +13,14 @@ def has_autodown(infra: str | None) -> bool:
     return infra is None or infra.split("/")[0] not in WITHOUT_AUTODOWN
 
 
-def who_ends(infra: str | None) -> Literal["slurm", "skypilot"]:
-    """Return whom the worker asks to end its machine, where it is to end it."""
-    return "slurm" if infra is not None and infra.split("/")[0] == "slurm" else "skypilot"
+def is_slurm(infra: str | None) -> bool:
+    """Return whether a machine is a Slurm allocation, which is cancelled."""
+    return infra is not None and infra.split("/")[0] == "slurm"
 
 
 def how_it_ends(infra: str | None, *, idle_minutes: int) -> str:
     """What ends the machine with the laptop off, the surest first."""
-    if who_ends(infra) == "slurm":
+    if is_slurm(infra):
         own = "the switch on it ends its Slurm allocation"
     elif has_autodown(infra):
         own = "the switch on it has SkyPilot end it, within 75 s of the budget's end"

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cloudrun.protocol.timing import FOLLOWER_SILENCE_S
+
 LOCAL = "local"
 """The infra that is this computer."""
 
@@ -57,7 +59,7 @@ CAPABILITIES: Mapping[BackendName, Capabilities] = {
         rents_several=True,
         log_pause_s=0.5,
         fetch_pause_s=15.0,
-        silence_s=20.0,
+        silence_s=FOLLOWER_SILENCE_S,
     ),
 }
 

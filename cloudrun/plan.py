@@ -15,15 +15,15 @@ from typing import Any
 
 import yaml
 
-from cloudrun.endings import has_autodown, who_ends
+from cloudrun.endings import has_autodown, is_slurm
 from cloudrun.infras import BackendName, Capabilities, backend_for
-from cloudrun.run import MACHINE_PREFIX
+from cloudrun.protocol.order import Order, Step
+from cloudrun.protocol.run_folder import WEIGHTS
+from cloudrun.protocol.words import RUN_STEP, TRAIN_STEP, MachineEnding, OnFinish
+from cloudrun.run import MACHINE_PREFIX, Assignment
 from cloudrun.spec import JobSpec, SourceKind
-from cloudrun.worker.order import Order, Step
 
 # Under a run's folder on the machine.
-WEIGHTS = "weights"
-LABELS = "labels.csv"
 
 
 class DataRoute(StrEnum):
@@ -64,6 +64,18 @@ class Plan:
     def store_uri(self) -> str | None:
         """The run's own folder in the job's bucket."""
         return None if self.spec.store is None else f"{self.spec.store.rstrip('/')}/{self.run_id}"
+
+    @property
+    def assignment(self) -> Assignment:
+        """What the ledger keeps of the plan."""
+        return Assignment(
+            job=self.spec.as_plain(),
+            backend=self.backend,
+            infra=self.spec.infra,
+            gpu=self.spec.gpu,
+            store_uri=self.store_uri,
+            endpoint=self.spec.endpoint,
+        )
 
     @property
     def data_step(self) -> Step | None:
@@ -137,10 +149,10 @@ class Plan:
             spent_usd=spent_usd,
             idle_s=spec.lifecycle.idle_minutes * 60,
             stall_s=spec.budget.stall_minutes * 60,
-            ending=who_ends(infra) if ends_machine else "nobody",
+            ending=_ending(infra) if ends_machine else MachineEnding.NOBODY,
             cloud=infra if ends_machine else "",
             has_timer=ends_machine and has_autodown(infra),
-            on_finish=spec.lifecycle.on_finish,
+            on_finish=OnFinish(spec.lifecycle.on_finish),
             store_uri=self.store_uri,
             endpoint=spec.endpoint,
             after_s=after_s,
@@ -169,6 +181,10 @@ class Plan:
             "budget": self.spec.budget.model_dump(),
             "on_finish": self.spec.lifecycle.on_finish,
         }
+
+
+def _ending(infra: str) -> MachineEnding:
+    return MachineEnding.SLURM if is_slurm(infra) else MachineEnding.SKYPILOT
 
 
 def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any]) -> Plan:
@@ -220,7 +236,7 @@ def _make_data(spec: JobSpec) -> Step | None:
 
 def _command(spec: JobSpec) -> Step:
     if spec.run is not None:
-        return Step("run", ["bash", "-e", "-c", spec.run])
+        return Step(RUN_STEP, ["bash", "-e", "-c", spec.run])
     argv = [
         "{python}",
         "-m",
@@ -237,7 +253,7 @@ def _command(spec: JobSpec) -> Step:
         argv += ["--nodes", str(spec.nodes), "--node-rank", "{node_rank}", "--head", "{head}"]
     if spec.data.labels is not None:
         argv += ["--labels", "{labels}" if Path(spec.data.labels).is_absolute() else spec.data.labels]
-    return Step("train", argv)
+    return Step(TRAIN_STEP, argv)
 
 
 def _ports(run_id: str) -> list[int]:

@@ -11,7 +11,8 @@ from cloudrun.cost import cost_of, usd_for, worst_case
 from cloudrun.endings import how_it_ends
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import Estimate, Quote, Run
+from cloudrun.records import Estimate, Quote
+from cloudrun.run import Run
 from cloudrun.units import duration, iso, times
 
 if TYPE_CHECKING:  # `ps` starts without it

@@ -12,11 +12,12 @@ from cloudrun.errors import NoMachine
 from cloudrun.infras import Capabilities
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import BilledElsewhere, JobState, Quote, Run
+from cloudrun.records import BilledElsewhere, JobState, Quote
+from cloudrun.run import Run
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.plan import Plan
-    from cloudrun.worker.order import Order
+    from cloudrun.protocol.order import Order
 
 Say = Callable[[str], None]
 """Takes one line about what is happening now."""

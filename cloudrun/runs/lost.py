@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloudrun.cost import stopped_disk_hourly_usd
 from cloudrun.disk_price import DISK_GOES_WHEN_STOPPED
-from cloudrun.errors import StoreError
+from cloudrun.errors import RunNotFinished, StoreError
 from cloudrun.run import Run
 from cloudrun.runs.source import is_stored
 
@@ -38,3 +38,10 @@ def stopped_words(run: Run) -> tuple[str, str]:
         f" or leave them behind: `cloudrun down {run.run_id} --force`"
     )
     return what, ways_out
+
+
+def refuse_stopped(run: Run) -> None:
+    """Raise RunNotFinished where the run's files are on a machine that its provider has stopped, and nowhere else."""
+    if run.may_bill and run.stopped_at is not None and disk_may_hold_results(run):
+        message, hint = stopped_words(run)
+        raise RunNotFinished(message, hint=hint)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from cloudrun.errors import StoreError
-from cloudrun.run import Result, Run
+from cloudrun.protocol.run_folder import LOG, ORDER, STATUS
+from cloudrun.records import Result
+from cloudrun.run import Run
 from cloudrun.runs.last_word import read_result
 from cloudrun.stores import Store, open_store
 
 # Of a run's folder that is there: the job may have made something else of one of them.
-_THERE = ("order.json", "log.txt", "status.json")
+_THERE = (ORDER, LOG, STATUS)
 
 
 def answers(run: Run) -> bool:

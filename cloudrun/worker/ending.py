@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.words import MachineEnding
 from cloudrun.retry import Backoff
-from cloudrun.worker.order import Order
 from cloudrun.worker.sky_internals import ASK_SKYLET, TERMINATE
 from cloudrun.worker.sky_runtime import sky_environment, sky_python
 
@@ -43,7 +44,7 @@ def ways_to_end(order: Order, *, slurm_job: str | None, tried_s: float, python: 
         # To the batch script, whose exit cleans up after SkyPilot; then by force.
         gently = Way("end the Slurm allocation", ["scancel", "--full", "--signal=TERM", slurm_job])
         by_force = Way("cancel the Slurm allocation", ["scancel", slurm_job])
-        return [gently, by_force, terminate] if order.ending == "slurm" else [terminate, by_force]
+        return [gently, by_force, terminate] if order.ending == MachineEnding.SLURM else [terminate, by_force]
     ways = [Way("have skylet end the machine", [python, "-c", ASK_SKYLET], _SKYLET_PATIENCE_S), terminate]
     if order.cloud in _OFF_IS_CHEAP and tried_s >= _POWER_OFF_AFTER_S:
         ways.append(Way("power the machine off", ["sudo", "-n", "poweroff"]))

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cloudrun.protocol.order import Order
 from cloudrun.worker.child import end_with_parent
-from cloudrun.worker.order import Order
 from cloudrun.worker.sky_internals import ARM
 
 _ARM_EVERY_S = 3600.0

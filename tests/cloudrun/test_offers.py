@@ -11,7 +11,7 @@ from cloudrun.backends import Offer
 from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
 from cloudrun.cli.offers import offer_row, offers_table
 from cloudrun.plan import Plan, make_plan
-from cloudrun.run import Measured
+from cloudrun.records import Measured
 from cloudrun.runs.foresee import RankedOffer, rank
 from cloudrun.spec import JobSpec
 from cloudrun.workload import kind_of, workload_of

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.run import JobState
+from cloudrun.records import JobState
 from cloudrun.runs.follow import LogReader, follow
 from cloudrun.stores import open_store
 from tests.cloudrun.test_lost import Provider, rented

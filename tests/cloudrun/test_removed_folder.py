@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from cloudrun.backends import Backend
+from cloudrun.backends import Backend, local
 from cloudrun.errors import StoreError
-from cloudrun.run import JobState, Phase
+from cloudrun.records import JobState, Phase
 from cloudrun.runs.down import bring_home, down
 from cloudrun.runs.fetch import fetch
 from cloudrun.runs.follow import LogReader, follow
 from cloudrun.runs.refresh import look
 from cloudrun.stores import open_store
+from tests.cloudrun.test_cost import a_run
 from tests.cloudrun.test_lost import Provider, rented
 from tests.cloudrun.test_worker import IMPATIENT, SCANCEL, has_ended, wait_for
 from tests.conftest import Shell, Typed
@@ -53,7 +57,7 @@ def test_every_command_says_so_and_down_ends_what_still_runs(shell: Shell) -> No
     assert ended.code == 0, ended.err
     assert f"nothing of {run_id} is left to bring home: its folder was removed from its machine" in ended.err
     assert all(has_ended(pid) for pid in pids)
-    assert list((shell.home / "local").iterdir()) == []
+    assert [*(shell.home / "local").iterdir(), *(shell.home / "local-locks").iterdir()] == []
     (row,) = shell("ps", "--all", "--json").json
     assert (row["phase"], row["billing"]) == ("failed", False)
 
@@ -62,7 +66,8 @@ def test_following_it_ends(shell: Shell) -> None:
     launching = shell.start("launch", "--yes", shell.job(JOB))
     place = shell.home / "local"
     wait_for(lambda: any(b"begun" in log.read_bytes() for log in place.glob("*/log.txt")))
-    shutil.rmtree(next(path for path in place.iterdir() if path.is_dir()))
+    (folder,) = place.iterdir()
+    shutil.rmtree(folder)
     _, said = launching.communicate(timeout=90)
     assert launching.returncode == 1
     assert "its folder was removed from its machine" in said
@@ -103,3 +108,24 @@ def test_the_switch_ends_a_machine_whose_folder_was_removed_in_mid_training(tmp_
     finally:
         switch.kill()
         switch.wait()
+
+
+def test_this_computers_processes_are_found_without_their_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "local" / "r"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        worker = subprocess.Popen(["sleep", "300"], pass_fds=(held.fileno(),))
+    reaper = threading.Thread(target=worker.wait, daemon=True)
+    reaper.start()
+    (folder / "worker.pid").write_text(str(worker.pid))
+    for name in ("lock", "worker.pid"):
+        local._keep_beside(folder / name)
+    shutil.rmtree(folder)
+    backend, run = local.LocalBackend(tmp_path), a_run(run_id="r", backend="local")
+    assert backend.observe(run) is JobState.IDLE
+    backend.release(run)
+    reaper.join(10)
+    assert worker.returncode == -signal.SIGTERM
+    assert backend.observe(run) is JobState.ABSENT
+    assert list((tmp_path / "local-locks").iterdir()) == []

@@ -13,7 +13,7 @@ from cloudrun.backends import Backend
 from cloudrun.backends.skypilot.backend import SkyBackend
 from cloudrun.errors import BudgetUsed, ExitCode
 from cloudrun.ledger import Ledger
-from cloudrun.run import Phase, now_utc
+from cloudrun.records import Phase, now_utc
 from cloudrun.runs.launch import start
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_cost import a_run

@@ -14,7 +14,7 @@ from cloudrun.cost import cost_of, stopped_disk_hourly_usd
 from cloudrun.errors import RunNotFinished
 from cloudrun.receipt import receipt
 from cloudrun.receipt_text import receipt_text
-from cloudrun.run import JobState, now_utc
+from cloudrun.records import JobState, now_utc
 from cloudrun.runs.down import ResultsNotHome, down
 from cloudrun.runs.refresh import look
 from tests.cloudrun.machine import Desk, desk  # noqa: F401 - a fixture
@@ -86,6 +86,15 @@ def test_ps_says_so_as_well(desk: Desk) -> None:  # noqa: F811
     assert shown.code == 0
     assert "warning: the machine of `plants-1` is stopped: its GPU bills no more, its disk does" in shown.err
     assert "$1.10" in shown.out  # an hour of both, and one of the disk
+
+
+def test_the_next_machine_is_not_stopped(tmp_path: Path) -> None:
+    ledger, run = rented(tmp_path, quote=ON_AWS)
+    stopped = look(run, ledger, cast("Backend", Provider(JobState.STOPPED)))
+    now = now_utc()
+    on_next = stopped.next_machine(now)
+    assert (on_next.stopped_at, on_next.disk_until, on_next.billed_from, on_next.may_bill) == (None, None, now, True)
+    assert cost_of(on_next, now + timedelta(hours=1)).hours == pytest.approx(1.5)
 
 
 def test_one_that_was_started_again_bills_again(tmp_path: Path) -> None:

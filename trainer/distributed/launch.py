@@ -191,7 +191,7 @@ def _end_children() -> None:
     """
     listed = Path(f"/proc/self/task/{os.getpid()}/children")
     for child in listed.read_text().split() if listed.exists() else ():
-        with suppress(ProcessLookupError):  # torchrun's processes lead a process group each
+        with suppress(ProcessLookupError):  # a child that leads no process group is not torchrun's
             os.killpg(int(child), signal.SIGKILL)
 
 

@@ -56,12 +56,13 @@ from cloudrun.infras import CAPABILITIES
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
 from cloudrun.plan import Plan
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import ORDER, Place, secrets_path
+from cloudrun.records import BilledElsewhere, JobState, Quote, now_utc
 from cloudrun.retry import tries
-from cloudrun.run import MACHINE_PREFIX, BilledElsewhere, JobState, Quote, Run, now_utc
+from cloudrun.run import MACHINE_PREFIX, Run
 from cloudrun.ssh import Connection
 from cloudrun.units import duration, times
-from cloudrun.worker.holder import Place
-from cloudrun.worker.order import Order, secrets_path
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
@@ -257,7 +258,7 @@ class SkyBackend:
         if plan.spec.nodes > 1:
             send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
-        connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
+        connection.run(f"cat > {quote_word(run_dir)}/{ORDER}", content=late.as_json().encode())
         if order.outlives_its_job and plan.spec.nodes == 1:
             # Ray takes some seconds, and where the memory is full it starts nothing. What fails here, the job does.
             with suppress(StoreError):

@@ -22,7 +22,8 @@ from cloudrun.backends.skypilot.provider_rows import (
     vast_machine,
 )
 from cloudrun.machines import Machine
-from cloudrun.run import MACHINE_PREFIX, Run, now_utc
+from cloudrun.records import now_utc
+from cloudrun.run import MACHINE_PREFIX, Run
 
 _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0

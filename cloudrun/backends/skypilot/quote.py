@@ -12,7 +12,7 @@ from cloudrun.backends.skypilot.records import quote_of
 from cloudrun.backends.skypilot.task import machine_config
 from cloudrun.errors import UsageError
 from cloudrun.plan import Plan
-from cloudrun.run import Fallback, Quote
+from cloudrun.records import Fallback, Quote
 
 
 def refuse_remote_server() -> None:

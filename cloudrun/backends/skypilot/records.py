@@ -11,7 +11,7 @@ from cloudrun.backends.skypilot import internals
 from cloudrun.disk_price import disk_hourly_usd
 from cloudrun.infras import is_own_cluster
 from cloudrun.machines import Machine
-from cloudrun.run import Quote, now_utc
+from cloudrun.records import Quote, now_utc
 
 
 def quote_of(resources: Any, *, nodes: int = 1) -> Quote:

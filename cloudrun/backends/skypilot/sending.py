@@ -13,11 +13,11 @@ from shlex import quote as quote_word
 
 from cloudrun.backends.skypilot.on_machine import kept_awake
 from cloudrun.errors import BudgetUsed
-from cloudrun.plan import WEIGHTS, Plan
+from cloudrun.plan import Plan
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import CERTIFICATE, LOG, ORDER, OUT, WEIGHTS
 from cloudrun.ssh import Connection, TransferTooSlow
 from cloudrun.units import duration
-from cloudrun.worker.order import Order
-from cloudrun.worker.wire import PEM
 
 
 def send_staged(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
@@ -39,11 +39,11 @@ def send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
 
     def send(node: int) -> None:
         connection = Connection(plan.machine_name, node=node)
-        connection.run(f"mkdir -p {place} && umask 077 && cat > {place}/{PEM}", content=certificate)
+        connection.run(f"mkdir -p {place} && umask 077 && cat > {place}/{CERTIFICATE}", content=certificate)
         if node > 0:
-            kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, "out", "log.txt")]
+            kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, OUT, LOG)]
             _rsync(connection, order, *kept_back, f"{staged}/", f"{connection.host}:{run_dir}/")
-            connection.run(f"cat > {place}/order.json", content=order.at(time.time()).as_json().encode())
+            connection.run(f"cat > {place}/{ORDER}", content=order.at(time.time()).as_json().encode())
 
     with kept_awake(Connection(plan.machine_name)), ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(send, range(plan.spec.nodes)))
