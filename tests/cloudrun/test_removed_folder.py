@@ -18,10 +18,11 @@ import pytest
 from cloudrun.backends import Backend, local
 from cloudrun.errors import StoreError
 from cloudrun.records import JobState, Phase
+from cloudrun.runs.context import Context
 from cloudrun.runs.down import bring_home, down
-from cloudrun.runs.fetch import fetch
 from cloudrun.runs.follow import LogReader, follow
 from cloudrun.runs.refresh import look
+from cloudrun.runs.results import copy_home
 from cloudrun.stores import open_store
 from tests.cloudrun.test_cost import a_run
 from tests.cloudrun.test_lost import Provider, rented
@@ -77,15 +78,15 @@ def test_following_it_ends(shell: Shell) -> None:
 def test_on_a_rented_machine_that_is_up_it_is_no_reason_to_keep_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ledger, run = rented(tmp_path / "home", run_uri=folder.as_uri(), folder=str(tmp_path / "results"))
-    provider = cast("Backend", Provider(JobState.ACTIVE))
+    context = Context(ledger, cast("Backend", Provider(JobState.ACTIVE)))
     reader = LogReader(open_store(folder.as_uri()))
-    assert look(run, ledger, provider).message == "it left no result: its folder was removed from its machine"
-    assert follow(run, ledger, provider, on_line=lambda _: None, reader=reader).phase is Phase.FAILED
+    assert look(run, context).message == "it left no result: its folder was removed from its machine"
+    assert follow(run, context, reader=reader).phase is Phase.FAILED
     run = ledger.get("r")
     with pytest.raises(StoreError, match="nothing of `r` is left on its machine"):
-        fetch(run, ledger, to=None)
-    assert bring_home(run, ledger, lambda _: None) == run
-    ended = down(run, ledger, provider, force=False, say=lambda _: None)
+        copy_home(run, ledger, to=None)
+    assert bring_home(run, context) == run
+    ended = down(run, context, force=False)
     assert (ended.phase, ended.may_bill) == (Phase.FAILED, False)
 
 
