@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -39,8 +40,18 @@ def removed(shell: Shell) -> tuple[str, list[int]]:
     folder = shell.home / "local" / run_id
     wait_for(lambda: (folder / "job.pid").exists() and b"begun" in (folder / "log.txt").read_bytes())
     pids = [int((folder / name).read_text()) for name in ("worker.pid", "shift.pid", "job.pid")]
-    shutil.rmtree(folder)
+    remove(folder)
     return run_id, pids
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder in which others go on writing."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{folder} cannot be removed")
 
 
 def test_every_command_says_so_and_down_ends_what_still_runs(shell: Shell) -> None:
@@ -68,7 +79,7 @@ def test_following_it_ends(shell: Shell) -> None:
     place = shell.home / "local"
     wait_for(lambda: any(b"begun" in log.read_bytes() for log in place.glob("*/log.txt")))
     (folder,) = place.iterdir()
-    shutil.rmtree(folder)
+    remove(folder)
     _, said = launching.communicate(timeout=90)
     assert launching.returncode == 1
     assert "its folder was removed from its machine" in said
@@ -102,7 +113,7 @@ def test_the_switch_ends_a_machine_whose_folder_was_removed_in_mid_training(tmp_
     (tmp_path / "switch.pid").write_text(str(switch.pid))
     try:
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
-        shutil.rmtree(folder)
+        remove(folder)
         switch.wait(30)
         assert (tmp_path / "called").exists()
         wait_for(lambda: has_ended(int((tmp_path / "pid").read_text())))
@@ -122,7 +133,7 @@ def test_this_computers_processes_are_found_without_their_folder(tmp_path: Path)
     (folder / "worker.pid").write_text(str(worker.pid))
     for name in ("lock", "worker.pid"):
         local._keep_beside(folder / name)
-    shutil.rmtree(folder)
+    remove(folder)
     backend, run = local.LocalBackend(tmp_path), a_run(run_id="r", backend="local")
     assert backend.observe(run) is JobState.IDLE
     backend.release(run)
