@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -18,10 +19,11 @@ import pytest
 from cloudrun.backends import Backend, local
 from cloudrun.errors import StoreError
 from cloudrun.records import JobState, Phase
+from cloudrun.runs.context import Context
 from cloudrun.runs.down import bring_home, down
-from cloudrun.runs.fetch import fetch
 from cloudrun.runs.follow import LogReader, follow
 from cloudrun.runs.refresh import look
+from cloudrun.runs.results import copy_home
 from cloudrun.stores import open_store
 from tests.cloudrun.test_cost import a_run
 from tests.cloudrun.test_lost import Provider, rented
@@ -38,8 +40,18 @@ def removed(shell: Shell) -> tuple[str, list[int]]:
     folder = shell.home / "local" / run_id
     wait_for(lambda: (folder / "job.pid").exists() and b"begun" in (folder / "log.txt").read_bytes())
     pids = [int((folder / name).read_text()) for name in ("worker.pid", "shift.pid", "job.pid")]
-    shutil.rmtree(folder)
+    remove(folder)
     return run_id, pids
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder in which others go on writing."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{folder} cannot be removed")
 
 
 def test_every_command_says_so_and_down_ends_what_still_runs(shell: Shell) -> None:
@@ -67,7 +79,7 @@ def test_following_it_ends(shell: Shell) -> None:
     place = shell.home / "local"
     wait_for(lambda: any(b"begun" in log.read_bytes() for log in place.glob("*/log.txt")))
     (folder,) = place.iterdir()
-    shutil.rmtree(folder)
+    remove(folder)
     _, said = launching.communicate(timeout=90)
     assert launching.returncode == 1
     assert "its folder was removed from its machine" in said
@@ -77,15 +89,15 @@ def test_following_it_ends(shell: Shell) -> None:
 def test_on_a_rented_machine_that_is_up_it_is_no_reason_to_keep_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ledger, run = rented(tmp_path / "home", run_uri=folder.as_uri(), folder=str(tmp_path / "results"))
-    provider = cast("Backend", Provider(JobState.ACTIVE))
+    context = Context(ledger, cast("Backend", Provider(JobState.ACTIVE)))
     reader = LogReader(open_store(folder.as_uri()))
-    assert look(run, ledger, provider).message == "it left no result: its folder was removed from its machine"
-    assert follow(run, ledger, provider, on_line=lambda _: None, reader=reader).phase is Phase.FAILED
+    assert look(run, context).message == "it left no result: its folder was removed from its machine"
+    assert follow(run, context, reader=reader).phase is Phase.FAILED
     run = ledger.get("r")
     with pytest.raises(StoreError, match="nothing of `r` is left on its machine"):
-        fetch(run, ledger, to=None)
-    assert bring_home(run, ledger, lambda _: None) == run
-    ended = down(run, ledger, provider, force=False, say=lambda _: None)
+        copy_home(run, ledger, to=None)
+    assert bring_home(run, context) == run
+    ended = down(run, context, force=False)
     assert (ended.phase, ended.may_bill) == (Phase.FAILED, False)
 
 
@@ -101,7 +113,7 @@ def test_the_switch_ends_a_machine_whose_folder_was_removed_in_mid_training(tmp_
     (tmp_path / "switch.pid").write_text(str(switch.pid))
     try:
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
-        shutil.rmtree(folder)
+        remove(folder)
         switch.wait(30)
         assert (tmp_path / "called").exists()
         wait_for(lambda: has_ended(int((tmp_path / "pid").read_text())))
@@ -121,7 +133,7 @@ def test_this_computers_processes_are_found_without_their_folder(tmp_path: Path)
     (folder / "worker.pid").write_text(str(worker.pid))
     for name in ("lock", "worker.pid"):
         local._keep_beside(folder / name)
-    shutil.rmtree(folder)
+    remove(folder)
     backend, run = local.LocalBackend(tmp_path), a_run(run_id="r", backend="local")
     assert backend.observe(run) is JobState.IDLE
     backend.release(run)

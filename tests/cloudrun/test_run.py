@@ -41,7 +41,9 @@ def test_a_whole_life_opens_one_bill_and_closes_it() -> None:
     run = run.looked_at(Sighting(NOW + 3 * MINUTE, JobState.ACTIVE, None, ended()))
     assert (run.phase, run.exit_code, run.may_bill) == (Phase.SUCCEEDED, 0, True)
     run = run.fetched("/runs/plants-1", is_complete=True).came_home(began_at=NOW, now=NOW + 4 * MINUTE)
-    run = run.released(Ending(NOW + 5 * MINUTE), else_phase=Phase.STOPPED, now=NOW + 6 * MINUTE)
+    run = run.released(
+        Ending(NOW + 5 * MINUTE), disk_until=NOW + 5 * MINUTE, else_phase=Phase.STOPPED, now=NOW + 6 * MINUTE
+    )
     assert (run.phase, run.may_bill, run.end_is_proven, run.eta_s) == (Phase.SUCCEEDED, False, True, None)
     assert (run.released_at, run.finished_at) == (NOW + 5 * MINUTE, NOW + 2 * MINUTE)
 

@@ -14,7 +14,8 @@ from cloudrun.backends.skypilot.backend import SkyBackend
 from cloudrun.errors import BudgetUsed, ExitCode
 from cloudrun.ledger import Ledger
 from cloudrun.records import Phase, now_utc
-from cloudrun.runs.launch import start
+from cloudrun.runs.attempt import start
+from cloudrun.runs.context import Context
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_cost import a_run
 from tests.cloudrun.test_rent import RUN, Market, Told
@@ -84,7 +85,7 @@ def test_such_a_launch_ends_the_machine_and_is_over_budget(tmp_path: Path) -> No
     ledger.add(a_run(run_id=RUN, quote=a_quote(), infra="runpod", billed_from=now_utc(), phase=Phase.LAUNCHING))
     market = SlowMarket({}, up={"RTX4090:1"})
     with pytest.raises(BudgetUsed) as caught:
-        start(a_plan(), ledger, cast("Backend", market), Told().console())
+        start(a_plan(), Context(ledger, cast("Backend", market), Told().console()))
     assert caught.value.exit_code is ExitCode.BUDGET
     run = ledger.get(RUN)
     assert (market.up, run.phase, run.exit_code, run.may_bill) == (set(), Phase.OVER_BUDGET, 4, False)

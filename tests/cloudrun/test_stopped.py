@@ -9,13 +9,15 @@ from typing import Any, cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.cli.results import _log_store, _refuse_stopped
 from cloudrun.cost import cost_of, stopped_disk_hourly_usd
 from cloudrun.errors import RunNotFinished
 from cloudrun.receipt import receipt
 from cloudrun.receipt_text import receipt_text
 from cloudrun.records import JobState, now_utc
+from cloudrun.runs.context import Context
 from cloudrun.runs.down import ResultsNotHome, down
+from cloudrun.runs.logs import log_of
+from cloudrun.runs.lost import refuse_stopped
 from cloudrun.runs.refresh import look
 from tests.cloudrun.machine import Desk, desk  # noqa: F401 - a fixture
 from tests.cloudrun.test_agreed import a_quote
@@ -27,7 +29,7 @@ ON_AWS = a_quote("A100:1", 1.0, infra="aws", disk_hourly_usd=0.05)
 
 def test_from_then_on_its_disk_bills_alone(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=ON_AWS)
-    stopped = look(run, ledger, cast("Backend", Provider(JobState.STOPPED)))
+    stopped = look(run, Context(ledger, cast("Backend", Provider(JobState.STOPPED))))
     assert run.billed_from is not None
     assert stopped.stopped_at == run.billed_from + timedelta(minutes=30)
     cost = cost_of(stopped, run.billed_from + timedelta(hours=10))
@@ -38,8 +40,8 @@ def test_from_then_on_its_disk_bills_alone(tmp_path: Path) -> None:
 def test_its_end_ends_the_disks_bill_and_the_receipt_has_it(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=ON_AWS)
     provider = cast("Backend", Provider(JobState.STOPPED, told=run.billed_from))
-    assert look(run, ledger, provider).stopped_at == run.billed_from
-    ended = down(ledger.get("r"), ledger, provider, force=True, say=lambda _: None)
+    assert look(run, Context(ledger, provider)).stopped_at == run.billed_from
+    ended = down(ledger.get("r"), Context(ledger, provider), force=True)
     later = receipt(ended, now_utc() + timedelta(days=9))
     assert later["stopped_disk_usd"] == pytest.approx(2 * 0.05, abs=0.001)
     assert later["cost_usd"] == pytest.approx(2 * 0.05, abs=0.001)
@@ -63,13 +65,13 @@ def test_the_disks_price_is_that_of_the_quote(quote: Any, expected: Any, hourly_
 def test_every_way_to_it_names_the_price_a_day_and_both_ways_out(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=ON_AWS)
     provider = cast("Backend", Provider(JobState.STOPPED))
-    stopped = look(run, ledger, provider)
+    stopped = look(run, Context(ledger, provider))
     with pytest.raises(ResultsNotHome) as by_down:
-        down(stopped, ledger, provider, force=False, say=lambda _: None)
+        down(stopped, Context(ledger, provider), force=False)
     with pytest.raises(RunNotFinished) as by_logs:
-        _log_store(stopped)
+        log_of(stopped)
     with pytest.raises(RunNotFinished) as by_fetch:
-        _refuse_stopped(stopped)
+        refuse_stopped(stopped)
     for err in (by_down.value, by_logs.value, by_fetch.value):
         assert "its GPU bills no more, its disk does (about $1.20 a day)" in err.message
         assert "`sky start -i 30 --down cloudrun-r`, then `cloudrun fetch r` and `cloudrun down r`" in err.hint
@@ -90,7 +92,7 @@ def test_ps_says_so_as_well(desk: Desk) -> None:  # noqa: F811
 
 def test_the_next_machine_is_not_stopped(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=ON_AWS)
-    stopped = look(run, ledger, cast("Backend", Provider(JobState.STOPPED)))
+    stopped = look(run, Context(ledger, cast("Backend", Provider(JobState.STOPPED))))
     now = now_utc()
     on_next = stopped.next_machine(now)
     assert (on_next.stopped_at, on_next.disk_until, on_next.billed_from, on_next.may_bill) == (None, None, now, True)
@@ -101,6 +103,6 @@ def test_one_that_was_started_again_bills_again(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     ledger, run = rented(tmp_path / "home", quote=ON_AWS, run_uri=(tmp_path / "run").as_uri())
     provider = Provider(JobState.STOPPED)
-    assert look(run, ledger, cast("Backend", provider)).stopped_at is not None
-    up = look(ledger.get("r"), ledger, cast("Backend", Provider(JobState.IDLE)))
+    assert look(run, Context(ledger, cast("Backend", provider))).stopped_at is not None
+    up = look(ledger.get("r"), Context(ledger, cast("Backend", Provider(JobState.IDLE))))
     assert (up.stopped_at, up.may_bill) == (None, True)
