@@ -17,9 +17,9 @@ from pathlib import Path
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.machine import heading
+from cloudrun.dataset.lookalikes import Lookalikes, find_lookalikes
+from cloudrun.dataset.lookalikes.search import connected
 from cloudrun.imagedata.folders import list_images
-from cloudrun.lookalikes import Lookalikes, find_lookalikes
-from cloudrun.lookalikes.search import connected
 
 CHECKOUT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("CLOUDRUN_SHARED", CHECKOUT.parent / "shared")) / "data"

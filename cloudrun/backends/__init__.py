@@ -8,15 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cloudrun.catalog.infras import Capabilities
 from cloudrun.errors import NoMachine
-from cloudrun.infras import Capabilities
-from cloudrun.keys import KeysSent
-from cloudrun.machines import Machine, Scan
-from cloudrun.records import BilledElsewhere, JobState, Quote
-from cloudrun.run import Run
+from cloudrun.job.keys import KeysSent
+from cloudrun.state.machines import Machine, Scan
+from cloudrun.state.records import BilledElsewhere, JobState, Quote
+from cloudrun.state.run import Run
 
 if TYPE_CHECKING:  # `ps` starts without it
-    from cloudrun.plan import Plan
+    from cloudrun.job.plan import Plan
     from cloudrun.protocol.order import Order
 
 Say = Callable[[str], None]

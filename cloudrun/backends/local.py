@@ -18,19 +18,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudrun import locks
 from cloudrun.backends import Offer, Say, Terms
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import NoMachine, StillBilling
-from cloudrun.infras import CAPABILITIES
-from cloudrun.machines import Machine, Scan
+from cloudrun.files import locks
+from cloudrun.files.untrusted import read_regular
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
-from cloudrun.records import BilledElsewhere, JobState, Quote, now_utc
-from cloudrun.run import Run
-from cloudrun.untrusted import read_regular
+from cloudrun.state.machines import Machine, Scan
+from cloudrun.state.records import BilledElsewhere, JobState, Quote, now_utc
+from cloudrun.state.run import Run
 
 if TYPE_CHECKING:
-    from cloudrun.plan import Plan
+    from cloudrun.job.plan import Plan
     from cloudrun.protocol.order import Order
 
 _LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500

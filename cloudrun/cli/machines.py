@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloudrun.catalog.infras import BILLED, CAPABILITIES
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, say, show_failure, warn
 from cloudrun.cli.looking import looked_at
 from cloudrun.cli.results import JsonOption, RunArgument
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
-from cloudrun.infras import BILLED, CAPABILITIES
 
 if TYPE_CHECKING:
-    from cloudrun.ledger import Ledger
-    from cloudrun.machines import Machine
-    from cloudrun.receipt import Receipt
-    from cloudrun.run import Run
+    from cloudrun.billing.receipt import Receipt
     from cloudrun.runs.console import Console
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.machines import Machine
+    from cloudrun.state.run import Run
 
 
 @app.command(epilog="Example:\n\n  cloudrun ps --refresh\n")
@@ -31,13 +31,13 @@ def ps(
     as_json: JsonOption = False,
 ) -> int:
     """Every run that may cost money, and what it has cost so far."""
-    from cloudrun.home import home_folder
-    from cloudrun.ledger import Ledger
-    from cloudrun.records import now_utc
-    from cloudrun.render import ps_table, run_row, scan_text, stray_row, strays_text
+    from cloudrun.render.tables import ps_table, run_row, scan_text, stray_row, strays_text
     from cloudrun.runs.context import Context
     from cloudrun.runs.lost import stopped_words
     from cloudrun.runs.scan import scan, strays_known
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.records import now_utc
 
     ledger = Ledger(home_folder())
     if ask:
@@ -88,11 +88,11 @@ def down(
     as_json: JsonOption = False,
 ) -> int:
     """Stop the job, fetch what is not home, end the billing, and prove it."""
-    from cloudrun.home import home_folder
-    from cloudrun.ledger import Ledger
-    from cloudrun.receipt_text import receipt_text
+    from cloudrun.render.receipt_text import receipt_text
     from cloudrun.runs.console import Console
     from cloudrun.runs.ending import all_that_bill, end_each, named
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
 
     if every and run_ids:
         raise UsageError("`--all` and run ids together make no sense", hint="use one of them")
@@ -150,9 +150,9 @@ def _may_end(machines: Sequence[Machine], *, yes: bool) -> bool:
 
 def warn_of_unaccounted(ledger: Ledger) -> None:
     """Before money is spent: what of ours may be costing money already, and is not in the ledger."""
-    from cloudrun.machines import strays
     from cloudrun.runs.context import Context
     from cloudrun.runs.scan import scan
+    from cloudrun.state.machines import strays
 
     try:
         found = scan(Context.of(BILLED, ledger))
@@ -166,8 +166,8 @@ def warn_of_unaccounted(ledger: Ledger) -> None:
 @app.command(epilog="Example:\n\n  cloudrun ssh\n")
 def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Open a shell on the run's machine; with `--json`, only say by which command."""
-    from cloudrun.home import home_folder
-    from cloudrun.ledger import Ledger
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
 
     run = Ledger(home_folder()).find(run_id)
     if not CAPABILITIES[run.backend].is_remote:
@@ -176,7 +176,7 @@ def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
         )
     if run.released_at is not None:
         raise UsageError(f"the machine of `{run.run_id}` is gone", hint="`cloudrun ps` lists those that are up")
-    from cloudrun.ssh import interactive_command
+    from cloudrun.remote.ssh import interactive_command
 
     command = interactive_command(run.machine_name)
     if as_json:

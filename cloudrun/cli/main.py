@@ -49,7 +49,7 @@ _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 
 def _is_below_home(err: OSError) -> bool:
     """Whether it is about the ledger's folder, which somebody chose."""
-    from cloudrun.home import home_folder
+    from cloudrun.state.home import home_folder
 
     return err.errno == errno.ENOENT and err.filename is not None and str(err.filename) in str(home_folder())
 
@@ -75,14 +75,14 @@ def _warn_of_overdue(argv: Sequence[str]) -> None:
     """A line for each other run that bills past its estimate, whatever the command; `ps` shows it anyway."""
     if not argv or argv[0] == "ps" or {"-h", "--help"} & set(argv):
         return
-    from cloudrun.home import home_folder, may_bill
+    from cloudrun.state.home import home_folder, may_bill
 
     if not may_bill(home_folder()):
         return
-    from cloudrun.cost import cost_of
-    from cloudrun.ledger import Ledger
-    from cloudrun.overdue import overdue
-    from cloudrun.records import now_utc
+    from cloudrun.billing.cost import cost_of
+    from cloudrun.billing.overdue import overdue
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.records import now_utc
 
     now = now_utc()
     for run, foretold in overdue(Ledger(home_folder()).all(), now):

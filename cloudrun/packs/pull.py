@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloudrun import atomic
 from cloudrun.errors import StoreError
+from cloudrun.files import atomic
 from cloudrun.packs.layout import pack_key
 from cloudrun.packs.manifest import FileRecord, Manifest
 from cloudrun.packs.scan import walk

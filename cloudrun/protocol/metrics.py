@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
+from cloudrun.files.untrusted import LARGEST_RESULT_BYTES, read_regular
 from cloudrun.protocol.outputs import METRICS
-from cloudrun.untrusted import LARGEST_RESULT_BYTES, read_regular
 
 _NUMBERS = ("loss", "accuracy", "lr", "images_per_s")
 _USED = ("kind", "epoch", "step", "fold", "time", *_NUMBERS)

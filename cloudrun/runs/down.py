@@ -10,25 +10,25 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cloudrun.alternatives import alternatives
 from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError, brief
-from cloudrun.plan import make_plan
+from cloudrun.forecast.alternatives import alternatives
+from cloudrun.forecast.history import measured_of, note
+from cloudrun.job.plan import make_plan
+from cloudrun.job.spec import JobSpec
+from cloudrun.job.staging import base_task
 from cloudrun.protocol.outputs import below_out
 from cloudrun.protocol.run_folder import STOP, STORED
 from cloudrun.protocol.timing import STOP_WAIT_S, STORED_WAIT_S
-from cloudrun.records import Alternative, JobState, Phase, Result, now_utc
-from cloudrun.run import Ending, Run
 from cloudrun.runs.accounts import write_accounts
 from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import read_result
 from cloudrun.runs.lost import disk_may_hold_results, stopped_words
-from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import ending_of, refresh
 from cloudrun.runs.results import copy_home, in_lines
 from cloudrun.runs.source import answers, is_stored, is_wiped
-from cloudrun.snapshot import base_task
-from cloudrun.spec import JobSpec
+from cloudrun.state.records import Alternative, JobState, Phase, Result, now_utc
+from cloudrun.state.run import Ending, Run
 from cloudrun.stores import open_store
 
 

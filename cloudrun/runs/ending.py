@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cloudrun.billing.receipt import Receipt, receipt
+from cloudrun.catalog.infras import BILLED
 from cloudrun.errors import CloudrunError, Interrupted, NoSuchRun
-from cloudrun.infras import BILLED
-from cloudrun.ledger import Ledger
-from cloudrun.machines import Machine, find_machines, strays
-from cloudrun.receipt import Receipt, receipt
-from cloudrun.records import now_utc
-from cloudrun.run import MACHINE_PREFIX, Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import down
 from cloudrun.runs.results import metrics_at_home
 from cloudrun.runs.scan import end_stray, scan
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.machines import Machine, find_machines, strays
+from cloudrun.state.records import now_utc
+from cloudrun.state.run import MACHINE_PREFIX, Run
 
 
 @dataclass(frozen=True, slots=True)

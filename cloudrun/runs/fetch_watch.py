@@ -6,13 +6,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import Interrupted, RunNotFinished, StoreError
-from cloudrun.infras import CAPABILITIES
 from cloudrun.protocol.outputs import METRICS_KEY
-from cloudrun.run import Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.refresh import refresh
 from cloudrun.runs.results import Listener, copy_home
+from cloudrun.state.run import Run
 
 # Written anew with every look, so that a line for each time would hide the checkpoints.
 _ALWAYS_NEW = (METRICS_KEY,)

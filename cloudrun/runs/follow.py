@@ -7,21 +7,21 @@ from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 
 from cloudrun.backends import Say
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
-from cloudrun.infras import CAPABILITIES
+from cloudrun.files.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 from cloudrun.protocol.run_folder import ANSWER, LOG, QUESTION
 from cloudrun.protocol.words import NO, YES
-from cloudrun.received import question_from
-from cloudrun.records import JobState
-from cloudrun.run import Run
 from cloudrun.runs.console import Ask
 from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.runs.refresh import look, record
 from cloudrun.runs.source import answers, bucket_of, is_wiped
+from cloudrun.state.received import question_from
+from cloudrun.state.records import JobState
+from cloudrun.state.run import Run
 from cloudrun.stores import Store, open_store
-from cloudrun.units import duration
-from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
+from cloudrun.text.units import duration
 
 # Looks at the backend in a row that must find the job gone before it is believed.
 _LOOKS = 2

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudrun.backends.live_price import LivePrice, live_price
-from cloudrun.dataset_check import Survey
-from cloudrun.estimate import NoEstimate
-from cloudrun.infras import is_own_cluster
-from cloudrun.keys import KeysSent
-from cloudrun.ledger import Ledger
-from cloudrun.plan import Plan
-from cloudrun.records import Estimate, Quote, now_utc
-from cloudrun.render import plan_text
-from cloudrun.run import Run
-from cloudrun.runs.foresee import exceeds, foresee, refuse_hopeless, workload_for
-from cloudrun.runs.measure import history
+from cloudrun.catalog.infras import is_own_cluster
+from cloudrun.dataset.survey import Survey
+from cloudrun.forecast.estimate import NoEstimate
+from cloudrun.forecast.history import history
+from cloudrun.forecast.offers import exceeds, foresee, refuse_hopeless, workload_for
+from cloudrun.job.keys import KeysSent
+from cloudrun.job.plan import Plan
+from cloudrun.render.tables import plan_text
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import Estimate, Quote, now_utc
+from cloudrun.state.run import Run
 
 
 @dataclass(frozen=True, slots=True)

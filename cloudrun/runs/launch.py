@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cloudrun.ledger import Ledger
-from cloudrun.records import now_utc
-from cloudrun.run import Run, new_run
 from cloudrun.runs.attempt import Started, attend, signals_as_interrupt, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
@@ -15,6 +12,9 @@ from cloudrun.runs.datasets import store_data
 from cloudrun.runs.leftovers import adopt, end_leftovers
 from cloudrun.runs.prepared import Prepared
 from cloudrun.runs.rent import rent
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import now_utc
+from cloudrun.state.run import Run, new_run
 
 
 def launch(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool) -> Run:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from cloudrun.errors import StoreError
-from cloudrun.job_file import Job
-from cloudrun.ledger import BeingLaunched, Ledger
-from cloudrun.plan import DataRoute, Plan
+from cloudrun.files.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable, parse_object
+from cloudrun.job.job_file import Job
+from cloudrun.job.plan import DataRoute, Plan
 from cloudrun.protocol.run_folder import DATA_READY, ORDER, STATUS
-from cloudrun.records import JobState
-from cloudrun.run import Ending, Run
 from cloudrun.runs.attempt import Started, attend, send_data, signals_as_interrupt, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
@@ -16,8 +14,10 @@ from cloudrun.runs.down import end_safely
 from cloudrun.runs.follow import LogReader
 from cloudrun.runs.refresh import ending_of
 from cloudrun.runs.rent import rent
+from cloudrun.state.ledger import BeingLaunched, Ledger
+from cloudrun.state.records import JobState
+from cloudrun.state.run import Ending, Run
 from cloudrun.stores import open_store
-from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable, parse_object
 
 
 def adoptable(job: Job, ledger: Ledger) -> Run | None:

@@ -10,16 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cloudrun.dataset_check import Survey, survey_folder
+from cloudrun.dataset.survey import Survey, survey_folder
 from cloudrun.errors import JobFileError, StoreError, UsageError
-from cloudrun.job_file import Job, missing_secrets
-from cloudrun.plan import Plan, make_plan
+from cloudrun.job.job_file import Job, missing_secrets
+from cloudrun.job.plan import Plan, make_plan
+from cloudrun.job.spec import SourceKind
+from cloudrun.job.staging import base_task
 from cloudrun.protocol.words import OnFinish
 from cloudrun.recipe.weights import NoWeights, weight_file
-from cloudrun.run import new_run_id
 from cloudrun.runs.source_check import check_access, check_source
-from cloudrun.snapshot import base_task
-from cloudrun.spec import SourceKind
+from cloudrun.state.run import new_run_id
 from cloudrun.stores import open_store
 
 _RSYNC = (3, 1)  # the first with `--info=progress2`

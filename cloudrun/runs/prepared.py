@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloudrun.backends import Backend, open_backend
-from cloudrun.dataset_check import Survey
-from cloudrun.findings import Findings
-from cloudrun.job_file import Job
-from cloudrun.ledger import Ledger
-from cloudrun.plan import Plan
-from cloudrun.run import Run
+from cloudrun.dataset.audit import Findings
+from cloudrun.dataset.duplicates import look_closer
+from cloudrun.dataset.survey import Survey
+from cloudrun.job.job_file import Job
+from cloudrun.job.plan import Plan
 from cloudrun.runs.forecast import Forecast, look_ahead
 from cloudrun.runs.leftovers import adoptable
-from cloudrun.runs.look_closer import look_closer
 from cloudrun.runs.prepare import check_job, plan_for
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
-from cloudrun.ledger import Ledger
-from cloudrun.plan import Plan
+from cloudrun.job.plan import Plan
 from cloudrun.protocol.checkpoints import can_go_on
 from cloudrun.protocol.run_folder import LEAVE, LEFT_BY_AN_ATTEMPT, LOG, RESULT
 from cloudrun.protocol.timing import ATTEMPT_ENDS_S, ATTEMPT_GOES_S
-from cloudrun.records import Estimate, JobState, Quote, now_utc
-from cloudrun.run import Ending, Run
 from cloudrun.runs.attempt import Started, attend, signals_as_interrupt, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
@@ -25,6 +22,9 @@ from cloudrun.runs.refresh import ending_of
 from cloudrun.runs.rent import rent
 from cloudrun.runs.results import copy_home
 from cloudrun.runs.source import answers
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import Estimate, JobState, Quote, now_utc
+from cloudrun.state.run import Ending, Run
 from cloudrun.stores import open_store
 
 

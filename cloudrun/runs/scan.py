@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cloudrun import atomic
-from cloudrun.ledger import Ledger
-from cloudrun.machines import Machine, Scan, strays
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import LARGEST_RESULT_BYTES, Unreadable, read_limited
 from cloudrun.runs.context import Context
-from cloudrun.untrusted import LARGEST_RESULT_BYTES, Unreadable, read_limited
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.machines import Machine, Scan, strays
 
 _REMEMBERED = "scan.json"
 

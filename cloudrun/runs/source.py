@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cloudrun.errors import StoreError
 from cloudrun.protocol.run_folder import LOG, ORDER, STATUS
-from cloudrun.records import Result
-from cloudrun.run import Run
 from cloudrun.runs.last_word import read_result
+from cloudrun.state.records import Result
+from cloudrun.state.run import Run
 from cloudrun.stores import Store, open_store
 
 # Of a run's folder that is there: the job may have made something else of one of them.

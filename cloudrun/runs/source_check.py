@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudrun.dataset_check import Survey
+from cloudrun.dataset.survey import Survey
 from cloudrun.errors import JobFileError, StoreError
-from cloudrun.job_file import Job
+from cloudrun.job.job_file import Job
+from cloudrun.job.spec import SourceKind
 from cloudrun.sources import Source, SourceProblem, kaggle, parse_source
 from cloudrun.sources.archive import DAMAGED, kind_of
 from cloudrun.sources.bring import address_of
 from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, RangeFile, Seen, look
-from cloudrun.spec import SourceKind
-from cloudrun.units import size
+from cloudrun.text.units import size
 
 # A zip's list of contents takes about 100 bytes a file; past this, its folders are not looked at.
 _LIST_BYTES = 32_000_000

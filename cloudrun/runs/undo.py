@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from cloudrun.errors import BudgetUsed, Interrupted
-from cloudrun.run import Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import end_safely
+from cloudrun.state.run import Run
 
 
 def fail(run: Run, context: Context, err: Exception) -> None:

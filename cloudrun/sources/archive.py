@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cloudrun.sources import SourceProblem
-from cloudrun.units import size
+from cloudrun.text.units import size
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")

@@ -17,11 +17,11 @@ from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from cloudrun.pace import Pace
+from cloudrun.files.untrusted import read_object
 from cloudrun.retry import Backoff, doubled, tries
 from cloudrun.sources import SourceProblem
-from cloudrun.units import size
-from cloudrun.untrusted import read_object
+from cloudrun.text.pace import Pace
+from cloudrun.text.units import size
 
 Say = Callable[[str], None]
 

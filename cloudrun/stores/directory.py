@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloudrun import atomic
 from cloudrun.errors import StoreError
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import read_regular
 from cloudrun.stores import Entry, OnBytes
 from cloudrun.stores.listing import files_below, left_out_below
 from cloudrun.stores.ranges import forget_ranges
-from cloudrun.untrusted import read_regular
 
 _PIECE_BYTES = 1024 * 1024
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cloudrun import atomic, locks
 from cloudrun.errors import StoreError
+from cloudrun.files import atomic, locks
 from cloudrun.stores import Listed
 
 _PIECE_BYTES = 1 << 18

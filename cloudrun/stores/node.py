@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 
-from cloudrun import atomic
 from cloudrun.errors import StoreError
-from cloudrun.machine_python import FIND_PYTHON
-from cloudrun.ssh import Connection, ends_with_this, rsync_failed
+from cloudrun.files import atomic
+from cloudrun.remote.python import FIND_PYTHON
+from cloudrun.remote.ssh import Connection, ends_with_this, rsync_failed
 from cloudrun.stores import Entry, OnBytes, arrival
 from cloudrun.stores.background import started, waited
 from cloudrun.stores.ranges import forget_ranges

@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cloudrun.atomic import TEMPORARY
 from cloudrun.errors import StoreError
-from cloudrun.names import renamed
+from cloudrun.files.atomic import TEMPORARY
+from cloudrun.files.untrusted import read_regular
 from cloudrun.protocol.outputs import OUT_PREFIX
 from cloudrun.protocol.run_folder import LOG, LOG_INDEX, OUT, RESULT, STATUS
 from cloudrun.stores import Entry
 from cloudrun.stores.listing import files_below, left_out_below
 from cloudrun.stores.s3 import S3Store
 from cloudrun.stores.s3_upload import FileChanged
-from cloudrun.untrusted import read_regular
+from cloudrun.text.names import renamed
 
 # Appended to, or replaced whole, by the worker: as they stand, they are right at any instant.
 _WORKERS_OWN = (STATUS, LOG_INDEX, LOG)

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cloudrun import locks
+from cloudrun.files import locks
+from cloudrun.files.untrusted import read_object
 from cloudrun.protocol.messages import replace_text
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import Place
-from cloudrun.untrusted import read_object
 
 _LOOK_EVERY_S = 0.3
 # A switch that dies again and again guards nothing: then SkyPilot's idle timer is to see a machine without a job.

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cloudrun import locks
+from cloudrun.files import locks
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import LAST_WORDS_S
 from cloudrun.protocol.words import WorkerCommand

@@ -11,7 +11,7 @@ import pytest
 import cloudrun
 from cloudrun import Run, launch, look_ahead
 from cloudrun.errors import JobFileError, NoSuchRun
-from cloudrun.records import Phase
+from cloudrun.state.records import Phase
 
 JOB = """\
 name: tiny

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloudrun.endings import has_autodown, how_it_ends
+from cloudrun.catalog.endings import has_autodown, how_it_ends
 
 
 @pytest.mark.parametrize(

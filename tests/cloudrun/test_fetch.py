@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import StoreError
-from cloudrun.ledger import Ledger
-from cloudrun.mirror import Progress, pull
-from cloudrun.pace import Pace
 from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.results import Listener, copy_home
+from cloudrun.state.ledger import Ledger
 from cloudrun.stores import Entry
 from cloudrun.stores.directory import DirectoryStore
+from cloudrun.stores.download import Progress, pull
+from cloudrun.text.pace import Pace
 from cloudrun.worker.child import end_with_parent
 from tests.conftest import Shell, images
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from cloudrun.dataset_check import survey_folder
-from cloudrun.findings import Findings
-from cloudrun.runs.look_closer import look_closer
+from cloudrun.dataset.audit import Findings
+from cloudrun.dataset.duplicates import look_closer
+from cloudrun.dataset.survey import survey_folder
 from tests.conftest import Shell
 from trainer.data.leaves import write_leaves
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.files.untrusted import read_object
 from cloudrun.protocol.messages import Timing, replace_text
-from cloudrun.untrusted import read_object
 from cloudrun.worker.journal import bury, last_word
 from cloudrun.worker.projection import project
 from tests.cloudrun.machine import BAD

@@ -13,16 +13,16 @@ import pytest
 
 from cloudrun.backends import Backend
 from cloudrun.backends.local import LocalBackend
-from cloudrun.cost import cost_of
-from cloudrun.ledger import Ledger
-from cloudrun.records import JobState, Phase, now_utc
-from cloudrun.run import Run
+from cloudrun.billing.cost import cost_of
+from cloudrun.remote.ssh import MachineUnreachable
 from cloudrun.runs import attempt
 from cloudrun.runs.attempt import signals_as_interrupt
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import ResultsNotHome, down
-from cloudrun.ssh import MachineUnreachable
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import JobState, Phase, now_utc
+from cloudrun.state.run import Run
 from tests.cloudrun.test_cost import a_run as priced_run
 from tests.cloudrun.test_ledger import a_run
 from tests.conftest import Shell

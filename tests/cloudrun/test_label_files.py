@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.dataset.label_files import find_label_file
 from cloudrun.errors import JobFileError
-from cloudrun.job_file import load_job
-from cloudrun.label_files import find_label_file
-from cloudrun.plan import Plan, make_plan
-from cloudrun.snapshot import base_task, stage
+from cloudrun.job.job_file import load_job
+from cloudrun.job.plan import Plan, make_plan
+from cloudrun.job.staging import base_task, stage
 from tests.conftest import Shell
 from trainer.data.leaves import draw_leaf
 

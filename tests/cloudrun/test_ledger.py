@@ -14,12 +14,12 @@ import pytest
 
 from cloudrun.backends.local import LocalBackend
 from cloudrun.errors import NoSuchRun
-from cloudrun.home import may_bill
-from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
-from cloudrun.records import JobState, Measured, Phase, Quote, Result, now_utc
-from cloudrun.run import Assignment, Ending, Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.refresh import record
+from cloudrun.state.home import may_bill
+from cloudrun.state.ledger import BeingLaunched, Ledger, LedgerDamaged
+from cloudrun.state.records import JobState, Measured, Phase, Quote, Result, now_utc
+from cloudrun.state.run import Assignment, Ending, Run
 
 
 def a_run(run_id: str, **changes: object) -> Run:
@@ -81,7 +81,7 @@ def test_a_damaged_record_hides_no_other_run_and_names_its_machine(ledger: Ledge
 _WRITER = """
 import sys
 from pathlib import Path
-from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
+from cloudrun.state.ledger import BeingLaunched, Ledger, LedgerDamaged
 ledger = Ledger(Path(sys.argv[1]))
 print("ready", flush=True)
 for epoch in range(1, int(sys.argv[2])):
@@ -129,7 +129,7 @@ def test_a_kill_at_any_instant_leaves_a_whole_record(ledger: Ledger, millisecond
 
 def test_a_launch_is_seen_as_long_as_its_process_lives(ledger: Ledger) -> None:
     code = (
-        "import sys; from pathlib import Path; from cloudrun.ledger import Ledger\n"
+        "import sys; from pathlib import Path; from cloudrun.state.ledger import Ledger\n"
         "with Ledger(Path(sys.argv[1])).launching('plants-1'): print('ready', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

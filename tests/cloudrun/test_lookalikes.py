@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from cloudrun.lookalikes import TooSlow, duplicates, find_lookalikes
+from cloudrun.dataset.lookalikes import TooSlow, duplicates, find_lookalikes
 from trainer.data.leaves import CLASSES, draw_leaf
 
 

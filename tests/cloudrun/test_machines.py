@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cloudrun.machines import Machine, Scan, find_machines, strays
-from cloudrun.run import Run
+from cloudrun.state.machines import Machine, Scan, find_machines, strays
+from cloudrun.state.run import Run
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

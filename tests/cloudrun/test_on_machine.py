@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun import locks
 from cloudrun.backends.skypilot import on_machine
 from cloudrun.backends.skypilot.on_machine import data_on_their_way, kept_awake, switch_lives
 from cloudrun.errors import StoreError
+from cloudrun.files import locks
 from cloudrun.protocol.run_folder import Place
-from cloudrun.ssh import Connection
+from cloudrun.remote.ssh import Connection
 
 
 class Here(Connection):

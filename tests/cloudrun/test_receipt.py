@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from cloudrun.alternatives import alternatives
 from cloudrun.backends import Offer
-from cloudrun.overdue import overdue
-from cloudrun.receipt import receipt
-from cloudrun.receipt_text import months, receipt_text, receipts_csv
-from cloudrun.records import BilledElsewhere, Estimate, Part
+from cloudrun.billing.overdue import overdue
+from cloudrun.billing.receipt import receipt
+from cloudrun.forecast.alternatives import alternatives
+from cloudrun.render.receipt_text import months, receipt_text, receipts_csv
+from cloudrun.state.records import BilledElsewhere, Estimate, Part
 from tests.cloudrun.test_cost import START, a_run, quote
 
 

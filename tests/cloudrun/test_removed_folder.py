@@ -18,12 +18,12 @@ import pytest
 
 from cloudrun.backends import Backend, local
 from cloudrun.errors import StoreError
-from cloudrun.records import JobState, Phase
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import bring_home, down
 from cloudrun.runs.follow import LogReader, follow
 from cloudrun.runs.refresh import look
 from cloudrun.runs.results import copy_home
+from cloudrun.state.records import JobState, Phase
 from cloudrun.stores import open_store
 from tests.cloudrun.test_cost import a_run
 from tests.cloudrun.test_lost import Provider, rented

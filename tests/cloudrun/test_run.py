@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from cloudrun.records import Estimate, JobState, Phase, Progress, Result, now_utc
-from cloudrun.run import Assignment, Ending, Run, Sighting, new_run
+from cloudrun.state.records import Estimate, JobState, Phase, Progress, Result, now_utc
+from cloudrun.state.run import Assignment, Ending, Run, Sighting, new_run
 from tests.cloudrun.test_ledger import a_quote
 
 NOW = now_utc()

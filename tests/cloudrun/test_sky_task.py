@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from cloudrun.backends.skypilot.task import begin_script, job_config, machine_config
-from cloudrun.plan import DataRoute, Plan, make_plan
+from cloudrun.job.plan import DataRoute, Plan, make_plan
+from cloudrun.job.spec import JobSpec
+from cloudrun.job.staging import base_task
 from cloudrun.protocol.order import Order
-from cloudrun.snapshot import base_task
-from cloudrun.spec import JobSpec
 
 
 def a_plan(**job: Any) -> Plan:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.dataset_check import Survey
+from cloudrun.dataset.survey import Survey
 from cloudrun.errors import JobFileError
-from cloudrun.job_file import load_job
-from cloudrun.plan import make_plan
+from cloudrun.job.job_file import load_job
+from cloudrun.job.plan import make_plan
+from cloudrun.job.spec import JobSpec
 from cloudrun.runs.prepare import check_job
-from cloudrun.spec import JobSpec
 from tests.cloudrun.test_sources import tar_of, zip_of
 from tests.conftest import Shell
 from tests.web_server import Handler, Served, WebServer

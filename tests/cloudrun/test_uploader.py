@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cloudrun.protocol.order import Order, Step
-from cloudrun.records import Phase
 from cloudrun.runs.refresh import read_result
+from cloudrun.state.records import Phase
 from cloudrun.stores.s3 import S3Store
 from tests.cloudrun.test_worker import an_order, wait_for
 from tests.seaweedfs import BUCKET, SECRET, SeaweedFS

@@ -16,12 +16,12 @@ from typing import Any, cast
 
 import pytest
 
+from cloudrun.files.untrusted import read_object
 from cloudrun.protocol import messages
 from cloudrun.protocol.messages import CorrectedEstimate
 from cloudrun.protocol.order import Order, Step, read_order
 from cloudrun.protocol.run_folder import Place
 from cloudrun.protocol.words import EndReason, WorkerPhase
-from cloudrun.untrusted import read_object
 from cloudrun.worker import journal, switch
 from tests.orders import an_order
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from shlex import quote as quote_word
 from typing import Any
 
-from cloudrun.agreed import capped, is_price
 from cloudrun.backends import NotInTime, Offer, Say, Terms
 from cloudrun.backends.patience import NoAnswerYet, within
 from cloudrun.backends.skypilot import internals
@@ -50,19 +49,20 @@ from cloudrun.backends.skypilot.records import billed_hourly_usd, billed_quote, 
 from cloudrun.backends.skypilot.sending import send_staged, send_to_nodes
 from cloudrun.backends.skypilot.task import begin_script, job_config
 from cloudrun.backends.skypilot.waiting import TookTooLong, Trying, Waiting
-from cloudrun.endings import has_autodown
+from cloudrun.billing.agreed import capped, is_price
+from cloudrun.catalog.endings import has_autodown
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import NoMachine, StoreError
-from cloudrun.infras import CAPABILITIES
-from cloudrun.keys import KeysSent
-from cloudrun.machines import Machine, Scan
-from cloudrun.plan import Plan
+from cloudrun.job.keys import KeysSent
+from cloudrun.job.plan import Plan
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import ORDER, Place, secrets_path
-from cloudrun.records import BilledElsewhere, JobState, Quote, now_utc
+from cloudrun.remote.ssh import Connection
 from cloudrun.retry import tries
-from cloudrun.run import MACHINE_PREFIX, Run
-from cloudrun.ssh import Connection
-from cloudrun.units import duration, times
+from cloudrun.state.machines import Machine, Scan
+from cloudrun.state.records import BilledElsewhere, JobState, Quote, now_utc
+from cloudrun.state.run import MACHINE_PREFIX, Run
+from cloudrun.text.units import duration, times
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0

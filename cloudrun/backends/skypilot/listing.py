@@ -21,9 +21,9 @@ from cloudrun.backends.skypilot.provider_rows import (
     slurm_end,
     vast_machine,
 )
-from cloudrun.machines import Machine
-from cloudrun.records import now_utc
-from cloudrun.run import MACHINE_PREFIX, Run
+from cloudrun.state.machines import Machine
+from cloudrun.state.records import now_utc
+from cloudrun.state.run import MACHINE_PREFIX, Run
 
 _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from cloudrun.errors import StoreError
 from cloudrun.protocol.run_folder import DATA_BEAT, Place
 from cloudrun.protocol.timing import DATA_EXPECTED_EVERY_S
-from cloudrun.ssh import Connection
+from cloudrun.remote.ssh import Connection
 from cloudrun.worker.sky_internals import REMIND
 
 _HELD = 75

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from cloudrun.backends.skypilot.internals import MACHINE_TAG
-from cloudrun.machines import Machine
+from cloudrun.state.machines import Machine
 
 # Of a pod's `desiredStatus`; what is not here runs no more.
 _RUNPOD_UP = ("CREATED", "RUNNING", "RESTARTING", "PAUSED")

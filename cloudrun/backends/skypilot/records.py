@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.backends.skypilot import internals
-from cloudrun.disk_price import disk_hourly_usd
-from cloudrun.infras import is_own_cluster
-from cloudrun.machines import Machine
-from cloudrun.records import Quote, now_utc
+from cloudrun.catalog.disk_price import disk_hourly_usd
+from cloudrun.catalog.infras import is_own_cluster
+from cloudrun.state.machines import Machine
+from cloudrun.state.records import Quote, now_utc
 
 
 def quote_of(resources: Any, *, nodes: int = 1) -> Quote:

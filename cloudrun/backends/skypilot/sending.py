@@ -13,11 +13,11 @@ from shlex import quote as quote_word
 
 from cloudrun.backends.skypilot.on_machine import kept_awake
 from cloudrun.errors import BudgetUsed
-from cloudrun.plan import Plan
+from cloudrun.job.plan import Plan
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import CERTIFICATE, LOG, ORDER, OUT, WEIGHTS
-from cloudrun.ssh import Connection, TransferTooSlow
-from cloudrun.units import duration
+from cloudrun.remote.ssh import Connection, TransferTooSlow
+from cloudrun.text.units import duration
 
 
 def send_staged(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:

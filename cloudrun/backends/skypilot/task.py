@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cloudrun.machine_python import FIND_PYTHON
-from cloudrun.plan import Plan
+from cloudrun.job.plan import Plan
 from cloudrun.protocol.run_folder import CODE
 from cloudrun.protocol.words import WorkerCommand
+from cloudrun.remote.python import FIND_PYTHON
 
 _START = f"""\
 {FIND_PYTHON}\
