@@ -78,8 +78,8 @@ def launch(
     return Run(run.run_id)
 
 
-def look_ahead(job_file: str | Path, *, settings: Mapping[str, Any] | None = None, **options: Any) -> Forecast:
-    """Plan a job and foretell its hours and dollars, without renting. `options` as for `launch`."""
+def estimate(job_file: str | Path, *, settings: Mapping[str, Any] | None = None, **options: Any) -> Forecast:
+    """Plan a job and estimate its hours and dollars, without renting. `options` as for `launch`."""
     ledger = Ledger(home_folder())
     job = load_job(Path(job_file), options={**_options(**options), **(settings or {})})
     return prepare(examine(job, ledger, _unheard, closely=False), ledger).forecast
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def estimate(self) -> Estimate | None:
-        """What was foretold of it."""
+        """What was estimated of it."""
         return self.record.estimate
 
     @property

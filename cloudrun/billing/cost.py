@@ -61,8 +61,8 @@ def stopped_disk_hourly_usd(run: Run) -> float:
     price = run.price
     if price is None or price.infra in DISK_GOES_WHEN_STOPPED:
         return 0.0
-    foretold = run.expected.disk_hourly_usd if run.expected is not None else 0.0
-    return price.disk_hourly_usd or foretold  # a provider's own figure holds both, and does not tell them apart
+    estimated = run.expected.disk_hourly_usd if run.expected is not None else 0.0
+    return price.disk_hourly_usd or estimated  # a provider's own figure holds both, and does not tell them apart
 
 
 def stopped_disk_usd(run: Run, now: datetime) -> Decimal:

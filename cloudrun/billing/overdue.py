@@ -1,4 +1,4 @@
-"""Runs that bill past what was foretold of them. Pure; every command asks, so that no bill is forgotten."""
+"""Runs that bill past what was estimated of them. Pure; every command asks, so that no bill is forgotten."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from cloudrun.state.run import Run
 
 
 def overdue(runs: Iterable[Run], now: datetime) -> list[tuple[Run, float]]:
-    """(run, USD foretold) of those that cost more by now than the corrected estimate, or than the range's end."""
+    """(run, USD estimated) of those that cost more by now than the corrected estimate, or than the range's end."""
     found = []
     for run in runs:
-        foretold = foretold_usd(run)
-        if run.may_bill and foretold is not None and float(cost_of(run, now).usd) > foretold:
-            found.append((run, foretold))
+        estimated = estimated_usd(run)
+        if run.may_bill and estimated is not None and float(cost_of(run, now).usd) > estimated:
+            found.append((run, estimated))
     return found
 
 
-def foretold_usd(run: Run) -> float | None:
-    """None where nothing costs, or nothing was foretold."""
+def estimated_usd(run: Run) -> float | None:
+    """None where nothing costs, or nothing was estimated."""
     if run.price is None or not run.price.total_hourly_usd:
         return None
     if run.projected_usd is not None:

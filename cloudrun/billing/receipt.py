@@ -1,4 +1,4 @@
-"""`cost.json`: what was billed, for what, against what was foretold and what others counted. Pure; USD, seconds."""
+"""`cost.json`: what was billed, for what, against what was estimated and what others counted. Pure; USD, seconds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Worth(TypedDict):
     usd_after_best: float
 
 
-class Foretold(TypedDict):
+class Estimated(TypedDict):
     """The budget's bound, the estimate before the launch, the one from timed steps, and what it took."""
 
     worst_case_usd: float
@@ -116,7 +116,7 @@ class Receipt(TypedDict):
     cost_usd: float
     cost_low_usd: float
     cost_high_usd: float
-    estimate: Foretold | None
+    estimate: Estimated | None
     phases: list[PricedPhase]
     epochs: list[PricedEpoch]
     accuracy: Worth | None
@@ -196,8 +196,8 @@ def _end(run: Run) -> str | None:
     return "proven" if run.end_is_proven or run.billed_from is None else "by the provider's record"
 
 
-def _estimate(run: Run, quote: Quote | None, cost: Cost) -> Foretold | None:
-    """The budget's bound, and what was foretold, before the launch and from timed steps, beside what it took."""
+def _estimate(run: Run, quote: Quote | None, cost: Cost) -> Estimated | None:
+    """The budget's bound, and what was estimated, before the launch and from timed steps, beside what it took."""
     if quote is None or "budget" not in run.job:
         return None
     budget = run.job["budget"]
@@ -222,15 +222,15 @@ def _estimate(run: Run, quote: Quote | None, cost: Cost) -> Foretold | None:
     }
 
 
-def _off(foretold_s: float | None, actual_s: float, cost: Cost) -> float | None:
+def _off(estimated_s: float | None, actual_s: float, cost: Cost) -> float | None:
     """How far it was off, as a part of the actual time: 0.1 means 10 % too much. None while it is not over."""
-    if foretold_s is None or not cost.is_final or actual_s <= 0:
+    if estimated_s is None or not cost.is_final or actual_s <= 0:
         return None
-    return round(foretold_s / actual_s - 1, 3)
+    return round(estimated_s / actual_s - 1, 3)
 
 
 def _phases(run: Run) -> list[tuple[str, float]]:
-    """(name, seconds) of all billed time: the worker's phases of every shift, and what lies between them."""
+    """(name, seconds) of all billed time: the worker's phases of every attempt, and what lies between them."""
     spans: list[tuple[str, float]] = []
     billed_from = run.earlier[0].billed_from if run.earlier else run.billed_from
     if billed_from is None:

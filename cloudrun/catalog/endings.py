@@ -21,12 +21,12 @@ def is_slurm(infra: str | None) -> bool:
 def how_it_ends(infra: str | None, *, idle_minutes: int) -> str:
     """What ends the machine with the laptop off, the surest first."""
     if is_slurm(infra):
-        own = "the switch on it ends its Slurm allocation"
+        own = "the watchdog on it ends its Slurm allocation"
     elif has_autodown(infra):
-        own = "the switch on it has SkyPilot end it, within 75 s of the budget's end"
+        own = "the watchdog on it has SkyPilot end it, within 75 s of the budget's end"
     else:
         return (
-            f"SkyPilot has no autodown on {infra}: the switch on it asks SkyPilot all the same,"
+            f"SkyPilot has no autodown on {infra}: the watchdog on it asks SkyPilot all the same,"
             " which may not end the bill; `cloudrun down` does"
         )
     return f"{own}; beneath that, SkyPilot's timer after {idle_minutes} idle minutes"

@@ -25,7 +25,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
-    from cloudrun.dataset.duplicates import look_closer
+    from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
     from cloudrun.render.tables import table
     from cloudrun.runs.prepare import check_job, check_store
@@ -36,7 +36,7 @@ def check(
         for warning in job.warnings:
             warn(warning)
         survey = check_job(job)
-        findings = look_closer(survey, home_folder(), note) if survey is not None else None
+        findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
         check_store(job)
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
@@ -104,7 +104,7 @@ def init(
 ) -> int:
     """Look at a data set and write a job file for it."""
     from cloudrun.catalog.gpus import is_known
-    from cloudrun.dataset.duplicates import look_closer
+    from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.dataset.job_template import DEFAULT_GPUS, job_text
     from cloudrun.dataset.label_files import find_label_file
     from cloudrun.dataset.survey import survey_folder
@@ -122,7 +122,7 @@ def init(
     path = out or Path("jobs") / f"{name_from(data.absolute())}.yaml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
-    findings = look_closer(survey, home_folder(), note)
+    findings = find_duplicates(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS), encoding="utf-8")
     load_job(path)

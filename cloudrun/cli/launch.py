@@ -88,8 +88,8 @@ def launch(
         return _show(prepared, ledger, as_json=as_json)
     check_store(job)
     show(prepared.forecast)
-    if prepared.cut_short is not None:
-        note(f"left     {prepared.cut_short.run_id} was launched before and cut short: this goes on with it")
+    if prepared.interrupted is not None:
+        note(f"left     {prepared.interrupted.run_id} was launched before and cut short: this goes on with it")
     if prepared.plan.capabilities.is_billed:
         warn_of_unaccounted(ledger)
     if not is_agreed(prepared.forecast, "Rent it?", yes=yes):

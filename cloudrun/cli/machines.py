@@ -31,10 +31,10 @@ def ps(
     as_json: JsonOption = False,
 ) -> int:
     """Every run that may cost money, and what it has cost so far."""
-    from cloudrun.render.tables import ps_table, run_row, scan_text, stray_row, strays_text
+    from cloudrun.render.tables import orphan_row, orphans_text, ps_table, run_row, scan_text
     from cloudrun.runs.context import Context
     from cloudrun.runs.lost import stopped_words
-    from cloudrun.runs.scan import scan, strays_known
+    from cloudrun.runs.scan import orphans_known, scan
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
     from cloudrun.state.records import now_utc
@@ -52,13 +52,13 @@ def ps(
         runs = [run for run in runs if run.may_bill or not run.phase.is_final]
     runs.sort(key=lambda run: not run.may_bill)  # what costs money comes first
     now = now_utc()
-    known, unaccounted = strays_known(ledger)
+    known, unaccounted = orphans_known(ledger)
     for damaged in ledger.damaged():
         warn(f"{damaged.message}; {damaged.hint}")
     if as_json:
-        answer_json([stray_row(machine, now) for machine in unaccounted] + [run_row(run, now) for run in runs])
+        answer_json([orphan_row(machine, now) for machine in unaccounted] + [run_row(run, now) for run in runs])
         return ExitCode.DONE
-    for line in strays_text(unaccounted, now):
+    for line in orphans_text(unaccounted, now):
         answer(paint(line, "31", sys.stdout))
     if runs:
         head, *rows = ps_table(runs, now).splitlines()
@@ -70,7 +70,7 @@ def ps(
     for run in runs:
         if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # else it was said
             warn("; ".join(stopped_words(run)))
-    for run in ledger.cut_short():
+    for run in ledger.interrupted():
         warn(
             f"the launch of {run.run_id} was cut short: `cloudrun launch {run.job_path}` goes on with it, "
             f"`cloudrun down {run.run_id}` ends it"
@@ -152,14 +152,14 @@ def warn_of_unaccounted(ledger: Ledger) -> None:
     """Before money is spent: what of ours may be costing money already, and is not in the ledger."""
     from cloudrun.runs.context import Context
     from cloudrun.runs.scan import scan
-    from cloudrun.state.machines import strays
+    from cloudrun.state.machines import orphans
 
     try:
         found = scan(Context.of(BILLED, ledger))
     except CloudrunError as err:
         warn(f"nobody could be asked for machines that the ledger does not know: {err.message}")
         return
-    for machine in strays(found, ledger.all()):
+    for machine in orphans(found, ledger.all()):
         warn(f"{machine.name} is up on {machine.infra} and not in this ledger; `{machine.stop_command}` ends it")
 
 

@@ -85,11 +85,11 @@ def _warn_of_overdue(argv: Sequence[str]) -> None:
     from cloudrun.state.records import now_utc
 
     now = now_utc()
-    for run, foretold in overdue(Ledger(home_folder()).all(), now):
+    for run, estimated in overdue(Ledger(home_folder()).all(), now):
         if not any(word and run.run_id.startswith(word) for word in argv[1:]):
             usd = cost_of(run, now).usd
             warn(
-                f"{run.run_id} may be billing past its estimate: ${usd:.2f} so far, ${foretold:.2f} foretold; "
+                f"{run.run_id} may be billing past its estimate: ${usd:.2f} so far, ${estimated:.2f} estimated; "
                 f"`cloudrun down {run.run_id}` ends it"
             )
 

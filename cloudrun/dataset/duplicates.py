@@ -24,7 +24,7 @@ _REMEMBERED = 20
 _LARGEST_LOOK_BYTES = 64_000_000
 
 
-def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findings:
+def find_duplicates(survey: Survey, home: Path, say: Callable[[str], None]) -> Findings:
     """Duplicates, copies and scenes among the images of `survey`.
 
     About 300 images a second, on two cores; at once where neither names, sizes nor times of the
@@ -38,7 +38,7 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
         return Findings(survey, _look_from(read_object(kept, _LARGEST_LOOK_BYTES) or {}))
     except (KeyError, TypeError):
         pass  # not looked at yet, or a file that was cut short
-    from cloudrun.dataset.lookalikes import TooSlow, duplicates, find_lookalikes
+    from cloudrun.dataset.near_duplicates import TooSlow, duplicates, find_near_duplicates
 
     def goes_on(expected_s: float) -> bool:
         if expected_s > _WORTH_SAYING_S:
@@ -49,7 +49,7 @@ def look_closer(survey: Survey, home: Path, say: Callable[[str], None]) -> Findi
     look = Look(tuple(duplicates(files)), (), (), 0, 0)
     if len(files) <= _COMPARE_UP_TO:
         with suppress(TooSlow):
-            found = find_lookalikes(files, goes_on)
+            found = find_near_duplicates(files, goes_on)
             look = replace(look, copies=found.copies, scenes=found.scenes, compared=len(files), plain=found.plain)
     kept.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(kept, json.dumps(_plain(look), indent=2) + "\n")

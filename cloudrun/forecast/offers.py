@@ -47,7 +47,7 @@ def workload_for(plan: Plan, survey: Survey | None) -> Workload:
     return workload_of(plan.spec, counts, size_bytes)
 
 
-def foresee(
+def estimate_offer(
     plan: Plan, quote: Quote | None, workload: Workload, history: Sequence[Measured], *, goes_on: Run | None = None
 ) -> Estimate | NoEstimate:
     """What `plan` will take on the machine that was quoted. `goes_on`: the run that is resumed."""

@@ -42,7 +42,7 @@ def receipt_text(cost: Receipt) -> str:
     total = duration(float(cost["hours"]) * 3600)
     most = f" to ${cost['cost_high_usd']:.4f}" if cost["cost_high_usd"] > cost["cost_usd"] else ""
     lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}{most}")
-    return "\n".join([*lines, *_foretold(cost), *_worth(cost), *_compared(cost), *_elsewhere(cost)])
+    return "\n".join([*lines, *_estimated(cost), *_worth(cost), *_compared(cost), *_elsewhere(cost)])
 
 
 def _end(cost: Receipt) -> str:
@@ -53,7 +53,7 @@ def _end(cost: Receipt) -> str:
     return "" if cost["end_is"] == "proven" else "  (the machine was found gone; its provider tells this end)"
 
 
-def _foretold(cost: Receipt) -> list[str]:
+def _estimated(cost: Receipt) -> list[str]:
     made = cost["estimate"]
     if made is None:
         return []

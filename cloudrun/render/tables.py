@@ -82,7 +82,7 @@ def ps_table(runs: Sequence[Run], now: datetime) -> str:
     return table(headers, rows)
 
 
-def stray_row(machine: Machine, now: datetime) -> dict[str, Any]:
+def orphan_row(machine: Machine, now: datetime) -> dict[str, Any]:
     """The object of `ps --json` for a machine that the ledger does not account for."""
     return {
         "run_id": machine.run_id,
@@ -103,7 +103,7 @@ def stray_row(machine: Machine, now: datetime) -> dict[str, Any]:
     }
 
 
-def strays_text(machines: Sequence[Machine], now: datetime) -> list[str]:
+def orphans_text(machines: Sequence[Machine], now: datetime) -> list[str]:
     """A line for each machine that the ledger does not account for."""
     lines = []
     for machine in machines:

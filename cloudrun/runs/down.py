@@ -26,7 +26,7 @@ from cloudrun.runs.last_word import read_result
 from cloudrun.runs.lost import disk_may_hold_results, stopped_words
 from cloudrun.runs.refresh import ending_of, refresh
 from cloudrun.runs.results import copy_home, in_lines
-from cloudrun.runs.source import answers, is_stored, is_wiped
+from cloudrun.runs.source import is_reachable, is_stored, is_wiped
 from cloudrun.state.records import Alternative, JobState, Phase, Result, now_utc
 from cloudrun.state.run import Ending, Run
 from cloudrun.stores import open_store
@@ -122,7 +122,7 @@ def _ended_by(run: Run, backend: Backend, released_at: datetime) -> datetime:
 
 
 def end_safely(run: Run, context: Context) -> Run:
-    """End a launch that broke. What earlier shifts left on the machine comes home first, or the machine stays up."""
+    """End a launch that broke. What earlier attempts left on the machine comes home first, or the machine stays up."""
     if run.past_phases and run.run_uri is not None and run.may_bill:
         run = bring_home(run, context)
     return end_billing(run, context)
@@ -180,7 +180,7 @@ def bring_home(run: Run, context: Context) -> Run:
     context.say(f"results in {folder}")
     _refuse_where_the_machine_has_more(context.current(run))
     run = note(context.current(run), context.ledger, upload_s=time.monotonic() - began)
-    if run.store_uri is not None and run.home_complete and answers(run):
+    if run.store_uri is not None and run.home_complete and is_reachable(run):
         _await_the_bucket(run, context)
     return run
 
@@ -189,7 +189,7 @@ def _refuse_where_the_machine_has_more(run: Run) -> None:
     """What came home is not all of it, the bucket has not either, and the machine cannot be asked for the rest."""
     if not run.may_bill or run.run_uri is None or run.home_complete:
         return
-    if not answers(run) and not is_wiped(run) and not _is_surely_stored(run):
+    if not is_reachable(run) and not is_wiped(run) and not _is_surely_stored(run):
         raise _not_home(run, "its machine does not answer and may hold newer ones")
 
 

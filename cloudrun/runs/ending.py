@@ -12,9 +12,9 @@ from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import down
 from cloudrun.runs.results import metrics_at_home
-from cloudrun.runs.scan import end_stray, scan
+from cloudrun.runs.scan import end_orphan, scan
 from cloudrun.state.ledger import Ledger
-from cloudrun.state.machines import Machine, find_machines, strays
+from cloudrun.state.machines import Machine, find_machines, orphans
 from cloudrun.state.records import now_utc
 from cloudrun.state.run import MACHINE_PREFIX, Run
 
@@ -98,7 +98,7 @@ def unaccounted(ledger: Ledger) -> Unaccounted:
         unasked = f"nobody could be asked for machines that the ledger does not know: {err.message}"
         return Unaccounted(problems=(*damaged, unasked))
     silent = tuple(f"no answer about machines of ours: {one}" for one in found.unasked)
-    return Unaccounted(tuple(strays(found, ledger.all())), (*damaged, *silent), found.unlistable)
+    return Unaccounted(tuple(orphans(found, ledger.all())), (*damaged, *silent), found.unlistable)
 
 
 def end_machines(machines: Sequence[Machine], ledger: Ledger, console: Console) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def end_machines(machines: Sequence[Machine], ledger: Ledger, console: Console) 
     problems = []
     for machine in machines:
         try:
-            end_stray(machine, context)
+            end_orphan(machine, context)
             console.say(f"{machine.name} is gone")
         except CloudrunError as err:
             problems.append(f"{err.message}; {err.hint}")

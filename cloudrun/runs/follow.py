@@ -16,7 +16,7 @@ from cloudrun.runs.console import Ask
 from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.runs.refresh import look, record
-from cloudrun.runs.source import answers, bucket_of, is_wiped
+from cloudrun.runs.source import bucket_of, is_reachable, is_wiped
 from cloudrun.state.received import question_from
 from cloudrun.state.records import JobState
 from cloudrun.state.run import Run
@@ -120,7 +120,7 @@ def followed(
             questions.answer()
         time.sleep(pause)
     bucket = bucket_of(watch.run)
-    if bucket is not None and watch.run.phase.is_final and not answers(watch.run):
+    if bucket is not None and watch.run.phase.is_final and not is_reachable(watch.run):
         reader.go_on_in(bucket)  # the machine went away before all of its log was read
     yield from _quietly(reader, last=watch.run.phase.is_final)
     return watch.run
@@ -196,7 +196,7 @@ class _Watch:
         self._refuse_to_wait_for_ever(job, now)
         if job in (JobState.ACTIVE, JobState.UNKNOWN):
             self._heard_at = now
-            # The bucket may know more; or the worker has gone, and the switch waits for the results to be fetched; or
+            # The bucket may know more; or the worker has gone, and the watchdog waits for the results to be fetched; or
             # the run's folder has been removed.
             is_odd = job is JobState.ACTIVE and is_wiped(self.run)
             if self._is_bad or is_odd or (job is JobState.UNKNOWN and self.run.store_uri is not None):
@@ -220,7 +220,7 @@ class _Watch:
                 f"neither the machine of `{run_id}` nor its provider has said anything of it for"
                 f" {duration(now - self._unknown_since)}; it may still run, and bill",
                 hint=f"`cloudrun ps --refresh` asks again, `cloudrun down {run_id}` ends its bill;"
-                " the switch on it ends it when its budget is used",
+                " the watchdog on it ends it when its budget is used",
             )
 
 

@@ -19,7 +19,7 @@ from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.home_names import is_renamed, name_at_home
 from cloudrun.runs.last_word import BadResult, read_result
 from cloudrun.runs.lost import refuse_stopped
-from cloudrun.runs.source import answers, is_wiped, source_of
+from cloudrun.runs.source import is_reachable, is_wiped, source_of
 from cloudrun.state.ledger import Ledger
 from cloudrun.state.received import summary_at
 from cloudrun.state.records import Phase, Result, now_utc
@@ -141,7 +141,7 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         is_home = folder == default_folder(run) or not default_folder(run).is_dir()
         if is_home:
             run = ledger.update(run.run_id, lambda run: run.fetched(str(folder), is_complete=ended))
-        if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
+        if ended and is_home and is_reachable(run):  # a copy elsewhere is nothing that the machine may be ended for
             _tell_the_machine(run, listener.say)
         if ended and is_home:
             now = now_utc()

@@ -1,4 +1,4 @@
-"""Take a launch back that broke or was interrupted: its machine goes, once what earlier shifts made is home."""
+"""Take a launch back that broke or was interrupted: its machine goes, once what earlier attempts made is home."""
 
 from __future__ import annotations
 

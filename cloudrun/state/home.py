@@ -9,7 +9,7 @@ from pathlib import Path
 from cloudrun.files.untrusted import Unreadable, parse_object, read_limited
 
 LARGEST_RECORD_BYTES = 16_000_000
-"""Of the ledger: a run with thousands of shifts has less than a megabyte."""
+"""Of the ledger: a run with thousands of attempts has less than a megabyte."""
 
 
 def home_folder() -> Path:

@@ -108,7 +108,7 @@ class Ledger:
         except FileNotFoundError:
             return None
 
-    def cut_short(self) -> list[Run]:
+    def interrupted(self) -> list[Run]:
         """Runs on a machine whose launch did not come to its end, and which nobody is launching now."""
         return [run for run in self.all() if run.may_bill and not run.handed_over and not self.is_launching(run.run_id)]
 

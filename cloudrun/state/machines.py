@@ -65,7 +65,7 @@ class Scan(BaseModel):
     unlistable: tuple[str, ...] = ()
 
 
-def strays(scan: Scan, runs: Iterable[Run]) -> list[Machine]:
+def orphans(scan: Scan, runs: Iterable[Run]) -> list[Machine]:
     """Machines that no run of the ledger is billed for: another computer's, a lost ledger's, a launch's cut short.
 
     A machine whose end was proven after the scan is none of them: the scan is only older.

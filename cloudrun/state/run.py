@@ -6,7 +6,7 @@ A run has two lifetimes, and mixing them up is how money leaks: the *job* (`star
 
 A record changes by the methods below `its life` alone, each of which returns the next record:
 
-    foretold -> asking_for_machine -> noticed -> rented -> begun -> left_to_itself -> looked_at ... -> came_home
+    estimated -> asking_for_machine -> noticed -> rented -> begun -> left_to_itself -> looked_at ... -> came_home
     -> released -> closed; and from there, or from an earlier place, reopened
 """
 
@@ -95,7 +95,7 @@ class Run(Record):
     created_at: Moment
     # The machine and its bill.
     quote: Quote | None = None
-    expected: Quote | None = None  # what was foretold before it was rented; `quote` is what was got
+    expected: Quote | None = None  # what was estimated before it was rented; `quote` is what was got
     rented_by: str | None = None  # which SkyPilot knows the machine: another one's silence proves nothing
     billed_from: Moment | None = None
     # The job: its times, and what it says of itself.
@@ -126,11 +126,11 @@ class Run(Record):
     earlier: tuple[Interval, ...] = ()
     phases: Phases = ()
     past_phases: Phases = ()  # of the attempts before the run was resumed
-    # What was foretold, and what it came to.
+    # What was estimated, and what it came to.
     estimate: Estimate | None = None  # made before the machine was asked for
     projected_s: float | None = None  # the worker's corrected estimate, from timed steps
     projected_usd: float | None = None
-    projection_rests_on: str | None = None
+    corrected_rests_on: str | None = None
     measured: Measured | None = None
     alternatives: tuple[Alternative, ...] = ()  # made when the bill had ended
 
@@ -180,7 +180,7 @@ class Run(Record):
 
     # --- its life: before there is a machine ---
 
-    def foretold(self, estimate: Estimate | None, expected: Quote | None) -> Run:
+    def estimated(self, estimate: Estimate | None, expected: Quote | None) -> Run:
         """What it will take, and the price that was agreed to."""
         return _with(self, estimate=estimate, expected=expected)
 
@@ -360,7 +360,7 @@ class Run(Record):
             home_complete=False,
             projected_s=None,
             projected_usd=None,
-            projection_rests_on=None,
+            corrected_rests_on=None,
             handed_over=False,
             fetch_began_at=None,
             home_at=None,
@@ -413,7 +413,7 @@ def ending_of_gone(run: Run, found_gone_at: datetime, *, told: datetime | None =
 
     `told`: its provider's record of the end, where it keeps one. Else the bill is closed at the last moment at which
     anything proves that it was up, and `by` is the moment when it was found gone: a budget's end is a promise of the
-    switch on the machine, not a proof that it was kept.
+    watchdog on the machine, not a proof that it was kept.
     """
     since = run.billed_from or found_gone_at
     if told is not None:
@@ -444,7 +444,7 @@ def _of_progress(progress: Progress) -> dict[str, Any]:
         known.update(
             projected_s=progress.projected_s,
             projected_usd=progress.projected_usd,
-            projection_rests_on=progress.rests_on,
+            corrected_rests_on=progress.rests_on,
         )
     return known
 

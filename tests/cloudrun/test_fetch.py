@@ -208,14 +208,14 @@ name: twice
 infra: local
 data: {source: .}
 run: |
-  shift=$(ls $CLOUDRUN_OUTPUT | wc -l)
-  echo $shift > $CLOUDRUN_OUTPUT/shift-$shift.txt
-  [ $shift = 0 ] || sleep 300
+  attempt=$(ls $CLOUDRUN_OUTPUT | wc -l)
+  echo $attempt > $CLOUDRUN_OUTPUT/attempt-$attempt.txt
+  [ $attempt = 0 ] || sleep 300
 """
 
 
 def test_a_run_that_is_resumed_while_it_is_fetched_is_not_taken_for_home(shell: Shell) -> None:
-    """Else the next shift's machine would be ended with results that nobody has."""
+    """Else the next attempt's machine would be ended with results that nobody has."""
     run_id = shell("launch", "-d", shell.job(TWICE)).out.strip()
     folder = shell.home / "local" / run_id
     until = time.monotonic() + 60

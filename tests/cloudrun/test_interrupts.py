@@ -54,7 +54,7 @@ def test_a_resume_that_is_interrupted_while_nothing_watches_the_machine_ends_it(
         for line in resume.stderr:
             if "its machine is up: going on there" in line:
                 break
-        time.sleep(0.5)  # the last shift's switch has been told to leave, and is waited for
+        time.sleep(0.5)  # the last attempt's watchdog has been told to leave, and is waited for
         resume.send_signal(signal.SIGINT)
         said = resume.stderr.read()
     assert resume.returncode == 130, said

@@ -183,12 +183,12 @@ def test_a_machine_that_its_provider_took_back_was_not_stopped_by_its_user(ledge
     assert after.may_bill  # until its end is proven
 
 
-def test_a_result_of_the_shift_before_does_not_end_a_run_that_was_resumed(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_result_of_the_attempt_before_does_not_end_a_run_that_was_resumed(ledger: Ledger, tmp_path: Path) -> None:
     began = now_utc()
     ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
     before_the_look = ledger.get("plants-1")
-    shift = {"name": "run", "from": began.isoformat(), "to": began.isoformat(), "seconds": 0.0}
-    ledger.update("plants-1", lambda run: run.model_copy(update={"phases": (shift,)}))
+    attempt = {"name": "run", "from": began.isoformat(), "to": began.isoformat(), "seconds": 0.0}
+    ledger.update("plants-1", lambda run: run.model_copy(update={"phases": (attempt,)}))
     again = Assignment(job={}, backend="local", infra="local", gpu=(), store_uri=None, endpoint=None)
     ledger.update("plants-1", lambda run: run.reopened(again))  # `resume`, while the look went on
     result = Result(reason="stopped", exit_code=75, message="", started_at=began, finished_at=began)

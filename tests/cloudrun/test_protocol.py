@@ -41,7 +41,7 @@ OTHER_MEANINGS = {
     "job/spec.py": {"slurm", "down", "stop", "keep"},  # what a job file may say
     "job/workdir.py": {"venv"},  # a folder of the user's that is never code
     "worker/node.py": {"data"},  # the name of a thread
-    "worker/shift.py": {"finished"},  # a message
+    "worker/attempt.py": {"finished"},  # a message
 }
 
 
@@ -51,7 +51,7 @@ def _names() -> set[str]:
     texts = {text for value in constants for text in (value if isinstance(value, tuple) else [value])}
     kinds = [kind for _, kind in inspect.getmembers(words, inspect.isclass) if issubclass(kind, words.Word)]
     texts |= {word.value for kind in kinds for word in kind if kind is not words.NodeState}
-    return {text for text in texts if text} | {"switch", "venv"}
+    return {text for text in texts if text} | {"watchdog", "venv"}
 
 
 def _quoted(path: Path) -> Iterator[tuple[int, str]]:

@@ -103,7 +103,7 @@ def an_estimate(low_usd: float, high_usd: float, low_s: float, high_s: float) ->
     )
 
 
-def test_what_was_foretold_stands_beside_what_it_took() -> None:
+def test_what_was_estimated_stands_beside_what_it_took() -> None:
     run = a_run(
         billed_from=START, released_at=at(1000), estimate=an_estimate(0.2, 0.5, 600, 1600), projected_s=950.0,
         projected_usd=0.34,

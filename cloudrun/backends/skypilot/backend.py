@@ -43,7 +43,7 @@ from cloudrun.backends.skypilot.listing import (
 from cloudrun.backends.skypilot.listing import end_machine as end_listed
 from cloudrun.backends.skypilot.listing import ended_at as listed_end
 from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
-from cloudrun.backends.skypilot.on_machine import data_on_their_way, switch_lives
+from cloudrun.backends.skypilot.on_machine import data_on_their_way, watchdog_lives
 from cloudrun.backends.skypilot.quote import quote_for, refuse_remote_server, request_for
 from cloudrun.backends.skypilot.records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
 from cloudrun.backends.skypilot.sending import send_staged, send_to_nodes
@@ -286,7 +286,7 @@ class SkyBackend:
                     return JobState.STOPPED
                 if record.status is not sky.ClusterStatus.UP:
                     return self._by_its_provider(run)
-                is_at_work = bool(sky.get(sky.queue(run.machine_name, skip_finished=True))) or _switch_lives(run)
+                is_at_work = bool(sky.get(sky.queue(run.machine_name, skip_finished=True))) or _watchdog_lives(run)
             except NoAnswerYet:
                 self._silent_until[run.machine_name] = time.monotonic() + _SILENCE_S
                 return JobState.UNKNOWN
@@ -484,9 +484,9 @@ class SkyBackend:
             os.close(kept)
 
 
-def _switch_lives(run: Run) -> bool:
-    """Return whether the switch goes on though SkyPilot sees no job. Raises StoreError."""
+def _watchdog_lives(run: Run) -> bool:
+    """Return whether the watchdog goes on though SkyPilot sees no job. Raises StoreError."""
     if run.run_uri is None:
         return False
     folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
-    return switch_lives(Connection(run.machine_name), Place(Path(folder)))
+    return watchdog_lives(Connection(run.machine_name), Place(Path(folder)))

@@ -1,4 +1,4 @@
-"""What a launch sends before the switch is at work on the machine: code, weights, a checkpoint, the order.
+"""What a launch sends before the watchdog is at work on the machine: code, weights, a checkpoint, the order.
 
 Until then nobody on the machine knows the budget. So whoever sends watches it, and gives up in time to end the machine;
 where this computer goes away meanwhile, SkyPilot's idle timer, armed when the machine was rented, runs out.

@@ -57,7 +57,7 @@ def test_a_run_writes_metrics_summary_predictions_and_checkpoints(finished: Path
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
 
 
-def test_a_run_says_how_long_its_parts_took_so_that_the_next_one_can_be_foretold(finished: Path) -> None:
+def test_a_run_says_how_long_its_parts_took_so_that_the_next_one_can_be_estimated(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["evaluated_images"] == 3 * 12 + 12  # each epoch's validation, and test
     assert summary["evaluation_seconds"] > 0

@@ -1,6 +1,6 @@
 """How many copies of real photographs `cloudrun check` finds, what it takes for one, and how long that takes.
 
-python -m benchmarks.lookalikes        needs the real photographs: see CONTRIBUTING.md
+python -m benchmarks.near_duplicates        needs the real photographs: see CONTRIBUTING.md
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks.machine import heading
-from cloudrun.dataset.lookalikes import Lookalikes, find_lookalikes
-from cloudrun.dataset.lookalikes.search import connected
+from cloudrun.dataset.near_duplicates import NearDuplicates, find_near_duplicates
+from cloudrun.dataset.near_duplicates.search import connected
 from cloudrun.imagedata.folders import list_images
 
 CHECKOUT = Path(__file__).parents[1]
@@ -28,12 +28,12 @@ PLANTED, TILES = 200, 20_000
 Pairs = set[tuple[int, int]]
 
 
-def timed(files: list[Path]) -> tuple[Lookalikes, float]:
+def timed(files: list[Path]) -> tuple[NearDuplicates, float]:
     began = time.perf_counter()
-    return find_lookalikes(files), time.perf_counter() - began
+    return find_near_duplicates(files), time.perf_counter() - began
 
 
-def pairs_of(found: Lookalikes) -> Pairs:
+def pairs_of(found: NearDuplicates) -> Pairs:
     return {pair for group in found.copies for pair in combinations(group, 2)}
 
 

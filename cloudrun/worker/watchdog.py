@@ -1,8 +1,8 @@
-"""The dead-man's switch: starts the shift, watches it and the budget, and ends the machine.
+"""The watchdog: starts the attempt, watches it and the budget, and ends the machine.
 
 It is the parent of everything that runs for the job on the machine, started before set-up and before
 the first byte of data. It needs neither the laptop nor the network, and on a cloud not the SkyPilot job either
-(`holder.py`). If it is itself killed, its job saves and ends, and a second switch goes on where there is a holder
+(`holder.py`). If it is itself killed, its job saves and ends, and a second watchdog goes on where there is a holder
 to start it: with the first one's count of what is billed, and never with a second job.
 """
 
@@ -22,22 +22,22 @@ from cloudrun.protocol.outputs import METRICS, PROGRESS
 from cloudrun.protocol.run_folder import Place, RunFolder, secrets_path
 from cloudrun.protocol.timing import SAVE_PATIENCE_S, WATCHDOG_LOOKS_EVERY_S, WIPED_PATIENCE_S
 from cloudrun.protocol.words import TRAIN_STEP, EndReason, JobExit, WorkerPhase
+from cloudrun.worker.attempt_process import AttemptProcess
 from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import Head
 from cloudrun.worker.holder import has_holder
-from cloudrun.worker.journal import append_to_log, bury, last_word
-from cloudrun.worker.shift_process import ShiftProcess
+from cloudrun.worker.policy import Action, Detach, End, Kill, Observation, RecordCrash, Stop, Wait, decide
 from cloudrun.worker.sky_runtime import IdleTimer
+from cloudrun.worker.status_files import append_to_log, last_word, record_crash
 from cloudrun.worker.upload import Upload
-from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
 
 # Between two looks: the computer was suspended, or its clock was set.
 _ASLEEP_S = 30.0
 
 
-class Switch:
-    """One run's switch; other machines of the run find this one at `address`."""
+class Watchdog:
+    """One run's watchdog; other machines of the run find this one at `address`."""
 
     def __init__(self, place: Place, order: Order, *, address: str) -> None:
         self._dir = run_dir = place.run_dir
@@ -45,7 +45,7 @@ class Switch:
         self._order = order
         self._clock = Clock(place.clock, order, order_path=self._files.order)
         self._signalled = False
-        self._shift: ShiftProcess | None = None
+        self._attempt: AttemptProcess | None = None
         self._address = address
         self._head: Head | None = None
         self._blind_since: float | None = None
@@ -59,17 +59,17 @@ class Switch:
             signal.signal(number, self._pass_on)
         secret_values = self._secrets()
         os.environ.update(secret_values)
-        if self._clock.goes_on or ShiftProcess.is_at_work(self._dir):
-            self._say("the switch was killed and is started again; its job is not")
-            self._shift = ShiftProcess.left_by_an_earlier_switch(self._dir)
+        if self._clock.goes_on or AttemptProcess.is_at_work(self._dir):
+            self._say("the watchdog was killed and is started again; its job is not")
+            self._attempt = AttemptProcess.left_by_an_earlier_watchdog(self._dir)
         else:
-            self._shift = ShiftProcess.start(self._dir, billed_s=self._billed_s())
+            self._attempt = AttemptProcess.start(self._dir, billed_s=self._billed_s())
         self._clock.keep()
         if self._order.nodes > 1:
             self._lead(secret_values)
         while self._goes_on():
             time.sleep(WATCHDOG_LOOKS_EVERY_S)
-        self._shift.finish()
+        self._attempt.finish()
         if self._head is not None:
             self._head.close() if self._signalled else self._head.dismiss()
         self._upload.end(enough=self._is_enough)
@@ -81,7 +81,7 @@ class Switch:
     def _secrets(self) -> dict[str, str]:
         """Read what the launch put into this machine's memory for the job.
 
-        It is removed at once, unless this switch may be killed and started again: then with the switch's own end.
+        It is removed at once, unless this watchdog may be killed and started again: then with the watchdog's own end.
         """
         path = Path(secrets_path(self._order.run_id))
         try:
@@ -104,9 +104,9 @@ class Switch:
         self._head = head
 
     def _goes_on(self) -> bool:
-        """One look and what follows from it. A full disk must not end the switch: the next look tries again.
+        """One look and what follows from it. A full disk must not end the watchdog: the next look tries again.
 
-        Nor may it keep the switch from ending the machine.
+        Nor may it keep the watchdog from ending the machine.
         """
         self._clock.keep()
         self._timer.tend()
@@ -114,12 +114,12 @@ class Switch:
             self._dir.stat()
             if self._head is not None:
                 self._head.look()
-            if not self._act(verdict(self._order, self._look())):
+            if not self._act(decide(self._order, self._look())):
                 return False
             self._upload.tend()
         except OSError as err:
             with suppress(OSError):
-                sys.stderr.write(f"cloudrun: the switch could not write: {err}\n")
+                sys.stderr.write(f"cloudrun: the watchdog could not write: {err}\n")
             return self._goes_on_blind()
         self._blind_since = None
         return True
@@ -133,21 +133,21 @@ class Switch:
         is_used = self._billed_s() >= self._order.limit_s() - self._order.end_lead_s
         if not is_wiped and not is_used:
             return True
-        if is_wiped and self._shift is not None:
-            self._shift.ask_to_stop()  # what it saves, nobody can find
+        if is_wiped and self._attempt is not None:
+            self._attempt.ask_to_stop()  # what it saves, nobody can find
         if self._order.ends_machine:
             self._end_machine("its budget is used" if is_used else "its run's folder is gone")
         return False
 
     def _pass_on(self, *_: object) -> None:
         self._signalled = True
-        if self._shift is not None:
-            self._shift.ask_to_stop()
+        if self._attempt is not None:
+            self._attempt.ask_to_stop()
 
     def _billed_s(self) -> float:
         return self._clock.billed_s()
 
-    def _look(self) -> Facts:
+    def _look(self) -> Observation:
         now = time.time()
         if not 0 <= now - self._looked_at <= _ASLEEP_S:
             self._awake_since = now
@@ -155,10 +155,10 @@ class Switch:
         result = last_word(self._dir)
         beat = Heartbeat.read(self._files.status)
         phase = beat.phase if result is None and beat is not None else None
-        assert self._shift is not None
-        return Facts(
+        assert self._attempt is not None
+        return Observation(
             billed_s=self._billed_s(),
-            shift_lives=self._shift.lives,
+            attempt_lives=self._attempt.lives,
             is_left=_age(self._files.leave) is not None,
             is_signalled=self._signalled,
             stop_age_s=_age(self._files.stop),
@@ -182,9 +182,9 @@ class Switch:
             return None
         return self._silence(beat, progress, self._files.out / METRICS)
 
-    def _act(self, what: Verdict) -> bool:
+    def _act(self, what: Action) -> bool:
         """Carry it out; whether to go on."""
-        assert self._shift is not None
+        assert self._attempt is not None
         match what:
             case Wait():
                 return True
@@ -193,19 +193,19 @@ class Switch:
                 return True
             case Kill():
                 self._say("the job does not stop: ending its processes")
-                self._shift.kill(patience_s=0)
+                self._attempt.kill(patience_s=0)
                 return True
-            case Bury():
-                self._shift.kill(patience_s=SAVE_PATIENCE_S)
+            case RecordCrash():
+                self._attempt.kill(patience_s=SAVE_PATIENCE_S)
                 is_taken = self._signalled and self._order.may_be_taken_away
                 reason = EndReason.PREEMPTED if is_taken else EndReason.FAILED
-                bury(self._dir, self._shift.obituary, reason=reason)
+                record_crash(self._dir, self._attempt.crash_message, reason=reason)
                 return True
             case End(why):
                 if last_word(self._dir) is None:
-                    self._shift.kill(patience_s=0)
+                    self._attempt.kill(patience_s=0)
                     with suppress(OSError):  # a full disk
-                        bury(
+                        record_crash(
                             self._dir,
                             "it did not save in time",
                             reason=EndReason.BUDGET,
@@ -213,11 +213,11 @@ class Switch:
                         )
                 self._end_machine(why)
                 return False
-            case Leave():
+            case Detach():
                 return False
 
     def _is_enough(self) -> bool:
-        """Whether the bucket is not waited for: a new shift, all home and the machine ends, or no budget left."""
+        """Whether the bucket is not waited for: a new attempt, all home and the machine ends, or no budget left."""
         is_home = _age(self._files.home) is not None
         is_used = self._billed_s() >= self._order.limit_s()
         return _age(self._files.leave) is not None or (self._signalled and is_home) or is_used

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cloudrun.dataset.lookalikes.candidates import candidate_pairs
-from cloudrun.dataset.lookalikes.keypoints import Floats, Keypoints, find_keypoints, read_thumbnail
-from cloudrun.dataset.lookalikes.registration import agreement, likeness
+from cloudrun.dataset.near_duplicates.candidates import candidate_pairs
+from cloudrun.dataset.near_duplicates.keypoints import Floats, Keypoints, find_keypoints, read_thumbnail
+from cloudrun.dataset.near_duplicates.registration import agreement, likeness
 
 # Of corners that agree. Unrelated photographs have 5 at most; drawn leaves, and the same bar code behind two
 # plants, up to 15, but there the pixels do not correlate as a copy's do.
@@ -31,7 +31,7 @@ _WHOLE = 1.8  # of the time that finding the keypoints takes
 
 
 @dataclass(frozen=True, slots=True)
-class Lookalikes:
+class NearDuplicates:
     """Indices into the files that were compared.
 
     `copies`: groups of two and more that are one photograph, or hardly different. `scenes`: pairs that show the
@@ -51,7 +51,7 @@ class TooSlow(Exception):
         self.expected_s = expected_s
 
 
-def find_lookalikes(files: Sequence[Path], goes_on: Callable[[float], bool] = lambda _: True) -> Lookalikes:
+def find_near_duplicates(files: Sequence[Path], goes_on: Callable[[float], bool] = lambda _: True) -> NearDuplicates:
     """Compare `files` by what they show, about 300 a second. A file that cannot be read is like no other.
 
     `goes_on` is told how many seconds it will take, after the first few hundred of more than twice as
@@ -73,7 +73,7 @@ def find_lookalikes(files: Sequence[Path], goes_on: Callable[[float], bool] = la
     groups = connected(copies)
     of_image = {index: place for place, group in enumerate(groups) for index in group}
     apart = [(i, j) for i, j in scenes if i not in of_image or of_image[i] != of_image.get(j)]
-    return Lookalikes(tuple(groups), tuple(apart), sum(1 for image in images if len(image.places) < _LEAST_MATCHES))
+    return NearDuplicates(tuple(groups), tuple(apart), sum(1 for image in images if len(image.places) < _LEAST_MATCHES))
 
 
 def connected(pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:

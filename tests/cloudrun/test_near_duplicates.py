@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from cloudrun.dataset.lookalikes import TooSlow, duplicates, find_lookalikes
+from cloudrun.dataset.near_duplicates import TooSlow, duplicates, find_near_duplicates
 from trainer.data.leaves import CLASSES, draw_leaf
 
 
@@ -46,7 +46,7 @@ def test_the_same_bytes_under_two_names_are_duplicates(tmp_path: Path) -> None:
 
 
 def test_images_that_have_nothing_to_do_with_each_other_are_not_reported(album: list[Path]) -> None:
-    found = find_lookalikes(album)
+    found = find_near_duplicates(album)
     assert (found.copies, found.scenes) == ((), ())
 
 
@@ -70,20 +70,20 @@ def test_a_copy_is_found_whatever_was_done_to_it(
 ) -> None:
     copy = tmp_path / "copy.png"
     change(leaf(7)).save(copy)
-    assert find_lookalikes([*album, copy]).copies == ((7, 40),)
+    assert find_near_duplicates([*album, copy]).copies == ((7, 40),)
 
 
 def test_copies_of_one_photograph_are_one_group(album: list[Path], tmp_path: Path) -> None:
     for angle in (90, 180, 270):
         leaf(3).rotate(angle).save(tmp_path / f"{angle}.jpg")
-    assert find_lookalikes([*album, *sorted(tmp_path.iterdir())]).copies == ((3, 40, 41, 42),)
+    assert find_near_duplicates([*album, *sorted(tmp_path.iterdir())]).copies == ((3, 40, 41, 42),)
 
 
 def test_images_without_details_and_files_that_are_none_are_like_nothing(tmp_path: Path) -> None:
     for name in ("a", "b"):
         Image.new("RGB", (40, 30), "green").save(tmp_path / f"{name}.png")
     (tmp_path / "c.png").write_bytes(b"no image")
-    found = find_lookalikes(sorted(tmp_path.iterdir()))
+    found = find_near_duplicates(sorted(tmp_path.iterdir()))
     assert (found.copies, found.scenes, found.plain) == ((), (), 3)
 
 
@@ -91,21 +91,21 @@ def test_a_long_search_is_announced_and_given_up_where_nobody_wants_it(tmp_path:
     Image.new("L", (32, 32), 90).save(tmp_path / "plain.png")
     files = [tmp_path / "plain.png"] * 520
     told: list[float] = []
-    assert find_lookalikes(files, lambda seconds: not told.append(seconds)).plain == 520
+    assert find_near_duplicates(files, lambda seconds: not told.append(seconds)).plain == 520
     assert len(told) == 1
     with pytest.raises(TooSlow):
-        find_lookalikes(files, lambda _: False)
+        find_near_duplicates(files, lambda _: False)
 
 
-def test_no_images_have_no_lookalikes() -> None:
-    assert find_lookalikes([]).copies == ()
+def test_no_images_have_no_near_duplicates() -> None:
+    assert find_near_duplicates([]).copies == ()
 
 
 def test_the_augmented_copies_of_real_leaves_are_found_and_no_other(shared: Path) -> None:
     """PlantVillage: each healthy potato leaf four times, turned, moved, zoomed and mirrored; the names tell which."""
     folder = shared / "data" / "plantvillage-potato" / "test"
     files = sorted([*folder.glob("healthy/*"), *list(folder.glob("*_blight/*"))])
-    found = {pair for group in find_lookalikes(files).copies for pair in combinations(group, 2)}
+    found = {pair for group in find_near_duplicates(files).copies for pair in combinations(group, 2)}
     original = [path.name.split("-_0_")[0] for path in files]
     true = {pair for pair in combinations(range(len(files)), 2) if original[pair[0]] == original[pair[1]]}
     assert len(true) == 25 * 6

@@ -1,4 +1,4 @@
-"""The shift as a process: started, or found at work by a switch that was started again; ended together with its job."""
+"""The process of an attempt: started, or found at work by a second watchdog; ended together with its job."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from cloudrun.protocol.words import WorkerCommand
 from cloudrun.worker.child import end_with_parent
 from cloudrun.worker.process_group import signal_group, wait_until_gone
 
-# Tells the shift that its switch was killed.
-SWITCH_IS_GONE = signal.SIGUSR1
+# Tells the attempt that its watchdog was killed.
+WATCHDOG_IS_GONE = signal.SIGUSR1
 _KILLED_WITHIN_S = 5.0
 
 
-class ShiftProcess:
-    """`python -m cloudrun.worker RUN_DIR shift`, and the job that it starts."""
+class AttemptProcess:
+    """`python -m cloudrun.worker RUN_DIR attempt`, and the job that it starts."""
 
     def __init__(self, run_dir: Path, process: subprocess.Popen[bytes] | None) -> None:
-        """Of a shift that this process has started, else of the one that holds the lock, if there is one."""
+        """Of an attempt that this process has started, else of the one that holds the lock, if there is one."""
         self._dir = run_dir
         self._process = process
 
     @classmethod
-    def start(cls, run_dir: Path, *, billed_s: float) -> ShiftProcess:
+    def start(cls, run_dir: Path, *, billed_s: float) -> AttemptProcess:
         """Start it; `billed_s` seconds are on the bill now."""
-        held = locks.take(RunFolder(run_dir).attempt_lock)  # so that a second switch sees this shift
-        assert held is not None, "there is a shift already"
+        held = locks.take(RunFolder(run_dir).attempt_lock)  # so that a second watchdog sees this attempt
+        assert held is not None, "there is an attempt already"
         os.set_inheritable(held, True)  # noqa: FBT003 - it takes no keyword
         try:
             process = subprocess.Popen(
@@ -49,13 +49,13 @@ class ShiftProcess:
         return cls(run_dir, process)
 
     @classmethod
-    def left_by_an_earlier_switch(cls, run_dir: Path) -> ShiftProcess:
-        """Return the shift of a switch that was killed, whether it still lives or not."""
+    def left_by_an_earlier_watchdog(cls, run_dir: Path) -> AttemptProcess:
+        """Return the attempt of a watchdog that was killed, whether it still lives or not."""
         return cls(run_dir, None)
 
     @staticmethod
     def is_at_work(run_dir: Path) -> bool:
-        """Return whether a shift lives in the folder, whoever has started it."""
+        """Return whether an attempt lives in the folder, whoever has started it."""
         return locks.is_held(RunFolder(run_dir).attempt_lock)
 
     @property
@@ -64,11 +64,11 @@ class ShiftProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs, and where another switch has started it; negative for a signal."""
+        """None while it runs, and where another watchdog has started it; negative for a signal."""
         return None if self._process is None else self._process.returncode
 
     @property
-    def obituary(self) -> str:
+    def crash_message(self) -> str:
         """Say what is known of its death."""
         return "its worker was killed" + ("" if self.exit_code is None else f" (exit code {self.exit_code})")
 
@@ -76,7 +76,7 @@ class ShiftProcess:
         self._signal(signal.SIGTERM)
 
     def kill(self, *, patience_s: float) -> None:
-        """The shift and, since it leads a group of its own, the job, which may have `patience_s` to save."""
+        """The attempt and, since it leads a group of its own, the job, which may have `patience_s` to save."""
         self._signal(signal.SIGKILL)
         self._wait(_KILLED_WITHIN_S)
         try:
@@ -113,4 +113,4 @@ class ShiftProcess:
 
 
 def _hear_of_parents_end() -> None:
-    end_with_parent(SWITCH_IS_GONE)
+    end_with_parent(WATCHDOG_IS_GONE)

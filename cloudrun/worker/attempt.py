@@ -13,14 +13,14 @@ from cloudrun.protocol.order import Order, Step
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import JOB_GRACE_S
 from cloudrun.protocol.words import EndReason, JobExit, WorkerPhase
+from cloudrun.worker.attempt_process import WATCHDOG_IS_GONE
 from cloudrun.worker.child import CannotStart, Child
-from cloudrun.worker.journal import Journal
+from cloudrun.worker.corrected_estimate import Overseer
 from cloudrun.worker.process_group import group_lives, wait_until_gone
-from cloudrun.worker.projection import Overseer
-from cloudrun.worker.shift_process import SWITCH_IS_GONE
+from cloudrun.worker.status_files import StatusFiles
 
 # What a command leaves running is given so long to end by itself, and again once it is told to.
-_LEFTOVER_GRACE_S = 3.0
+_LEFT_RUNNING_GRACE_S = 3.0
 # Of a command, and of a shell whose command was.
 _ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 
@@ -35,19 +35,19 @@ class Ended(Exception):
         self.message = message
 
 
-class Shift:
+class Attempt:
     """One run, from the worker's start to its last word."""
 
-    def __init__(self, run_dir: Path, order: Order, journal: Journal) -> None:
+    def __init__(self, run_dir: Path, order: Order, status_files: StatusFiles) -> None:
         self._files = RunFolder(run_dir)
         self._order = order
-        self._journal = journal
-        billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the switch has counted on
+        self._status = status_files
+        billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the watchdog has counted on
         self._billing_began = time.monotonic() - billed_s
         self._signalled = False
         self._is_unwatched = False
         self._beside: Child | None = None
-        self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.correct)
+        self._overseer = Overseer(run_dir, order, say=status_files.say, publish=status_files.correct)
         self._data = Path(order.data_path) if order.data_path else self._files.data
         self._venv = self._files.venv
         self._python = order.python_in(run_dir)
@@ -58,7 +58,7 @@ class Shift:
         """Do the whole order and write the result. Returns the exit code for the process."""
         signal.signal(signal.SIGTERM, self._note_signal)
         signal.signal(signal.SIGINT, self._note_signal)
-        signal.signal(SWITCH_IS_GONE, self._note_lost_switch)
+        signal.signal(WATCHDOG_IS_GONE, self._note_lost_watchdog)
         try:
             self._check_gpu()
             self._prepare()
@@ -68,19 +68,19 @@ class Shift:
         except Ended as err:
             end = err
         except BaseException as err:
-            self._journal.finish(reason=EndReason.FAILED, exit_code=JobExit.BUG, message=f"the worker failed: {err!r}")
+            self._status.finish(reason=EndReason.FAILED, exit_code=JobExit.BUG, message=f"the worker failed: {err!r}")
             raise
-        self._journal.say(end.message if end.reason is EndReason.FINISHED else f"{end.reason}: {end.message}")
-        self._journal.finish(reason=end.reason, exit_code=end.exit_code, message=end.message)
+        self._status.say(end.message if end.reason is EndReason.FINISHED else f"{end.reason}: {end.message}")
+        self._status.finish(reason=end.reason, exit_code=end.exit_code, message=end.message)
         if self._order.ends_machine:
             stored = " or in the store" if self._order.store_uri else ""
-            self._journal.say(f"the results are on this machine; it waits until they are fetched{stored}")
+            self._status.say(f"the results are on this machine; it waits until they are fetched{stored}")
         return end.exit_code
 
     def _note_signal(self, *_: object) -> None:
         self._signalled = True
 
-    def _note_lost_switch(self, *_: object) -> None:
+    def _note_lost_watchdog(self, *_: object) -> None:
         self._is_unwatched = True
 
     def _billed_s(self) -> float:
@@ -91,7 +91,7 @@ class Shift:
         order = self._order
         if not order.gpu_count:
             return
-        self._journal.enter(WorkerPhase.VERIFY)
+        self._status.enter(WorkerPhase.VERIFY)
         wanted = " or ".join(order.gpu_names)
         try:
             answer = subprocess.run(
@@ -116,20 +116,20 @@ class Shift:
                 f"{wanted} was asked for, but nvidia-smi finds {len(found)} GPU(s): {' '.join(said[:1])}",
             )
         for line in found:
-            self._journal.say(f"GPU: {line}")
+            self._status.say(f"GPU: {line}")
 
     def _prepare(self) -> None:
         """Set-up runs while the data arrive; both must be whole before training starts."""
         order = self._order
-        self._journal.enter(WorkerPhase.PREPARE)
+        self._status.enter(WorkerPhase.PREPARE)
         try:
             for step in order.setup:
-                self._journal.say(f"set-up: {step.name} ...")
+                self._status.say(f"set-up: {step.name} ...")
                 began = time.monotonic()
                 code = self._run(step)
-                self._journal.say(f"set-up: {step.name} took {time.monotonic() - began:.1f} s")
+                self._status.say(f"set-up: {step.name} took {time.monotonic() - began:.1f} s")
                 if code != 0:
-                    tail = self._journal.tail()
+                    tail = self._status.tail()
                     raise Ended(
                         EndReason.SETUP_FAILED, JobExit.FAILED, f"set-up step `{step.name}` ended with {code}: {tail}"
                     )
@@ -139,7 +139,7 @@ class Shift:
                 self._check_data(self._wait(self._beside or self._start(order.make_data)))
         finally:
             if self._beside is not None and self._beside.exit_code() is None:
-                self._beside.stop(grace_s=JOB_GRACE_S, meanwhile=self._journal.beat)
+                self._beside.stop(grace_s=JOB_GRACE_S, meanwhile=self._status.beat)
             self._beside = None
         if order.data_arrives:
             self._await_data()
@@ -148,12 +148,12 @@ class Shift:
         """Raise Ended where the command that brings the data has failed."""
         step = self._order.make_data
         if code and step is not None:
-            raise Ended(EndReason.NO_DATA, JobExit.FAILED, f"`{step.name}` ended with {code}: {self._journal.tail()}")
+            raise Ended(EndReason.NO_DATA, JobExit.FAILED, f"`{step.name}` ended with {code}: {self._status.tail()}")
 
     def _await_data(self) -> None:
-        self._journal.enter(WorkerPhase.SYNC)
+        self._status.enter(WorkerPhase.SYNC)
         if not self._files.data_ready.exists():
-            self._journal.say("set up; waiting for the rest of the data ...")
+            self._status.say("set up; waiting for the rest of the data ...")
         while not self._files.data_ready.exists():
             self._check_end()
             time.sleep(0.2)
@@ -162,21 +162,21 @@ class Shift:
         """Where several machines train together: say that this one is ready, and wait until all are."""
         if self._order.nodes == 1:
             return
-        self._journal.enter(WorkerPhase.WAIT)
+        self._status.enter(WorkerPhase.WAIT)
         self._files.ready.touch()
-        self._journal.say(f"ready; waiting for all {self._order.nodes} machines ...")
+        self._status.say(f"ready; waiting for all {self._order.nodes} machines ...")
         while not self._files.begin.exists():
             self._check_end()
             time.sleep(0.2)
 
     def _train(self) -> None:
-        self._journal.enter(WorkerPhase.RUN)
+        self._status.enter(WorkerPhase.RUN)
         child = self._start(self._order.command)
         code = self._wait(child)
-        wait_until_gone(child.pid, _LEFTOVER_GRACE_S, self._journal.beat)
+        wait_until_gone(child.pid, _LEFT_RUNNING_GRACE_S, self._status.beat)
         if group_lives(child.pid):  # it would write on while the results are fetched, and hold the GPU
-            self._journal.say("the command has ended: ending what it left running")
-            child.stop(grace_s=_LEFTOVER_GRACE_S, meanwhile=self._journal.beat)
+            self._status.say("the command has ended: ending what it left running")
+            child.stop(grace_s=_LEFT_RUNNING_GRACE_S, meanwhile=self._status.beat)
         if code == JobExit.STOPPED_EARLY:
             raise _saved(self._reason_to_end() or Ended(EndReason.STOPPED, code, "it was told to stop"))
         asked = self._reason_to_end()
@@ -184,7 +184,7 @@ class Shift:
             raise asked
         if code != 0:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise Ended(EndReason.FAILED, code, f"the job ended with {how}: {self._journal.tail()}")
+            raise Ended(EndReason.FAILED, code, f"the job ended with {how}: {self._status.tail()}")
 
     def _run(self, step: Step) -> int:
         """Run one step to its end, or end it and raise when the run has to stop."""
@@ -196,7 +196,7 @@ class Shift:
                 [self._fill(word) for word in step.argv],
                 cwd=self._code_dir(),
                 env=self._environment(),
-                log_fd=self._journal.log_fd,
+                log_fd=self._status.log_fd,
             )
         except CannotStart as err:
             raise Ended(EndReason.FAILED, JobExit.FAILED, f"`{step.name}` cannot start: {err}") from err
@@ -205,22 +205,22 @@ class Shift:
         self._files.job_pid.write_text(str(child.pid))
         while child.wait(0.2) is None:
             if self._beside is not None and self._beside is not child and self._beside.exit_code():
-                child.stop(grace_s=JOB_GRACE_S, meanwhile=self._journal.beat)
+                child.stop(grace_s=JOB_GRACE_S, meanwhile=self._status.beat)
                 self._check_data(self._beside.exit_code())
             why = self._reason_to_end()
             if why is not None:
-                self._journal.say(f"{why.message}; saving what there is")
-                stopped_with = child.stop(grace_s=JOB_GRACE_S, meanwhile=self._journal.beat)
+                self._status.say(f"{why.message}; saving what there is")
+                stopped_with = child.stop(grace_s=JOB_GRACE_S, meanwhile=self._status.beat)
                 raise _saved(why) if stopped_with == JobExit.STOPPED_EARLY else why
-            self._journal.beat()
+            self._status.beat()
         code = child.exit_code()
         assert code is not None
         if code in _ENDED_BY_SIGTERM:  # as all of it may be; a program that it called may still save
-            child.finish(grace_s=JOB_GRACE_S, meanwhile=self._journal.beat)
+            child.finish(grace_s=JOB_GRACE_S, meanwhile=self._status.beat)
         return code
 
     def _check_end(self) -> None:
-        self._journal.beat()
+        self._status.beat()
         why = self._reason_to_end()
         if why is not None:
             raise why
@@ -228,13 +228,13 @@ class Shift:
     def _reason_to_end(self) -> Ended | None:
         """Return what ends the run, if anything does.
 
-        The switch and `cloudrun down` ask by a file. On a rented machine a signal without it is its provider's.
+        The watchdog and `cloudrun down` ask by a file. On a rented machine a signal without it is its provider's.
         """
         asked = StopRequest.read(self._files.stop)
         if asked is not None:
             return _early(asked.reason or EndReason.STOPPED, asked.message or "asked to stop")
         if self._is_unwatched:  # nobody minds the budget any more
-            return Ended(EndReason.FAILED, JobExit.FAILED, "its switch was killed")
+            return Ended(EndReason.FAILED, JobExit.FAILED, "its watchdog was killed")
         if self._signalled and self._order.may_be_taken_away:
             return _early(EndReason.PREEMPTED, "the machine is being taken away")
         if self._signalled:

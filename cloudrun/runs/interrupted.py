@@ -20,20 +20,20 @@ from cloudrun.state.run import Ending, Run
 from cloudrun.stores import open_store
 
 
-def adoptable(job: Job, ledger: Ledger) -> Run | None:
+def find_interrupted(job: Job, ledger: Ledger) -> Run | None:
     """The left-over run that `job` would go on with: the same file, saying the same.
 
-    Not a resumed one: its machine holds what earlier shifts made, which comes home first.
+    Not a resumed one: its machine holds what earlier attempts made, which comes home first.
     """
-    for run in reversed(ledger.cut_short()):
+    for run in reversed(ledger.interrupted()):
         if not run.past_phases and run.job_path == str(job.path.absolute()) and run.job == job.spec.as_plain():
             return run
     return None
 
 
-def end_leftovers(ledger: Ledger, console: Console, *, but: Run | None) -> None:
+def end_interrupted(ledger: Ledger, console: Console, *, but: Run | None) -> None:
     """End the machines that launches left behind. Raises StillBilling, or ResultsNotHome where one holds results."""
-    for run in ledger.cut_short():
+    for run in ledger.interrupted():
         if but is not None and run.run_id == but.run_id:
             continue
         if _has_all_it_needs(run):
@@ -45,7 +45,7 @@ def end_leftovers(ledger: Ledger, console: Console, *, but: Run | None) -> None:
         end_safely(run, Context.of(run.backend, ledger, console))
 
 
-def adopt(run: Run, plan: Plan, context: Context, *, detach: bool) -> Run:
+def reattach(run: Run, plan: Plan, context: Context, *, detach: bool) -> Run:
     """Go on with a launch that was cut short: on the machine that it left, else on a new one once that is gone."""
     with context.ledger.launching(run.run_id), signals_as_interrupt():
         run = context.current(run)  # it may have changed while a question waited for its answer

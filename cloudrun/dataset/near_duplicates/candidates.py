@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudrun.dataset.lookalikes.keypoints import MIRRORED, PATCH_SCALE, Floats, Keypoints
+from cloudrun.dataset.near_duplicates.keypoints import MIRRORED, PATCH_SCALE, Floats, Keypoints
 
 _TABLES = 6
 _LEAST_VOTES = 3

@@ -19,13 +19,13 @@ from cloudrun.protocol.timing import QUESTION_WAIT_S
 from cloudrun.protocol.words import YES
 
 ENOUGH_STEPS = 20
-# A projection is believed to break a budget when it does so by more than this part of itself.
+# A corrected is believed to break a budget when it does so by more than this part of itself.
 UNCERTAINTY = 0.05
 _LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
-class Projection:
+class Corrected:
     """The whole run, from its first billed second to the end of the bill."""
 
     total_s: float
@@ -39,13 +39,13 @@ class Projection:
         return f"{self.timed_steps} timed steps on this machine" + (" and its evaluations" if self.is_whole else "")
 
 
-def project(timing: Timing | None, order: Order, billed_s: float) -> Projection | None:
+def correct(timing: Timing | None, order: Order, billed_s: float) -> Corrected | None:
     """From the trainer's `timing` (progress.json); None where nothing has been timed."""
     if timing is None:
         return None
     steps = timing.timed_steps
     total_s = billed_s + timing.steps_left * timing.timed_s / steps + timing.evaluation_left_s + order.after_s
-    return Projection(
+    return Corrected(
         total_s=total_s,
         total_usd=order.spent_by(total_s),
         timed_steps=steps,
@@ -54,12 +54,12 @@ def project(timing: Timing | None, order: Order, billed_s: float) -> Projection 
     )
 
 
-def breaks_budget(projection: Projection, order: Order) -> str | None:
+def breaks_budget(corrected: Corrected, order: Order) -> str | None:
     """`corrected estimate $7.10 is over the cap of $5.00`; None where it fits, or may fit."""
     fits_if_below = 1 + UNCERTAINTY
-    if projection.total_usd > order.max_cost_usd * fits_if_below:
-        return f"corrected estimate ${projection.total_usd:.2f} is over the cap of ${order.max_cost_usd:.2f}"
-    hours = projection.total_s / 3600
+    if corrected.total_usd > order.max_cost_usd * fits_if_below:
+        return f"corrected estimate ${corrected.total_usd:.2f} is over the cap of ${order.max_cost_usd:.2f}"
+    hours = corrected.total_s / 3600
     if hours > order.max_hours * fits_if_below:
         return f"corrected estimate {hours:.4g} h is over the cap of {order.max_hours:g} h"
     return None
@@ -93,27 +93,25 @@ class Overseer:
         if now - self._looked_at < _LOOK_EVERY_S:
             return None
         self._looked_at = now
-        projection = project(self._timing(), self._order, billed_s)
-        if projection is None or not projection.is_enough:
+        corrected = correct(self._timing(), self._order, billed_s)
+        if corrected is None or not corrected.is_enough:
             return None
-        self._publish(
-            CorrectedEstimate(round(projection.total_s, 1), round(projection.total_usd, 4), projection.rests_on)
-        )
-        stage = 2 if projection.is_whole else 1
+        self._publish(CorrectedEstimate(round(corrected.total_s, 1), round(corrected.total_usd, 4), corrected.rests_on))
+        stage = 2 if corrected.is_whole else 1
         if stage <= self._said or self._goes_on:
             return None
         self._said = stage
-        cost = f"${projection.total_usd:.2f}, " if self._order.hourly_usd else ""
-        took = f"{projection.total_s:.0f} s" if projection.total_s < 600 else f"{projection.total_s / 3600:.2f} h"
-        self._say(f"corrected estimate: {cost}{took} in all, from {projection.rests_on}")
-        self._too_much = breaks_budget(projection, self._order) or ""
+        cost = f"${corrected.total_usd:.2f}, " if self._order.hourly_usd else ""
+        took = f"{corrected.total_s:.0f} s" if corrected.total_s < 600 else f"{corrected.total_s / 3600:.2f} h"
+        self._say(f"corrected estimate: {cost}{took} in all, from {corrected.rests_on}")
+        self._too_much = breaks_budget(corrected, self._order) or ""
         if self._too_much and self._order.may_ask:
             self._ask(now)
             return None
         return self._too_much or None
 
     def _timing(self) -> Timing | None:
-        """What the trainer says, unless it is left from the shift before a resume."""
+        """What the trainer says, unless it is left from the attempt before a resume."""
         if not self._progress.exists() or self._progress.stat().st_mtime < self._since:
             return None
         progress = JobProgress.read(self._progress)

@@ -13,7 +13,7 @@ import pytest
 
 from cloudrun.protocol.messages import Timing
 from cloudrun.protocol.order import Order
-from cloudrun.worker.projection import Overseer, breaks_budget, project
+from cloudrun.worker.corrected_estimate import Overseer, breaks_budget, correct
 
 
 def an_order(**changes: Any) -> Order:
@@ -37,11 +37,11 @@ def timing(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_is_billed_what_is_left_and_what_comes_after_add_up() -> None:
-    projection = project(Timing.read(timing()), an_order(), billed_s=30.0)
-    assert projection is not None
-    assert projection.total_s == 30 + 100 * 0.5 + 10 + 20
-    assert projection.total_usd == pytest.approx(0.11)
-    assert projection.rests_on == "20 timed steps on this machine"
+    corrected = correct(Timing.read(timing()), an_order(), billed_s=30.0)
+    assert corrected is not None
+    assert corrected.total_s == 30 + 100 * 0.5 + 10 + 20
+    assert corrected.total_usd == pytest.approx(0.11)
+    assert corrected.rests_on == "20 timed steps on this machine"
 
 
 @pytest.mark.parametrize(
@@ -54,20 +54,20 @@ def test_what_is_billed_what_is_left_and_what_comes_after_add_up() -> None:
     ],
 )
 def test_a_few_steps_are_not_relied_on_unless_the_epoch_has_no_more(changes: dict[str, Any], is_enough: bool) -> None:
-    projection = project(Timing.read(timing(**changes)), an_order(), billed_s=0.0)
-    assert projection is not None
-    assert projection.is_enough is is_enough
+    corrected = correct(Timing.read(timing(**changes)), an_order(), billed_s=0.0)
+    assert corrected is not None
+    assert corrected.is_enough is is_enough
 
 
 @pytest.mark.parametrize("known", [{}, {"timed_steps": 0}, {"timed_steps": "many"}, timing(timed_steps=0)])
 def test_a_trainer_that_times_nothing_is_never_stopped_for_it(known: dict[str, Any]) -> None:
-    assert project(Timing.read(known), an_order(), billed_s=0.0) is None
+    assert correct(Timing.read(known), an_order(), billed_s=0.0) is None
 
 
 @pytest.mark.parametrize(
     ("billed_s", "order", "said"),
     [
-        (960.0, {}, None),  # $1.04 of $1.00: within what a projection may be wrong by
+        (960.0, {}, None),  # $1.04 of $1.00: within what a corrected may be wrong by
         (980.0, {}, "corrected estimate $1.06 is over the cap of $1.00"),
         (0.0, {"hourly_usd": 0.0, "max_hours": 0.03}, None),
         (0.0, {"hourly_usd": 0.0, "max_hours": 0.01}, "corrected estimate 0.02222 h is over the cap of 0.01 h"),
@@ -76,9 +76,9 @@ def test_a_trainer_that_times_nothing_is_never_stopped_for_it(known: dict[str, A
 def test_a_budget_is_broken_when_it_is_by_more_than_the_uncertainty(
     billed_s: float, order: dict[str, float], said: str | None
 ) -> None:
-    projection = project(Timing.read(timing()), an_order(**order), billed_s=billed_s)
-    assert projection is not None
-    assert breaks_budget(projection, an_order(**order)) == said
+    corrected = correct(Timing.read(timing()), an_order(**order), billed_s=billed_s)
+    assert corrected is not None
+    assert breaks_budget(corrected, an_order(**order)) == said
 
 
 class TestOverseer:
@@ -111,7 +111,7 @@ class TestOverseer:
 
         return make
 
-    def test_what_an_earlier_shift_timed_is_not_taken_for_this_one(
+    def test_what_an_earlier_attempt_timed_is_not_taken_for_this_one(
         self, folder: Path, said: list[str], told: dict[str, Any]
     ) -> None:
         progress = folder / "out" / "progress.json"
@@ -159,7 +159,7 @@ class TestOverseer:
         assert (overseer.reason_to_stop(30.0) or "").endswith("the answer was no")
 
     def test_silence_stops_it(self, oversee: Callable[..., Overseer], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cloudrun.worker.projection.QUESTION_WAIT_S", 0.0)
+        monkeypatch.setattr("cloudrun.worker.corrected_estimate.QUESTION_WAIT_S", 0.0)
         overseer = oversee(max_cost_usd=0.05, may_ask=True)
         assert overseer.reason_to_stop(30.0) is None
         assert (overseer.reason_to_stop(30.0) or "").endswith("nobody answered")

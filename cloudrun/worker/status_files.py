@@ -15,7 +15,7 @@ from cloudrun.protocol.timing import HEARTBEAT_EVERY_S
 from cloudrun.protocol.words import EndReason, JobExit, WorkerPhase
 
 
-class Journal:
+class StatusFiles:
     """Owns `log.txt`, `status.json` and `result.json` of one run folder."""
 
     def __init__(self, run_dir: Path) -> None:
@@ -112,8 +112,10 @@ def last_word(run_dir: Path) -> Result | None:
     return Result.read(RunFolder(run_dir).result)
 
 
-def bury(run_dir: Path, message: str, *, reason: EndReason = EndReason.FAILED, exit_code: int = JobExit.FAILED) -> None:
-    """Write the last word of a shift that died without one, from its last heartbeat."""
+def record_crash(
+    run_dir: Path, message: str, *, reason: EndReason = EndReason.FAILED, exit_code: int = JobExit.FAILED
+) -> None:
+    """Write the last word of an attempt that died without one, from its last heartbeat."""
     files = RunFolder(run_dir)
     beat = Heartbeat.read(files.status)
     asked = StopRequest.read(files.stop) or StopRequest()

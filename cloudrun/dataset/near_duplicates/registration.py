@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudrun.dataset.lookalikes.keypoints import MIRRORED, PATCH_SCALE, Floats, Keypoints, blur, sample
+from cloudrun.dataset.near_duplicates.keypoints import MIRRORED, PATCH_SCALE, Floats, Keypoints, blur, sample
 
 _ALIKE = 0.75  # correlation of two patches that may show the same corner
 _APART = 12.0  # pixels between two matches that give a map

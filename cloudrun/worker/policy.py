@@ -1,4 +1,4 @@
-"""What the dead-man's switch does next, from what it sees. Pure, so that every odd case is a row in a table.
+"""What the watchdog does next, from what it sees. Pure, so that every odd case is a row in a table.
 
 It never acts on a check that failed: what could not be seen is None, and None is never a reason.
 """
@@ -13,11 +13,11 @@ from cloudrun.protocol.words import EndReason, OnFinish
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the switch sees now; ages in seconds, None where there is nothing to be seen."""
+class Observation:
+    """What the watchdog sees now; ages in seconds, None where there is nothing to be seen."""
 
     billed_s: float
-    shift_lives: bool
+    attempt_lives: bool
     is_left: bool = False  # told to go away and leave the machine as it is
     is_signalled: bool = False  # the machine is being taken away
     stop_age_s: float | None = None  # since the job was asked to stop
@@ -47,7 +47,7 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class Bury:
+class RecordCrash:
     """The job's worker died without a last word: write it."""
 
 
@@ -59,48 +59,48 @@ class End:
 
 
 @dataclass(frozen=True)
-class Leave:
+class Detach:
     """Go; the machine stays, under its provider's own idle timer."""
 
 
-Verdict = Wait | Stop | Kill | Bury | End | Leave
+Action = Wait | Stop | Kill | RecordCrash | End | Detach
 
 
-def verdict(order: Order, facts: Facts) -> Verdict:
-    if facts.is_left:
-        return Leave()
-    if order.ends_machine and facts.billed_s >= order.limit_s() - order.end_lead_s:
+def decide(order: Order, seen: Observation) -> Action:
+    if seen.is_left:
+        return Detach()
+    if order.ends_machine and seen.billed_s >= order.limit_s() - order.end_lead_s:
         return End("its budget is used")
-    if facts.result_age_s is None:
-        return _while_it_runs(order, facts)
-    return _after_it_ended(order, facts)
+    if seen.result_age_s is None:
+        return _while_it_runs(order, seen)
+    return _after_it_ended(order, seen)
 
 
-def _while_it_runs(order: Order, facts: Facts) -> Verdict:
-    if not facts.shift_lives:
-        return Bury()
-    if facts.stop_age_s is not None:
-        return Kill() if facts.stop_age_s > STOP_PATIENCE_S else Wait()
-    if facts.billed_s >= order.limit_s() - order.reserve_s():
-        spent = order.spent_by(facts.billed_s)
-        return Stop(EndReason.BUDGET, f"the budget is used: {facts.billed_s / 3600:.2f} h, ${spent:.2f}")
-    if facts.data_silence_s is not None and facts.data_silence_s > order.idle_s:
+def _while_it_runs(order: Order, seen: Observation) -> Action:
+    if not seen.attempt_lives:
+        return RecordCrash()
+    if seen.stop_age_s is not None:
+        return Kill() if seen.stop_age_s > STOP_PATIENCE_S else Wait()
+    if seen.billed_s >= order.limit_s() - order.reserve_s():
+        spent = order.spent_by(seen.billed_s)
+        return Stop(EndReason.BUDGET, f"the budget is used: {seen.billed_s / 3600:.2f} h, ${spent:.2f}")
+    if seen.data_silence_s is not None and seen.data_silence_s > order.idle_s:
         return Stop(EndReason.NO_DATA, f"no data have come for {order.idle_s / 60:g} minutes")
-    if facts.step_silence_s is not None and facts.step_silence_s > order.stall_s:
+    if seen.step_silence_s is not None and seen.step_silence_s > order.stall_s:
         return Stop(EndReason.STALLED, f"no training step for {order.stall_s / 60:g} minutes")
     return Wait()
 
 
-def _after_it_ended(order: Order, facts: Facts) -> Verdict:
-    assert facts.result_age_s is not None
-    if not order.waits_for_results or facts.is_signalled:
-        return Leave()
-    if not order.ends_machine and facts.billed_s >= order.limit_s():
-        return Leave()  # a store that takes nothing must not hold this computer for ever
-    if facts.safe_age_s is None and (facts.has_output or facts.result_age_s < order.idle_s):
+def _after_it_ended(order: Order, seen: Observation) -> Action:
+    assert seen.result_age_s is not None
+    if not order.waits_for_results or seen.is_signalled:
+        return Detach()
+    if not order.ends_machine and seen.billed_s >= order.limit_s():
+        return Detach()  # a store that takes nothing must not hold this computer for ever
+    if seen.safe_age_s is None and (seen.has_output or seen.result_age_s < order.idle_s):
         return Wait()  # the machine's disk is the only copy: it stays until they are fetched, within the budget
     if order.on_finish == OnFinish.KEEP or not order.ends_machine:
-        return Leave()
-    if facts.safe_age_s is not None and facts.safe_age_s < HOME_PATIENCE_S:
+        return Detach()
+    if seen.safe_age_s is not None and seen.safe_age_s < HOME_PATIENCE_S:
         return Wait()
-    return End("the results are safe" if facts.safe_age_s is not None else "there are no results to wait for")
+    return End("the results are safe" if seen.safe_age_s is not None else "there are no results to wait for")

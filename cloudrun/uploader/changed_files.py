@@ -28,7 +28,7 @@ _QUIET_S = 0.2
 _Mark = tuple[int, int, int]
 
 
-class Outbox:
+class ChangedFiles:
     """Remembers what it has sent; a new one asks the bucket, so that a restart sends nothing twice."""
 
     def __init__(self, run_dir: Path, store: S3Store, say: Callable[[str], None]) -> None:
@@ -46,7 +46,7 @@ class Outbox:
         """
         if self._there is None:
             if not (self._dir / RESULT).exists():
-                self._store.remove([RESULT])  # of a shift before this one
+                self._store.remove([RESULT])  # of an attempt before this one
             self._there = {entry.key: entry for entry in self._store.entries(OUT)}
         for name in _WORKERS_OWN:
             self._send_as_it_stands(name)
