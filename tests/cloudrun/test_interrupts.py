@@ -109,7 +109,7 @@ class Gone:
     def release(self, _: Run) -> datetime:
         return now_utc()
 
-    def account(self, _: Run) -> None:
+    def billed_elsewhere(self, _: Run) -> None:
         return None
 
 

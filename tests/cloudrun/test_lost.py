@@ -48,7 +48,7 @@ class Provider:
         self.ended.append(run.run_id)
         return now_utc()
 
-    def account(self, _: Run) -> None:
+    def billed_elsewhere(self, _: Run) -> None:
         return None
 
 

@@ -73,7 +73,7 @@ class SlowMarket(Market):
     def start(self, *_: object) -> str:
         raise BudgetUsed("the budget was used while weights were sent", hint="more")
 
-    def account(self, _: object) -> None:
+    def billed_elsewhere(self, _: object) -> None:
         return None
 
     def offers(self, *_: object) -> list[object]:
