@@ -78,11 +78,16 @@ class Sighting:
 
 
 class Run(Record):
-    """One record of the ledger. Its JSON is flat: the names of the fields are the keys."""
+    """One record of the ledger: what it is, its estimate, its machine and bill, its job, its results.
 
-    # Who it is, and what it is to do.
+    Its JSON is flat: the fields are its keys, so that `jq .billed_from` works, and what a newer version adds is one key
+    more.
+    """
+
+    # What it is, and where its files are.
     run_id: str
     name: str
+    created_at: Moment
     backend: Literal["local", "sky"]
     infra: str | None
     gpu: tuple[str, ...]
@@ -91,48 +96,45 @@ class Run(Record):
     run_uri: str | None = None
     store_uri: str | None = None
     endpoint: str | None = None  # of the store; None: AWS
-    phase: Phase = Phase.LAUNCHING
-    created_at: Moment
-    # The machine and its bill.
-    quote: Quote | None = None
-    expected: Quote | None = None  # what was estimated before it was rented; `quote` is what was got
-    rented_by: str | None = None  # which SkyPilot knows the machine: another one's silence proves nothing
-    billed_from: Moment | None = None
-    # The job: its times, and what it says of itself.
-    started_at: Moment | None = None
-    finished_at: Moment | None = None
-    # The machine's end.
-    released_at: Moment | None = None
-    released_by: Moment | None = None  # nobody saw the end: between `released_at` and this moment; None: exact
-    stopped_at: Moment | None = None  # its provider stopped the machine: from then on its disk alone bills
-    disk_until: Moment | None = None  # when the disk of a stopped machine was given back
-    end_is_proven: bool = False  # the provider has shown that the machine is gone
-    start_is: Literal["provider", "request"] | None = None  # whose clock `billed_from` is of
-    last_seen_at: Moment | None = None  # the last moment that proves the machine was up
-    # The results.
-    fetch_began_at: Moment | None = None  # of the fetch that brought the final results
-    home_at: Moment | None = None
-    sky_account: BilledElsewhere | None = None
-    exit_code: int | None = None
-    message: str = ""
-    epoch: int | None = None
-    epochs: int | None = None
-    eta_s: float | None = None
-    refreshed_at: Moment | None = None
-    folder: str | None = None
-    home_complete: bool = False
-    handed_over: bool = False  # the launch has done its part: the job goes on by itself
-    # Earlier machines and attempts.
-    earlier: tuple[Interval, ...] = ()
-    phases: Phases = ()
-    past_phases: Phases = ()  # of the attempts before the run was resumed
     # What was estimated, and what it came to.
     estimate: Estimate | None = None  # made before the machine was asked for
+    expected: Quote | None = None  # the machine that was expected; `quote` is the one that was got
     projected_s: float | None = None  # the worker's corrected estimate, from timed steps
     projected_usd: float | None = None
     corrected_rests_on: str | None = None
     measured: Measured | None = None
     alternatives: tuple[Alternative, ...] = ()  # made when the bill had ended
+    # The machine and its bill.
+    quote: Quote | None = None
+    rented_by: str | None = None  # which SkyPilot knows the machine: another one's silence proves nothing
+    billed_from: Moment | None = None
+    start_is: Literal["provider", "request"] | None = None  # whose clock `billed_from` is of
+    last_seen_at: Moment | None = None  # the last moment that proves the machine was up
+    stopped_at: Moment | None = None  # its provider stopped the machine: from then on its disk alone bills
+    disk_until: Moment | None = None  # when the disk of a stopped machine was given back
+    released_at: Moment | None = None
+    released_by: Moment | None = None  # nobody saw the end: between `released_at` and this moment; None: exact
+    end_is_proven: bool = False  # the provider has shown that the machine is gone
+    sky_account: BilledElsewhere | None = None
+    earlier: tuple[Interval, ...] = ()  # machines of the run before this one, each with its bill
+    # The job: where it stands, and what it says of itself.
+    phase: Phase = Phase.LAUNCHING
+    handed_over: bool = False  # the launch has done its part: the job goes on by itself
+    refreshed_at: Moment | None = None
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    exit_code: int | None = None
+    message: str = ""
+    epoch: int | None = None
+    epochs: int | None = None
+    eta_s: float | None = None
+    phases: Phases = ()
+    past_phases: Phases = ()  # of the attempts before the run was resumed
+    # The results at home.
+    folder: str | None = None
+    fetch_began_at: Moment | None = None  # of the fetch that brought the final results
+    home_at: Moment | None = None
+    home_complete: bool = False
 
     @property
     def machine_name(self) -> str:
