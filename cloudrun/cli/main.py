@@ -58,7 +58,7 @@ def _as_environment(err: OSError) -> CloudrunError:
     where = f" {err.filename}" if err.filename else " to the output"
     return CloudrunError(
         f"cannot read or write{where}: {err.strerror}",
-        hint="mend that (room on the disk? permissions? `CLOUDRUN_HOME`?), then `cloudrun ps` shows what may bill",
+        hint="fix that (room on the disk? permissions? `CLOUDRUN_HOME`?), then `cloudrun ps` shows what may bill",
     )
 
 

@@ -111,7 +111,7 @@ def survey_folder(folder: Path, *, custom: bool, labels: Path | None = None) -> 
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise JobFileError(
             f"`data.source`: {path} cannot be read as an image: {why}{more}",
-            hint="mend it, or move it out of the data folder",
+            hint="fix it, or move it out of the data folder",
         )
     counts = {
         name: dict(zip(dataset.classes, dataset.count_classes(split), strict=True))
@@ -164,7 +164,7 @@ def _problem_of(path: Path, *, decode: bool) -> str | None:
             elif image.format == "JPEG" and not _ends_with(path, b"\xff\xd9"):
                 return "it ends too early"
     except UnidentifiedImageError:
-        return "it is no image of a known format"
+        return "unrecognised image format"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
         return str(err)
     return None

@@ -29,7 +29,7 @@ class Unreadable(Exception):
 def read_regular(path: Path, *, offset: int = 0, limit: int | None = None) -> bytes | None:
     """The bytes of a file from `offset` on, at most `limit`; None where there is no file of that name.
 
-    A folder, a pipe or a device is no file. Raises OSError where there is one that cannot be read.
+    A folder, a pipe or a device is not a file. Raises OSError where there is one that cannot be read.
     """
     try:
         number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would be waited for

@@ -187,7 +187,7 @@ def _locate(path: Path, node: yaml.Node, prefix: str, lines: dict[str, int]) -> 
             key = f"{prefix}{key_node.value}"
             if key in lines:
                 raise JobFileError(
-                    f"{path}:{key_node.start_mark.line + 1}: `{key}` stands twice (first in line {lines[key]})",
+                    f"{path}:{key_node.start_mark.line + 1}: duplicate key `{key}` (first in line {lines[key]})",
                     hint="keep one of the two",
                 )
             lines[key] = key_node.start_mark.line + 1

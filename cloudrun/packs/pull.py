@@ -286,5 +286,5 @@ def _explained(path: Path) -> Iterator[None]:
                 f"cannot write {path}: the disk is full", hint="free some space, then run the same command again"
             ) from err
         raise StoreError(
-            f"cannot write {path}: {err.strerror}", hint="mend it, then run the same command again"
+            f"cannot write {path}: {err.strerror}", hint="fix it, then run the same command again"
         ) from err

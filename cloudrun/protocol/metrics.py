@@ -58,7 +58,7 @@ def metrics_at(folder: Path) -> tuple[list[MetricsRow], str]:
     except OSError as err:
         return [], f"{path} cannot be read: {err.strerror}"
     if content is None:
-        return [], f"{path} is no file" if path.exists() else ""
+        return [], f"{path} is not a file" if path.exists() else ""
     rows, left_out = _rows(content.decode("utf-8", "replace"))
     if size_bytes > LARGEST_RESULT_BYTES:
         return rows, f"{path} is used up to {LARGEST_RESULT_BYTES / 1e6:g} MB: the rest is left out"

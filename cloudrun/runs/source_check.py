@@ -71,7 +71,7 @@ def check_source(job: Job) -> Survey | None:
         kind = kind_of(seen.start)
         if kind is None:
             raise SourceProblem(
-                f"{address.shown} is no zip and no tar archive: it begins with {_begins(seen)}",
+                f"{address.shown} is neither a zip nor a tar archive: it begins with {_begins(seen)}",
                 hint="is it the address of a page about the data? take that of the download itself",
             )
         if kind != "zip" or not seen.can_resume or seen.size_bytes is None:

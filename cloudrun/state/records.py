@@ -103,7 +103,7 @@ def _usable(job: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("`lifecycle` has no on_finish")
     nodes = job.get("nodes")
     if nodes is not None and not _is_positive(nodes):
-        raise ValueError("`nodes` is no number")
+        raise ValueError("`nodes` is not a number")
     return job
 
 

@@ -105,4 +105,4 @@ def _cannot(verb: str, key: str, err: OSError) -> StoreError:
         return StoreError(
             f"cannot {verb} {key}: the disk is full", hint="free some space, then run the same command again"
         )
-    return StoreError(f"cannot {verb} {key}: {err.strerror}", hint="run the same command again when that is mended")
+    return StoreError(f"cannot {verb} {key}: {err.strerror}", hint="run the same command again once that is fixed")

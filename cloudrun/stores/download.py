@@ -90,7 +90,7 @@ def pull(
 
 
 def make_way(target: Path, folder: Path) -> None:
-    """Move aside what is no folder where `target` below `folder` needs one, or is a folder where it will be a file.
+    """Move aside what is not a folder where `target` below `folder` needs one, or is a folder where it will be a file.
 
     Of an earlier fetch: on the machine, a file has become a folder since, or a folder a file.
     """

@@ -66,7 +66,7 @@ class ChangedFiles:
             self._send_as_it_stands(name)
         content = read_regular(self._dir / RESULT)
         if content is None:
-            raise StoreError(f"{RESULT} is no file", hint="the worker writes it again")
+            raise StoreError(f"{RESULT} is not a file", hint="the worker writes it again")
         self._store.put(RESULT, content)
         if self._store.read(RESULT) != content:
             raise StoreError(f"the bucket gives back another {RESULT}", hint="it is sent again")

@@ -43,7 +43,7 @@ GOOD = "data: {source: demo://leaves}\n"
         ("name: x\n", "", "data", ""),
         ("data: {source: ftp://x}\n", ":1", '"ftp://" is not a source', ""),
         ("data: {source: demo://trees}\n", ":1", "demo://leaves", ""),
-        ("data:\n  source: a\n  source: b\n", ":3", "`data.source` stands twice", "keep one"),
+        ("data:\n  source: a\n  source: b\n", ":3", "duplicate key `data.source`", "keep one"),
         ("data: {source: [\n", ":2", "not valid YAML", ""),
         ("- a\n- b\n", ":1", "a mapping of keys", ""),
         ("", "", "is empty", ""),

@@ -97,7 +97,7 @@ def test_what_is_no_archive_is_found_before_anything_starts(shell: Shell, server
     done = shell("launch", job_for(shell.folder, f"{server.url}/leaves.zip"))
     assert done.code == 2
     assert "`data.source`" in done.err
-    assert "is no zip and no tar archive: it begins with `<!doctype html>" in done.err
+    assert "is neither a zip nor a tar archive: it begins with `<!doctype html>" in done.err
     assert "hint: " in done.err
     assert not list((shell.home / "ledger").glob("*.json"))
 
