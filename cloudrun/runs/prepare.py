@@ -1,4 +1,4 @@
-"""Before a launch: all that can be found wrong here, and the plan."""
+"""Check a job for each mistake that can be found on this computer, and make its plan, before its launch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from cloudrun.runs.source_check import check_access, check_source
 from cloudrun.state.run import new_run_id
 from cloudrun.stores import open_store
 
-_RSYNC = (3, 1)  # the first with `--info=progress2`
+_RSYNC = (3, 1)  # the first version with `--info=progress2`
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def check_job(job: Job) -> Survey | None:
-    """The survey of the job's images, where they are here. Raises JobFileError."""
+    """Check the job, and return the survey of its images; None where they cannot be counted from here.
+
+    Raises JobFileError; UsageError where this computer lacks a program that the launch needs.
+    """
     check_access(job)
     _refuse_unready(job)
     if job.spec.data.kind is SourceKind.DEMO:
@@ -41,7 +44,7 @@ def check_job(job: Job) -> Survey | None:
 
 
 def plan_for(job: Job, run_id: str | None = None) -> Plan:
-    """The plan for `job`, as a new run or as the one that goes on."""
+    """Return the plan for `job`: as the run `run_id` where one goes on, else as a new run."""
     return make_plan(job.spec, run_id or new_run_id(job.spec.name), python=sys.executable, base=base_task())
 
 
@@ -62,7 +65,7 @@ def check_store(job: Job) -> None:
 
 
 def _refuse_unready(job: Job) -> None:
-    """What a valid job file may say that this version cannot do yet."""
+    """Raise JobFileError or UsageError where a valid job file cannot be launched by this version or from here."""
     spec = job.spec
     if OnFinish(spec.lifecycle.on_finish) is OnFinish.STOP:
         raise JobFileError(
@@ -98,7 +101,7 @@ def _refuse_missing_weights(job: Job, folder: Path) -> None:
 
 
 def _refuse_missing_programs() -> None:
-    """What reaches a rented machine: better missed before it is rented."""
+    """Raise UsageError where ssh or rsync is missing: better now than once a machine is rented."""
     for program in ("ssh", "rsync"):
         if shutil.which(program) is None:
             raise UsageError(
@@ -109,7 +112,10 @@ def _refuse_missing_programs() -> None:
 
 
 def _refuse_old_rsync() -> None:
-    """macOS ships rsync 2.6.9 or openrsync, which know neither the progress nor the lists that transfers rest on."""
+    """Raise UsageError where rsync is older than 3.1.
+
+    macOS ships rsync 2.6.9 or openrsync, which know neither the progress nor the lists that transfers rest on.
+    """
     done = subprocess.run(["rsync", "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
     version = re.search(r"^rsync +version v?(\d+)\.(\d+)", said, re.MULTILINE)
@@ -122,7 +128,10 @@ def _refuse_old_rsync() -> None:
 
 
 def _refuse_missing_keys(job: Job, what: str) -> None:
-    """No credential goes to a rented machine unless the job file says so; without one it cannot use a bucket."""
+    """Raise JobFileError where `secrets` does not name the credentials of the bucket that the machine has to use.
+
+    No credential goes to a rented machine unless the job file names it.
+    """
     spec = job.spec
     wanted = [*_KEYS, "AWS_SESSION_TOKEN"] if os.environ.get("AWS_SESSION_TOKEN") else list(_KEYS)
     unnamed = [name for name in wanted if name not in spec.secrets]
