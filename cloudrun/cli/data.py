@@ -1,4 +1,4 @@
-"""`cloudrun data ...`: data sets in a store, by themselves."""
+"""The commands `cloudrun data ...`: data sets in a store, without a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands about job files, before any run: `check`, `gpus`."""
+"""Commands about job files, before any run: `check`, `init`, `gpus`, `sweep`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _gpu_name(text: str) -> str:
 
 
 def _line_of(place: str) -> int:
-    """`jobs/plants.yaml:14` -> 14; options come first."""
+    """Return the line of a place: `jobs/plants.yaml:14` -> 14; 0 for an option, so that options come first."""
     number = place.rpartition(":")[2]
     return int(number) if number.isdigit() else 0
 

@@ -1,4 +1,4 @@
-"""`cloudrun launch`."""
+"""The commands `cloudrun launch` and `cloudrun resume`."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def resume(
 
 
 def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
-    """Where the launch speaks; it asks where somebody is there who did not say yes to everything."""
+    """Return the launch's console; it can ask where somebody is at the terminal and has not agreed in advance."""
     from cloudrun.runs.console import Console
 
     is_there = may_ask() and not yes
@@ -149,7 +149,7 @@ def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
 
 
 def _show(prepared: Prepared, ledger: Ledger, *, as_json: bool) -> int:
-    """What `--dry-run` answers: the plan, the forecast, and what would be sent."""
+    """Write the answer of `--dry-run`: the plan, the forecast, and what would be sent. Returns the exit code."""
     from cloudrun.runs.datasets import would_send
     from cloudrun.text.units import size
 
@@ -174,7 +174,10 @@ def _warn_of_job(job: Job) -> None:
 
 
 def _conclude(run: Run, *, as_json: bool) -> int:
-    """The answer on stdout; on stderr how good, where, and for how much. Returns the exit code."""
+    """Write the answer to stdout; to stderr how good the run is, where its results are, and its cost.
+
+    Returns the exit code.
+    """
     from cloudrun.billing.cost import cost_of
     from cloudrun.render.tables import launch_row
     from cloudrun.runs.summary import accuracy_text

@@ -186,7 +186,7 @@ def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
 
 
 def parse_duration(text: str) -> timedelta:
-    """`90s`, `30m`, `2h`, `1d`. Raises UsageError on anything else."""
+    """Return the length of time of `90s`, `30m`, `2h` or `1d`. Raises UsageError for anything else."""
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = text[:-1], text[-1:]
     if unit not in seconds or not number.replace(".", "", 1).isdigit():
@@ -198,7 +198,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def open_run(run_id: str | None, *, warns: bool = True) -> tuple[Run, Context]:
-    """The run as it is now, and what works with it; `warns` as for `looked_at`."""
+    """Return the run as it is now (None: the newest) and its context; `warns` as for `looked_at`."""
     from cloudrun.runs.console import Console
     from cloudrun.runs.context import Context
     from cloudrun.state.home import home_folder

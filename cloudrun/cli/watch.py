@@ -1,4 +1,4 @@
-"""`cloudrun watch`: a run at a glance, redrawn in place."""
+"""The command `cloudrun watch`: a run at a glance, redrawn in place."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
 
 
 class _Board:
-    """What is shown of one run."""
+    """The dashboard of one run."""
 
     def __init__(self, store: Store) -> None:
         self.lines: deque[str] = deque(maxlen=_LOG_LINES)

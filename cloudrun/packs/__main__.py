@@ -1,4 +1,4 @@
-"""`python -m cloudrun.packs STORE MANIFEST FOLDER`: on the machine, make FOLDER the data set that was pushed."""
+"""Make FOLDER on the machine equal to a data set: `python -m cloudrun.packs STORE MANIFEST FOLDER`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: no script, no font, nothing from elsewhere. Pure but for reading."""
+"""Make one self-contained HTML page about a run: no script, no font, nothing from elsewhere. Pure but for reading."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pre { overflow-x: auto; padding: .9rem; border: 1px solid var(--line); border-ra
 
 
 def report_html(run: Run, folder: Path, cost: Receipt) -> str:
-    """The page for `run` from the files in `folder`; shows what there is, and says what is missing."""
+    """Return the page for `run` from the files in `folder`; it shows what there is, and says what is missing."""
     summary, _ = summary_at(folder)
     metrics, _ = metrics_at(folder)
     parts = [
@@ -86,7 +86,7 @@ def _facts(summary: Summary, cost: Receipt) -> str:
 
 
 def _trouble(summary: Summary) -> str:
-    """What the trainer found wrong with the run, and what it says to try."""
+    """Return the section on what the trainer found wrong with the run, and what it says to try."""
     items = [
         f"<li><b>Epoch {escape(_text(one.epoch))}:</b> {escape(one.message)}"
         f"<br><span class='dim'>Try: {escape(one.hint)}</span></li>"
@@ -105,7 +105,7 @@ def _charts(metrics: Sequence[MetricsRow]) -> str:
 
 
 def _chart(metrics: Sequence[MetricsRow], key: Curve) -> str:
-    """Training and validation by epoch, as an SVG line chart."""
+    """Return training and validation by epoch as an SVG line chart; an empty text where there are no values."""
     series = {kind: _by_epoch(metrics, kind, key) for kind in KINDS}
     points = [point for line in series.values() for point in line]
     if not points:
@@ -115,7 +115,7 @@ def _chart(metrics: Sequence[MetricsRow], key: Curve) -> str:
     low, high = min(y for _, y in points), max(y for _, y in points)
     if key == "accuracy":
         high = 1.0
-    margin = max(0.5, abs(high) / 100)  # of a number that 0.5 adds nothing to
+    margin = max(0.5, abs(high) / 100)  # a share, since 0.5 added to a very large number changes nothing
     low, high = (low, high) if high > low else (low - margin, high + margin)
 
     def place(x: float, y: float) -> str:
@@ -149,7 +149,7 @@ def _chart(metrics: Sequence[MetricsRow], key: Curve) -> str:
 
 
 def _by_epoch(metrics: Sequence[MetricsRow], kind: Kind, key: Curve) -> list[tuple[int, float]]:
-    """The last value of each epoch."""
+    """Return (epoch, the last value in it) of each epoch, in order."""
     values = {row["epoch"]: row.get(key) for row in metrics if row["kind"] == kind and row.get(key) is not None}
     return sorted((epoch, float(value)) for epoch, value in values.items() if value is not None)
 
@@ -203,7 +203,7 @@ def _money(cost: Receipt) -> str:
 
 
 def _worth(cost: Receipt) -> str:
-    """The estimate beside what it took, and what the money bought."""
+    """Return a paragraph on the estimate beside what it took, and on what the money bought."""
     said = []
     made, accuracy = cost["estimate"], cost["accuracy"]
     if made and made["low_s"] is not None:

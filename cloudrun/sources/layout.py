@@ -1,4 +1,4 @@
-"""Names of files -> classes and counts of each split: what the trainer will find, before a byte is fetched. Pure."""
+"""Count classes and images by the names of files: what the trainer will find, before a byte is fetched. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloudrun.sources import SourceProblem
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """As `dataset_check.Survey`, of files that are elsewhere."""
+    """What `dataset.survey.Survey` is for a folder, for files that are elsewhere."""
 
     counts: dict[str, dict[str, int]]  # split -> class -> images
     unlabelled_test: int
@@ -20,7 +20,10 @@ class Layout:
 
 
 def layout_of(files: Iterable[tuple[str, int]], shown: str) -> Layout:
-    """`files`: path and bytes of each. Raises SourceProblem where the trainer could not tell classes apart."""
+    """Return the layout of `files`: (path, size in bytes) of each. `shown` is the source's name in errors.
+
+    Raises SourceProblem where there are fewer than two classes, or a split has a class that train does not have.
+    """
     images = [(PurePosixPath(name).parts, size) for name, size in files if _is_image(PurePosixPath(name))]
     paths = _below_top([parts for parts, _ in images])
     has_splits = any(parts[0] == "train" for parts in paths if len(parts) > 1)
@@ -51,7 +54,7 @@ def layout_of(files: Iterable[tuple[str, int]], shown: str) -> Layout:
 
 
 def _below_top(paths: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """As `archive.root_of`: a folder that holds everything says nothing."""
+    """Return the paths below the folder that holds everything, as `archive.root_of` does on the disk."""
     while paths and len({parts[0] for parts in paths}) == 1 and paths[0][0] not in SPLITS:
         if any(len(parts) < 2 for parts in paths):
             break

@@ -65,7 +65,7 @@ class DirectoryStore:
         forget_ranges(target)
         try:
             with (self._folder / key).open("rb") as source, target.open("ab") as copy:
-                if copy.tell() > os.fstat(source.fileno()).st_size:  # no start of it
+                if copy.tell() > os.fstat(source.fileno()).st_size:  # too long to be the file's beginning
                     copy.truncate(0)
                 source.seek(os.fstat(copy.fileno()).st_size)
                 shutil.copyfileobj(source, copy, _PIECE_BYTES)

@@ -1,4 +1,4 @@
-"""Names for jobs and data sets, and for files whose own name can be none. Pure."""
+"""Make names for jobs and data sets, and for files that cannot keep their own names. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _KEPT_LETTERS = 50
 
 
 def renamed(key: str) -> str:
-    """`out/a/../b.txt` -> `renamed/0f3c...-b.txt`: short, below its folder, and no other file's."""
+    """Return a safe name: `out/a/../b.txt` -> `renamed/0f3c...-b.txt`. Short, in one folder, and no other file's."""
     last = key.rpartition("/")[2].replace("\0", "_")[-_KEPT_LETTERS:].lstrip(".") or "file"
     return f"{RENAMED}/{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}-{last}"
 
 
 def name_from(path: Path) -> str:
-    """A valid job name from the file's: `My Plants.yaml` -> `my-plants`."""
+    """Return a valid job name made from a file's name: `My Plants.yaml` -> `my-plants`."""
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
     return ("-".join(part for part in kept.split("-") if part).lstrip("0123456789-") or "job")[:40].rstrip("-")

@@ -1,4 +1,4 @@
-"""`python -m cloudrun.uploader RUN_DIR`: ends with 0 once the job has ended and all of it is in the store."""
+"""Run the uploader: `python -m cloudrun.uploader RUN_DIR`. It ends with 0 once the job has ended and all is stored."""
 
 from __future__ import annotations
 
