@@ -1,4 +1,4 @@
-"""Checks of torch.compile: that it changes no result, and that later folds use what the first one compiled.
+"""Check that torch.compile changes no result, and that later folds use what the first fold compiled.
 
 On a CPU the code is traced and not generated, which takes seconds instead of a minute.
 """
@@ -26,7 +26,7 @@ from trainer.training.engine import train
 
 
 class CompilerFailed(Exception):
-    """Tells of a compiler that raised; the message is its own."""
+    """The compiler raised; the message is the compiler's."""
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def without_code_on_a_cpu(*, is_cuda: bool) -> Iterator[None]:
 
 
 def compiled_against_eager(bench: Bench) -> float:
-    """Compare the losses of three steps, compiled and eager, as a part of these."""
+    """Return the largest relative difference of the losses of three steps, compiled and eager."""
     sessions = [bench.setup(), bench.setup()]
     batches = first_batches(sessions[0], 3)
     eager = [float(step(sessions[0], batch, number).loss_sum) for number, batch in enumerate(batches)]
