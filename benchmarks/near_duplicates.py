@@ -34,6 +34,7 @@ def timed(files: list[Path]) -> tuple[NearDuplicates, float]:
 
 
 def pairs_of(found: NearDuplicates) -> Pairs:
+    """Return all pairs within the groups of copies that were found."""
     return {pair for group in found.copies for pair in combinations(group, 2)}
 
 

@@ -106,6 +106,7 @@ WANTED: tuple[str, ...] = ("",)  # beginnings of names
 
 
 def tools(peers: Path, line: Line) -> list[Tool]:
+    """Return the wanted tools, which reach the store over `line`; `peers` is their folder of programs."""
     endpoint = f"http://127.0.0.1:{line.port}"
     made = [_cloudrun(endpoint), *(make(peers, endpoint) for make in (_aws, _s5cmd, _rclone, _obstore))]
     return [one for one in made if one.name.startswith(WANTED)]

@@ -170,7 +170,7 @@ def average_of_weights(bench: Bench) -> float:
 
 @contextmanager
 def infinite_gradient(setup: TrainingSetup) -> Iterator[None]:
-    """In here the gradient of the head's weights is infinite, while the loss is not."""
+    """Make the gradient of the head's weights infinite while the block runs; the loss stays finite."""
     hook = setup.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
     try:
         yield

@@ -31,9 +31,9 @@ class CompilerFailed(Exception):
 
 @contextmanager
 def compiled_for(setup: TrainingSetup, counts: Sequence[int], *, fails_on_others: bool) -> Iterator[None]:
-    """In here the session's model is compiled for `counts` images. Raises CompilerFailed.
+    """Compile the session's model for `counts` images while the block runs. Raises CompilerFailed.
 
-    `fails_on_others`: anything that would be compiled again, or runs eagerly, raises.
+    `fails_on_others`: raise where anything would be compiled again, or would run eagerly.
     """
     size, device = setup.config.image_size, setup.device
     with without_code_on_a_cpu(is_cuda=device.is_cuda):
@@ -53,7 +53,7 @@ def compiled_for(setup: TrainingSetup, counts: Sequence[int], *, fails_on_others
 
 @contextmanager
 def without_code_on_a_cpu(*, is_cuda: bool) -> Iterator[None]:
-    """In here a CPU's code is traced, but not generated."""
+    """Have code for a CPU traced, but not generated, while the block runs."""
     backend = compiling.BACKEND
     compiling.BACKEND = backend if is_cuda else "aot_eager"
     torch.compiler.reset()

@@ -90,7 +90,7 @@ def _halved(setup: TrainingSetup, batch: Batch, *, expected: float) -> float:
 
 @contextmanager
 def _half_of_what_it_takes(act: Callable[[], object]) -> Iterator[None]:
-    """In here this process has room for half of the memory that `act` takes, beside what is on the device already."""
+    """Leave this process half of the memory that `act` takes while the block runs, beside what is on the device."""
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()

@@ -103,7 +103,7 @@ class NaiveLoop:
 
 @contextmanager
 def _as_a_new_process(place: torch.device) -> Iterator[None]:
-    """In here cuDNN does not search, and products do not use TF32."""
+    """Set torch as in a new process while the block runs: cuDNN does not search, and products do not use TF32."""
     if place.type != "cuda":
         yield
         return

@@ -24,6 +24,7 @@ def command_with_parent(*words: str) -> list[str]:
 
 
 def environment_with_parent() -> dict[str, str]:
+    """Return the environment for `command_with_parent`, which names this process as the parent."""
     return {**os.environ, "PYTHONUNBUFFERED": "1", _STARTED_BY: str(os.getpid())}
 
 

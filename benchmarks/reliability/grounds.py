@@ -18,7 +18,7 @@ _BEGINS_S = 120.0
 
 
 class Promise(StrEnum):
-    """What ends the machine, where each ground has its own seconds for it."""
+    """A way in which a machine is promised to end; each ground has its own seconds for each way."""
 
     COMMAND = "an attached command"
     CRASH = "an attached command, once it has seen that the job ended"

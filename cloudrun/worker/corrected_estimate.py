@@ -36,6 +36,7 @@ class Corrected:
 
     @property
     def rests_on(self) -> str:
+        """What the estimate is made from, in words."""
         return f"{self.timed_steps} timed steps on this machine" + (" and its evaluations" if self.is_whole else "")
 
 
