@@ -43,6 +43,7 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
+    """Write a warning."""
     note(f"{paint('warning:', '33', sys.stderr)} {text}")
 
 
@@ -52,6 +53,7 @@ def alarm(text: str) -> None:
 
 
 def show_error(err: CloudrunError) -> None:
+    """Write an error's message and its hint."""
     note(f"{paint('error:', '31', sys.stderr)} {err.message}\n\nhint: {err.hint}")
 
 

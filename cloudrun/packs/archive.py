@@ -33,9 +33,11 @@ class Memory:
         self._free: list[memoryview] = []
 
     def take(self) -> memoryview:
+        """Return a buffer that no other pack uses."""
         return self._free.pop() if self._free else memoryview(bytearray(_ROOM_BYTES))
 
     def give_back(self, pack: Pack) -> None:
+        """Let the buffer of a pack be used again; the pack's content is no longer valid."""
         room = pack.content.obj
         assert isinstance(room, bytearray)
         self._free.append(memoryview(room))

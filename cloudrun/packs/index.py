@@ -84,6 +84,7 @@ class FileIndex:
         return [Extent(*row) for row in rows]
 
     def note_sent(self, store: str, extents: Sequence[Extent]) -> None:
+        """Remember where content lies in `store`."""
         number = self._root(store)
         with self._db:
             self._db.executemany(
@@ -92,6 +93,7 @@ class FileIndex:
             )
 
     def forget_sent(self, store: str, packs: Iterable[str]) -> None:
+        """Forget all content that lies in these packs of `store`."""
         number = self._root(store)
         with self._db:
             self._db.executemany("DELETE FROM sent WHERE root = ? AND pack = ?", [(number, pack) for pack in packs])

@@ -51,9 +51,11 @@ class Manifest:
 
     @property
     def tree(self) -> str:
+        """The hash of the folder's content: see `tree_of`."""
         return tree_of((one.path, one.size_bytes, one.sha256) for one in self.files)
 
     def packs(self) -> set[str]:
+        """Return the ids of all packs that the data set needs."""
         return {extent.pack for one in self.files for extent in one.extents}
 
     def encode(self) -> tuple[str, bytes]:

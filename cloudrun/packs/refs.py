@@ -59,6 +59,7 @@ def read_ref(store: Objects, name: str) -> Version:
 
 
 def all_refs(store: Objects) -> dict[str, Version]:
+    """Return name -> version, of every data set in the store; `ref` is never None."""
     names = [name_of(one.key) for one in store.listed(REFS)]
     return {name: version for name in names if (version := read_ref(store, name)).ref is not None}
 

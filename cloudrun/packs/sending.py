@@ -127,6 +127,7 @@ class Sending:
         self._index.remember(root, settled, gone)
 
     def pushed(self, manifest: str | None) -> Pushed:
+        """Return what this push has sent; `manifest` is None for a dry run."""
         size_bytes = sum(one.seen.size for one in self._read.values())
         return Pushed(manifest, len(self._read), size_bytes, self._new_files, self._sent_bytes)
 

@@ -97,7 +97,7 @@ class Result:
 
 
 def result_of(plain: dict[str, Any]) -> Result | None:
-    """Return a result from JSON; None where the reason or the exit code is missing, or not valid.
+    """Return a result from JSON; None where the reason is not a text, or the exit code not an integer in range.
 
     An unknown reason counts as FAILED: it may be a newer worker's.
     """

@@ -128,7 +128,7 @@ class Order:
         )
 
     def identity(self) -> str:
-        """Return a hash that tells this order from other ones for the same folder: `resume` writes a new order."""
+        """Return a hash that tells this order from other orders for the same folder: `resume` writes a new order."""
         return hashlib.sha256(self.as_json().encode()).hexdigest()[:16]
 
     def as_json(self) -> str:

@@ -17,7 +17,7 @@ AnyWord = TypeVar("AnyWord", bound=Word)
 
 
 def word_of(kind: type[AnyWord], value: object) -> AnyWord | None:
-    """Return the word for `value`; None where it is not a word of this kind, but perhaps of a newer worker's."""
+    """Return the word for `value`; None where it is not a word of this kind, such as a word of a newer worker."""
     try:
         return kind(value)
     except ValueError:

@@ -144,5 +144,6 @@ def months(costs: Sequence[Receipt]) -> list[Month]:
 
 
 def months_text(costs: Sequence[Receipt]) -> str:
+    """Return the table of `months`."""
     rows = [[row["month"], str(row["runs"]), f"{row['hours']:.2f}", f"${row['cost_usd']:.4f}"] for row in months(costs)]
     return table(["MONTH", "RUNS", "HOURS", "COST"], rows)

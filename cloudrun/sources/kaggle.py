@@ -36,6 +36,7 @@ class Credentials:
 
     @property
     def authorization(self) -> str:
+        """The value of the HTTP header `Authorization`."""
         if TOKEN in self.values:
             return f"Bearer {self.values[TOKEN]}"
         pair = f"{self.values[USERNAME]}:{self.values[KEY]}"

@@ -235,7 +235,7 @@ class _PastEnd(Exception):
 
 
 def _patiently(address: Address, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """Ask three times, within seconds, since somebody waits at a terminal. Raises SourceProblem."""
+    """Ask three times, with pauses of about a second, since somebody may wait at a terminal. Raises SourceProblem."""
     for pause_s in tries((0.5, 1.5)):
         try:
             return _ask(address, headers)

@@ -48,7 +48,7 @@ class Store(Protocol):
         ...
 
     def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
-        """Return at most `limit` bytes of `key` from `offset` on; None where there is no such file, or not a file."""
+        """Return at most `limit` bytes of `key` from `offset` on; None where `key` is not there, or is not a file."""
         ...
 
     def size(self, key: str) -> int | None:

@@ -84,7 +84,7 @@ def _as_bytes(hashes: dict[str, str]) -> bytes:
 
 
 def _answer(folder: str, expected: str) -> bytes:
-    """Return `same` where the hash of all is as expected, else the hash of each file: only then worth sending."""
+    """Return `same` where the hash of all files is as expected, else the hash of each file, which is sent only then."""
     names = [name for name in list_files(folder) if f"/{PARTIAL_DIR}/" not in f"/{name}"]
     hashes = hashes_of(folder, names)
     return _SAME if digest_of(hashes) == expected else _as_bytes(hashes)

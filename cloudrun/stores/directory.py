@@ -85,6 +85,7 @@ class DirectoryStore:
             (self._folder / key).unlink(missing_ok=True)
 
     def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
+        """Copy a folder below `prefix`; a file whose bytes are there already is not copied again."""
         target = self._folder / prefix
         files = [path for path in source.rglob("*") if path.is_file()]
         total, sent = sum(path.stat().st_size for path in files), 0

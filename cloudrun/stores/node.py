@@ -111,7 +111,7 @@ class NodeStore:
         self._connection.rsync("-L", "--append-verify", f"{self._machine}:{self._folder}/{key}", str(target))
 
     def _get_by_list(self, key: str, target: Path) -> None:
-        """Fetch a file whose name rsync or a shell would take for a pattern; from its beginning each time."""
+        """Fetch a file whose name rsync or a shell would take for something else; from its beginning each time."""
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
             listed = Path(folder) / "list"
             listed.write_bytes(os.fsencode(key) + b"\0")

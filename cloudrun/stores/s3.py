@@ -121,6 +121,10 @@ class S3Store:
                 self._client.delete_object(Bucket=self._bucket, Key=self._object(key))
 
     def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
+        """Send a folder to below `prefix`; a file whose size and sha256 are there already is not sent again.
+
+        Raises FileChanged where a file is written to meanwhile.
+        """
         files = [path for path in source.rglob("*") if path.is_file()]
         there = {entry.key: entry for entry in self.entries(prefix)}
         total, sent = sum(path.stat().st_size for path in files), 0

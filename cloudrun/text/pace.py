@@ -22,6 +22,7 @@ class Pace:
 
     @property
     def has_begun(self) -> bool:
+        """Whether there was a first look."""
         return self._began is not None
 
     def text(self, done: int, total: int, *, files: tuple[int, int] | None = None) -> str:

@@ -20,6 +20,7 @@ from cloudrun.worker.watchdog import Watchdog
 
 
 def main(argv: list[str]) -> int:
+    """Run the process that `argv` asks for; return its exit code."""
     run_dir = Path(argv[1]).absolute()
     order = read_order(RunFolder(run_dir).order)
     if argv[2:] == [WorkerCommand.ATTEMPT]:

@@ -60,6 +60,7 @@ class AttemptProcess:
 
     @property
     def lives(self) -> bool:
+        """Whether the attempt's process has not ended."""
         return self.is_at_work(self._dir) if self._process is None else self._process.poll() is None
 
     @property

@@ -23,7 +23,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class Moment:
-    """A time by both clocks of the machine; the monotonic one begins anew with each boot, whose id is beside it."""
+    """A time by both clocks of the machine; the monotonic clock begins anew with each boot, whose id is beside it."""
 
     boot_id: str  # empty where the system has none
     monotonic: float
@@ -78,6 +78,7 @@ class Clock:
         self.goes_on = kept is not None and kept.order_id == order.identity()
 
     def billed_s(self) -> float:
+        """Return the seconds that are on the bill now."""
         return time.monotonic() - self._began
 
     def keep(self) -> None:

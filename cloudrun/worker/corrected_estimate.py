@@ -1,7 +1,8 @@
 """Estimate the cost of the whole run from the steps that were timed on this very machine.
 
-`correct` and `breaks_budget` are pure. `Overseer` puts the corrected estimate into the log and the heartbeat. It
-decides early, and not again, whether a run that will not fit its budget goes on: later most of the money is spent.
+`correct` and `breaks_budget` are pure. `Overseer` puts the corrected estimate into the log and the heartbeat. After the
+first steps, and again after the first evaluation, it decides whether a run that will not fit its budget goes on: later
+most of the money is spent.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Corrected:
 
     @property
     def rests_on(self) -> str:
+        """What the estimate is made from, in words."""
         return f"{self.timed_steps} timed steps on this machine" + (" and its evaluations" if self.is_whole else "")
 
 

@@ -33,7 +33,7 @@ _FOLDERS = (DATA, WEIGHTS)
 
 @dataclass
 class Told:
-    """What one of the other machines said last."""
+    """The last news of another machine of the run."""
 
     at: float  # monotonic
     state: NodeState
@@ -99,6 +99,7 @@ class Head:
         self.close()
 
     def close(self) -> None:
+        """Stop listening for the other machines, without a word to them."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

@@ -1,4 +1,4 @@
-"""Scripts for SkyPilot's own Python on a rented machine: what the worker uses of SkyPilot there.
+"""Scripts for SkyPilot's own Python on a rented machine: all that the worker uses of SkyPilot there.
 
 None of it is SkyPilot's public SDK. The machine has the same SkyPilot as the computer that rented it.
 `tests/contracts/test_skypilot.py` checks each name and call against the SkyPilot that is installed; what a launch uses

@@ -1,4 +1,4 @@
-"""The uploader beside the job: started as soon as its Python has what it needs, and again whenever it dies."""
+"""Start the uploader beside the job as soon as its Python is set up, and again whenever it dies."""
 
 from __future__ import annotations
 

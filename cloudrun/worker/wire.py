@@ -1,4 +1,4 @@
-"""How the machines of one run talk: HTTP over TLS, in which both sides show the one certificate made for the run.
+"""Let the machines of a run talk: HTTP over TLS, in which both sides show the one certificate made for the run.
 
 Nobody else on their network can listen in, ask for the data, or pass for one of them.
 """

@@ -1,4 +1,4 @@
-"""RunPod's public price list at its own address; pods are in `runpod_box`. See `rest_provider`."""
+"""Stand in for RunPod's public price list, at its own address; pods are in `runpod_box`. See `rest_provider`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Runpod:
     HOST = "api.runpod.io"
 
     def write_key(self, home: Path, key: str) -> None:
-        """There is no key: the price list is public."""
+        """Write nothing: the price list is public, and needs no key."""
 
     def answer(self, asked: Asked) -> tuple[int, Any]:
         if (asked.method, asked.path, asked.bearer) != ("POST", "/graphql", "") or "gpuTypes" not in asked.body[
