@@ -1,7 +1,6 @@
-"""A YAML job file and the command line's overrides -> JobSpec, with each error located.
+"""Read a YAML job file and the command line's overrides into a JobSpec; each error names its place.
 
-Everything that can be found wrong without a network is found here or in `dataset_check`,
-before a machine is rented.
+Every mistake that can be found without a network is found here or in `runs/prepare.py`, before a machine is rented.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from cloudrun.text.names import name_from
 
 
 class JobFileProblems(JobFileError):
-    """Every problem of one file; the message names the first."""
+    """All problems of one job file: (place, message, hint) of each. The message names the first."""
 
     def __init__(self, message: str, *, hint: str, problems: Sequence[tuple[str, str, str]]) -> None:
         super().__init__(message, hint=hint)
@@ -35,30 +34,31 @@ class JobFileProblems(JobFileError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A valid job file: its spec with absolute paths, where it lies, and what to warn about."""
+    """A valid job file: its spec with absolute paths, the file's path, and warnings for the user."""
 
     spec: JobSpec
     path: Path
     warnings: tuple[str, ...]
 
 
-# Images of a batch for each of several GPUs: the trainer refuses fewer than two at the end of an epoch, whose batches
-# may be half as large.
+# The least images of a batch for each of several GPUs, and enough images. The trainer refuses fewer than two for each
+# GPU, and batches at the end of an epoch may be half as large.
 _LEAST_OF_EACH, _ENOUGH_FOR_EACH = 4, 16
 
 
 def load_job(path: Path, *, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Job:
-    """Read and check `path`. `overrides` are `--set` texts (`train.epochs=3`), `options` whole keys
-    that command-line options set (`{"gpu": ["A100:1"]}`); both win over the file.
+    """Read and check the job file at `path`.
 
-    Raises JobFileError with the first problem's place, and the number of further ones.
+    `overrides`: `--set` texts (`train.epochs=3`); `options`: whole keys that command-line options set
+    (`{"gpu": ["A100:1"]}`). Both win over the file. Raises JobFileError with the place of the first problem, and the
+    number of further problems.
     """
     tree, lines = _parse(path, _read(path))
     return _build(path, tree, lines, overrides=overrides, options=options or {})
 
 
 def reload_job(resolved: Mapping[str, Any], path: Path, *, overrides: Sequence[str], options: Mapping[str, Any]) -> Job:
-    """The job of an earlier run, as the ledger holds it, with changes. Errors as for `load_job`."""
+    """Return the job of an earlier run, as the ledger holds it, with changes. Raises as `load_job` does."""
     return _build(path, copy.deepcopy(dict(resolved)), {}, overrides=overrides, options=options)
 
 
@@ -113,7 +113,7 @@ def _build(
 
 
 def _warnings(spec: JobSpec) -> tuple[str, ...]:
-    """What is allowed, and hardly meant."""
+    """Return a sentence for each setting that is allowed, but hardly meant."""
     batch = spec.train.batch_size
     small = [
         f"{_cards(spec, gpu)} share{'s' if spec.nodes == 1 else ''} a batch of {batch}: with {batch // count} images"
@@ -136,7 +136,7 @@ def _cards(spec: JobSpec, gpu: GpuRequest) -> str:
 
 
 def missing_secrets(spec: JobSpec, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Names in `secrets` that this shell does not hold."""
+    """Return the names in `secrets` for which this shell has no value."""
     held = os.environ if environment is None else environment
     return [name for name in spec.secrets if not held.get(name)]
 
@@ -159,7 +159,7 @@ def _read(path: Path) -> str:
 
 
 def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """The file as a tree, and the line (from 1) of each dotted key."""
+    """Return the file as a tree, and the line (from 1) of each dotted key. Raises JobFileError."""
     lines: dict[str, int] = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -199,7 +199,7 @@ def _locate(path: Path, node: yaml.Node, prefix: str, lines: dict[str, int]) -> 
 
 
 def _place(path: Path, where: str, lines: Mapping[str, int], origins: Mapping[str, str]) -> str:
-    """`jobs/plants.yaml:14`, or the option that set it; the nearest parent where the key itself is absent."""
+    """Return the place of a key: `jobs/plants.yaml:14`, or the option that set it; of an absent key, its parent's."""
     parts = where.split(".") if where else []
     while parts:
         key = ".".join(parts)
@@ -239,7 +239,7 @@ def _option_of(key: str) -> str:
 
 
 def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
-    """Folders in a job file are relative to the file, whatever folder the command is typed in."""
+    """Return the spec with absolute paths: paths in a job file are relative to the file, not to the shell's folder."""
     changes: dict[str, Any] = {}
     if spec.data.kind is SourceKind.FOLDER:
         folder = (base / Path(spec.data.source).expanduser()).resolve()
@@ -256,7 +256,10 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
 
 
 def _labels_path(data: Data, base: Path) -> str:
-    """In the data folder, or else beside the job file; relative where only the machine has the data, and it in them."""
+    """Return the path of the labels file: in the data folder, or else beside the job file.
+
+    A relative path stays where only the machine has the data, and the file is among them.
+    """
     assert data.labels is not None
     beside = (base / Path(data.labels).expanduser()).resolve()
     if data.kind is not SourceKind.FOLDER:
@@ -266,7 +269,10 @@ def _labels_path(data: Data, base: Path) -> str:
 
 
 def _with_endpoint(spec: JobSpec) -> JobSpec:
-    """The server that the shell names, by the variables that AWS's own tools read: a later shell may not have them."""
+    """Return the spec with the bucket's server from the shell, by the variables that AWS's own tools read.
+
+    It goes into the spec since a later shell may not have these variables.
+    """
     has_bucket = spec.store is not None or spec.data.kind is SourceKind.S3
     if not has_bucket or spec.endpoint is not None:
         return spec
