@@ -10,8 +10,8 @@ from typing import Protocol
 
 from tests.clouds import box
 from tests.clouds.jobs import GPUS
-from tests.seaweedfs import SeaweedFS
 from tests.sky import slurm_cluster
+from tests.support.seaweedfs import SeaweedFS
 
 # The watchdog is at work before its SkyPilot job is: Ray takes its time.
 _BEGINS_S = 120.0

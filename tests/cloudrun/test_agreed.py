@@ -9,20 +9,11 @@ import pytest
 from cloudrun.billing.agreed import agreed_usd, capped, is_price, is_too_dear, left_to_try, rent_limit_s
 from cloudrun.job.spec import Budget
 from cloudrun.render.tables import plan_text
-from cloudrun.state.records import Fallback, Quote
-from tests.cloudrun.test_cost import START
-from tests.cloudrun.test_sky_task import a_plan
+from cloudrun.state.records import Fallback
+from tests.support.plans import a_plan
+from tests.support.runs import START, a_runpod_quote
 
-
-def a_quote(gpu: str = "RTX4090:1", hourly_usd: float = 0.69, **changes: Any) -> Quote:
-    fields = {
-        "machine": "m", "infra": "runpod", "region": "US", "gpu": gpu, "spot": False, "hourly_usd": hourly_usd,
-        "disk_hourly_usd": 0.0137, "source": "s", "as_of": START,
-    }  # fmt: skip
-    return Quote.model_validate({**fields, **changes})
-
-
-AGREED = a_quote(fallbacks=(Fallback(gpu="A100-80GB:1", infra="runpod", total_hourly_usd=1.6537),))
+AGREED = a_runpod_quote(fallbacks=(Fallback(gpu="A100-80GB:1", infra="runpod", total_hourly_usd=1.6537),))
 
 
 @pytest.mark.parametrize(
@@ -39,11 +30,11 @@ AGREED = a_quote(fallbacks=(Fallback(gpu="A100-80GB:1", infra="runpod", total_ho
     ],
 )
 def test_more_than_a_tenth_over_what_was_agreed_to_is_asked_about(gpu: str, hourly_usd: float, is_dear: bool) -> None:
-    assert is_too_dear(AGREED, a_quote(gpu, hourly_usd, disk_hourly_usd=0.0)) is is_dear
+    assert is_too_dear(AGREED, a_runpod_quote(gpu, hourly_usd, disk_hourly_usd=0.0)) is is_dear
 
 
 def test_a_first_choice_that_stands_twice_in_the_list_is_at_its_own_price() -> None:
-    twice = a_quote(fallbacks=(Fallback(gpu="RTX4090:1", infra="vast", total_hourly_usd=9.0),))
+    twice = a_runpod_quote(fallbacks=(Fallback(gpu="RTX4090:1", infra="vast", total_hourly_usd=9.0),))
     assert agreed_usd(twice, "RTX4090:1") == pytest.approx(0.7037)
 
 
@@ -73,13 +64,13 @@ def test_a_second_choice_that_is_asked_for_alone_has_its_own_limit() -> None:
 
 def test_skypilots_limit_is_of_one_machine_and_the_quote_of_all() -> None:
     config = {"resources": {"accelerators": "A100:1"}, "num_nodes": 2}
-    agreed = a_quote("A100:1", 4.0, infra="aws", disk_hourly_usd=0.0, nodes=2)
+    agreed = a_runpod_quote("A100:1", 4.0, infra="aws", disk_hourly_usd=0.0, nodes=2)
     assert capped(config, agreed)["resources"]["max_hourly_cost"] == 2.2
 
 
 def test_own_machines_have_no_price_to_limit() -> None:
     config = {"resources": {"infra": "slurm"}}
-    assert capped(config, a_quote(infra="slurm")) == config
+    assert capped(config, a_runpod_quote(infra="slurm")) == config
 
 
 @pytest.mark.parametrize(
@@ -107,7 +98,7 @@ def test_renting_has_a_deadline(
 
 def test_the_plan_says_how_long_is_waited_and_what_that_can_cost() -> None:
     plan = a_plan(budget={"max_cost": 0.072, "max_hours": 4}, infra="runpod")
-    quote = a_quote("RTX4090:1", 0.72, disk_hourly_usd=0.0)
+    quote = a_runpod_quote("RTX4090:1", 0.72, disk_hourly_usd=0.0)
     said = "waits    4 min 30 s at most for each machine that is asked for, $0.05 where it bills meanwhile"
     assert said in plan_text(plan, quote, START)
     assert "waits    20 min 00 s at most for each machine that is asked for (budget.rent" in plan_text(

@@ -16,11 +16,12 @@ import pytest
 from cloudrun.errors import JobFileError
 from cloudrun.sources import SourceProblem, parse_source
 from cloudrun.sources.bring import bring
-from tests.cloudrun.test_source_runs import TRAINED, checked, job_for
-from tests.cloudrun.test_sources import Said, names_in
-from tests.conftest import Shell
-from tests.seaweedfs import BUCKET, SeaweedFS
-from tests.tcp_proxy import Change, TcpProxy
+from tests.support.archives import names_in
+from tests.support.console import Said
+from tests.support.seaweedfs import BUCKET, SeaweedFS
+from tests.support.shell import Shell
+from tests.support.source_jobs import TRAINED, checked, job_for
+from tests.support.tcp_proxy import Change, TcpProxy
 
 Through = Callable[[Change], str]
 

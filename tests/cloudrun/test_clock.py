@@ -10,7 +10,7 @@ import pytest
 
 from cloudrun.protocol.order import Order
 from cloudrun.worker.clock import Clock, Kept, Moment, billed_at, read_kept
-from tests.orders import an_order
+from tests.support.orders import an_order
 
 ORDER = an_order("true", written_at=9_000.0, billed_s=100.0)
 THEN = Moment("boot-1", monotonic=500.0, wall=10_000.0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from cloudrun.cli.clouds import check_command
-from tests.conftest import Shell
+from tests.support.checkout import CHECKOUT
+from tests.support.shell import Shell
 
 # A SkyPilot that has the entry point of the real one and answers at once: the real check starts an API server.
 _SKY_CLI = """\
@@ -28,8 +28,7 @@ def tool(shell: Shell) -> Shell:
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "cli.py").write_text(_SKY_CLI)
-    checkout = Path(__file__).parents[2]
-    shell.env |= {"PYTHONPATH": f"{package.parent}:{checkout}", "PATH": str(shell.folder)}
+    shell.env |= {"PYTHONPATH": f"{package.parent}:{CHECKOUT}", "PATH": str(shell.folder)}
     return shell
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,54 +11,32 @@ import pytest
 from cloudrun.billing.cost import cost_of, usd_for, worst_case
 from cloudrun.catalog.disk_price import disk_hourly_usd
 from cloudrun.protocol.order import Order
-from cloudrun.state.records import Interval, Phase, Quote
-from cloudrun.state.run import Ending, Run, ending_of_gone
-
-START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-
-
-def quote(hourly_usd: float = 1.29) -> Quote:
-    return Quote(
-        machine="m", infra="slurm", region="r", gpu="A100:1", spot=False, hourly_usd=hourly_usd, source="s", as_of=START
-    )
-
-
-def a_run(**changes: Any) -> Run:
-    fields: dict[str, Any] = {
-        "run_id": "r",
-        "name": "r",
-        "backend": "sky",
-        "infra": "slurm",
-        "gpu": (),
-        "job": {"budget": {"max_cost": 5.0, "max_hours": 4.0}},
-        "job_path": "r.yaml",
-        "created_at": START,
-        "quote": quote(),
-    }
-    return Run.model_validate({**fields, **changes})
+from cloudrun.state.records import Interval, Phase
+from cloudrun.state.run import Ending, ending_of_gone
+from tests.support.runs import START, a_skypilot_run, a_slurm_quote
 
 
 def test_a_machine_bills_until_it_is_proven_gone_whatever_its_job_does() -> None:
-    run = a_run(billed_from=START, phase=Phase.SUCCEEDED, finished_at=START + timedelta(minutes=10))
+    run = a_skypilot_run(billed_from=START, phase=Phase.SUCCEEDED, finished_at=START + timedelta(minutes=10))
     cost = cost_of(run, START + timedelta(hours=1))
     assert (cost.usd, cost.is_final) == (Decimal("1.2900"), False)
 
 
 def test_a_released_machine_costs_no_more() -> None:
-    run = a_run(billed_from=START, released_at=START + timedelta(minutes=30))
+    run = a_skypilot_run(billed_from=START, released_at=START + timedelta(minutes=30))
     cost = cost_of(run, START + timedelta(days=3))
     assert (cost.usd, cost.is_final, cost.hours) == (Decimal("0.6450"), True, 0.5)
 
 
 def test_machines_of_a_resumed_run_add_up() -> None:
-    first = Interval(quote=quote(2.0), billed_from=START, released_at=START + timedelta(minutes=30))
+    first = Interval(quote=a_slurm_quote(2.0), billed_from=START, released_at=START + timedelta(minutes=30))
     later = START + timedelta(hours=5)
-    run = a_run(earlier=(first,), billed_from=later, released_at=later + timedelta(hours=1))
+    run = a_skypilot_run(earlier=(first,), billed_from=later, released_at=later + timedelta(hours=1))
     assert cost_of(run, later + timedelta(days=1)).usd == Decimal("2.2900")
 
 
 def test_nothing_was_rented_so_nothing_is_owed() -> None:
-    assert cost_of(a_run(), START).usd == 0
+    assert cost_of(a_skypilot_run(), START).usd == 0
 
 
 def test_half_a_hundredth_of_a_cent_is_rounded_up() -> None:
@@ -96,17 +74,17 @@ def test_a_machine_that_is_found_gone_is_billed_to_what_proves_that_it_was_up(
     def at(minutes: int | None) -> datetime | None:
         return None if minutes is None else START + timedelta(minutes=minutes)
 
-    run = a_run(billed_from=START, last_seen_at=at(seen_min))
+    run = a_skypilot_run(billed_from=START, last_seen_at=at(seen_min))
     assert ending_of_gone(run, START + timedelta(minutes=60), told=at(told_min)) == ending
 
 
 def test_an_end_that_nobody_saw_is_a_range_of_dollars_of_all_machines() -> None:
     first = Interval(
-        quote=quote(2.0), billed_from=START, released_at=START + timedelta(minutes=30),
+        quote=a_slurm_quote(2.0), billed_from=START, released_at=START + timedelta(minutes=30),
         released_by=START + timedelta(minutes=60),
     )  # fmt: skip
     later = START + timedelta(hours=5)
-    run = a_run(earlier=(first,), billed_from=later, released_at=later, released_by=later + timedelta(hours=1))
+    run = a_skypilot_run(earlier=(first,), billed_from=later, released_at=later, released_by=later + timedelta(hours=1))
     cost = cost_of(run, later + timedelta(days=1))
     assert (cost.usd, cost.high_usd, cost.is_final) == (Decimal("1.0000"), Decimal("3.2900"), True)
     assert (cost.billed_to, cost.latest) == (later, later + timedelta(hours=1))

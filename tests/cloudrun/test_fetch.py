@@ -21,7 +21,7 @@ from cloudrun.stores.directory import DirectoryStore
 from cloudrun.stores.download import Progress, pull
 from cloudrun.text.pace import Pace
 from cloudrun.worker.child import end_with_parent
-from tests.conftest import Shell, images
+from tests.support.shell import Shell, images
 
 JOB = """\
 name: steps

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from cloudrun.dataset.audit import Findings
 from cloudrun.dataset.duplicates import find_duplicates
 from cloudrun.dataset.survey import survey_folder
-from tests.conftest import Shell
+from tests.support.shell import Shell
 from trainer.data.leaves import write_leaves
 
 

@@ -17,7 +17,7 @@ from cloudrun.runs.follow import LogReader, follow
 from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import Phase
 from cloudrun.stores import open_store
-from tests.cloudrun.test_ledger import a_run
+from tests.support.runs import a_local_run
 
 
 @pytest.mark.parametrize("said", [True, False])
@@ -27,7 +27,7 @@ def test_whoever_follows_answers_the_workers_question(tmp_path: Path, *, said: b
     files.log.write_text("one\ntwo\n")
     Question("$7 is over the cap of $5; go on?", 60.0).write(files.question)
     ledger = Ledger(tmp_path)
-    ledger.add(a_run("r", run_uri=files.root.as_uri(), phase=Phase.RUNNING))
+    ledger.add(a_local_run("r", run_uri=files.root.as_uri(), phase=Phase.RUNNING))
     asked: list[tuple[str, float]] = []
 
     def ask(question: str, wait_s: float) -> bool:

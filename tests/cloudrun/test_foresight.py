@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell
-from tests.terminal import OpenTerminal, terminals
+from tests.support.checkout import CHECKOUT
+from tests.support.shell import Shell
+from tests.support.terminal import OpenTerminal, terminals
 
 TINY = """\
 name: tiny
@@ -124,7 +124,7 @@ def test_yes_in_advance_means_that_nobody_is_asked(shell: Shell, at_terminal: Op
 def test_enter_takes_the_default_answer(
     shell: Shell, at_terminal: OpenTerminal, default: bool, typed: str, answer: str
 ) -> None:
-    shell.env["PYTHONPATH"] = str(Path(__file__).parents[2])
+    shell.env["PYTHONPATH"] = str(CHECKOUT)
     code = f"from cloudrun.cli.console import confirm; print('said', confirm('Rent it?', default={default}))"
     terminal = at_terminal("-c", code)
     terminal.read_until("Rent it? [Y/n] " if default else "Rent it? [y/N] ")

@@ -18,8 +18,8 @@ import pytest
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import Place
 from cloudrun.worker.attempt_process import AttemptProcess
-from tests.cloudrun.test_worker import has_ended, wait_for
-from tests.orders import an_order
+from tests.support.orders import an_order
+from tests.support.processes import has_ended, wait_for
 
 SAVES = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; echo $$ >> $CLOUDRUN_OUTPUT/pids; "
 ENDLESS = SAVES + "while :; do sleep 0.05; done"

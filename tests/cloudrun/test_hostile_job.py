@@ -11,9 +11,9 @@ from cloudrun.files.untrusted import read_object
 from cloudrun.protocol.messages import Timing, replace_text
 from cloudrun.worker.corrected_estimate import correct
 from cloudrun.worker.status_files import last_word, record_crash
-from tests.cloudrun.machine import BAD
-from tests.conftest import Shell
-from tests.orders import an_order
+from tests.support.bad_files import BAD
+from tests.support.orders import an_order
+from tests.support.shell import Shell
 
 JOB = """\
 name: odd

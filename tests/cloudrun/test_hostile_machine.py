@@ -14,10 +14,9 @@ import pytest
 from cloudrun.runs.accounts import write_accounts
 from cloudrun.state.records import Phase
 from cloudrun.stores.s3 import S3Store
-from tests.cloudrun.machine import BAD, MOMENT, RESULT, STATUS, Desk, desk
-from tests.seaweedfs import BUCKET, SeaweedFS
-
-__all__ = ["desk"]
+from tests.support.bad_files import BAD
+from tests.support.desk import MOMENT, RESULT, STATUS, Desk
+from tests.support.seaweedfs import BUCKET, SeaweedFS
 
 OF_THE_WORKER = (
     "result.json", "status.json", "order.json", "log.index", "question.json", "worker.pid", "worker.err", "home",

@@ -10,7 +10,7 @@ import pytest
 
 from cloudrun.worker import sky_runtime
 from cloudrun.worker.sky_runtime import IdleTimer
-from tests.orders import an_order
+from tests.support.orders import an_order
 
 ARMED = "armed 3"
 # SkyPilot's Python: notes what it was asked for, and does it after `delay`.

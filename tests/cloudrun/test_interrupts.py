@@ -23,9 +23,8 @@ from cloudrun.runs.down import ResultsNotHome, down
 from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import JobState, Phase, now_utc
 from cloudrun.state.run import Run
-from tests.cloudrun.test_cost import a_run as priced_run
-from tests.cloudrun.test_ledger import a_run
-from tests.conftest import Shell
+from tests.support.runs import a_local_run, a_skypilot_run
+from tests.support.shell import Shell
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
@@ -71,7 +70,7 @@ def test_an_outage_while_results_come_home_is_waited_for(
 ) -> None:
     ledger = Ledger(tmp_path)
     said: list[str] = []
-    run = a_run("plants-1125-abcde")
+    run = a_local_run("plants-1125-abcde")
     ledger.add(run)
     tries: list[str] = []
 
@@ -119,7 +118,7 @@ def test_a_machine_that_ended_itself_is_billed_to_what_is_known_of_it(
 ) -> None:
     ledger = Ledger(tmp_path)
     since = now_utc() - timedelta(hours=14)
-    ledger.add(priced_run(billed_from=since, last_seen_at=since + timedelta(hours=1), phase=Phase.RUNNING))
+    ledger.add(a_skypilot_run(billed_from=since, last_seen_at=since + timedelta(hours=1), phase=Phase.RUNNING))
     gone = Gone(None if told_h is None else since + timedelta(hours=told_h))
     run = down(ledger.get("r"), Context(ledger, cast("Backend", gone)), force=True)
     assert run.end_is_proven

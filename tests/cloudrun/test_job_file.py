@@ -12,6 +12,7 @@ from cloudrun.dataset.survey import survey_folder
 from cloudrun.errors import JobFileError
 from cloudrun.job.job_file import load_job
 from cloudrun.job.spec import JobSpec
+from tests.support.checkout import CHECKOUT
 
 
 def write(folder: Path, text: str) -> Path:
@@ -110,7 +111,7 @@ def test_a_resolved_job_loads_to_the_same_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["demo.yaml", "plants.yaml"])
 def test_the_job_files_that_come_with_it_are_valid(name: str) -> None:
-    job = load_job(Path(__file__).parents[2] / "jobs" / name)
+    job = load_job(CHECKOUT / "jobs" / name)
     assert job.warnings == ()
 
 

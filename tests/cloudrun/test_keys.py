@@ -13,8 +13,8 @@ import pytest
 
 from cloudrun.backends.skypilot.keys import CAN_WITHHOLD, removal, settings_for
 from cloudrun.job.keys import KeysSent
-from tests.conftest import Shell
-from tests.sky_accounts import SkyAccounts
+from tests.support.shell import Shell
+from tests.support.sky_accounts import SkyAccounts
 
 # SkyPilot's own optimizer and server take seconds a test.
 pytestmark = pytest.mark.slow
@@ -43,56 +43,6 @@ FREE = {
     "~/.cloudflare/accountid",
 }
 
-# As a launch goes: the client makes a request, SkyPilot's server takes up its settings (`executor.py`), and writes what
-# is to be copied to the machine (`file_mounts`) into the cluster's file.
-_SENT = """
-import json, sys, yaml
-from pathlib import Path
-from sky import skypilot_config, clouds, resources
-from sky.backends import backend_utils, cloud_vm_ray_backend
-from sky.server.requests import payloads
-from sky.utils import annotations
-from cloudrun.backends.skypilot.keys import keys_sent, sparing
-from cloudrun.job.plan import make_plan
-from cloudrun.job.spec import JobSpec
-from sky.utils.registry import CLOUD_REGISTRY
-
-MACHINES = {
-    "runpod": ("1x_RTX4090_SECURE", "US"),
-    "lambda": ("gpu_1x_a100_sxm4", "us-east-1"),
-    "vast": ("1x-RTX_4090-16-65536", "Texas, US"),
-}
-said = {}
-for cloud, infra in json.loads(sys.argv[1]):
-    spec = JobSpec.model_validate({"name": "p", "data": {"source": "demo://leaves"}, "gpu": "RTX4090", "infra": infra})
-    plan = make_plan(spec, "p-1", python="python", base={"setup": ""})
-    with sparing(plan):
-        request = annotations.client_api(payloads.RequestBody)()
-        told = keys_sent(cloud)
-    machine, region = MACHINES[cloud]
-    cloud_of = CLOUD_REGISTRY.from_str(cloud)
-    with skypilot_config.override_skypilot_config(
-        request.override_skypilot_config, request.override_skypilot_config_path
-    ):
-        config = backend_utils.write_cluster_config(
-            resources.Resources(cloud=cloud_of, instance_type=machine, region=region),
-            1,
-            cloud_vm_ray_backend._get_cluster_config_template(cloud_of),
-            "cloudrun-p-1",
-            Path("wheel.whl"),
-            "hash",
-            region=clouds.Region(region),
-            zones=[clouds.Zone("US-TX-3")] if cloud == "runpod" else None,
-            dryrun=True,
-        )
-    mounts = yaml.safe_load(Path(config["ray"]).read_text())["file_mounts"]
-    home = str(Path.home())
-    planted = json.loads(sys.argv[2])
-    sent = [there for there, here in mounts.items() if here.removeprefix(home + "/").removeprefix("~/") in planted]
-    said[f"{cloud} of {infra}"] = {"sent": sorted(sent), "needed": list(told.needed), "along": list(told.along)}
-print(json.dumps(said))
-"""
-
 
 @pytest.fixture(scope="module")
 def accounts(tmp_path_factory: pytest.TempPathFactory) -> SkyAccounts:
@@ -106,7 +56,9 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> SkyAccounts:
 @pytest.fixture(scope="module")
 def launches(accounts: SkyAccounts) -> dict[str, dict[str, Any]]:
     wanted = [["runpod", "runpod"], ["lambda", "lambda/us-east-1"], ["vast", "vast"], ["runpod", None]]
-    said: dict[str, dict[str, Any]] = accounts.python(_SENT, json.dumps(wanted), json.dumps(list(PLANTED)))
+    said: dict[str, dict[str, Any]] = accounts.python(
+        "keys_sent_by_skypilot", json.dumps(wanted), json.dumps(list(PLANTED))
+    )
     return said
 
 

@@ -13,7 +13,7 @@ from cloudrun.errors import JobFileError
 from cloudrun.job.job_file import load_job
 from cloudrun.job.plan import Plan, make_plan
 from cloudrun.job.staging import base_task, stage
-from tests.conftest import Shell
+from tests.support.shell import Shell
 from trainer.data.leaves import draw_leaf
 
 NAMES = {"healthy": "healthy", "multiple": "rust scab", "rust": "rust", "scab": "scab"}

@@ -18,22 +18,11 @@ from cloudrun.runs.context import Context
 from cloudrun.runs.refresh import record
 from cloudrun.state.home import may_bill
 from cloudrun.state.ledger import BeingLaunched, Ledger, LedgerDamaged
-from cloudrun.state.records import JobState, Measured, Phase, Quote, Result, now_utc
-from cloudrun.state.run import Assignment, Ending, Run
-
-
-def a_run(run_id: str, **changes: object) -> Run:
-    fields: dict[str, object] = {
-        "run_id": run_id,
-        "name": "plants",
-        "backend": "local",
-        "infra": "local",
-        "gpu": (),
-        "job": {},
-        "job_path": "plants.yaml",
-        "created_at": now_utc(),
-    }
-    return Run.model_validate({**fields, **changes})
+from cloudrun.state.records import JobState, Measured, Phase, Result, now_utc
+from cloudrun.state.run import Assignment, Ending
+from tests.support.checkout import CHECKOUT
+from tests.support.processes import program
+from tests.support.runs import a_local_run, an_aws_quote
 
 
 @pytest.fixture
@@ -42,16 +31,16 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_a_new_process_reads_what_another_recorded(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     ledger.update("plants-1", lambda run: run.begun("file:///tmp/plants-1"))
     again = Ledger(ledger.home).get("plants-1")
     assert (again.phase, again.run_uri) == (Phase.PREPARING, "file:///tmp/plants-1")
 
 
 def test_one_id_is_never_given_twice(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     with pytest.raises(FileExistsError):
-        ledger.add(a_run("plants-1"))
+        ledger.add(a_local_run("plants-1"))
 
 
 @pytest.mark.parametrize(
@@ -59,48 +48,36 @@ def test_one_id_is_never_given_twice(ledger: Ledger) -> None:
 )
 def test_a_run_is_found_by_id_prefix_or_age(ledger: Ledger, prefix: str | None, found: str) -> None:
     for run_id in ("plants-1", "plants-12", "plants-2"):
-        ledger.add(a_run(run_id))
+        ledger.add(a_local_run(run_id))
     assert ledger.find(prefix).run_id == found
 
 
 def test_an_ambiguous_prefix_names_the_runs_it_could_mean(ledger: Ledger) -> None:
     for run_id in ("plants-11", "plants-12"):
-        ledger.add(a_run(run_id))
+        ledger.add(a_local_run(run_id))
     with pytest.raises(NoSuchRun, match="plants-11, plants-12"):
         ledger.find("plants-1")
 
 
 def test_a_damaged_record_hides_no_other_run_and_names_its_machine(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1"))
-    ledger.add(a_run("plants-2"))
+    ledger.add(a_local_run("plants-1"))
+    ledger.add(a_local_run("plants-2"))
     (ledger.home / "ledger" / "plants-2.json").write_text("{half")
     assert [run.run_id for run in ledger.all()] == ["plants-1"]
     assert "sky down cloudrun-plants-2" in ledger.damaged()[0].hint
 
 
-_WRITER = """
-import sys
-from pathlib import Path
-from cloudrun.state.ledger import BeingLaunched, Ledger, LedgerDamaged
-ledger = Ledger(Path(sys.argv[1]))
-print("ready", flush=True)
-for epoch in range(1, int(sys.argv[2])):
-    ledger.update(
-        "plants-1", lambda run: run.model_copy(update={sys.argv[3]: (getattr(run, sys.argv[3]) or 0) + 1})
-    )
-"""
-
-
 def writer(ledger: Ledger, times: int, field: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", _WRITER, str(ledger.home), str(times), field],
+        program("count_in_ledger", ledger.home, times, field),
+        cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
 def test_two_commands_at_once_lose_no_change(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     writers = [writer(ledger, 101, field) for field in ("epoch", "epochs")]
     assert [process.wait(60) for process in writers] == [0, 0]
     for process in writers:
@@ -112,7 +89,7 @@ def test_two_commands_at_once_lose_no_change(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("milliseconds", [3, 11, 29, 53])
 def test_a_kill_at_any_instant_leaves_a_whole_record(ledger: Ledger, milliseconds: int) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     process = writer(ledger, 1_000_000, "epoch")
     assert process.stdout is not None
     process.stdout.readline()
@@ -154,7 +131,7 @@ def test_two_commands_never_launch_one_run(ledger: Ledger) -> None:
 
 
 def test_a_record_that_cannot_be_read_says_so_when_its_run_is_named(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     (ledger.home / "ledger" / "plants-1.json").write_text("{half")
     with pytest.raises(LedgerDamaged):
         ledger.find("plants-1")
@@ -162,7 +139,7 @@ def test_a_record_that_cannot_be_read_says_so_when_its_run_is_named(ledger: Ledg
 
 def test_what_was_seen_late_does_not_undo_what_another_command_has_written(ledger: Ledger, tmp_path: Path) -> None:
     ended = now_utc()
-    ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=ended))
+    ledger.add(a_local_run("plants-1", phase=Phase.RUNNING, billed_from=ended))
     before_the_look = ledger.get("plants-1")
     ledger.update("plants-1", lambda run: run.stopped("asked to stop"))  # `down`, while the look went on
     ledger.update(
@@ -175,7 +152,7 @@ def test_what_was_seen_late_does_not_undo_what_another_command_has_written(ledge
 
 def test_a_machine_that_its_provider_took_back_was_not_stopped_by_its_user(ledger: Ledger, tmp_path: Path) -> None:
     began = now_utc()
-    ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
+    ledger.add(a_local_run("plants-1", phase=Phase.RUNNING, billed_from=began))
     said = {"reason": "preempted", "exit_code": 75, "message": "", "started_at": began, "finished_at": began}
     result = Result.model_validate(said)
     after = record(ledger.get("plants-1"), Context(ledger, LocalBackend(tmp_path)), JobState.UNKNOWN, None, result)
@@ -185,7 +162,7 @@ def test_a_machine_that_its_provider_took_back_was_not_stopped_by_its_user(ledge
 
 def test_a_result_of_the_attempt_before_does_not_end_a_run_that_was_resumed(ledger: Ledger, tmp_path: Path) -> None:
     began = now_utc()
-    ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
+    ledger.add(a_local_run("plants-1", phase=Phase.RUNNING, billed_from=began))
     before_the_look = ledger.get("plants-1")
     attempt = {"name": "run", "from": began.isoformat(), "to": began.isoformat(), "seconds": 0.0}
     ledger.update("plants-1", lambda run: run.model_copy(update={"phases": (attempt,)}))
@@ -218,7 +195,7 @@ def edited(ledger: Ledger, run_id: str, **fields: object) -> bytes:
 )
 def test_a_record_that_is_none_is_named_and_hides_no_other(ledger: Ledger, content: bytes, why: str) -> None:
     for run_id in ("plants-1", "plants-2"):
-        ledger.add(a_run(run_id))
+        ledger.add(a_local_run(run_id))
     damage(ledger, "plants-2", content)
     assert [run.run_id for run in ledger.all()] == ["plants-1"]
     assert why in ledger.damaged()[0].message
@@ -243,7 +220,7 @@ def test_a_record_with_an_impossible_value_is_named_and_hides_no_other(
     ledger: Ledger, fields: dict[str, object]
 ) -> None:
     for run_id in ("plants-1", "plants-2"):
-        ledger.add(a_run(run_id))
+        ledger.add(a_local_run(run_id))
     damage(ledger, "plants-2", edited(ledger, "plants-2", **fields))
     assert [run.run_id for run in ledger.all()] == ["plants-1"]
     (name,) = fields
@@ -251,7 +228,7 @@ def test_a_record_with_an_impossible_value_is_named_and_hides_no_other(
 
 
 def test_folders_and_pipes_under_the_name_of_a_record_are_named(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     (ledger.home / "ledger" / "plants-2.json").mkdir()
     os.mkfifo(ledger.home / "ledger" / "plants-3.json")
     assert [one.run_id for one in ledger.damaged()] == ["plants-2", "plants-3"]
@@ -260,30 +237,22 @@ def test_folders_and_pipes_under_the_name_of_a_record_are_named(ledger: Ledger) 
 
 
 def test_a_record_of_a_newer_version_is_read_without_what_that_added(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1", quote=a_quote()))
-    quote = {**a_quote().model_dump(mode="json"), "carbon_kg": 3}
+    ledger.add(a_local_run("plants-1", quote=an_aws_quote()))
+    quote = {**an_aws_quote().model_dump(mode="json"), "carbon_kg": 3}
     damage(ledger, "plants-1", edited(ledger, "plants-1", quote=quote, tide="high"))
-    assert ledger.get("plants-1").quote == a_quote()
-
-
-def a_quote(**changes: object) -> Quote:
-    fields: dict[str, object] = {
-        "machine": "p4d", "infra": "aws", "region": None, "gpu": "A100:1", "spot": False, "hourly_usd": 3.6,
-        "source": "test", "as_of": "2026-11-24T12:00:00Z",
-    }  # fmt: skip
-    return Quote.model_validate({**fields, **changes})
+    assert ledger.get("plants-1").quote == an_aws_quote()
 
 
 def test_a_slip_in_the_name_of_a_money_field_is_refused() -> None:
     with pytest.raises(ValueError, match="projected_used"):
-        a_run("plants-1", projected_used=3.0)
+        a_local_run("plants-1", projected_used=3.0)
     with pytest.raises(ValueError, match="disk_hourly"):
-        a_quote(disk_hourly=0.1)
+        an_aws_quote(disk_hourly=0.1)
 
 
 @pytest.mark.parametrize("speed", ["fast", float("nan"), float("inf")])
 def test_what_could_not_be_read_back_is_not_written(ledger: Ledger, speed: object) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     measured = Measured(kind="run", machine="cpu", infra="local").model_copy(update={"images_per_s": speed})
     with pytest.raises(ValueError, match="images_per_s"):
         ledger.update("plants-1", lambda run: run.took(measured))
@@ -292,13 +261,13 @@ def test_what_could_not_be_read_back_is_not_written(ledger: Ledger, speed: objec
 
 def test_numbers_without_end_in_a_job_are_not_written(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="another record"):
-        ledger.add(a_run("plants-1", job={"train": {"lr": 10**400}}))
+        ledger.add(a_local_run("plants-1", job={"train": {"lr": 10**400}}))
     assert ledger.all() == []
 
 
 def test_an_older_run_never_takes_the_place_of_the_newest_that_cannot_be_read(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1", created_at="2026-11-24T12:00:00Z"))
-    ledger.add(a_run("plants-2"))
+    ledger.add(a_local_run("plants-1", created_at="2026-11-24T12:00:00Z"))
+    ledger.add(a_local_run("plants-2"))
     damage(ledger, "plants-2", b"{half")
     for meant in (None, "plants-2"):
         with pytest.raises(LedgerDamaged, match="plants-2"):
@@ -309,13 +278,13 @@ def test_an_older_run_never_takes_the_place_of_the_newest_that_cannot_be_read(le
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 5000, "../plants-1", "a\0b", "[a"])
 def test_an_odd_name_names_no_run(ledger: Ledger, name: str) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     with pytest.raises(NoSuchRun):
         ledger.find(name)
 
 
 def test_a_damaged_record_of_this_computer_says_how_its_processes_end(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1"))
+    ledger.add(a_local_run("plants-1"))
     (ledger.home / "local" / "plants-1").mkdir(parents=True)
     damage(ledger, "plants-1", b"{half")
     assert f"fuser -k {ledger.home}/local/plants-1/lock" in ledger.damaged()[0].hint

@@ -10,7 +10,7 @@ import pytest
 
 from cloudrun.backends.live_price import live_price
 from cloudrun.state.records import Quote
-from tests.live_provider import Provider, runpod, serving
+from tests.support.live_provider import Provider, runpod, serving
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell, images
+from tests.support.shell import Shell, images, wait_until_log_has
 
 JOB = """\
 name: tiny
@@ -32,13 +31,6 @@ run: |
   echo up
   while :; do sleep 0.05; done
 """
-
-
-def wait_until_log_has(shell: Shell, text: str) -> None:
-    until = time.monotonic() + 60
-    while text not in shell("logs", "--no-follow").out:
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def test_a_launch_prints_the_run_id_brings_the_results_home_and_ends_the_bill(shell: Shell) -> None:

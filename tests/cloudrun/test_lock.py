@@ -6,23 +6,20 @@ import errno
 import fcntl
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from cloudrun.files import locks
-
-HOLDER = (
-    "import sys; from pathlib import Path; from cloudrun.files import locks; locks.take(Path(sys.argv[1])); print('ok')"
-)
+from tests.support.checkout import CHECKOUT
+from tests.support.processes import program
 
 
 def test_a_lock_is_held_while_its_process_lives_and_no_longer(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert not locks.is_held(path)
-    words = [sys.executable, "-c", f"{HOLDER}; sys.stdout.flush(); sys.stdin.read()", str(path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    words = program("hold_lock", path)
+    with subprocess.Popen(words, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ok\n"
         assert locks.is_held(path)

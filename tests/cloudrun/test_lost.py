@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,56 +20,18 @@ from cloudrun.runs.lost import disk_may_hold_results
 from cloudrun.runs.refresh import look
 from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import JobState, Phase, now_utc
-from cloudrun.state.run import Run
 from cloudrun.stores import open_store
-from tests.cloudrun.test_agreed import a_quote
-from tests.cloudrun.test_cost import a_run
+from tests.support.backends import OneMachine
+from tests.support.runs import a_runpod_quote, rented
 
 
-@dataclass
-class Provider:
-    """One machine, in one state, until it is ended."""
-
-    state: JobState
-    told: datetime | None = None
-    ended: list[str] = field(default_factory=list)
-
-    def observe(self, _: Run) -> JobState:
-        return self.state
-
-    def diagnose(self, _: Run) -> str:
-        return ""
-
-    def ended_at(self, _: Run) -> datetime | None:
-        return self.told
-
-    def release(self, run: Run) -> datetime:
-        self.ended.append(run.run_id)
-        return now_utc()
-
-    def billed_elsewhere(self, _: Run) -> None:
-        return None
-
-
-def rented(home: Path, **changes: Any) -> tuple[Ledger, Run]:
-    since = now_utc() - timedelta(hours=2)
-    fields = {
-        "run_id": "r", "quote": a_quote(), "billed_from": since, "run_uri": "node://cloudrun-r/root/cloudrun/r",
-        "phase": Phase.RUNNING,
-        "last_seen_at": since + timedelta(minutes=30),
-    }  # fmt: skip
-    ledger = Ledger(home)
-    ledger.add(a_run(**{**fields, **changes}))
-    return ledger, ledger.get("r")
-
-
-def with_backend(ledger: Ledger, provider: Provider) -> Context:
+def with_backend(ledger: Ledger, provider: OneMachine) -> Context:
     return Context(ledger, cast("Backend", provider))
 
 
 def test_a_machine_that_its_provider_stopped_is_lost_and_not_stopped_by_anybody(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path)
-    lost = look(run, with_backend(ledger, Provider(JobState.STOPPED)))
+    lost = look(run, with_backend(ledger, OneMachine(JobState.STOPPED)))
     assert (lost.phase, lost.exit_code, lost.may_bill) == (Phase.LOST, 1, True)
     assert lost.message.startswith("it left no result: its provider stopped the machine (outbid, ")
 
@@ -81,7 +42,7 @@ def test_what_is_left_of_it_is_ended_and_billed_until_it_was_stopped(
 ) -> None:
     ledger, run = rented(tmp_path)
     assert run.billed_from is not None
-    provider = Provider(JobState.STOPPED)
+    provider = OneMachine(JobState.STOPPED)
     if told_min is not None:
         provider.told = run.billed_from + timedelta(minutes=told_min)
     lost = look(run, with_backend(ledger, provider))
@@ -98,10 +59,10 @@ def test_what_is_left_of_it_is_ended_and_billed_until_it_was_stopped(
     ("changes", "may_hold"),
     [
         ({}, False),  # RunPod's disk goes with the machine
-        ({"quote": a_quote(infra="aws")}, True),
-        ({"quote": a_quote(infra="aws"), "home_complete": True}, False),
-        ({"quote": a_quote(infra="aws"), "run_uri": None}, False),
-        ({"quote": a_quote(infra="nebius", spot=True)}, False),
+        ({"quote": a_runpod_quote(infra="aws")}, True),
+        ({"quote": a_runpod_quote(infra="aws"), "home_complete": True}, False),
+        ({"quote": a_runpod_quote(infra="aws"), "run_uri": None}, False),
+        ({"quote": a_runpod_quote(infra="nebius", spot=True)}, False),
         ({"quote": None}, True),
     ],
 )
@@ -111,8 +72,8 @@ def test_a_stopped_machine_may_hold_the_only_copy(changes: dict[str, Any], may_h
 
 
 def test_the_only_copy_is_only_thrown_away_by_force(tmp_path: Path) -> None:
-    ledger, run = rented(tmp_path, quote=a_quote(infra="aws"))
-    provider = Provider(JobState.STOPPED)
+    ledger, run = rented(tmp_path, quote=a_runpod_quote(infra="aws"))
+    provider = OneMachine(JobState.STOPPED)
     with pytest.raises(ResultsNotHome, match="may hold results that are not home"):
         down(run, with_backend(ledger, provider), force=False)
     assert provider.ended == []
@@ -126,7 +87,7 @@ def test_following_ends_with_a_machine_that_is_stopped(tmp_path: Path) -> None:
     folder.mkdir()
     ledger, run = rented(tmp_path, run_uri=folder.as_uri(), backend="local")
     reader = LogReader(open_store(folder.as_uri()))
-    seen = follow(run, with_backend(ledger, Provider(JobState.STOPPED)), reader=reader)
+    seen = follow(run, with_backend(ledger, OneMachine(JobState.STOPPED)), reader=reader)
     assert seen.phase is Phase.LOST
 
 
@@ -137,5 +98,5 @@ def test_following_ends_where_nobody_says_anything_for_minutes(tmp_path: Path, m
     ledger, run = rented(tmp_path, run_uri=folder.as_uri(), backend="local")
     reader = LogReader(open_store(folder.as_uri()))
     with pytest.raises(NoAnswer, match="neither the machine of `r` nor its provider has said anything"):
-        follow(run, with_backend(ledger, Provider(JobState.UNKNOWN)), reader=reader)
+        follow(run, with_backend(ledger, OneMachine(JobState.UNKNOWN)), reader=reader)
     assert ledger.get("r").phase is Phase.RUNNING  # which proves nothing

@@ -7,14 +7,11 @@ from typing import Any
 
 import pytest
 
-from cloudrun.state.machines import Machine, Scan, find_machines, orphans
+from cloudrun.state.machines import Scan, find_machines, orphans
 from cloudrun.state.run import Run
+from tests.support.backends import a_machine
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-
-
-def a_machine(name: str, **changes: Any) -> Machine:
-    return Machine.model_validate({"name": name, "infra": "slurm", "handle": "h:7", "is_known_here": False, **changes})
 
 
 def a_run(run_id: str, **changes: Any) -> Run:

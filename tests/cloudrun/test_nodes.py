@@ -24,7 +24,8 @@ from cloudrun.protocol.order import Order, Step
 from cloudrun.protocol.words import EndReason, NodeState
 from cloudrun.worker.head import Head
 from cloudrun.worker.wire import Line, NotWhole, read_tar, write_tar
-from tests.orders import an_order
+from tests.support.checkout import CHECKOUT
+from tests.support.orders import an_order
 
 BOTH = 'echo "$CLOUDRUN_NODE_RANK of $CLOUDRUN_NODES at $CLOUDRUN_HEAD:$CLOUDRUN_HEAD_PORT" > $CLOUDRUN_OUTPUT/who; '
 
@@ -65,11 +66,11 @@ class Machines:
         run_dir = self.run_dir(number)
         return run_dir if number == 0 else run_dir.with_name(f"run.{number}")
 
-    def start(self, number: int, *, script: str | None = None, **env: str) -> subprocess.Popen[bytes]:
-        command = ["-m", "cloudrun.worker"] if script is None else ["-c", script]
+    def start(self, number: int, *, worker: str = "cloudrun.worker", **env: str) -> subprocess.Popen[bytes]:
         addresses = "\n".join(["127.0.0.1"] * self.order.nodes)
         self.workers[number] = subprocess.Popen(
-            [sys.executable, *command, str(self.run_dir(number))],
+            [sys.executable, "-m", worker, str(self.run_dir(number))],
+            cwd=CHECKOUT,
             env={**os.environ, "SKYPILOT_NODE_RANK": str(number), "SKYPILOT_NODE_IPS": addresses, **env},
         )
         return self.workers[number]
@@ -258,12 +259,6 @@ SCANCEL = """\
 echo "$@" >> {folder}/scancel
 kill -KILL $PPID
 """
-IMPATIENT = """\
-import sys
-from cloudrun.worker import __main__, node
-node.NODE_SILENCE_S = 2.0
-sys.exit(__main__.main(sys.argv))
-"""
 
 
 def test_a_machine_whose_head_is_lost_stops_its_job_and_ends_itself(machines: Make, tmp_path: Path) -> None:
@@ -275,7 +270,12 @@ def test_a_machine_whose_head_is_lost_stops_its_job_and_ends_itself(machines: Ma
     run = machines(of_two(script, idle_s=5.0, ending="slurm"))
     with_data(run)
     head = run.start(0)
-    node = run.start(1, script=IMPATIENT, SLURM_JOB_ID="7", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    node = run.start(
+        1,
+        worker="tests.support.programs.impatient_node",
+        SLURM_JOB_ID="7",
+        PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+    )
     wait_for((run.own(1) / "out/who").exists)
     head.kill()
     node.wait(60)

@@ -15,7 +15,7 @@ from cloudrun.forecast.workload import kind_of, workload_of
 from cloudrun.job.plan import Plan, make_plan
 from cloudrun.job.spec import JobSpec
 from cloudrun.state.records import Measured
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 AS_OF = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 NAN = float("nan")

@@ -6,15 +6,16 @@ Nothing is rented: each launch here is refused, or a dry run.
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell, images
-from tests.live_provider import Provider, runpod, serving
-from tests.terminal import OpenTerminal, terminals
+from tests.support.checkout import CHECKOUT
+from tests.support.live_provider import Provider, runpod, serving
+from tests.support.processes import program
+from tests.support.shell import Shell, images
+from tests.support.terminal import OpenTerminal, terminals
 
 JOB = """\
 name: plants
@@ -23,15 +24,10 @@ infra: runpod
 data: {source: leaves}
 train: {epochs: 300}
 """
+# `launch` up to its question; the next step would start SkyPilot's server, which would outlive the test.
+ASK = ("-m", "tests.support.programs.ask_before_renting")
 _HEAD = "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Region,SpotPrice,Price,AvailabilityZone"
 _INFO = "\"{'Gpus': [{'Name': 'x', 'Count': 1, 'MemoryInfo': {'SizeInMiB': 24}}], 'TotalGpuMemoryInMiB': 24}\""
-# What `sky check` records where the account is found good.
-_ENABLE = """\
-from sky import check, global_user_state as state
-from sky.clouds.cloud import CloudCapability
-state.set_enabled_clouds(["runpod"], CloudCapability.COMPUTE, "default")
-state.set_allowed_clouds(check._get_workspace_allowed_clouds("default"), "default")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def sky_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     known = ["AcceleratorName,Clouds", *(f"{name},\"['RunPod']\"" for name in ("RTX4090", "A100-80GB")), ""]
     (catalogs / "common" / "accelerators.csv").write_text("\n".join(known))
     env = {"HOME": str(home), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1", "PATH": "/usr/bin:/bin"}
-    subprocess.run([sys.executable, "-c", _ENABLE], env=env, check=True, capture_output=True)
+    subprocess.run(program("enable_clouds", "runpod"), cwd=CHECKOUT, env=env, check=True, capture_output=True)
     return home
 
 
@@ -67,7 +63,7 @@ def laptop(shell: Shell, sky_home: Path, provider: Provider) -> Shell:
         HOME=str(sky_home),
         SKYPILOT_DISABLE_USAGE_COLLECTION="1",
         CLOUDRUN_RUNPOD_URL=provider.url,
-        PYTHONPATH=str(Path(__file__).parents[2]),
+        PYTHONPATH=str(CHECKOUT),
         PYTHONWARNINGS="ignore",
     )
     images(shell.folder / "leaves", count=30)
@@ -101,28 +97,12 @@ def test_the_plan_as_json_has_the_estimate_and_the_live_price(laptop: Shell) -> 
     assert plain["fits_budget"] is True
 
 
-# `launch` up to its question; the next step would start SkyPilot's server, which would outlive the test.
-_ASK = """\
-import sys
-from pathlib import Path
-from cloudrun.cli.forecast import is_agreed, show
-from cloudrun.state.home import home_folder
-from cloudrun.job.job_file import load_job
-from cloudrun.state.ledger import Ledger
-from cloudrun.runs.prepared import examine, prepare
-ledger = Ledger(home_folder())
-prepared = prepare(examine(load_job(Path("job.yaml"), overrides=sys.argv[1:]), ledger, print), ledger)
-show(prepared.forecast)
-print("agreed" if is_agreed(prepared.forecast, "Rent it?", yes=False) else "declined")
-"""
-
-
 def test_a_price_that_is_more_than_a_tenth_off_is_called_out(
     laptop: Shell, provider: Provider, at_terminal: OpenTerminal
 ) -> None:
     laptop.job(JOB)
     provider.body = runpod(("RTX 4090", 0.34, 0.2))
-    terminal = at_terminal("-c", _ASK)
+    terminal = at_terminal(*ASK)
     terminal.read_until("Rent it? [Y/n] ")
     called_out = "warning: the price is not the provider's: $0.3400 an hour, asked of runpod just now: 51% below"
     assert called_out in terminal.said
@@ -135,7 +115,7 @@ def test_the_default_answer_is_no_where_the_estimate_exceeds_the_cap(
     laptop: Shell, at_terminal: OpenTerminal, typed: str, outcome: str
 ) -> None:
     laptop.job(JOB)
-    terminal = at_terminal("-c", _ASK, "budget.max_cost=0.05")
+    terminal = at_terminal(*ASK, "budget.max_cost=0.05")
     terminal.read_until("Rent it? [y/N] ")
     assert "warning: the estimate goes over the budget of $0.05 and 4 h" in terminal.said
     terminal.type(typed)

@@ -17,7 +17,7 @@ from cloudrun.protocol.nodes import Instruction, News
 from cloudrun.protocol.run_folder import LEFT_BY_AN_ATTEMPT, RunFolder
 from cloudrun.protocol.words import EndReason, NodeState, NodeTask, WorkerPhase
 from cloudrun.state import received, run
-from tests.orders import an_order
+from tests.support.orders import an_order
 
 PACKAGE = Path(cloudrun.__file__).parent
 

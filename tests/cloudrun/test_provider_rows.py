@@ -18,8 +18,8 @@ from cloudrun.backends.skypilot.provider_rows import (
     vast_machine,
 )
 from cloudrun.backends.skypilot.records import billed_quote
-from tests.cloudrun.test_agreed import a_quote
-from tests.cloudrun.test_machines import a_machine
+from tests.support.backends import a_machine
+from tests.support.runs import a_runpod_quote
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 NAME = "cloudrun-plants-1124-x7k2m-fcd1e5cf-head"
@@ -107,12 +107,12 @@ def test_moments_that_nobody_wrote_are_none() -> None:
 
 
 def test_the_providers_own_figure_holds_the_disk() -> None:
-    billed = billed_quote(a_quote(), [a_machine(NAME, hourly_usd=0.966)])
+    billed = billed_quote(a_runpod_quote(), [a_machine(NAME, hourly_usd=0.966)])
     assert (billed.hourly_usd, billed.disk_hourly_usd, billed.source) == (0.966, 0.0, "what runpod bills")
 
 
 @pytest.mark.parametrize("prices", [[], [None], [0.5, None], [0.5]])
 def test_a_figure_that_is_not_of_all_machines_is_no_price(prices: list[float | None]) -> None:
-    two = a_quote(nodes=2)
+    two = a_runpod_quote(nodes=2)
     assert billed_quote(two, [a_machine(NAME, hourly_usd=price) for price in prices]) == two
     assert billed_quote(two, [a_machine(NAME, hourly_usd=0.5)] * 2).hourly_usd == 1.0

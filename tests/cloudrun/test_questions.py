@@ -14,7 +14,8 @@ from cloudrun.runs.context import Context
 from cloudrun.runs.follow import LogReader, follow
 from cloudrun.state.records import JobState
 from cloudrun.stores import open_store
-from tests.cloudrun.test_lost import Provider, rented
+from tests.support.backends import OneMachine
+from tests.support.runs import rented
 
 GOOD = json.dumps({"question": "go on?", "wait_s": 60}).encode()
 
@@ -39,7 +40,7 @@ class Followed:
             return True
 
         console = Console(say=self.said.append, ask=ask)
-        context = Context(ledger, cast("Backend", Provider(JobState.ACTIVE)), console)
+        context = Context(ledger, cast("Backend", OneMachine(JobState.ACTIVE)), console)
         follow(run, context, reader=LogReader(open_store(folder.as_uri())), until=enough, answers_questions=True)
 
 

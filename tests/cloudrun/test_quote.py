@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell
-from tests.live_provider import serving
+from tests.support.checkout import CHECKOUT
+from tests.support.live_provider import serving
+from tests.support.processes import program
+from tests.support.shell import Shell
 
 # SkyPilot's own optimizer and server take seconds a test.
 pytestmark = pytest.mark.slow
@@ -27,13 +28,6 @@ _VAST = [
     f'1x-RTX_4090-32-65536,RTX4090,1,32,64.0,{_INFO},0.40,0.00,"Texas, US",1',
     f'1x-L40S-32-65536,L40S,1,32,64.0,{_INFO},0.00,0.00,"Texas, US",1',
 ]
-_ENABLE = """\
-import sys
-from sky import check, global_user_state as state
-from sky.clouds.cloud import CloudCapability
-state.set_enabled_clouds(sys.argv[1:], CloudCapability.COMPUTE, "default")
-state.set_allowed_clouds(check._get_workspace_allowed_clouds("default"), "default")
-"""
 
 
 def an_account(laptop: Shell, home: Path, *clouds: str) -> Shell:
@@ -53,7 +47,11 @@ def an_account(laptop: Shell, home: Path, *clouds: str) -> Shell:
         PYTHONWARNINGS="ignore",
     )
     subprocess.run(
-        [sys.executable, "-c", _ENABLE, *clouds], env={**os.environ, **laptop.env}, check=True, capture_output=True
+        program("enable_clouds", *clouds),
+        cwd=CHECKOUT,
+        env={**os.environ, **laptop.env},
+        check=True,
+        capture_output=True,
     )
     return laptop
 

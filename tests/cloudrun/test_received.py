@@ -15,7 +15,8 @@ from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.state.received import Summary, progress_from, question_from, result_from, summary_at, understood
 from cloudrun.state.records import Progress, Quote, Result
 from cloudrun.stores.directory import DirectoryStore
-from tests.cloudrun.machine import BAD, MOMENT, RESULT, STATUS
+from tests.support.bad_files import BAD
+from tests.support.desk import MOMENT, RESULT, STATUS
 
 NO_FILE = ("a folder", "a pipe", "a socket", "a link to itself")
 QUIET = ("400 digits", "half a pair of surrogates", "a link to itself")  # nothing that is used is wrong in them

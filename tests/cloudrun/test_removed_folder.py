@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -25,11 +24,13 @@ from cloudrun.runs.refresh import look
 from cloudrun.runs.results import copy_home
 from cloudrun.state.records import JobState, Phase
 from cloudrun.stores import open_store
-from tests.cloudrun.test_cost import a_run
-from tests.cloudrun.test_lost import Provider, rented
-from tests.cloudrun.test_worker import IMPATIENT, SCANCEL, has_ended, wait_for
-from tests.conftest import Shell, Typed
-from tests.orders import an_order
+from tests.support.backends import OneMachine
+from tests.support.checkout import CHECKOUT
+from tests.support.orders import an_order
+from tests.support.processes import has_ended, program, wait_for
+from tests.support.runs import a_skypilot_run, rented
+from tests.support.scancel import SCANCEL
+from tests.support.shell import Shell, Typed
 
 JOB = "name: p\ninfra: local\ndata: {source: 'demo://leaves'}\nrun: echo begun; echo $$ > pid; sleep 300\n"
 
@@ -89,7 +90,7 @@ def test_following_it_ends(shell: Shell) -> None:
 def test_on_a_rented_machine_that_is_up_it_is_no_reason_to_keep_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     ledger, run = rented(tmp_path / "home", run_uri=folder.as_uri(), folder=str(tmp_path / "results"))
-    context = Context(ledger, cast("Backend", Provider(JobState.ACTIVE)))
+    context = Context(ledger, cast("Backend", OneMachine(JobState.ACTIVE)))
     reader = LogReader(open_store(folder.as_uri()))
     assert look(run, context).message == "it left no result: its folder was removed from its machine"
     assert follow(run, context, reader=reader).phase is Phase.FAILED
@@ -109,7 +110,7 @@ def test_the_watchdog_ends_a_machine_whose_folder_was_removed_in_mid_training(tm
     order = replace(an_order(f"echo $$ > {tmp_path}/pid; sleep 300", max_hours=1.0), ending="slurm")
     (folder / "order.json").write_text(order.as_json())
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-    watchdog = subprocess.Popen([sys.executable, "-c", IMPATIENT, str(folder)], env=environment)
+    watchdog = subprocess.Popen(program("impatient_watchdog", folder), cwd=CHECKOUT, env=environment)
     (tmp_path / "watchdog.pid").write_text(str(watchdog.pid))
     try:
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
@@ -134,7 +135,7 @@ def test_this_computers_processes_are_found_without_their_folder(tmp_path: Path)
     for name in ("lock", "worker.pid"):
         local._keep_beside(folder / name)
     remove(folder)
-    backend, run = local.LocalBackend(tmp_path), a_run(run_id="r", backend="local")
+    backend, run = local.LocalBackend(tmp_path), a_skypilot_run(run_id="r", backend="local")
     assert backend.observe(run) is JobState.IDLE
     backend.release(run)
     reaper.join(10)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -20,75 +18,27 @@ from cloudrun.runs.rent import rent
 from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import Fallback, Phase, Quote, now_utc
 from cloudrun.state.run import Run
-from tests.cloudrun.test_agreed import a_quote
-from tests.cloudrun.test_cost import a_run
-from tests.cloudrun.test_sky_task import a_plan
+from tests.support.backends import Market
+from tests.support.console import Told
+from tests.support.plans import RUN_ID, a_plan
+from tests.support.runs import a_runpod_quote, a_skypilot_run
 
-RUN = "plants-1124-x7k2m"
-AGREED = a_quote(fallbacks=(Fallback(gpu="A100-80GB:1", infra="runpod", total_hourly_usd=1.65),))
-
-
-@dataclass
-class Market:
-    """A provider with some GPUs: each is there at a price, never gets ready, or is sold out."""
-
-    sells: dict[str, Quote | None]  # None: such a machine is rented, and never gets ready
-    up: set[str] = field(default_factory=set)
-    asked: list[Terms] = field(default_factory=list)
-    meanwhile: Callable[[], None] = lambda: None
-
-    def identity(self) -> str:
-        return "me"
-
-    def rent(self, plan: Plan, _: object, terms: Terms) -> Quote:
-        self.asked.append(terms)
-        for gpu in plan.spec.gpu:
-            if gpu not in self.sells:
-                continue
-            self.up.add(gpu)
-            terms.on_seen(now_utc(), None)
-            self.meanwhile()
-            quote = self.sells[gpu]
-            if quote is None:
-                self.up.clear()
-                raise NotInTime(f"{gpu} was not ready", hint="wait longer", gpu=gpu, ended_at=now_utc())
-            return quote
-        raise NoMachine("sold out", hint="another")
-
-    def release(self, _: Run) -> datetime:
-        self.up.clear()
-        return now_utc()
-
-    def ended_at(self, _: Run) -> datetime | None:
-        return None
-
-
-@dataclass
-class Told:
-    lines: list[str] = field(default_factory=list)
-    questions: list[str] = field(default_factory=list)
-
-    def console(self, *, says: bool | None = None) -> Console:
-        def agree(question: str, _: float) -> bool:
-            self.questions.append(question)
-            return bool(says)
-
-        return Console(self.lines.append, self.lines.append, lambda *_: None, agree=None if says is None else agree)
+AGREED = a_runpod_quote(fallbacks=(Fallback(gpu="A100-80GB:1", infra="runpod", total_hourly_usd=1.65),))
 
 
 def a_ledger(home: Path, **changes: Any) -> Ledger:
     ledger = Ledger(home)
-    ledger.add(a_run(run_id=RUN, quote=None, expected=AGREED, infra="runpod", **changes))
+    ledger.add(a_skypilot_run(run_id=RUN_ID, quote=None, expected=AGREED, infra="runpod", **changes))
     return ledger
 
 
 def try_to_rent(ledger: Ledger, market: Market, console: Console, gpu: tuple[str, ...] = ("RTX4090:1",)) -> Run:
     rent(a_plan(gpu=gpu, infra="runpod"), Context(ledger, cast("Backend", market), console))
-    return ledger.get(RUN)
+    return ledger.get(RUN_ID)
 
 
 def test_a_machine_at_the_agreed_price_is_kept_and_billed_by_its_providers_clock(tmp_path: Path) -> None:
-    market = Market({"RTX4090:1": a_quote(hourly_usd=0.75)})
+    market = Market({"RTX4090:1": a_runpod_quote(hourly_usd=0.75)})
     run = try_to_rent(a_ledger(tmp_path), market, Told().console())
     assert (run.start_is, run.may_bill, market.up) == ("provider", True, {"RTX4090:1"})
     assert run.quote is not None
@@ -97,10 +47,10 @@ def test_a_machine_at_the_agreed_price_is_kept_and_billed_by_its_providers_clock
 
 
 def test_a_dearer_machine_is_given_back_where_nobody_can_be_asked(tmp_path: Path) -> None:
-    ledger, market = a_ledger(tmp_path), Market({"RTX4090:1": a_quote(hourly_usd=0.966)})
+    ledger, market = a_ledger(tmp_path), Market({"RTX4090:1": a_runpod_quote(hourly_usd=0.966)})
     with pytest.raises(NoMachine, match=r"bills m at \$0.9797 an hour, and \$0.7037 was agreed to, 39% more"):
         try_to_rent(ledger, market, Told().console())
-    run = ledger.get(RUN)
+    run = ledger.get(RUN_ID)
     assert (run.phase, run.exit_code, run.may_bill, run.end_is_proven) == (Phase.FAILED, 3, False, True)
     assert run.quote is not None
     assert run.quote.hourly_usd == 0.966  # what it was billed at while it was up
@@ -109,19 +59,19 @@ def test_a_dearer_machine_is_given_back_where_nobody_can_be_asked(tmp_path: Path
 
 @pytest.mark.parametrize("says", [True, False])
 def test_a_person_is_asked_for_the_dearer_machine(says: bool, tmp_path: Path) -> None:
-    ledger, market, told = a_ledger(tmp_path), Market({"RTX4090:1": a_quote(hourly_usd=0.966)}), Told()
+    ledger, market, told = a_ledger(tmp_path), Market({"RTX4090:1": a_runpod_quote(hourly_usd=0.966)}), Told()
     if says:
         assert try_to_rent(ledger, market, told.console(says=says)).may_bill
     else:
         with pytest.raises(NoMachine):
             try_to_rent(ledger, market, told.console(says=says))
-        assert not ledger.get(RUN).may_bill
+        assert not ledger.get(RUN_ID).may_bill
     assert len(told.questions) == 1
     assert told.questions[0].endswith("Keep it?")
 
 
 def test_the_next_of_the_list_is_tried_and_the_first_ones_bill_is_kept(tmp_path: Path) -> None:
-    market = Market({"RTX4090:1": None, "A100-80GB:1": a_quote("A100-80GB:1", 1.64)})
+    market = Market({"RTX4090:1": None, "A100-80GB:1": a_runpod_quote("A100-80GB:1", 1.64)})
     ledger, told = a_ledger(tmp_path), Told()
     run = try_to_rent(ledger, market, told.console(), ("RTX4090:1", "A100-80GB:1"))
     assert market.up == {"A100-80GB:1"}
@@ -136,7 +86,7 @@ def test_a_machine_that_never_gets_ready_is_on_the_bill(tmp_path: Path) -> None:
     market = Market({"RTX4090:1": None})
     with pytest.raises(NotInTime):
         try_to_rent(ledger, market, Told().console())
-    run = ledger.get(RUN)
+    run = ledger.get(RUN_ID)
     assert (run.may_bill, run.exit_code, run.start_is) == (False, 3, "provider")
     assert cost_of(run, now_utc()).is_final
 
@@ -145,7 +95,7 @@ def test_what_nobody_ever_saw_costs_nothing(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path)
     with pytest.raises(NoMachine, match="sold out"):
         try_to_rent(ledger, Market({}), Told().console())
-    run = ledger.get(RUN)
+    run = ledger.get(RUN_ID)
     assert (run.billed_from, run.phase, run.exit_code) == (None, Phase.FAILED, 3)
 
 
@@ -159,19 +109,19 @@ def test_a_down_from_elsewhere_while_it_is_rented_leaves_a_bill(tmp_path: Path) 
             lambda run: run.stopped("stopped while it was launched"),
             lambda run: run.model_copy(update={"billed_from": since}),
         ):
-            ledger.update(RUN, step)
+            ledger.update(RUN_ID, step)
 
     market.meanwhile = down
     with pytest.raises(Interrupted, match="stopped by another command"):
         try_to_rent(ledger, market, Told().console())
-    run = ledger.get(RUN)
+    run = ledger.get(RUN_ID)
     assert (run.phase, run.may_bill) == (Phase.STOPPED, False)
     assert cost_of(run, now_utc()).usd > 0
 
 
 @pytest.mark.parametrize("off_s", [-7200, 7200])
 def test_a_clock_of_another_world_is_not_counted_from(off_s: int, tmp_path: Path) -> None:
-    ledger, market = a_ledger(tmp_path), Market({"RTX4090:1": a_quote()})
+    ledger, market = a_ledger(tmp_path), Market({"RTX4090:1": a_runpod_quote()})
     asked_at = now_utc()
     rent_as_before = market.rent
 

@@ -8,34 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Shell, images
-from tests.sky_accounts import SkyAccounts
+from tests.support.checkout import CHECKOUT
+from tests.support.shell import Shell, images
+from tests.support.sky_accounts import SkyAccounts
 
 # SkyPilot's own optimizer and server take seconds a test.
 pytestmark = pytest.mark.slow
 
-_QUOTES = """
-import json, sys
-from pathlib import Path
-from sky import global_user_state
-from sky.clouds.cloud import CloudCapability
-from cloudrun.backends.skypilot.backend import SkyBackend
-from cloudrun.errors import NoMachine
-from cloudrun.job.job_file import load_job
-from cloudrun.runs.prepare import plan_for
-
-found = []
-for wanted in json.loads(sys.argv[1]):
-    global_user_state.set_enabled_clouds(wanted["clouds"], CloudCapability.COMPUTE, "default")
-    job = load_job(Path(wanted["job"]), options=wanted.get("options", {}))
-    try:
-        quote = SkyBackend(Path.home() / "cloudrun").quote(plan_for(job))
-        found.append({"infra": quote.infra, "gpu": quote.gpu, "hourly_usd": quote.hourly_usd, "machine": quote.machine})
-    except NoMachine as err:
-        found.append({"error": err.message, "hint": err.hint})
-print(json.dumps(found))
-"""
-PLANTS = str(Path(__file__).parents[2] / "jobs" / "plants.yaml")
+PLANTS = str(CHECKOUT / "jobs" / "plants.yaml")
 CLOUDS = ["runpod", "vast", "lambda", "gcp", "aws", "nebius"]
 
 
@@ -47,7 +27,7 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> SkyAccounts:
 
 
 def quotes(accounts: SkyAccounts, *wanted: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = accounts.python(_QUOTES, json.dumps(wanted))
+    found: list[dict[str, Any]] = accounts.python("quote_jobs", json.dumps(wanted))
     return found
 
 

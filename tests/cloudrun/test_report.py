@@ -8,12 +8,12 @@ from typing import Any
 
 from cloudrun.billing.receipt import receipt
 from cloudrun.render.report import report_html
-from tests.cloudrun.test_cost import START, a_run, quote
+from tests.support.runs import START, a_skypilot_run, a_slurm_quote
 
 
 def page(folder: Path, **summary: Any) -> str:
     (folder / "summary.json").write_text(json.dumps(summary))
-    run = a_run(quote=quote(3.6), billed_from=START)
+    run = a_skypilot_run(quote=a_slurm_quote(3.6), billed_from=START)
     return report_html(run, folder, receipt(run, START))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cloudrun.state.records import Estimate, JobState, Phase, Progress, Result, now_utc
 from cloudrun.state.run import Assignment, Ending, Run, Sighting, new_run
-from tests.cloudrun.test_ledger import a_quote
+from tests.support.runs import an_aws_quote
 
 NOW = now_utc()
 MINUTE = timedelta(minutes=1)
@@ -22,7 +22,7 @@ def a_new_run() -> Run:
 
 
 def rented() -> Run:
-    return a_new_run().asking_for_machine(rented_by="me", now=NOW).rented(a_quote(), NOW + MINUTE)
+    return a_new_run().asking_for_machine(rented_by="me", now=NOW).rented(an_aws_quote(), NOW + MINUTE)
 
 
 def ended(reason: str = "finished") -> Result:
@@ -34,9 +34,9 @@ def ended(reason: str = "finished") -> Result:
 def test_a_whole_life_opens_one_bill_and_closes_it() -> None:
     run = a_new_run()
     assert not run.may_bill
-    run = run.estimated(None, a_quote()).asking_for_machine(rented_by="me", now=NOW)
+    run = run.estimated(None, an_aws_quote()).asking_for_machine(rented_by="me", now=NOW)
     assert (run.may_bill, run.billed_from, run.start_is) == (True, NOW, "request")
-    run = run.rented(a_quote(), NOW + MINUTE).begun("node://plants-1/run").left_to_itself()
+    run = run.rented(an_aws_quote(), NOW + MINUTE).begun("node://plants-1/run").left_to_itself()
     assert (run.phase, run.handed_over, run.last_seen_at) == (Phase.PREPARING, True, NOW + MINUTE)
     run = run.looked_at(Sighting(NOW + 3 * MINUTE, JobState.ACTIVE, None, ended()))
     assert (run.phase, run.exit_code, run.may_bill) == (Phase.SUCCEEDED, 0, True)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 import pytest
 
 from cloudrun.backends.skypilot.task import begin_script, job_config, machine_config
-from cloudrun.job.plan import DataRoute, Plan, make_plan
-from cloudrun.job.spec import JobSpec
-from cloudrun.job.staging import base_task
+from cloudrun.job.plan import DataRoute, Plan
 from cloudrun.protocol.order import Order
-
-
-def a_plan(**job: Any) -> Plan:
-    spec = JobSpec.model_validate({"name": "plants", "data": {"source": "/data/plants"}, **job})
-    return make_plan(spec, "plants-1124-x7k2m", python="/usr/bin/python3", base=base_task())
+from tests.support.plans import a_plan
 
 
 def test_a_preference_list_becomes_skypilots_ordered_failover() -> None:

@@ -16,12 +16,12 @@ from cloudrun.runs.attempt import start
 from cloudrun.runs.context import Context
 from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import Phase, now_utc
-from tests.cloudrun.test_agreed import a_quote
-from tests.cloudrun.test_cost import a_run
-from tests.cloudrun.test_rent import RUN, Market, Told
-from tests.cloudrun.test_sky_task import a_plan
-from tests.cloudrun.test_worker import has_ended, wait_for
-from tests.orders import an_order
+from tests.support.backends import Market
+from tests.support.console import Told
+from tests.support.orders import an_order
+from tests.support.plans import RUN_ID, a_plan
+from tests.support.processes import has_ended, wait_for
+from tests.support.runs import a_runpod_quote, a_skypilot_run
 
 # Commands run here; an rsync is never answered.
 SSH = """\
@@ -39,7 +39,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine at the end of such a line."""
     (tmp_path / "ssh").write_text(SSH.replace("FOLDER", str(tmp_path)))
     (tmp_path / "ssh").chmod(0o755)
-    entry = tmp_path / ".sky" / "generated" / "ssh" / f"cloudrun-{RUN}"
+    entry = tmp_path / ".sky" / "generated" / "ssh" / f"cloudrun-{RUN_ID}"
     entry.parent.mkdir(parents=True)
     entry.write_text("Host x\n")
     (tmp_path / "staged").mkdir()
@@ -82,10 +82,14 @@ class SlowMarket(Market):
 
 def test_such_a_launch_ends_the_machine_and_is_over_budget(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.add(a_run(run_id=RUN, quote=a_quote(), infra="runpod", billed_from=now_utc(), phase=Phase.LAUNCHING))
+    ledger.add(
+        a_skypilot_run(
+            run_id=RUN_ID, quote=a_runpod_quote(), infra="runpod", billed_from=now_utc(), phase=Phase.LAUNCHING
+        )
+    )
     market = SlowMarket({}, up={"RTX4090:1"})
     with pytest.raises(BudgetUsed) as caught:
         start(a_plan(), Context(ledger, cast("Backend", market), Told().console()))
     assert caught.value.exit_code is ExitCode.BUDGET
-    run = ledger.get(RUN)
+    run = ledger.get(RUN_ID)
     assert (market.up, run.phase, run.exit_code, run.may_bill) == (set(), Phase.OVER_BUDGET, 4, False)

@@ -5,32 +5,20 @@ Kaggle itself was never asked: the server here speaks its API as Kaggle's own cl
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from cloudrun.dataset.survey import Survey
 from cloudrun.errors import JobFileError
-from cloudrun.job.job_file import load_job
 from cloudrun.job.plan import make_plan
 from cloudrun.job.spec import JobSpec
-from cloudrun.runs.prepare import check_job
-from tests.cloudrun.test_sources import tar_of, zip_of
-from tests.conftest import Shell
-from tests.web_server import Handler, Served, WebServer
-
-JOB = """\
-name: fetched
-infra: local
-data: {source: "SOURCE"}
-run: |
-  find $CLOUDRUN_DATA -name "*.jpg" | wc -l > $CLOUDRUN_OUTPUT/images.txt
-"""
-TRAINED = JOB.partition("run:")[0]
+from tests.support.archives import tar_of, zip_of
+from tests.support.kaggle import Kaggle
+from tests.support.shell import Shell
+from tests.support.source_jobs import TRAINED, checked, job_for
+from tests.support.web_server import Served, WebServer
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +57,6 @@ def server(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebSe
 def shell(server: WebServer, shell: Shell) -> Shell:
     """Opened once the server's certificate is trusted."""
     return shell
-
-
-def job_for(folder: Path, source: str, text: str = JOB) -> str:
-    (folder / "job.yaml").write_text(text.replace("SOURCE", source))
-    return "job.yaml"
-
-
-def checked(folder: Path, source: str, text: str = TRAINED, *, secrets: str = "") -> Survey | None:
-    """What `cloudrun check` does with such a job."""
-    name = job_for(folder, source, text)
-    return check_job(load_job(folder / name, overrides=[f"secrets=[{secrets}]"]))
 
 
 def test_a_run_fetches_its_data_itself(shell: Shell, server: WebServer, leaves: Path) -> None:
@@ -153,41 +130,6 @@ def test_a_rented_machine_fetches_while_it_is_set_up() -> None:
 
 
 # --- Kaggle
-
-
-class Kaggle:
-    """Its API for one account: a competition whose rules are or are not accepted, and a data set."""
-
-    def __init__(self, server: WebServer, archive: bytes) -> None:
-        self.accepted = True
-        self._server = server
-        server.files["/storage/archive.zip"] = Served(archive)
-        server.route = self._answer
-
-    def _answer(self, handler: Handler) -> bool:
-        path, _, query = handler.path.partition("?")
-        if not path.startswith("/api/v1/"):
-            return False
-        basic = base64.b64encode(b"ada:key-of-ada").decode()
-        if handler.headers.get("Authorization") not in (f"Basic {basic}", "Bearer token-of-ada"):
-            return self._json(handler, 401, {"code": 401, "message": "Unauthenticated"})
-        if "/competitions/" in path and not self.accepted:
-            return self._json(handler, 403, {"code": 403, "message": "You must accept this competition's rules"})
-        listed = [{"name": "train/rust/1.jpg", "totalBytes": 9, "creationDate": "2026-01-01T00:00:00Z"}]
-        match path.removeprefix("/api/v1/"):
-            case "competitions/data/list/plants":
-                return self._json(handler, 200, {"files": listed, "nextPageToken": "more"})
-            case "datasets/list/ada/leaves":
-                return self._json(handler, 200, {"datasetFiles": listed, "nextPageToken": ""})
-            case "competitions/data/download-all/plants" | "datasets/download/ada/leaves":
-                handler.answer(302, b"", Location=f"{self._server.url}/storage/archive.zip?{query}signed=1")
-                return True
-        return self._json(handler, 404, {"code": 404, "message": "Not found"})
-
-    @staticmethod
-    def _json(handler: Handler, status: int, body: dict[str, object]) -> bool:
-        handler.answer(status, json.dumps(body).encode(), Content_Type="application/json")
-        return True
 
 
 @pytest.fixture

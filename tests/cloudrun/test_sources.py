@@ -22,7 +22,9 @@ from cloudrun.sources.archive import unpack
 from cloudrun.sources.bring import bring
 from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, download
-from tests.web_server import Served, WebServer
+from tests.support.archives import names_in, tar_of, zip_of
+from tests.support.console import Said
+from tests.support.web_server import Served, WebServer
 
 
 @pytest.fixture
@@ -30,30 +32,6 @@ def server() -> Iterator[WebServer]:
     server = WebServer()
     yield server
     server.close()
-
-
-def zip_of(folder: Path, top: str = "") -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for path in sorted(folder.rglob("*.*")):
-            archive.write(path, f"{top}{path.relative_to(folder).as_posix()}")
-    return packed.getvalue()
-
-
-def tar_of(folder: Path, top: str) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.add(folder, top)
-    return packed.getvalue()
-
-
-def names_in(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-class Said(list[str]):
-    def __call__(self, text: str) -> None:
-        self.append(text)
 
 
 # --- the way here

@@ -19,17 +19,17 @@ from cloudrun.runs.logs import log_of
 from cloudrun.runs.lost import refuse_stopped
 from cloudrun.runs.refresh import look
 from cloudrun.state.records import JobState, now_utc
-from tests.cloudrun.machine import Desk, desk  # noqa: F401 - a fixture
-from tests.cloudrun.test_agreed import a_quote
-from tests.cloudrun.test_lost import Provider, rented
+from tests.support.backends import OneMachine
+from tests.support.desk import Desk
+from tests.support.runs import a_runpod_quote, rented
 
 # $1 an hour and $0.05 for its disk: stopped after half an hour, found two hours after it was rented.
-ON_AWS = a_quote("A100:1", 1.0, infra="aws", disk_hourly_usd=0.05)
+ON_AWS = a_runpod_quote("A100:1", 1.0, infra="aws", disk_hourly_usd=0.05)
 
 
 def test_from_then_on_its_disk_bills_alone(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=ON_AWS)
-    stopped = look(run, Context(ledger, cast("Backend", Provider(JobState.STOPPED))))
+    stopped = look(run, Context(ledger, cast("Backend", OneMachine(JobState.STOPPED))))
     assert run.billed_from is not None
     assert stopped.stopped_at == run.billed_from + timedelta(minutes=30)
     cost = cost_of(stopped, run.billed_from + timedelta(hours=10))
@@ -39,7 +39,7 @@ def test_from_then_on_its_disk_bills_alone(tmp_path: Path) -> None:
 
 def test_its_end_ends_the_disks_bill_and_the_receipt_has_it(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=ON_AWS)
-    provider = cast("Backend", Provider(JobState.STOPPED, told=run.billed_from))
+    provider = cast("Backend", OneMachine(JobState.STOPPED, told=run.billed_from))
     assert look(run, Context(ledger, provider)).stopped_at == run.billed_from
     ended = down(ledger.get("r"), Context(ledger, provider), force=True)
     later = receipt(ended, now_utc() + timedelta(days=9))
@@ -52,9 +52,9 @@ def test_its_end_ends_the_disks_bill_and_the_receipt_has_it(tmp_path: Path) -> N
     ("quote", "expected", "hourly_usd"),
     [
         (ON_AWS, None, 0.05),
-        (a_quote(infra="runpod"), None, 0.0),  # its disk goes with the machine
-        (a_quote(infra="vast", disk_hourly_usd=0.0), a_quote(infra="vast", disk_hourly_usd=0.02), 0.02),
-        (a_quote(infra="lambda", disk_hourly_usd=0.0), None, 0.0),
+        (a_runpod_quote(infra="runpod"), None, 0.0),  # its disk goes with the machine
+        (a_runpod_quote(infra="vast", disk_hourly_usd=0.0), a_runpod_quote(infra="vast", disk_hourly_usd=0.02), 0.02),
+        (a_runpod_quote(infra="lambda", disk_hourly_usd=0.0), None, 0.0),
     ],
 )
 def test_the_disks_price_is_that_of_the_quote(quote: Any, expected: Any, hourly_usd: float, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_disks_price_is_that_of_the_quote(quote: Any, expected: Any, hourly_
 
 def test_every_way_to_it_names_the_price_a_day_and_both_ways_out(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=ON_AWS)
-    provider = cast("Backend", Provider(JobState.STOPPED))
+    provider = cast("Backend", OneMachine(JobState.STOPPED))
     stopped = look(run, Context(ledger, provider))
     with pytest.raises(ResultsNotHome) as by_down:
         down(stopped, Context(ledger, provider), force=False)
@@ -78,7 +78,7 @@ def test_every_way_to_it_names_the_price_a_day_and_both_ways_out(tmp_path: Path)
         assert "or leave them behind: `cloudrun down r --force`" in err.hint
 
 
-def test_ps_says_so_as_well(desk: Desk) -> None:  # noqa: F811
+def test_ps_says_so_as_well(desk: Desk) -> None:
     since = now_utc() - timedelta(hours=2)
     desk.ended_run(
         backend="sky", phase="lost", quote=ON_AWS, billed_from=since, stopped_at=since + timedelta(hours=1),
@@ -92,7 +92,7 @@ def test_ps_says_so_as_well(desk: Desk) -> None:  # noqa: F811
 
 def test_the_next_machine_is_not_stopped(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=ON_AWS)
-    stopped = look(run, Context(ledger, cast("Backend", Provider(JobState.STOPPED))))
+    stopped = look(run, Context(ledger, cast("Backend", OneMachine(JobState.STOPPED))))
     now = now_utc()
     on_next = stopped.next_machine(now)
     assert (on_next.stopped_at, on_next.disk_until, on_next.billed_from, on_next.may_bill) == (None, None, now, True)
@@ -102,7 +102,7 @@ def test_the_next_machine_is_not_stopped(tmp_path: Path) -> None:
 def test_one_that_was_started_again_bills_again(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     ledger, run = rented(tmp_path / "home", quote=ON_AWS, run_uri=(tmp_path / "run").as_uri())
-    provider = Provider(JobState.STOPPED)
+    provider = OneMachine(JobState.STOPPED)
     assert look(run, Context(ledger, cast("Backend", provider))).stopped_at is not None
-    up = look(ledger.get("r"), Context(ledger, cast("Backend", Provider(JobState.IDLE))))
+    up = look(ledger.get("r"), Context(ledger, cast("Backend", OneMachine(JobState.IDLE))))
     assert (up.stopped_at, up.may_bill) == (None, True)

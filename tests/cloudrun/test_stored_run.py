@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from cloudrun.stores.s3 import S3Store
-from tests.cloudrun.test_local_run import wait_until_log_has
-from tests.conftest import Shell
-from tests.seaweedfs import BUCKET, SeaweedFS
+from tests.support.seaweedfs import BUCKET, SeaweedFS
+from tests.support.shell import Shell, wait_until_log_has
 
 JOB = """\
 name: kept

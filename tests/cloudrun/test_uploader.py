@@ -16,8 +16,9 @@ from cloudrun.protocol.order import Order, Step
 from cloudrun.runs.refresh import read_result
 from cloudrun.state.records import Phase
 from cloudrun.stores.s3 import S3Store
-from tests.cloudrun.test_worker import an_order, wait_for
-from tests.seaweedfs import BUCKET, SECRET, SeaweedFS
+from tests.support.orders import an_order
+from tests.support.processes import wait_for
+from tests.support.seaweedfs import BUCKET, SECRET, SeaweedFS
 
 StartWorker = Callable[[Order], "subprocess.Popen[bytes]"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from cloudrun.worker import ending
 from cloudrun.worker.ending import insist_on_the_end, ways_to_end
-from tests.orders import an_order
+from tests.support.orders import an_order
 
 SKYLET, SKYPILOT = "have skylet end the machine", "let SkyPilot end the machine"
 GENTLY, BY_FORCE = "end the Slurm allocation", "cancel the Slurm allocation"

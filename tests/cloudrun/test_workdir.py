@@ -13,7 +13,7 @@ from cloudrun.job.plan import make_plan
 from cloudrun.job.spec import JobSpec
 from cloudrun.job.staging import stage
 from cloudrun.job.workdir import look_through, looks_secret
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 SECRETS = (
     ".env", ".env.production", "prod.env", ".ssh/id_rsa", ".ssh/config", "id_ed25519", ".aws/credentials", ".netrc",

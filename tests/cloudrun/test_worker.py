@@ -23,15 +23,12 @@ from cloudrun.protocol.order import Order, Step, read_order
 from cloudrun.protocol.run_folder import Place
 from cloudrun.protocol.words import EndReason, WorkerPhase
 from cloudrun.worker import status_files, watchdog
-from tests.orders import an_order
+from tests.support.checkout import CHECKOUT
+from tests.support.orders import an_order
+from tests.support.processes import has_ended, program, wait_for
+from tests.support.scancel import SCANCEL
 
 StartWorker = Callable[[Order], "subprocess.Popen[bytes]"]
-
-SCANCEL = """\
-#!/bin/sh
-echo "$@" >> {folder}/scancel
-kill -KILL $(cat {folder}/watchdog.pid)
-"""
 
 
 @pytest.fixture
@@ -58,21 +55,6 @@ def start(tmp_path: Path) -> Iterator[StartWorker]:
         if process.poll() is None:
             process.kill()
         process.wait()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def has_ended(pid: int) -> bool:
-    """Gone, or a zombie that nobody has waited for."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("Z")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def result(folder: Path) -> dict[str, Any]:
@@ -292,15 +274,6 @@ def test_what_a_command_leaves_running_is_ended_with_it(start: StartWorker, tmp_
     assert "the command has ended: ending what it left running" in (tmp_path / "log.txt").read_text()
 
 
-IMPATIENT = """
-import runpy, sys
-from cloudrun.worker import watchdog
-watchdog.WIPED_PATIENCE_S = 1.0
-sys.argv = ["cloudrun.worker", sys.argv[1]]
-runpy.run_module("cloudrun.worker", run_name="__main__")
-"""
-
-
 @pytest.mark.parametrize("how", ["impatient", "by its budget"])
 def test_a_machine_whose_end_was_cut_off_after_its_folder_was_removed_is_ended(how: str, tmp_path: Path) -> None:
     (tmp_path / "scancel").write_text(SCANCEL.format(folder=tmp_path).replace("/scancel\n", "/called\n"))
@@ -310,9 +283,10 @@ def test_a_machine_whose_end_was_cut_off_after_its_folder_was_removed_is_ended(h
     hours = 1.0 if how == "impatient" else 14 / 3600
     order = an_order("echo x > $CLOUDRUN_OUTPUT/x", ending="slurm", max_hours=hours)
     (folder / "order.json").write_text(order.as_json())
-    program = ["-c", IMPATIENT] if how == "impatient" else ["-m", "cloudrun.worker"]
+    impatient = program("impatient_watchdog", folder)
+    command = impatient if how == "impatient" else [sys.executable, "-m", "cloudrun.worker", str(folder)]
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-    watchdog = subprocess.Popen([sys.executable, *program, str(folder)], env=environment, stderr=subprocess.DEVNULL)
+    watchdog = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stderr=subprocess.DEVNULL)
     try:
         (tmp_path / "watchdog.pid").write_text(str(watchdog.pid))
         wait_for((folder / "result.json").exists)

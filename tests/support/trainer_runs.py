@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,6 @@ import torch
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.stop import StopFlag
 
-CHECKOUT = Path(__file__).parents[2]
 TINY = {
     "backbones": ["test_efficientnet", "test_resnet"],
     "pretrained": False,
@@ -68,17 +65,3 @@ def assert_same_run(out: Path, other: Path) -> None:
         some, others = weights(out, name), weights(other, name)
         assert all(torch.equal(values, others[key]) for key, values in some.items())
     assert (out / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
-
-
-def program(name: str, *arguments: object) -> list[str]:
-    """Return the command of a program in `tests/support/programs`, to be run in CHECKOUT."""
-    return [sys.executable, "-m", f"tests.support.programs.{name}", *map(str, arguments)]
-
-
-def run_program(name: str, *arguments: object, stdin: str | None = None) -> str:
-    """Return what a program prints; it has to exit with 0."""
-    done = subprocess.run(
-        program(name, *arguments), cwd=CHECKOUT, input=stdin, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from cloudrun.cli.main import main
 from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import now_utc
 from cloudrun.state.run import Run
+from tests.support.shell import Typed
 
 MOMENT = "2026-11-24T12:00:00Z"
 RESULT: dict[str, Any] = {
@@ -34,17 +32,6 @@ JOB = {
     "budget": {"max_cost": 5.0, "max_hours": 4.0},
     "lifecycle": {"on_finish": "down"},
 }
-
-
-@dataclass(frozen=True)
-class Typed:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 class Desk:
@@ -85,48 +72,3 @@ class Desk:
 
     def home(self, run_id: str = "plants-1") -> Path:
         return self.folder / "runs" / run_id
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("CLOUDRUN_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return Desk(tmp_path, capsys)
-
-
-def _folder(path: Path) -> None:
-    path.mkdir()
-    (path / "inside").write_text("x")
-
-
-def _of(content: bytes) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(content)
-
-
-def _large(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(3_000_000_000)  # a hole: it takes no room
-
-
-def _socket(path: Path) -> None:
-    os.mknod(path, 0o140644)
-
-
-BAD: dict[str, Callable[[Path], object]] = {
-    "garbage": _of(b"\x00\xff\xfegarbage \xf0\x28"),
-    "empty": _of(b""),
-    "a list": _of(b"[1, 2]"),
-    "a number": _of(b"NaN"),
-    "null": _of(b"null"),
-    "deep": _of(b"[" * 100_000),
-    "deep in an object": _of(b'{"phases": ' + b"[" * 500 + b"]" * 500 + b"}"),
-    "400 digits": _of(b'{"epoch": 1' + b"0" * 400 + b', "exit_code": 1' + b"0" * 5000 + b"}"),
-    "half": _of(b'{"reason": "fini'),
-    "half a pair of surrogates": _of(b'{"reason": "\\ud800", "phase": "\\udfff", "message": "\\ud800"}'),
-    "gigabytes": _large,
-    "a folder": _folder,
-    "a pipe": os.mkfifo,
-    "a socket": _socket,
-    "a link to itself": lambda path: path.symlink_to(path.name),
-}

@@ -4,7 +4,7 @@ Each direction has one queue that all connections share, as on a home's line: a 
 and arrives half a round trip later. A new connection waits one round trip more, for its handshake. There is no loss
 and no slow start, so that what is measured is the tools' own doing.
 
-python -m tests.relay PORT --megabits 200 --round-trip-ms 50
+python -m tests.support.relay PORT --megabits 200 --round-trip-ms 50
 """
 
 from __future__ import annotations

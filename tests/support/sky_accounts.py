@@ -10,19 +10,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-CATALOGS = Path(__file__).parent / "catalogs" / "v8"
+from tests.support.checkout import CHECKOUT
+from tests.support.processes import program
 
-_ENABLE = """
-import sys
-from sky import check, global_user_state
-from sky.clouds.cloud import CloudCapability
-global_user_state.set_allowed_clouds(check._get_workspace_allowed_clouds("default"), "default")
-global_user_state.set_enabled_clouds(sys.argv[1:], CloudCapability.COMPUTE, "default")
-"""
+CATALOGS = CHECKOUT / "tests" / "catalogs" / "v8"
 
 
 class SkyAccounts:
@@ -45,19 +39,19 @@ class SkyAccounts:
         }
 
     def enable(self, *clouds: str) -> None:
-        self.python(_ENABLE, *clouds)
+        self.python("enable_clouds", *clouds)
 
     def plant(self, path: str, content: str) -> None:
         """Write a file into the home folder."""
         (self.home / path).parent.mkdir(parents=True, exist_ok=True)
         (self.home / path).write_text(content)
 
-    def python(self, script: str, *words: str) -> Any:
-        """Run a script there; what the last line of its output has as JSON, if anything."""
+    def python(self, name: str, *words: str) -> Any:
+        """Run a program of the tests there; return what the last line of its output has as JSON, if anything."""
         done = subprocess.run(
-            [sys.executable, "-c", script, *words],
+            program(name, *words),
             env=self.env,
-            cwd=Path(__file__).parents[1],
+            cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 
 class Terminal:
