@@ -44,3 +44,15 @@ def test_no_module_imports_a_test_module() -> None:
     modules = [path for top in ("tests", "benchmarks") for path in (CHECKOUT / top).rglob("*.py")]
     found = {str(path.relative_to(CHECKOUT)): shared_from_tests(path.read_text()) for path in modules}
     assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize("package", ["cloudrun", "trainer"])
+def test_each_folder_of_tests_has_the_name_of_a_package(package: str) -> None:
+    folders = {path.parent.relative_to(TESTS) for path in (TESTS / package).rglob("test_*.py")}
+    assert len(folders) > 5
+    assert sorted(folder for folder in folders if not (CHECKOUT / folder / "__init__.py").is_file()) == []
+
+
+def test_only_a_loose_module_has_its_tests_outside_a_folder() -> None:
+    loose = {path.name.removeprefix("test_") for path in (TESTS / "cloudrun").glob("test_*.py")}
+    assert loose <= {path.name for path in (CHECKOUT / "cloudrun").glob("*.py")}
