@@ -25,8 +25,8 @@ import yaml
 from benchmarks.machine import CHECKOUT, heading
 from tests.clouds import box
 from tests.clouds.jobs import GPUS
-from tests.conftest import images
 from tests.sky import slurm_cluster
+from tests.support.shell import images
 
 NAMES = ("sky launch", "cloudrun launch", "sky exec", "cloudrun resume")
 FIRST_STEP = "first step after"

@@ -2,8 +2,8 @@
 
 python -m benchmarks.sync [ROUNDS] [--quick] [--only NAME ...]
 
-The line of 200 Mbit/s and 50 ms is `tests/relay.py`; the server is SeaweedFS. Peers are installed from the package
-index into a folder of their own. Half an hour, on a machine that does nothing else.
+The line of 200 Mbit/s and 50 ms is `tests/support/relay.py`; the server is SeaweedFS. Peers are installed from the
+package index into a folder of their own. Half an hour, on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from statistics import median
 from benchmarks import sync_peers
 from benchmarks.machine import heading
 from benchmarks.sync_peers import OBSTORE, Line, ssh_server, tools
-from tests.relay import relay
-from tests.seaweedfs import SeaweedFS
+from tests.support.relay import relay
+from tests.support.seaweedfs import SeaweedFS
 
 MEGABITS, ROUND_TRIP_MS = 200.0, 50.0
 STEPS = ("up", "down", "unchanged", "1 %")

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.relay import Relay
-from tests.seaweedfs import BUCKET, free_ports
+from tests.support.relay import Relay
+from tests.support.seaweedfs import BUCKET, free_ports
 
 OBSTORE = '''\
 """obstore as its documentation has it: many requests at once, from asyncio."""

@@ -17,7 +17,7 @@ from benchmarks.machine import heading
 from benchmarks.reliability.grounds import Ground, ground
 from benchmarks.reliability.laptop import Laptop
 from benchmarks.reliability.scenarios import SCENARIOS, Scenario
-from tests.seaweedfs import SeaweedFS
+from tests.support.seaweedfs import SeaweedFS
 
 # Seconds by which a receipt may differ from the provider's own times.
 _RECEIPT_OFF_S = 10.0

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from tests.clouds import box
 from tests.clouds.jobs import GPUS
-from tests.seaweedfs import SeaweedFS
 from tests.sky import slurm_cluster
+from tests.support.seaweedfs import SeaweedFS
 
 # How long a process is waited for: the watchdog works before its SkyPilot job does, since Ray takes its time.
 _BEGINS_S = 120.0

@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks.machine import CHECKOUT
 from benchmarks.reliability.grounds import Ground
-from tests.conftest import images
-from tests.seaweedfs import BUCKET, SeaweedFS
+from tests.support.seaweedfs import BUCKET, SeaweedFS
+from tests.support.shell import images
 
 IDLE_MINUTES = 1
 

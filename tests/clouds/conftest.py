@@ -11,7 +11,7 @@ import pytest
 from tests.clouds import box
 from tests.clouds.box import Box, BoxUnavailable
 from tests.clouds.jobs import CLOUDS
-from tests.conftest import Shell, images
+from tests.support.shell import Shell, images
 
 
 @pytest.fixture(scope="session", params=CLOUDS)

@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.clouds.accounts import BUCKET, KEYS
 from tests.clouds.box import Box, Rented
 from tests.clouds.jobs import ENDLESS, QUICK, launch, on, wait_for
-from tests.conftest import Shell, images
 from tests.sky.jobs import read_until
+from tests.support.shell import Shell, images
 
 BUDGET_S = 300
 # SkyPilot's daemon on the machine looks each minute; a provider takes some seconds to end a machine.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.box import Rented
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 GPUS = {"aws": "A10G:1", "runpod": "RTX4090:1"}
 CLOUDS = list(GPUS)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clouds.rest_provider import Asked
-from tests.live_provider import runpod
+from tests.support.live_provider import runpod
 
 
 class Runpod:
@@ -27,8 +27,8 @@ class Runpod:
 
     def look(self, home: Path) -> dict[str, Any]:
         from cloudrun.backends.live_price import live_price
-        from tests.cloudrun.test_agreed import a_quote
+        from tests.support.runs import a_runpod_quote
 
-        quote = a_quote("RTX4090:1", 0.69)
+        quote = a_runpod_quote("RTX4090:1", 0.69)
         live = live_price(quote)
         return {"hourly_usd": live.hourly_usd, "why": live.why, "is_called_out": live.is_called_out(quote)}

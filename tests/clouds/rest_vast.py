@@ -146,9 +146,9 @@ class Vast:
         from cloudrun.backends.skypilot.listing import machines_of
         from cloudrun.backends.skypilot.records import billed_quote
         from cloudrun.billing.agreed import is_too_dear
-        from tests.cloudrun.test_agreed import a_quote
+        from tests.support.runs import a_runpod_quote
 
-        agreed = a_quote("RTX4090:1", 0.4, infra="vast", disk_hourly_usd=0.0)
+        agreed = a_runpod_quote("RTX4090:1", 0.4, infra="vast", disk_hourly_usd=0.0)
         live = live_price(agreed)
         billed = billed_quote(agreed, machines_of("cloudrun-leaves-1127-abcde", "vast"))
         return {
@@ -173,12 +173,11 @@ class _ForgetfulSky:
 def _is_proven_gone(home: Path) -> bool:
     """Return whether cloudrun takes a machine for gone that such a server no longer has."""
     from cloudrun.backends.skypilot.backend import SkyBackend
-    from tests.cloudrun.test_agreed import a_quote
-    from tests.cloudrun.test_cost import a_run
+    from tests.support.runs import a_runpod_quote, a_skypilot_run
 
     backend = SkyBackend(home / "cloudrun")
-    quote = a_quote("RTX4090:1", 0.4, infra="vast")
-    run = a_run(run_id="leaves-1127-abcde", quote=quote, rented_by=backend.identity())
+    quote = a_runpod_quote("RTX4090:1", 0.4, infra="vast")
+    run = a_skypilot_run(run_id="leaves-1127-abcde", quote=quote, rented_by=backend.identity())
     return backend._is_surely_gone(_ForgetfulSky(), run)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.clouds.box import Box
 from tests.clouds.jobs import GPUS, QUICK, launch, on, only_on_aws, only_on_runpod, wait_for
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.clouds
 

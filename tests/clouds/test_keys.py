@@ -8,7 +8,7 @@ import pytest
 
 from tests.clouds.box import Box
 from tests.clouds.jobs import ENDLESS, launch, on, wait_for
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 pytestmark = [pytest.mark.clouds, pytest.mark.slow]
 

@@ -17,7 +17,7 @@ from tests.clouds.jobs import (
     only_on_runpod,
     wait_for,
 )
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 pytestmark = [pytest.mark.clouds, pytest.mark.slow]
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 import yaml
 
+from tests.support.checkout import CHECKOUT
 from tests.support.trainer_runs import (
     CAN_COMPILE,
-    CHECKOUT,
     COMPILED,
     TINY,
     Config,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.trainer_runs import Config, StopsAfter, Train, assert_same_run, rows, run_program
+from tests.support.processes import run_program
+from tests.support.trainer_runs import Config, StopsAfter, Train, assert_same_run, rows
 from trainer.autotune.batch_fit import largest_that_fits
 from trainer.autotune.memory_format import faster, measure_formats, set_memory_formats, slowest
 from trainer.autotune.tuning import full_size_epochs, tune

@@ -14,7 +14,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from cloudrun.imagedata.folders import FolderProblem, LabelledFile, list_dataset
-from tests.support.trainer_runs import CHECKOUT, program
+from tests.support.checkout import CHECKOUT
+from tests.support.processes import program
 from trainer.data.augment import Square, evaluation_transform, normalise
 from trainer.data.augment_params import Ranges
 from trainer.data.cache import PixelCache
