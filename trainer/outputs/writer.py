@@ -83,7 +83,7 @@ def snapshot(value: Any) -> Any:
     The copies of a GPU's tensors are asked for all at once, into pinned memory, and waited for once.
     """
     copy = _copied(value)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.current_stream().synchronize()
     return copy
 
