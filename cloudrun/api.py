@@ -147,7 +147,7 @@ class Run:
         return self.refresh().phase
 
     def fetch(self, to: str | Path | None = None, *, best_only: bool = False, on_news: Listen = _unheard) -> Path:
-        """Bring the run's results home and return the folder; `best_only`: the best checkpoint alone.
+        """Bring the run's results home and return the folder; `best_only`: the best checkpoint alone, of each fold.
 
         Then the machine of a run that has ended is given back, where the job file says `down`. Raises RunNotFinished
         where there is nothing yet, StoreError where a file does not arrive whole.
@@ -174,8 +174,8 @@ class Run:
     ) -> Run:
         """Go on from the last complete checkpoint, on the run's machine while that is up, else on another one.
 
-        The arguments are those of `launch`. Raises StillRunning where the run has not ended, RunNotFinished where there
-        is no checkpoint to go on from.
+        The arguments are those of `launch`. Raises StillRunning where the run has not ended or its machine has to be
+        ended first, RunNotFinished where there is no checkpoint to go on from.
         """
         run = refresh(self.record, self._context())
         job = reload_job(run.job, Path(run.job_path), overrides=(), options=dict(settings or {}))

@@ -49,7 +49,7 @@ def brief(err: BaseException) -> str:
 
 
 class UsageError(CloudrunError):
-    """A wrong option, a program that is missing, or a question with nobody to ask."""
+    """An option or an argument is wrong, a program is missing, or nobody is there to answer a question."""
 
     exit_code = ExitCode.USAGE
 
@@ -83,11 +83,11 @@ class Interrupted(CloudrunError):
 
 
 class RunNotFinished(CloudrunError):
-    """The run has not, or not yet, made the files that are asked for."""
+    """The run has not made the files that are asked for, or they cannot be reached yet."""
 
 
 class StoreError(CloudrunError):
-    """A machine or a bucket cannot be reached, or a transfer was not completed."""
+    """A machine, a bucket or a disk cannot be read or written, or a transfer was not completed."""
 
 
 class StillBilling(CloudrunError):

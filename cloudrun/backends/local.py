@@ -118,6 +118,10 @@ class LocalBackend:
         return run_dir.as_uri()
 
     def observe(self, run: Run) -> JobState:
+        """Return ACTIVE while the worker lives, else IDLE; ABSENT where its folder and its process are gone.
+
+        IDLE also where the folder was removed and the worker still lives.
+        """
         run_dir = self._machines / run.run_id
         lives = _lock_is_held(run_dir)
         if not run_dir.is_dir():  # somebody removed it: a worker that still lives cannot bring any result
@@ -128,6 +132,7 @@ class LocalBackend:
         return None
 
     def diagnose(self, run: Run) -> str:
+        """Return the last line that the worker wrote to its standard error; empty where there is none."""
         try:
             said = read_regular(RunFolder(self._machines / run.run_id).local_errors, limit=_LONGEST_SAID) or b""
         except OSError:
@@ -165,7 +170,7 @@ class LocalBackend:
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
-    except RecursionError:  # a thousand folders in one another
+    except RecursionError:  # a thousand folders, each inside the one before
         subprocess.run(["rm", "-rf", "--", folder], check=True)
 
 

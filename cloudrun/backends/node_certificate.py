@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from cloudrun.state.records import now_utc
 
-# A budget is for 30 days at most; the machines' clocks may be off by some hours.
+# A budget is for 30 days at most, and the machines' clocks may be off.
 _VALID = timedelta(days=60)
 _CLOCKS = timedelta(days=1)
 

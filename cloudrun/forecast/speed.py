@@ -32,8 +32,8 @@ _UNKNOWN_CPUS = 8
 # How far a listed speed may be off: the real time is between these multiples of the computed one.
 _GPU_SPREAD = (0.65, 1.6)
 _CPU_SPREAD = (0.4, 2.5)
-# The speed of several GPUs, as a part of one GPU's times their number, where gradients go over a slow bus, or over a
-# slow network between machines: guesses, not measured.
+# The least part of its own speed that each of several GPUs keeps, where gradients go over a slow bus, or over a slow
+# network between machines: guesses, not measured.
 _WORST_SCALING, _WORST_SCALING_OF_NODES = 0.6, 0.3
 _OPTIMIZER_BYTES = 16  # for each parameter: weight, gradient and Adam's two moments, in fp32
 _CONTEXT_GB = 1.0  # memory that CUDA itself takes

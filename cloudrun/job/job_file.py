@@ -41,8 +41,8 @@ class Job:
     warnings: tuple[str, ...]
 
 
-# The least images of a batch for each of several GPUs, and enough images. The trainer refuses fewer than two for each
-# GPU, and batches at the end of an epoch may be half as large.
+# How many images of a batch each of several GPUs needs at the least, and how many are enough. The trainer refuses fewer
+# than two for each GPU, and the batches at the end of an epoch may be half as large.
 _LEAST_OF_EACH, _ENOUGH_FOR_EACH = 4, 16
 
 

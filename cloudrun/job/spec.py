@@ -95,7 +95,7 @@ class Data(_Section):
 
 
 class Budget(_Section):
-    """The limits of a run, which the watchdog on the machine enforces, with the laptop off, too.
+    """The limits of a run. They are enforced beside the job, with the laptop off, too.
 
     `max_cost` in USD. `stall_minutes`: minutes without a training step. `rent_minutes`: minutes after which a launch
     gives up on a machine that does not come; None: 20, or a quarter of the budget, but five where that is less. Where

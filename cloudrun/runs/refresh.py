@@ -83,7 +83,7 @@ def record(
     seen = Sighting(now_utc(), job, progress, result, why=why, ended_at=told)
 
     def step(now: Run) -> Run:
-        return now.looked_at(seen) if now.attempt == run.attempt else now  # else it was resumed meanwhile
+        return now.looked_at(seen) if now.attempt == run.attempt else now  # else the run was resumed meanwhile
 
     try:
         return context.update(run, step)

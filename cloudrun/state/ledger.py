@@ -176,7 +176,7 @@ class Ledger:
         text = run.model_dump_json(indent=1)
         _refuse_unreadable(text)
         atomic.write(path, text, temporary=path.with_suffix(f".{os.getpid()}{atomic.UNFINISHED}"), durable=True)
-        atomic.sync(path.parent)  # else the rename itself may be lost with the power
+        atomic.sync(path.parent)  # else a power cut may undo the rename itself
 
     @contextmanager
     def _locked(self, run_id: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ from cloudrun.protocol.words import EndReason
 
 
 class Phase(StrEnum):
-    """How far a run is. The last six phases are final."""
+    """The phases of a run; the last six are final."""
 
     LAUNCHING = "launching"  # a machine is being asked for
     PREPARING = "preparing"  # the machine is up: set-up and data
@@ -116,7 +116,7 @@ Job = Annotated[dict[str, Any], AfterValidator(_usable)]
 
 
 class Record(BaseModel):
-    """A part of the ledger. It refuses unknown names, so that a typing error in the name of a money field cannot pass.
+    """The base of all records: it refuses unknown names, so that a slip in the name of a money field cannot pass.
 
     `received.understood` is for texts that others wrote: it leaves out unknown names.
     """

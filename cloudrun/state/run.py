@@ -83,7 +83,7 @@ class Run(Record):
     The JSON is flat: the fields are its keys, so that `jq .billed_from` works, and a newer version adds keys only.
     """
 
-    # What it is, and where its files are.
+    # The run's names, and the places of its files.
     run_id: str
     name: str
     created_at: Moment
@@ -118,7 +118,7 @@ class Run(Record):
     end_is_proven: bool = False  # the provider has shown that the machine is gone
     sky_account: BilledElsewhere | None = None
     earlier: tuple[Interval, ...] = ()  # machines of the run before this one, each with its bill
-    # The job: where it stands, and what it says of itself.
+    # The job: its phase, and its own reports.
     phase: Phase = Phase.LAUNCHING
     handed_over: bool = False  # whether the launch has done its part, so that the job goes on by itself
     refreshed_at: Moment | None = None

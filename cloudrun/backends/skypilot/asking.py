@@ -10,7 +10,7 @@ from cloudrun.backends.skypilot.errors import brief
 from cloudrun.backends.skypilot.listing import CannotList, refuse_if_silent
 from cloudrun.state.run import MACHINE_PREFIX
 
-# A busy computer takes half a minute for an answer; SkyPilot asks a provider that does not answer for minutes.
+# A busy computer takes half a minute for an answer. Where a provider does not answer, SkyPilot goes on for minutes.
 _ANSWER_S = 60.0
 
 

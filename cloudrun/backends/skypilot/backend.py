@@ -69,7 +69,7 @@ _GONE_WAIT_S = 60.0
 # By then the provider lists a machine whose create call was never answered.
 _LOST_ANSWER_S = 30.0
 _DOWN_PAUSES_S = (3.0, 10.0)
-# A busy computer takes half a minute; SkyPilot itself goes on asking a provider that does not answer for far longer.
+# A busy computer takes half a minute. Where a provider does not answer, SkyPilot itself goes on for far longer.
 _DOWN_S = 120.0
 # After a question that got no answer in time, the same machine is not asked about again for so long.
 _SILENCE_S = 60.0
@@ -262,6 +262,10 @@ class SkyBackend:
             self._end(sky, machine)
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
+        """Send the staged files, the secrets and the order, and start the worker as a SkyPilot job; return its URI.
+
+        Raises BudgetUsed, StoreError, SkyError.
+        """
         connection = Connection(plan.machine_name)
         _, output = connection.run('mkdir -p "$HOME/cloudrun" && cd "$HOME/cloudrun" && pwd -P')
         run_dir = f"{output.decode().strip()}/{plan.run_id}"
@@ -290,6 +294,10 @@ class SkyBackend:
         return f"node://{plan.machine_name}{run_dir}"
 
     def observe(self, run: Run) -> JobState:
+        """Return the state of the run's machine and job, asked of SkyPilot and, where that cannot tell, the provider.
+
+        ABSENT only where the machine is surely gone; ACTIVE while a SkyPilot job or the watchdog is at work.
+        """
         if time.monotonic() < self._silent_until.get(run.machine_name, 0.0):
             return JobState.UNKNOWN
         with self._sdk(run.run_id) as sky:

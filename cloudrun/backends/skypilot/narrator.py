@@ -31,6 +31,7 @@ class Narrator(io.TextIOBase):
         return True
 
     def write(self, text: str, /) -> int:
+        """Write `text` to the log, and tell each whole line that is news."""
         if self._is_muted:
             return len(text)
         self._log.write(text)

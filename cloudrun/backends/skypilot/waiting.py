@@ -89,7 +89,7 @@ class Waiting:
             self._failure.append(err)
 
     def _look(self) -> None:
-        """Note which machine is being rented, and when it began by its provider's clock. No answer changes nothing."""
+        """Note which machine is being rented, and its start by its provider's clock; without an answer, nothing."""
         try:
             records = self._sky.get(self._sky.status([self._machine]))
             launched = internals.launched_of(records[0].handle) if records else None
