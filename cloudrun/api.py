@@ -44,7 +44,7 @@ def _unheard(_: str) -> None:
     """Drop a line: nobody listens."""
 
 
-def launch(
+def launch(  # noqa: PLR0913 - each is a key of the job file
     job_file: str | Path,
     *,
     gpu: str | Sequence[str] | None = None,
@@ -221,7 +221,7 @@ def _agree(prepared: Prepared, on_news: Listen) -> None:
     check_store(prepared.job)
 
 
-def _options(
+def _options(  # noqa: PLR0913 - each is a key of the job file
     *,
     gpu: str | Sequence[str] | None = None,
     infra: str | None = None,

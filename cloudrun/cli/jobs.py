@@ -92,7 +92,7 @@ def _line_of(place: str) -> int:
 
 
 @app.command(epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
-def init(
+def init(  # noqa: PLR0913 - each is an option of the command
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
     gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: an A100, else the next best]")] = None,

@@ -27,7 +27,7 @@ _EXAMPLE = """Example:
 
 
 @app.command(epilog=_EXAMPLE)
-def launch(
+def launch(  # noqa: PLR0913 - each is an option of the command
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
     gpu: Annotated[list[str] | None, typer.Option(help="GPU as NAME:COUNT; repeat it: tried in this order.")] = None,
     nodes: Annotated[
@@ -100,7 +100,7 @@ def launch(
 
 
 @app.command(epilog="Example:\n\n  cloudrun resume plants-1124-x7k2m --set train.epochs=40\n")
-def resume(
+def resume(  # noqa: PLR0913 - each is an option of the command
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id or its start.")],
     infra: Annotated[str | None, typer.Option(envvar="CLOUDRUN_INFRA", help="Go on elsewhere.")] = None,
     gpu: Annotated[list[str] | None, typer.Option(help="As for launch.")] = None,

@@ -60,7 +60,7 @@ def logs(
 
 
 @app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n\n  cloudrun fetch --watch\n")
-def fetch(
+def fetch(  # noqa: PLR0913 - each is an option of the command
     run_id: RunArgument = None,
     to: Annotated[str | None, typer.Option(metavar="DIR", help="Folder to write. [default: runs/<run id>/]")] = None,
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint alone.")] = False,

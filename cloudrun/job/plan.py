@@ -111,7 +111,7 @@ class Plan:
         labels = self.spec.data.labels
         return Path(labels) if labels is not None and Path(labels).is_absolute() else None
 
-    def order(
+    def order(  # noqa: PLR0913 - what is known only when a machine is there, each by its name
         self,
         *,
         infra: str,

@@ -13,7 +13,7 @@ from cloudrun.text.names import name_from
 _INDEX = "files.sqlite"
 
 
-def push_folder(
+def push_folder(  # noqa: PLR0913 - from where, to where, and how
     folder: Path,
     store: str,
     home: Path,

@@ -19,7 +19,7 @@ from cloudrun.stores import Objects, OnFiles
 _ROUNDS = 3  # in each, packs that a garbage collection has marked or removed meanwhile are sent anew
 
 
-def push(
+def push(  # noqa: PLR0913 - from where, to where, and how
     folder: Path,
     store: Objects,
     name: str,

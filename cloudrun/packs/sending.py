@@ -47,7 +47,7 @@ class _Read:
 class Sending:
     """One push under way. Where it ends by an error, the packs that have arrived are noted all the same."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - from where, to where, and how
         self, folder: Path, store: Objects, index: FileIndex, store_name: str, on_files: OnFiles, *, dry_run: bool
     ) -> None:
         self._folder = folder

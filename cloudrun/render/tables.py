@@ -126,7 +126,7 @@ def scan_text(known: Scan | None, now: datetime) -> str:
     return f"providers asked {duration((now - known.at).total_seconds())} ago (`--refresh` asks them){unasked}"
 
 
-def plan_text(
+def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
     plan: Plan,
     quote: Quote | None,
     now: datetime,

@@ -22,7 +22,7 @@ class Fetched:
     folder: Path
 
 
-def fetch(
+def fetch(  # noqa: PLR0913 - each is an option of `fetch`
     run: Run,
     context: Context,
     *,

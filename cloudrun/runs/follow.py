@@ -91,7 +91,7 @@ def shown(lines: Generator[str, None, Run], on_line: Callable[[str], None]) -> R
         on_line(line)
 
 
-def followed(
+def followed(  # noqa: PLR0913 - each is a part of the follower, with a default
     run: Run,
     context: Context,
     *,

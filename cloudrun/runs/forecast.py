@@ -79,7 +79,7 @@ class Forecast:
         return found
 
 
-def make_forecast(
+def make_forecast(  # noqa: PLR0913 - all that an estimate is made from
     plan: Plan,
     quote: Quote | None,
     survey: Survey | None,

@@ -68,7 +68,7 @@ def ending_of(run: Run, backend: Backend) -> Ending:
     return ending_of_gone(run, now_utc(), told=backend.ended_at(run))
 
 
-def record(
+def record(  # noqa: PLR0913 - all that one look can find
     run: Run, context: Context, job: JobState, progress: Progress | None, result: Result | None, *, why: str = ""
 ) -> Run:
     """Write what a look at the run has found into the ledger, and return the new record.

@@ -190,7 +190,7 @@ def _fetch_rest(address: Address, target: Path, say: Say, pace: Pace) -> None:
         raise Transient(f"the connection was cut at {size(_size(target))} of {size(total)}")
 
 
-def _copy(
+def _copy(  # noqa: PLR0913 - one transfer, with all that watches it
     answer: http.client.HTTPResponse, file: IO[bytes], start: int, total: int | None, say: Say, pace: Pace
 ) -> None:
     come = start
@@ -287,7 +287,7 @@ def _refused(address: Address, err: HTTPError) -> Exception:
 class _StaysSafe(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to an address without encryption."""
 
-    def redirect_request(
+    def redirect_request(  # noqa: PLR0913 - the signature of urllib
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):

@@ -387,7 +387,7 @@ class Run(Record):
         return _with(self, home_complete=is_complete)
 
 
-def new_run(run_id: str, name: str, assignment: Assignment, *, job_path: str, folder: str, now: datetime) -> Run:
+def new_run(run_id: str, name: str, assignment: Assignment, *, job_path: str, folder: str, now: datetime) -> Run:  # noqa: PLR0913 - a record begins with all of these
     """Return the record of a run for which nothing was done yet."""
     return Run(run_id=run_id, name=name, job_path=job_path, folder=folder, created_at=now, **_assigned(assignment))
 

@@ -46,7 +46,7 @@ OnProgress = Callable[[Progress], None]
 """Called from a thread of its own, twice a second while bytes come, and once at the end."""
 
 
-def pull(
+def pull(  # noqa: PLR0913 - from where, to where, and who hears of it
     store: Store,
     entries: Sequence[Entry],
     name_of: Callable[[str], str],

@@ -63,7 +63,7 @@ def _done_of(note: Path, target: Path, etag: str, size: int) -> set[int]:
 class _Ranges:
     """One download under way."""
 
-    def __init__(self, client: Any, bucket: str, name: str, etag: str, size: int, file: BinaryIO, notes: Any) -> None:
+    def __init__(self, client: Any, bucket: str, name: str, etag: str, size: int, file: BinaryIO, notes: Any) -> None:  # noqa: PLR0913 - names one version of an object, and where it goes
         self._client = client
         self._bucket = bucket
         self._name = name

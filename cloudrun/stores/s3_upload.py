@@ -60,7 +60,7 @@ class Journal:
         atomic.write(self._path, json.dumps(entries))
 
 
-def upload_in_parts(
+def upload_in_parts(  # noqa: PLR0913 - names one object and one version of a file
     client: Any, bucket: str, name: str, file: BinaryIO, before: os.stat_result, journal: Journal | None
 ) -> str:
     """Send `file`, whose state was `before`, as the object `name`; return the sha256 of the stored object.
@@ -154,7 +154,7 @@ def _parts_there(
     return found
 
 
-def _send(
+def _send(  # noqa: PLR0913 - names one object and one version of a file
     client: Any, bucket: str, name: str, file: BinaryIO, content: _Content, upload_id: str, missing: list[int]
 ) -> dict[int, dict[str, Any]]:
     rooms: SimpleQueue[bytearray] = SimpleQueue()

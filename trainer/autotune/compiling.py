@@ -139,7 +139,7 @@ def eager_rate(model: Ensemble, device: Device, *, count: int, size: int) -> flo
     return None
 
 
-def compile_model(
+def compile_model(  # noqa: PLR0913 - what is compiled, and what decides for it
     model: Ensemble,
     device: Device,
     *,

@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 _GB = 1e9
 
 
-def tune(
+def tune(  # noqa: PLR0913 - where the run stands, and who hears of it
     setup: TrainingSetup,
     *,
     epoch: int = 1,

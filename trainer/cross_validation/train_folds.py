@@ -31,7 +31,7 @@ from trainer.session.build import digest_of
 from trainer.training.engine import train
 
 
-def train_folds(
+def train_folds(  # noqa: PLR0913 - the arguments of `train`, each by its name
     config: TrainConfig,
     *,
     data: Path,

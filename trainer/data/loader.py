@@ -73,7 +73,7 @@ _Key = tuple[int, int]  # epoch, index of the file
 class ImageFiles(Dataset[_Sample]):
     """Give the pixels of files by (epoch, index), with augmentation parameters from these and `seed`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that decides which batches come, each by its name
         self,
         files: Sequence[LabelledFile],
         transform: Transform,
@@ -160,7 +160,7 @@ class EpochBatches:
 class Loader:
     """Give batches of `files`. `workers` processes decode ahead; with 0 this process decodes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that decides which batches come, each by its name
         self,
         files: Sequence[LabelledFile],
         transform: Transform,

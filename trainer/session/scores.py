@@ -90,7 +90,7 @@ def _mean(flags: Tensor) -> float:
     return float(flags.double().mean().item())
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - a model, its images, and who hears of them
     model: nn.Module,
     loader: Loader,
     device: Device,
@@ -116,7 +116,7 @@ def evaluate(
     return _evaluate(model, loader, device, precise, targets=targets, stop=stop, on_batch=on_batch, ranks=ranks)
 
 
-def _evaluate(
+def _evaluate(  # noqa: PLR0913 - a model, its images, and who hears of them
     model: nn.Module,
     loader: Loader,
     device: Device,

@@ -111,7 +111,7 @@ def saved_in(path: Path) -> State | None:
     return checkpoint.load(path) if path.exists() else None
 
 
-def open_state(
+def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
     config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress, ranks: Ranks
 ) -> TrainState:
     """Build the setup, and return the state of the checkpoint in `out`, or that of a new run.

@@ -46,7 +46,7 @@ from trainer.training.summary import finish_run, finish_stopped_run
 _LOWER_LR = 0.1
 
 
-def train(
+def train(  # noqa: PLR0913 - the arguments of a run, each by its name
     config: TrainConfig,
     *,
     data: Path,
@@ -288,7 +288,7 @@ def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
     state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
 
 
-def _report_epoch(
+def _report_epoch(  # noqa: PLR0913 - the arguments of a run, each by its name
     state: TrainState, rating: Rating, val_loss: float, *, is_best: bool, val_images_per_s: float, progress: Progress
 ) -> None:
     """Write the rows of metrics.jsonl and progress.json; print the epoch and what is newly found wrong."""

@@ -44,7 +44,7 @@ class Trying:
 class Waiting:
     """The wait for one request for a machine, until that machine is up or the wait has failed."""
 
-    def __init__(self, sky: Any, request: Any, machine: str, *, terms: Terms, say: Say, log: TextIO) -> None:
+    def __init__(self, sky: Any, request: Any, machine: str, *, terms: Terms, say: Say, log: TextIO) -> None:  # noqa: PLR0913 - one request, with all that watches it
         self._sky = sky
         self._machine = machine
         self._terms = terms
