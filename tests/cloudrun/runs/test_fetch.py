@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from cloudrun.stores.directory import DirectoryStore
 from cloudrun.stores.download import Progress, pull
 from cloudrun.text.pace import Pace
 from cloudrun.worker.child import end_with_parent
+from tests.support.local_jobs import TINY
 from tests.support.shell import Shell, images
 
 JOB = """\
@@ -241,3 +243,30 @@ def test_what_a_command_calls_as_the_files_of_a_fetched_run_are_called_is_kept_b
     home = shell.folder / "runs" / run_id
     assert (home / "out" / "log.txt").read_text() == "mine\n"
     assert "shown\n" in (home / "log.txt").read_text()
+
+
+def test_fetching_a_finished_run_ends_its_bill(shell: Shell) -> None:
+    run_id = shell("launch", "-d", shell.job(TINY)).out.strip()
+    assert shell("logs").code == 0  # follows to the end
+    assert shell("ps", "--json").json[0]["billing"] is True
+    assert shell("fetch", "--json").json["complete"] is True
+    assert shell("ps", "--json").json == []
+    assert json.loads((shell.folder / "runs" / run_id / "cost.json").read_text())["is_final"] is True
+
+
+def test_only_the_best_checkpoint_is_fetched_when_asked_for(shell: Shell) -> None:
+    shell("launch", shell.job(TINY))
+    target = shell.folder / "submission"
+    assert shell("fetch", "--best", "--to", str(target)).code == 0
+    assert [path.name for path in target.rglob("*") if path.is_file()] == ["best.pt"]
+
+
+def test_fetching_elsewhere_leaves_the_runs_home_where_it_is(shell: Shell) -> None:
+    run_id = shell("launch", shell.job(TINY)).out.strip()
+    assert shell("fetch", "--to", "copy").code == 0
+    assert shell("report").out.strip() == str(shell.folder / "runs" / run_id / "report.html")
+
+
+def test_a_folder_without_a_name_is_no_place_to_fetch_to(shell: Shell) -> None:
+    shell("launch", shell.job(TINY))
+    assert shell("fetch", "--to", "").code == 2

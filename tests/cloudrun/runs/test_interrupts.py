@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +23,6 @@ from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import JobState, Phase, now_utc
 from cloudrun.state.run import Run
 from tests.support.runs import a_local_run, a_skypilot_run
-from tests.support.shell import Shell
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
@@ -39,29 +37,6 @@ def test_a_closed_terminal_is_one_interrupt_however_often_it_is_said(number: sig
             signal.raise_signal(signal.SIGTERM)
             cleaned_up = True
     assert cleaned_up
-
-
-def test_a_resume_that_is_interrupted_while_nothing_watches_the_machine_ends_it(shell: Shell) -> None:
-    job = "name: short\ninfra: local\ndata: {source: .}\nrun: echo precious > $CLOUDRUN_OUTPUT/x\n"
-    run_id = shell("launch", "-d", shell.job(job)).out.strip()
-    until = time.monotonic() + 60
-    while not (shell.home / "local" / run_id / "result.json").exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    with shell.start("resume", "--yes", run_id) as resume:
-        assert resume.stderr is not None
-        for line in resume.stderr:
-            if "its machine is up: going on there" in line:
-                break
-        time.sleep(0.5)  # the last attempt's watchdog has been told to leave, and is waited for
-        resume.send_signal(signal.SIGINT)
-        said = resume.stderr.read()
-    assert resume.returncode == 130, said
-    assert "interrupted: ending the machine, once its results are home" in said
-    assert "Traceback" not in said
-    assert (shell.folder / "runs" / run_id / "x").read_text() == "precious\n"
-    run = Ledger(shell.home).get(run_id)
-    assert (run.may_bill, run.end_is_proven) == (False, True)
 
 
 @pytest.mark.parametrize("outages", [2, 4])
