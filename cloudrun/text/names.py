@@ -18,6 +18,14 @@ def renamed(key: str) -> str:
     return f"{RENAMED}/{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}-{last}"
 
 
+def shortened(text: str, longest: int = 80) -> str:
+    """Return `text` with `...` in place of its middle where it is longer than `longest`."""
+    if len(text) <= longest:
+        return text
+    kept = longest - 3
+    return f"{text[: kept - kept // 3]}...{text[len(text) - kept // 3 :]}"
+
+
 def name_from(path: Path) -> str:
     """Return a valid job name made from a file's name: `My Plants.yaml` -> `my-plants`."""
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())

@@ -184,3 +184,118 @@ def test_a_job_file_that_does_not_exist_names_each_other_one_once(
     with pytest.raises(JobFileError) as caught:
         load_job(Path("jobs/none.yaml"))
     assert caught.value.hint == "job files here: jobs/demo.yaml"
+
+
+LAUGHS = "l0: &l0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + LAUGHS, "more than 5,000 values"),
+        (GOOD + "x: " + "[" * 3000, ":2: more than 16 levels"),
+        ("data: &a [*a]\n", ":1: more than 16 levels"),
+        (GOOD + "a: &a {b: 1}\n" + "c: {<<: [[*a]]}\n", ":3: `<<` merges something that is no mapping"),
+        (GOOD + "".join(f"k{n}: 1\n" for n in range(60_000)), "larger than 256 kB"),
+        (GOOD + "".join(f"k{n}: 1\n" for n in range(6_000)), "more than 5,000 values"),
+        (GOOD + "nodes: !!int x\n", ":2: the tag `!!int` on `x`"),
+        (GOOD + "spot: !!bool x\n", ":2: the tag `!!bool` on `x`"),
+        (GOOD + "name: !!timestamp x\n", ":2: the tag `!!timestamp` on `x`"),
+        (GOOD + "secrets: !!set {A, B}\n", ":2: the tag `!!set`"),
+        (GOOD + "name: !!binary aGk=\n", ":2: the tag `!!binary`"),
+        (GOOD + "name: !!python/object/apply:os.system [ls]\n", ":2: the tag `!!python/object/apply:os.system`"),
+        (GOOD + "? [a]\n: b\n", ":2: a list as a key"),
+        (GOOD + "~: b\n", ":2: unknown key `~`"),
+        (GOOD + "on: b\n", ":2: unknown key `on`"),
+        (GOOD + 'name: "\\ud800"\n', ":2: `name` contains U+D800"),
+        (GOOD + 'workdir: "a\\0b"\nrun: ls\n', ":2: `workdir` contains the control character U+0000"),
+        (GOOD + 'name: "\\e[2J"\n', ":2: `name` contains the control character U+001B"),
+        ('data: {source: "demo://\\nleaves"}\n', ":1: `data.source` contains the control character U+000A"),
+        (GOOD + '"\\e[2J": 1\n', "contains the control character U+001B"),
+        (GOOD + 'name: "\\UFFFFFFFF"\n', "not valid YAML"),
+        (GOOD + "name: a\x07b\n", ":2: not valid YAML: it contains the character U+0007"),
+        (f"data: {{source: {'a' * 5000}}}\n", ":1: `data.source` has a text of 5,000 letters"),
+        (f"data: {{source: {'a' * 300}}}\n", "File name too long"),
+        ("data: {source: ~nobody-of-that-name/x}\n", "`data.source`: ~nobody-of-that-name/x is no name of a file"),
+        (GOOD + f"name: {'a' * 900}\n", "..."),
+        (GOOD + f"seed: {'9' * 400}\n", "unknown key `seed`"),
+        (GOOD + f"nodes: {'9' * 5000}\n", "a text of 5,000 letters"),
+    ],
+)
+def test_a_hostile_job_file_is_refused_with_one_short_line(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(JobFileError) as caught:
+        load_job(path)
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 1000
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("train: {epochs: 010}\n", '`train.epochs` is "010", not a whole number', "without 0 before it"),
+        ("train: {epochs: 0x1F}\n", '`train.epochs` is "0x1F", not a whole number', "with the digits 0 to 9"),
+        ("budget: {max_hours: 1:30}\n", '`budget.max_hours` is "1:30", not a number', "one number, as in 1.5"),
+        ("name: 2026-11-28\n", '"2026-11-28" cannot be a name', "`2026-11-28` was read as a text"),
+        ("name: on\n", "`name` is true, not a text", "YAML reads `on` as true; for the text write 'on'"),
+        ("nodes: yes\n", "`nodes` is true", "YAML reads `yes` as true"),
+        (f"nodes: {'9' * 19}\n", "not a whole number", "at most 18 digits"),
+        ("budget: {max_cost: .nan}\n", "`budget.max_cost` is nan, not a finite number", "default"),
+        ("budget: {max_cost: .inf}\n", "`budget.max_cost` is inf, not a finite number", "default"),
+    ],
+)
+def test_what_yaml_reads_in_another_way_than_it_looks_is_said(
+    tmp_path: Path, text: str, message: str, hint: str
+) -> None:
+    with pytest.raises(JobFileError) as caught:
+        load_job(write(tmp_path, GOOD + text))
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_value_of_env_is_its_letters_as_they_stand_there(tmp_path: Path) -> None:
+    env = "{A: 1.10, B: 0123, C: yes, D: 2026-11-28, E: 1:30, F: 1_000, G: true, H: 1e-4, I: 'x y'}"
+    job = load_job(write(tmp_path, GOOD + f"env: {env}\n"), overrides=["env.J=007", "env.K=on"])
+    assert job.spec.env == {
+        "A": "1.10", "B": "0123", "C": "yes", "D": "2026-11-28", "E": "1:30", "F": "1_000", "G": "true", "H": "1e-4",
+        "I": "x y", "J": "007", "K": "on",
+    }  # fmt: skip
+
+
+def test_an_alias_and_a_merge_are_understood_and_each_place_is_its_own(tmp_path: Path) -> None:
+    text = "data: {source: demo://leaves}\nresources: &r {cpus: 4}\ntrain: {<<: {seed: 1, epochs: 3}, epochs: 5}\n"
+    job = load_job(write(tmp_path, text))
+    assert (job.spec.train.seed, job.spec.train.epochs) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.epochs=010", 'is "010", not a whole number'),
+        ("nodes=!!int x", "the tag `!!int`"),
+        ("name=\ud800", "half of a pair of surrogates"),
+        ('name="\\ud800"', "half of a pair of surrogates"),
+        ("a..b=1", "is no key"),
+        ("." * 300 + "=1", "is no key"),
+        ("x=" + "[" * 3000, "more than 16 levels"),
+        ("data.source=" + "a" * 5000, "5,000 letters"),
+        ("gpu.0=1", "`gpu` has no keys of its own"),
+    ],
+)
+def test_a_hostile_override_is_refused_and_named(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(JobFileError) as caught:
+        load_job(write(tmp_path, GOOD + "gpu: A100:1\n"), overrides=[override])
+    assert caught.value.message.startswith("--set ")
+    assert said in caught.value.message
+    assert len(caught.value.message) < 700
+
+
+def test_a_job_file_without_end_is_refused() -> None:
+    with pytest.raises(JobFileError, match="/dev/zero is larger than 256 kB"):
+        load_job(Path("/dev/zero"))
+    with pytest.raises(JobFileError, match="/dev/null is empty"):
+        load_job(Path("/dev/null"))
