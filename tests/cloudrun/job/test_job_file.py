@@ -145,7 +145,7 @@ class TestDataFolder:
             survey_folder(leaves, custom=False)
 
     @pytest.mark.parametrize(
-        ("content", "why"), [(b"", "empty"), (b"not an image at all", "no image"), (None, "truncated")]
+        ("content", "why"), [(b"", "empty"), (b"not an image at all", "unrecognised image format"), (None, "truncated")]
     )
     def test_an_unreadable_image_is_named(self, leaves: Path, content: bytes | None, why: str) -> None:
         image = leaves / "rust" / "1.jpg"
