@@ -28,6 +28,7 @@ from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
 from cloudrun.state.machines import Machine, Scan
 from cloudrun.state.records import BilledElsewhere, JobState, Quote, now_utc
 from cloudrun.state.run import Run
+from cloudrun.text.install import install_command
 
 if TYPE_CHECKING:
     from cloudrun.job.plan import Plan
@@ -49,7 +50,7 @@ class LocalBackend:
         if plan.spec.run is None and not _can_train():
             raise NoMachine(
                 "torch or timm is not installed in this Python, so nothing can train here",
-                hint="`pip install 'cloudrun-gpu[trainer]'`, or rent a machine: `--infra aws`",
+                hint=f"{install_command('trainer')}; a rented machine needs none of it",
             )
         return Quote(
             machine=f"this computer ({os.cpu_count()} cores)",

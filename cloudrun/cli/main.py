@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
-from cloudrun.cli import clouds, data, jobs, launch, machines, results, watch  # noqa: F401 - each adds its commands to `app`
+from cloudrun.cli import clouds, data, doctor, jobs, launch, machines, results, watch  # noqa: F401 - each adds commands
 from cloudrun.cli.app import app
 from cloudrun.cli.console import note, show_error, warn
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
