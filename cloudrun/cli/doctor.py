@@ -15,6 +15,7 @@ import typer
 from cloudrun.cli.app import app
 from cloudrun.cli.clouds import check_command
 from cloudrun.cli.console import answer, answer_json, paint, say
+from cloudrun.cli.groups import START
 from cloudrun.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _WAIT_S = 60.0  # SkyPilot starts its server for the first check: 20 s on an idle computer
 
 
-@app.command(epilog="Example:\n\n  cloudrun doctor\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun doctor\n")
 def doctor(
     wait_s: Annotated[
         float,

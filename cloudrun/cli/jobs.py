@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note, warn
 from cloudrun.cli.dataset import warn_of
+from cloudrun.cli.groups import START
 from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_SHOWN = 20  # problems of one job file
 
 
-@app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
 def check(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
@@ -91,11 +93,16 @@ def _line_of(place: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-@app.command(epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
 def init(
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
-    gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: an A100, else the next best]")] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GPU", help="As for launch. [default: an A100, else the next best]", autocompletion=completion.gpus
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
     ] = None,
@@ -135,10 +142,10 @@ def init(
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun gpus\n\n  cloudrun gpus jobs/plants.yaml\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun gpus\n\n  cloudrun gpus jobs/plants.yaml\n")
 def gpus(
     job_file: Annotated[
-        Path | None, typer.Argument(metavar="[JOB.yaml]", help="Rank what the enabled clouds offer for this job.")
+        Path | None, typer.Argument(metavar="JOB.yaml", help="Rank what the enabled clouds offer for this job.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -196,7 +203,7 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun sweep SWEEP.yaml\n")
+@app.command(hidden=True)  # it only refuses
 def sweep(
     sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")],
 ) -> int:

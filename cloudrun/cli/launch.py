@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, agree, answer, answer_json, ask_for, may_ask, note, say, warn
 from cloudrun.cli.dataset import warn_of
+from cloudrun.cli.groups import RUN
 from cloudrun.cli.machines import warn_of_unaccounted
 from cloudrun.errors import ExitCode
 
@@ -26,10 +28,13 @@ _EXAMPLE = """Example:
 """
 
 
-@app.command(epilog=_EXAMPLE)
+@app.command(rich_help_panel=RUN, epilog=_EXAMPLE)
 def launch(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
-    gpu: Annotated[list[str] | None, typer.Option(help="GPU as NAME:COUNT; repeat it: tried in this order.")] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GPU", help="NAME:COUNT; repeat it: tried in this order.", autocompletion=completion.gpus),
+    ] = None,
     nodes: Annotated[
         int | None, typer.Option(metavar="N", help="Machines that train together, each with that GPU.")
     ] = None,
@@ -37,6 +42,8 @@ def launch(
         str | None,
         typer.Option(
             envvar="CLOUDRUN_INFRA",
+            metavar="INFRA",
+            autocompletion=completion.infras,
             help="local, slurm, aws, runpod, ... or aws/us-east-1. [default: the cheapest]",
         ),
     ] = None,
@@ -49,7 +56,7 @@ def launch(
         float | None,
         typer.Option(envvar="CLOUDRUN_MAX_HOURS", metavar="H", help="Stop the run after this time."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run. [default: the job file's]")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the job file's]")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the job file: train.epochs=3."),
@@ -99,11 +106,20 @@ def launch(
     return _conclude(run, as_json=as_json)
 
 
-@app.command(epilog="Example:\n\n  cloudrun resume plants-1124-x7k2m --set train.epochs=40\n")
+@app.command(rich_help_panel=RUN, epilog="Example:\n\n  cloudrun resume plants-1124-x7k2m --set train.epochs=40\n")
 def resume(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id or its start.")],
-    infra: Annotated[str | None, typer.Option(envvar="CLOUDRUN_INFRA", help="Go on elsewhere.")] = None,
-    gpu: Annotated[list[str] | None, typer.Option(help="As for launch.")] = None,
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN", help="Run id or its start.", autocompletion=completion.run_ids)
+    ],
+    infra: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CLOUDRUN_INFRA", metavar="INFRA", help="Go on elsewhere.", autocompletion=completion.infras
+        ),
+    ] = None,
+    gpu: Annotated[
+        list[str] | None, typer.Option(metavar="GPU", help="As for launch.", autocompletion=completion.gpus)
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Return once the job runs by itself.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", envvar="CLOUDRUN_YES", help="Do not ask.")] = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer_json, is_terminal, note
+from cloudrun.cli.groups import LOOK
 from cloudrun.cli.results import JsonOption, RunArgument, open_run
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
 from cloudrun.files.untrusted import LARGEST_RESULT_BYTES
@@ -27,7 +28,7 @@ _EPOCHS_SHOWN = 8
 _METRICS_EVERY_S = 3.0
 
 
-@app.command(epilog="Example:\n\n  cloudrun watch\n")
+@app.command(rich_help_panel=LOOK, epilog="Example:\n\n  cloudrun watch\n")
 def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Live dashboard in the terminal: phase, cost, epochs, and the end of the log; with `--json`, its state now."""
     if as_json:
