@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cloudrun.cli.console import confirm, note, warn
-from cloudrun.runs.forecast import Forecast
+from cloudrun.errors import CloudrunError
+
+if TYPE_CHECKING:
+    from cloudrun.runs.forecast import Forecast
 
 
 def show(forecast: Forecast) -> None:
@@ -21,3 +26,9 @@ def is_agreed(forecast: Forecast, question: str, *, yes: bool) -> bool:
     if not agreed:
         note("nothing was started")
     return agreed
+
+
+def warn_of_list_prices(err: CloudrunError) -> None:
+    """Say that prices are shown all the same, and whose they are; `err`: why there are no others."""
+    warn(f"{err.message}; so these are public list prices, not yours, and nothing can be rented yet")
+    note("`cloudrun doctor` says what is missing for a launch")

@@ -152,30 +152,30 @@ def gpus(
 ) -> int:
     """List the GPUs that can be asked for; with a job file, every offer by what the whole job costs on it."""
     from cloudrun.catalog.gpus import MEMORY_GB
-    from cloudrun.catalog.prices import catalog_prices, gpu_cells, gpu_row
+    from cloudrun.catalog.prices import catalog_prices, gpu_cells, gpu_row, listed_prices, sources_text
     from cloudrun.render.tables import table
+    from cloudrun.state.records import now_utc
 
     if job_file is not None:
         return _offers(job_file, overrides or [], as_json=as_json)
-    prices = catalog_prices()
+    prices = catalog_prices() or listed_prices()
     names = sorted(MEMORY_GB, key=lambda name: (MEMORY_GB[name], name))
     if as_json:
         answer_json([gpu_row(name, prices.get(name)) for name in names])
     else:
-        answer(
-            table(
-                ["GPU", "MEMORY", "GOOD FOR", "$/H FROM", "ON"], [gpu_cells(name, prices.get(name)) for name in names]
-            )
-        )
-        if not prices:
-            note("no price is known here: SkyPilot has no catalogs in ~/.sky yet; `cloudrun gpus JOB.yaml` asks it")
+        headers = ["GPU", "MEMORY", "GOOD FOR", "$/H FROM", "ON"]
+        answer(table(headers, [gpu_cells(name, prices.get(name)) for name in names]))
+        for line in sources_text(prices, now_utc()):
+            note(line)
     return ExitCode.DONE
 
 
 def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
-    from cloudrun.backends import open_backend
+    from cloudrun.backends import NoCloudEnabled, open_backend
+    from cloudrun.cli.forecast import warn_of_list_prices
     from cloudrun.cli.offers import offer_row, offers_table
     from cloudrun.forecast.history import history
+    from cloudrun.forecast.list_offers import list_offers
     from cloudrun.forecast.offers import rank, workload_for
     from cloudrun.job.job_file import load_job
     from cloudrun.runs.prepare import check_job, plan_for
@@ -189,7 +189,11 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     survey = check_job(job)
     home = home_folder()
     plan = plan_for(job)
-    offers = open_backend(plan.backend, home).offers(plan, warn)
+    try:
+        offers = open_backend(plan.backend, home).offers(plan, warn)
+    except NoCloudEnabled as err:
+        offers = list_offers(plan)
+        warn_of_list_prices(err)
     ranked = rank(offers, plan, workload_for(plan, survey), history(Ledger(home).all()))
     if not ranked:
         raise NoMachine(

@@ -11,6 +11,7 @@ from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, agree, answer, answer_json, ask_for, may_ask, note, say, warn
 from cloudrun.cli.dataset import warn_of
+from cloudrun.cli.forecast import warn_of_list_prices
 from cloudrun.cli.groups import RUN
 from cloudrun.cli.machines import warn_of_unaccounted
 from cloudrun.errors import ExitCode
@@ -18,7 +19,7 @@ from cloudrun.errors import ExitCode
 if TYPE_CHECKING:
     from cloudrun.job.job_file import Job
     from cloudrun.runs.console import Console, OnTransfer
-    from cloudrun.runs.prepared import Prepared
+    from cloudrun.runs.prepared import Examined, Prepared
     from cloudrun.state.ledger import Ledger
     from cloudrun.state.run import Run
 
@@ -90,7 +91,9 @@ def launch(
     examined = examine(job, ledger, note)
     if examined.findings is not None:
         warn_of(examined.findings)
-    prepared = prepare(examined, ledger)
+    if job.spec.capabilities.is_remote:
+        say("asking SkyPilot for a machine and its price ...")
+    prepared = _priced(examined, ledger) if dry_run else prepare(examined, ledger)
     if dry_run:
         return _show(prepared, ledger, as_json=as_json)
     check_store(job)
@@ -162,6 +165,21 @@ def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
     return Console(
         say, note, on_bytes, ask=ask_for if is_there and not detach else None, agree=agree if is_there else None
     )
+
+
+def _priced(examined: Examined, ledger: Ledger) -> Prepared:
+    """What `--dry-run` shows where no cloud is enabled: public list prices. Raises NoMachine where none is listed."""
+    from cloudrun.backends import NoCloudEnabled
+    from cloudrun.runs.prepared import at_list_price, prepare
+
+    try:
+        return prepare(examined, ledger)
+    except NoCloudEnabled as err:
+        listed = at_list_price(examined, ledger)
+        if listed is None:
+            raise
+        warn_of_list_prices(err)
+        return listed
 
 
 def _show(prepared: Prepared, ledger: Ledger, *, as_json: bool) -> int:

@@ -13,7 +13,7 @@ from cloudrun.job.keys import KeysSent
 from cloudrun.state.machines import Machine, Scan
 from cloudrun.state.records import Estimate, Quote
 from cloudrun.state.run import Run
-from cloudrun.text.units import duration, iso, times
+from cloudrun.text.units import age, duration, iso, times
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.job.plan import Plan
@@ -156,8 +156,8 @@ def plan_text(
             worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=rate)
             hours = worst.time.total_seconds() / 3600
             disk = f" and ${quote.disk_hourly_usd:.4f} for its disk" if quote.disk_hourly_usd else ""
-            age = duration(max((now - quote.as_of).total_seconds(), 0.0))
-            lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {age} old)")
+            old = age(max((now - quote.as_of).total_seconds(), 0.0))
+            lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {old} old)")
             if live:
                 lines.append(f"live     {live}")
             lines += [
