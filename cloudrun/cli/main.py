@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     clouds,
     data,
+    demo,
     doctor,
     jobs,
     launch,
