@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from cloudrun.cli.typed_ahead import forget_typed_ahead
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, UsageError, brief
 from cloudrun.text.pace import Pace
 
@@ -85,6 +86,7 @@ def confirm(question: str, *, default: bool) -> bool:
     """Ask on the terminal. Raises UsageError where nobody can answer."""
     if not may_ask():
         raise UsageError(f"{question} cannot be asked: there is no terminal", hint="add `--yes` to agree in advance")
+    forget_typed_ahead()
     sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
     sys.stderr.flush()
     try:
@@ -114,6 +116,7 @@ def ask_for(
 ) -> bool:
     """Ask on the terminal and wait so many seconds; anything but a yes is a no. Ctrl-C goes to the caller."""
     try:
+        forget_typed_ahead()
         sys.stderr.write(f"{question} [y/N, {wait_s:.0f} s] ")
         sys.stderr.flush()
         answers, _, _ = select.select([sys.stdin], [], [], wait_s)

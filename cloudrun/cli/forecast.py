@@ -19,9 +19,10 @@ def show(forecast: Forecast) -> None:
         warn(warning)
 
 
-def is_agreed(forecast: Forecast, question: str, *, yes: bool) -> bool:
-    """Ask, where it costs; the default answer is No where the estimate exceeds the budget, or no price is known."""
-    default = forecast.fits_budget and forecast.quote is not None
+def is_agreed(forecast: Forecast, question: str, *, yes: bool, is_second: bool = False) -> bool:
+    """Ask, where it costs. The default answer is No where the estimate exceeds the budget, or no price is known, or
+    the job has a run already (`is_second`)."""
+    default = forecast.fits_budget and forecast.quote is not None and not is_second
     agreed = not forecast.costs or yes or confirm(question, default=default)
     if not agreed:
         note("nothing was started")

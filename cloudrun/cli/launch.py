@@ -70,11 +70,14 @@ def launch(
     """Rent a machine, train, bring the results home, end the bill."""
     from cloudrun.cli.forecast import is_agreed, show
     from cloudrun.job.job_file import load_job
+    from cloudrun.render.tables import second_run_text
     from cloudrun.runs.launch import launch as execute
+    from cloudrun.runs.live import live_runs_of
     from cloudrun.runs.prepare import check_store
     from cloudrun.runs.prepared import examine, prepare
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
+    from cloudrun.state.records import now_utc
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -102,7 +105,10 @@ def launch(
         note(f"left     {prepared.interrupted.run_id} was launched before and cut short: this goes on with it")
     if prepared.plan.capabilities.is_billed:
         warn_of_unaccounted(ledger)
-    if not is_agreed(prepared.forecast, "Rent it?", yes=yes):
+    live = live_runs_of(job, ledger) if prepared.interrupted is None else []
+    for run in live:
+        warn(second_run_text(run, now_utc()))
+    if not is_agreed(prepared.forecast, "Rent it?", yes=yes, is_second=bool(live)):
         return ExitCode.FAILED
     with Transfer("data sent", files=examined.images) as on_bytes:
         run = execute(prepared, ledger, _console(on_bytes, yes=yes, detach=detach), detach=detach)

@@ -82,6 +82,18 @@ def ps_table(runs: Sequence[Run], now: datetime) -> str:
     return table(headers, rows)
 
 
+def second_run_text(run: Run, now: datetime) -> str:
+    """What a launch says of a run of the same job file that goes on: it would be paid for twice."""
+    where = run.price.infra if run.price else run.infra or "a machine"
+    epoch = f" in epoch {run.epoch} of {run.epochs}" if run.epoch else ""
+    usd = cost_of(run, now).usd
+    cost = f", ${usd:.2f} so far" if usd else ""
+    return (
+        f"{run.run_id} of this job file is {run.phase.value} on {where}{epoch}{cost}: this launch is a second run, "
+        f"beside it; `cloudrun logs {run.run_id}` follows the first, `cloudrun down {run.run_id}` ends it"
+    )
+
+
 def orphan_row(machine: Machine, now: datetime) -> dict[str, Any]:
     """The object of `ps --json` for a machine that the ledger does not account for."""
     return {
