@@ -53,6 +53,10 @@ def alarm(text: str) -> None:
 
 
 def show_error(err: CloudrunError) -> None:
+    """Say what went wrong and the next command. Ctrl-C is no error: it was wanted."""
+    if isinstance(err, Interrupted):
+        note(f"{err.message}\n\nhint: {err.hint}")
+        return
     note(f"{paint('error:', '31', sys.stderr)} {err.message}\n\nhint: {err.hint}")
 
 

@@ -27,6 +27,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
+    from cloudrun.backends.local import cpu_instead
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
     from cloudrun.render.tables import table
@@ -35,7 +36,8 @@ def check(
 
     try:
         job = load_job(job_file, overrides=overrides or [])
-        for warning in job.warnings:
+        warnings = [*job.warnings, *filter(None, [cpu_instead(job.spec)])]
+        for warning in warnings:
             warn(warning)
         survey = check_job(job)
         findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
@@ -60,7 +62,7 @@ def check(
             {
                 "job": str(job.path),
                 "ok": True,
-                "warnings": list(job.warnings),
+                "warnings": warnings,
                 "data": findings and findings.as_plain(),
             }
         )

@@ -15,6 +15,7 @@ from cloudrun.cli.forecast import warn_of_list_prices
 from cloudrun.cli.groups import RUN
 from cloudrun.cli.machines import warn_of_unaccounted
 from cloudrun.errors import ExitCode
+from cloudrun.protocol.outputs import REPORT
 
 if TYPE_CHECKING:
     from cloudrun.job.job_file import Job
@@ -237,6 +238,8 @@ def _conclude(run: Run, *, as_json: bool) -> int:
         if accuracy:
             note(accuracy)
         note(f"results   {run.folder}")
+        if (Path(run.folder) / REPORT).is_file():
+            note(f"report    {Path(run.folder) / REPORT}")
     ended = f"STILL BILLING: `cloudrun down {run.run_id}`" if run.may_bill else "nothing is billing"
     note(f"cost      ${cost.usd:.4f} for {duration(cost.hours * 3600)}; {ended}")
     return code

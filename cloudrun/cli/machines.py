@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +63,8 @@ def ps(
     for line in orphans_text(unaccounted, now):
         answer(paint(line, "31", sys.stdout))
     if runs:
-        head, *rows = ps_table(runs, now).splitlines()
+        width = get_terminal_size().columns if is_terminal(sys.stdout) else None
+        head, *rows = ps_table(runs, now, width=width).splitlines()
         answer(head)
         for run, row in zip(runs, rows, strict=True):
             answer(paint(row, "31", sys.stdout) if run.may_bill and CAPABILITIES[run.backend].is_billed else row)

@@ -61,7 +61,7 @@ def logs(
             raise
         raise Interrupted(
             f"interrupted; `{run.run_id}` goes on",
-            hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
+            hint=f"`cloudrun logs {run.run_id}` shows it again; `cloudrun down {run.run_id}` ends it and its bill",
         ) from None
     if ended.phase.is_final and not run.phase.is_final:
         ended = without_lost(ended, context)
