@@ -37,6 +37,10 @@ class Terms:
     on_seen: Callable[[datetime, float | None], None] = lambda *_: None
 
 
+class NoCloudEnabled(NoMachine):
+    """No cloud is enabled, or not the one that was asked for: SkyPilot knows no price."""
+
+
 class NotInTime(NoMachine):
     """No machine was up in time. One that may have been rented ended at `ended_at`; `gpu`: its GPU, where known."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -167,7 +168,7 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> Receipt:
         "phases": [_priced(name, seconds, quote) for name, seconds in phases],
         "epochs": epochs,
         # With folds, one model after another is trained: no epoch's accuracy is the run's.
-        "accuracy": None if any("fold" in row for row in metrics) else _worth(epochs),
+        "accuracy": None if any("fold" in row for row in metrics) else _worth(epochs, metrics),
         "skypilot": _compared(run),
         "alternatives": [_alternative(one) for one in run.alternatives],
     }
@@ -307,16 +308,18 @@ def _epochs(run: Run, metrics: Metrics) -> list[PricedEpoch]:
     return rows
 
 
-def _worth(epochs: Sequence[PricedEpoch]) -> Worth | None:
+def _worth(epochs: Sequence[PricedEpoch], metrics: Metrics) -> Worth | None:
     """Return what the money bought: points (percent) of validation accuracy, and the epoch after which it bought none.
 
     None where no epoch has an accuracy.
+    Of epochs with the same accuracy the best one is the trainer's: the lower validation loss, then the earlier one.
     """
     scored = [(row["val_accuracy"], row) for row in epochs if row["val_accuracy"] is not None]
+    losses = {int(row["epoch"]): row.get("loss") or math.inf for row in metrics if row.get("kind") == "val"}
     if not scored:
         return None
     first_accuracy, first = scored[0]
-    best_accuracy, best = max(scored, key=lambda one: (one[0], -one[1]["epoch"]))
+    best_accuracy, best = max(scored, key=lambda one: (one[0], -losses[one[1]["epoch"]], -one[1]["epoch"]))
     spent = sum(row["cost_usd"] for _, row in scored if row["epoch"] <= best["epoch"])
     after = sum(row["cost_usd"] for _, row in scored if row["epoch"] > best["epoch"])
     gained = (best_accuracy - first_accuracy) * 100

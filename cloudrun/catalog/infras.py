@@ -15,6 +15,12 @@ from cloudrun.protocol.timing import FOLLOWER_SILENCE_S
 LOCAL = "local"
 """The name of the infra that is this computer."""
 
+INFRAS = (
+    *(LOCAL, "aws", "azure", "cudo", "do", "fluidstack", "gcp", "ibm", "kubernetes", "lambda", "nebius", "oci"),
+    *("paperspace", "runpod", "seeweb", "shadeform", "slurm", "ssh", "vast"),
+)
+"""Names that the shell completes; SkyPilot may know others, which a launch takes as well."""
+
 BackendName = Literal["local", "sky"]
 
 BILLED: BackendName = "sky"

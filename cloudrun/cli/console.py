@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from cloudrun.cli.typed_ahead import forget_typed_ahead
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, UsageError, brief
 from cloudrun.text.pace import Pace
 
@@ -53,7 +54,10 @@ def alarm(text: str) -> None:
 
 
 def show_error(err: CloudrunError) -> None:
-    """Write an error's message and its hint."""
+    """Write an error's message and its hint. Ctrl-C is no error: the user wanted it."""
+    if isinstance(err, Interrupted):
+        note(f"{err.message}\n\nhint: {err.hint}")
+        return
     note(f"{paint('error:', '31', sys.stderr)} {err.message}\n\nhint: {err.hint}")
 
 
@@ -90,6 +94,7 @@ def confirm(question: str, *, default: bool) -> bool:
     """
     if not may_ask():
         raise UsageError(f"{question} cannot be asked: there is no terminal", hint="add `--yes` to agree in advance")
+    forget_typed_ahead()
     sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
     sys.stderr.flush()
     try:
@@ -122,6 +127,7 @@ def ask_for(
     At Ctrl-C writes `if_interrupted` and raises KeyboardInterrupt.
     """
     try:
+        forget_typed_ahead()
         sys.stderr.write(f"{question} [y/N, {wait_s:.0f} s] ")
         sys.stderr.flush()
         answers, _, _ = select.select([sys.stdin], [], [], wait_s)

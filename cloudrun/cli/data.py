@@ -12,17 +12,19 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, note
+from cloudrun.cli.groups import MORE, Commands
 from cloudrun.errors import ExitCode, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.stores import Objects
 
 data = typer.Typer(
+    cls=Commands,
     help="Data sets in a store: send, take, list, and clear away.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.add_typer(data, name="data")
+app.add_typer(data, name="data", rich_help_panel=MORE)
 
 _Store = Annotated[str, typer.Argument(metavar="STORE", help="s3://BUCKET/PREFIX, or a folder.")]
 _Endpoint = Annotated[

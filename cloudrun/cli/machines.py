@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +13,9 @@ import typer
 from cloudrun.catalog.infras import BILLED, CAPABILITIES
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, say, show_failure, warn
+from cloudrun.cli.groups import LOOK, MORE, RESULTS
 from cloudrun.cli.looking import looked_at
-from cloudrun.cli.results import JsonOption, RunArgument
+from cloudrun.cli.results import JsonOption, RunArgument, RunsArgument
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from cloudrun.state.run import Run
 
 
-@app.command(epilog="Example:\n\n  cloudrun ps --refresh\n")
+@app.command(rich_help_panel=LOOK, epilog="Example:\n\n  cloudrun ps --refresh\n")
 def ps(
     every: Annotated[bool, typer.Option("--all", help="Runs that ended long ago, too.")] = False,
     ask: Annotated[bool, typer.Option("--refresh", help="Ask the machines, not the ledger alone.")] = False,
@@ -61,7 +63,8 @@ def ps(
     for line in orphans_text(unaccounted, now):
         answer(paint(line, "31", sys.stdout))
     if runs:
-        head, *rows = ps_table(runs, now).splitlines()
+        width = get_terminal_size().columns if is_terminal(sys.stdout) else None
+        head, *rows = ps_table(runs, now, width=width).splitlines()
         answer(head)
         for run, row in zip(runs, rows, strict=True):
             answer(paint(row, "31", sys.stdout) if run.may_bill and CAPABILITIES[run.backend].is_billed else row)
@@ -79,9 +82,9 @@ def ps(
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun down --all\n")
+@app.command(rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun down --all\n")
 def down(
-    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="[default: the newest]")] = None,
+    run_ids: RunsArgument = None,
     every: Annotated[bool, typer.Option("--all", help="Every run that may cost money.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Leave results behind that are not home.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", envvar="CLOUDRUN_YES", help="Do not ask.")] = False,
@@ -163,7 +166,7 @@ def warn_of_unaccounted(ledger: Ledger) -> None:
         warn(f"{machine.name} is up on {machine.infra} and not in this ledger; `{machine.stop_command}` ends it")
 
 
-@app.command(epilog="Example:\n\n  cloudrun ssh\n")
+@app.command(rich_help_panel=MORE, epilog="Example:\n\n  cloudrun ssh\n")
 def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Open a shell on the run's machine; with `--json`, only say by which command."""
     from cloudrun.state.home import home_folder

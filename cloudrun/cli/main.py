@@ -8,8 +8,18 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
-from cloudrun.cli import clouds, data, jobs, launch, machines, results, watch  # noqa: F401 - each adds its commands to `app`
-from cloudrun.cli.app import app
+from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
+    clouds,
+    data,
+    demo,
+    doctor,
+    jobs,
+    launch,
+    machines,
+    results,
+    watch,
+)
+from cloudrun.cli.app import app, refuse_shell_name
 from cloudrun.cli.console import note, show_error, warn
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
 
@@ -17,13 +27,14 @@ from cloudrun.errors import CloudrunError, ExitCode, UsageError
 def main(argv: Sequence[str]) -> int:
     """Run one command; return its exit code, which nothing else in `cloudrun` decides."""
     try:
+        refuse_shell_name(argv)
         _warn_of_overdue(argv)
         code = app(list(argv), standalone_mode=False)
     except CloudrunError as err:
         show_error(err)
         return err.exit_code
     except TyperException as err:
-        if not argv:
+        if not argv or type(err).__name__ == "NoArgsIsHelpError":  # of Typer, which keeps its name private
             note(err.format_message())  # the help
             return ExitCode.USAGE
         show_error(_as_usage(err))

@@ -11,7 +11,7 @@ from cloudrun.forecast.estimate import NoEstimate
 from cloudrun.forecast.offers import RankedOffer
 from cloudrun.render.tables import table, usd_range
 from cloudrun.state.records import Estimate
-from cloudrun.text.units import duration, iso, times
+from cloudrun.text.units import age, duration, iso, times
 
 
 def offer_row(ranked: RankedOffer) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def offers_table(offers: Sequence[RankedOffer], now: datetime) -> str:
     headers = ["GPU", "MEMORY", "GOOD FOR", "WHERE", "$/H", "SPOT", "TO FINISH", "TIME", "FITS", "FROM"]
     sources = dict.fromkeys((one.offer.infra, one.offer.source, one.offer.as_of) for one in offers)
     ages = [
-        f"prices of {infra}: {source}, {duration(max(0.0, (now - as_of).total_seconds()))} old"
+        f"prices of {infra}: {source}, {age(max(0.0, (now - as_of).total_seconds()))} old"
         for infra, source, as_of in sources
     ]
     return "\n".join([table(headers, rows), "", *ages])

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, note, say, show_failure, warn
+from cloudrun.cli.groups import LOOK, RESULTS
 from cloudrun.cli.looking import looked_at, without_lost
 from cloudrun.errors import ExitCode, Interrupted, StoreError, UsageError
 from cloudrun.protocol.outputs import REPORT, below_out
@@ -23,11 +25,18 @@ if TYPE_CHECKING:
 
 _LONGEST_S = 10 * 365 * 86400.0
 
-RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run id or its start. [default: the newest]")]
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="RUN", help="Run id or its start. [default: the newest]", autocompletion=completion.run_ids),
+]
+RunsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN", help="Run ids. [default: the newest]", autocompletion=completion.run_ids),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
-@app.command(epilog="Example:\n\n  cloudrun logs --since 10m\n")
+@app.command(rich_help_panel=LOOK, epilog="Example:\n\n  cloudrun logs --since 10m\n")
 def logs(
     run_id: RunArgument = None,
     follow_it: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on while the job runs.")] = True,
@@ -52,14 +61,16 @@ def logs(
             raise
         raise Interrupted(
             f"interrupted; `{run.run_id}` goes on",
-            hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
+            hint=f"`cloudrun logs {run.run_id}` shows it again; `cloudrun down {run.run_id}` ends it and its bill",
         ) from None
     if ended.phase.is_final and not run.phase.is_final:
         ended = without_lost(ended, context)
     return ended.phase.exit_code if ended.phase.is_final else ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n\n  cloudrun fetch --watch\n")
+@app.command(
+    rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun fetch --best --to submission/\n\n  cloudrun fetch --watch\n"
+)
 def fetch(  # noqa: PLR0913 - each is an option of the command
     run_id: RunArgument = None,
     to: Annotated[str | None, typer.Option(metavar="DIR", help="Folder to write. [default: runs/<run id>/]")] = None,
@@ -127,9 +138,9 @@ def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bo
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun cost --all --json\n")
+@app.command(rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun cost --all --json\n")
 def cost(
-    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="[default: the newest]")] = None,
+    run_ids: RunsArgument = None,
     every: Annotated[bool, typer.Option("--all", help="Every run, added up by month.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A line a run on stdout, for a spreadsheet.")] = False,
     as_json: JsonOption = False,
@@ -169,7 +180,7 @@ def cost(
     return worst
 
 
-@app.command(epilog="Example:\n\n  cloudrun report\n")
+@app.command(rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun report\n")
 def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Write one self-contained HTML page about a run, and print where it is."""
     from cloudrun.runs.results import Listener, copy_home

@@ -13,7 +13,7 @@ from cloudrun.forecast.estimate import Machine, NoEstimate, estimate, start_s
 from cloudrun.forecast.speed import memory_fit
 from cloudrun.forecast.workload import Workload, machine_key, workload_of
 from cloudrun.job.plan import DataRoute, Plan
-from cloudrun.job.spec import Budget
+from cloudrun.job.spec import Budget, JobSpec
 from cloudrun.state.records import Estimate, Measured, Phase, Quote
 from cloudrun.state.run import Run
 from cloudrun.text.units import duration
@@ -133,18 +133,26 @@ def _ranked(offer: Offer, plan: Plan, workload: Workload, history: Sequence[Meas
     return RankedOffer(offer, hourly, made, fits, why)
 
 
-def _fits(offer: Offer, plan: Plan, workload: Workload) -> tuple[bool, str]:
-    spec = plan.spec
-    if spec.spot and offer.spot_usd is None:
-        return False, "no spot machines"
+def refusal(offer: Offer, spec: JobSpec) -> str:
+    """Return why an offer is not what the job asks for beside its GPU: place, CPUs, memory. Empty where it is."""
     if spec.infra is not None and not _is_at(offer, spec.infra):
-        return False, f"the job's infra is {spec.infra}"
+        return f"the job's infra is {spec.infra}"
     for what, asked, has in (
         ("CPUs", spec.resources.cpus, offer.cpus),
         ("GB of memory", spec.resources.memory, offer.host_memory_gb),
     ):
         if asked is not None and has is not None and not _meets(has, asked):
-            return False, f"{has:g} {what}, and the job asks for {_in_words(asked)}"
+            return f"{has:g} {what}, and the job asks for {_in_words(asked)}"
+    return ""
+
+
+def _fits(offer: Offer, plan: Plan, workload: Workload) -> tuple[bool, str]:
+    spec = plan.spec
+    if spec.spot and offer.spot_usd is None:
+        return False, "no spot machines"
+    why = refusal(offer, spec)
+    if why:
+        return False, why
     if offer.gpu is None or spec.train.device == "cpu":
         return True, "trains on the CPU"
     fit = memory_fit(workload, offer.gpu, offer.memory_gb)

@@ -121,7 +121,7 @@ def _warnings(spec: JobSpec) -> tuple[str, ...]:
         and batch != "auto"
         and batch < _ENOUGH_FOR_EACH * count
     ]
-    return (*small, *knob_warnings(spec.train))
+    return (*small, *knob_warnings(spec.train, written_only=True))
 
 
 def _workdir_warnings(spec: JobSpec) -> tuple[str, ...]:

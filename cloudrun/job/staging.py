@@ -40,6 +40,12 @@ def base_task() -> dict[str, Any]:
     return base
 
 
+def demo_job() -> Path:
+    """Return the job file of `cloudrun demo`: inside the package when installed, in `jobs/` in a checkout."""
+    installed = _PACKAGE / "demo.yaml"
+    return installed if installed.is_file() else _PACKAGE.parent / "jobs" / "demo.yaml"
+
+
 def stage(plan: Plan, folder: Path) -> None:
     """Write the run's code, weights, labels and the trainer's config into `folder`, which becomes RUN_DIR."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,15 @@ from cloudrun.job.keys import KeysSent
 from cloudrun.state.machines import Machine, Scan
 from cloudrun.state.records import Estimate, Quote
 from cloudrun.state.run import Run
-from cloudrun.text.units import duration, iso, times
+from cloudrun.text.units import age, brief_duration, duration, iso, times
 
 if TYPE_CHECKING:  # so that `ps` starts without loading plans
     from cloudrun.job.plan import Plan
     from cloudrun.job.spec import Budget
+
+
+# Columns of `ps` that a narrow terminal does without, the first one first; `--json` has them all.
+_LEFT_OUT = ("LEFT", "INFRA", "GPU", "SEEN")
 
 
 def run_row(run: Run, now: datetime) -> dict[str, Any]:
@@ -61,8 +65,31 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def ps_table(runs: Sequence[Run], now: datetime) -> str:
-    """Return the table of `ps`: a line of headers, then a line a run."""
+def ps_table(runs: Sequence[Run], now: datetime, *, width: int | None = None) -> str:
+    """Return the table of `ps`; for a terminal of `width` columns with short times and the columns that fit."""
+    wide = _ps_table(runs, now, duration)
+    if width is None or _width(wide) <= width:
+        return wide
+    headers, *rows = _ps_rows(runs, now, brief_duration)
+    for left_out in ("", *_LEFT_OUT):
+        places = [place for place, name in enumerate(headers) if name != left_out]
+        headers, rows = [headers[place] for place in places], [[row[place] for place in places] for row in rows]
+        if _width(table(headers, rows)) <= width:
+            break
+    return table(headers, rows)
+
+
+def _ps_table(runs: Sequence[Run], now: datetime, shown: Callable[[float], str]) -> str:
+    headers, *rows = _ps_rows(runs, now, shown)
+    return table(headers, rows)
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.splitlines()))
+
+
+def _ps_rows(runs: Sequence[Run], now: datetime, shown: Callable[[float], str]) -> list[list[str]]:
+    """Return the headers, then a row for each run; `shown` writes a time in seconds."""
     rows = []
     for run in runs:
         row = run_row(run, now)
@@ -75,12 +102,23 @@ def ps_table(runs: Sequence[Run], now: datetime) -> str:
                 times(run.nodes, str(row["gpu"] or "-")),
                 "unknown" if run.may_bill and run.price is None else f"${row['cost_usd']:.2f}",
                 f"{run.epoch}/{run.epochs}" if run.epoch else "-",
-                duration(run.eta_s) if run.eta_s and not run.phase.is_final else "-",
-                _seen(run, now),
+                shown(run.eta_s) if run.eta_s and not run.phase.is_final else "-",
+                _seen(run, now, shown),
             ]
         )
-    headers = ["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN"]
-    return table(headers, rows)
+    return [["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN"], *rows]
+
+
+def second_run_text(run: Run, now: datetime) -> str:
+    """What a launch says of a run of the same job file that goes on: it would be paid for twice."""
+    where = run.price.infra if run.price else run.infra or "a machine"
+    epoch = f" in epoch {run.epoch} of {run.epochs}" if run.epoch else ""
+    usd = cost_of(run, now).usd
+    cost = f", ${usd:.2f} so far" if usd else ""
+    return (
+        f"{run.run_id} of this job file is {run.phase.value} on {where}{epoch}{cost}: this launch is a second run, "
+        f"beside it; `cloudrun logs {run.run_id}` follows the first, `cloudrun down {run.run_id}` ends it"
+    )
 
 
 def orphan_row(machine: Machine, now: datetime) -> dict[str, Any]:
@@ -161,8 +199,8 @@ def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
             worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=rate)
             hours = worst.time.total_seconds() / 3600
             disk = f" and ${quote.disk_hourly_usd:.4f} for its disk" if quote.disk_hourly_usd else ""
-            age = duration(max((now - quote.as_of).total_seconds(), 0.0))
-            lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {age} old)")
+            old = age(max((now - quote.as_of).total_seconds(), 0.0))
+            lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {old} old)")
             if live:
                 lines.append(f"live     {live}")
             lines += [
@@ -249,9 +287,9 @@ def _billing(run: Run) -> str:
     return "?" if rate is None else f"${rate:.2f}/h" if rate else "free"
 
 
-def _seen(run: Run, now: datetime) -> str:
+def _seen(run: Run, now: datetime, shown: Callable[[float], str]) -> str:
     """Return how old the ledger's knowledge of the run is: the cloud may know more by now."""
     if run.released_at is not None:
         return "ended"
     seen = run.refreshed_at or run.created_at
-    return f"{duration((now - seen).total_seconds())} ago"
+    return f"{shown((now - seen).total_seconds())} ago"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from cloudrun.state.run import Run
 from cloudrun.stores import Store
 from cloudrun.stores.directory import DirectoryStore
 
+_PAUSE_S = 0.5
+
 
 def logs(
     run: Run, context: Context, *, follow: bool = True, tail: int | None = None, since: datetime | None = None
@@ -26,6 +29,8 @@ def logs(
     `tail`: begin with the last so many lines; `since`: begin with the lines of that moment. Raises RunNotFinished where
     there is no log yet.
     """
+    if follow:
+        run = await_log(run, context)
     store = log_of(run)
     index = context.ledger.log_index(run.run_id)
     reader = LogReader(store, start_offset(store, tail=tail, since=since, index_at_home=index))
@@ -33,6 +38,24 @@ def logs(
         return (yield from followed(run, context, reader=reader))
     yield from reader.lines(last=True)
     return run
+
+
+def await_log(run: Run, context: Context) -> Run:
+    """Wait while another command rents the run's machine and starts the job: its log begins then.
+
+    Returns the run as it is as soon as it has a log, or has ended, or nobody is launching it any more.
+    """
+    if not _is_being_rented(run, context):
+        return run
+    context.say(f"{run.run_id} has no log yet: its machine is being rented; waiting for it ...")
+    while _is_being_rented(run, context):
+        time.sleep(_PAUSE_S)
+        run = context.current(run)
+    return run
+
+
+def _is_being_rented(run: Run, context: Context) -> bool:
+    return run.run_uri is None and not run.phase.is_final and context.ledger.is_launching(run.run_id)
 
 
 def log_of(run: Run) -> Store:

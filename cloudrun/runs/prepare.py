@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from cloudrun.dataset.survey import Survey, survey_folder
-from cloudrun.errors import JobFileError, StoreError, UsageError
+from cloudrun.errors import JobFileError, StoreError
 from cloudrun.job.job_file import Job, missing_secrets
 from cloudrun.job.plan import Plan, make_plan
 from cloudrun.job.spec import SourceKind
 from cloudrun.job.staging import base_task
 from cloudrun.protocol.words import OnFinish
 from cloudrun.recipe.weights import NoWeights, weight_file
+from cloudrun.runs.programs import refuse_missing_programs
 from cloudrun.runs.source_check import check_access, check_source
 from cloudrun.state.run import new_run_id
 from cloudrun.stores import open_store
 
-_RSYNC = (3, 1)  # the first version with `--info=progress2`
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -83,7 +80,7 @@ def _refuse_unready(job: Job) -> None:
     if isinstance(spec.train.pretrained, str) and spec.run is None:
         _refuse_missing_weights(job, Path(spec.train.pretrained))
     if spec.capabilities.is_remote:
-        _refuse_missing_programs()
+        refuse_missing_programs()
     missing = missing_secrets(spec)
     if missing:
         raise JobFileError(
@@ -98,33 +95,6 @@ def _refuse_missing_weights(job: Job, folder: Path) -> None:
             weight_file(name, folder)
         except NoWeights as err:
             raise JobFileError(f"{job.path}: `train.pretrained`: {err.message}", hint=err.hint) from None
-
-
-def _refuse_missing_programs() -> None:
-    """Raise UsageError where ssh or rsync is missing: better now than once a machine is rented."""
-    for program in ("ssh", "rsync"):
-        if shutil.which(program) is None:
-            raise UsageError(
-                f"`{program}` is not installed on this computer, and nothing reaches a rented machine without it",
-                hint=f"install it: `apt-get install {'openssh-client' if program == 'ssh' else program}`, or `brew`",
-            )
-    _refuse_old_rsync()
-
-
-def _refuse_old_rsync() -> None:
-    """Raise UsageError where rsync is older than 3.1.
-
-    macOS ships rsync 2.6.9 or openrsync, which know neither the progress nor the lists that transfers rest on.
-    """
-    done = subprocess.run(["rsync", "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-    version = re.search(r"^rsync +version v?(\d+)\.(\d+)", said, re.MULTILINE)
-    if "openrsync" in said or version is None or (int(version[1]), int(version[2])) < _RSYNC:
-        first = said.splitlines()[0].strip() if said else "it does not tell its version"
-        raise UsageError(
-            f"{shutil.which('rsync')} is too old to send data with ({first}): it has to be 3.1 or newer",
-            hint="`brew install rsync` on macOS, then a new terminal; `apt-get install rsync` elsewhere",
-        )
 
 
 def _refuse_missing_keys(job: Job, what: str) -> None:

@@ -9,6 +9,7 @@ from cloudrun.backends import Backend, open_backend
 from cloudrun.dataset.audit import Findings
 from cloudrun.dataset.duplicates import find_duplicates
 from cloudrun.dataset.survey import Survey
+from cloudrun.forecast.list_offers import list_quote
 from cloudrun.job.job_file import Job
 from cloudrun.job.plan import Plan
 from cloudrun.runs.forecast import Forecast, make_forecast
@@ -67,6 +68,16 @@ def prepare(examined: Examined, ledger: Ledger) -> Prepared:
     keys = backend.keys_sent(plan, quote)
     forecast = make_forecast(plan, quote, examined.survey, ledger, keys=keys)
     return Prepared(job, plan, forecast, backend, interrupted=left)
+
+
+def at_list_price(examined: Examined, ledger: Ledger) -> Prepared | None:
+    """Plan the job at public list prices, to be shown where no cloud is enabled; None where its GPUs are not listed."""
+    plan = plan_for(examined.job)
+    quote = list_quote(plan)
+    if quote is None:
+        return None
+    forecast = make_forecast(plan, quote, examined.survey, ledger)
+    return Prepared(examined.job, plan, forecast, open_backend(plan.backend, ledger.home))
 
 
 def prepare_to_resume(run: Run, examined: Examined, ledger: Ledger) -> Prepared:

@@ -214,7 +214,7 @@ def _newest(runs: Sequence[Run], damaged: Sequence[LedgerDamaged]) -> Run:
 
 
 def _no_runs() -> NoSuchRun:
-    return NoSuchRun("there are no runs yet", hint="start one: `cloudrun launch --infra local jobs/demo.yaml`")
+    return NoSuchRun("there are no runs yet", hint="start one: `cloudrun demo` needs no account and costs nothing")
 
 
 def _written_at(path: Path) -> float:

@@ -27,6 +27,7 @@ def shortened(text: str, longest: int = 80) -> str:
 
 
 def name_from(path: Path) -> str:
-    """Return a valid job name made from a file's name: `My Plants.yaml` -> `my-plants`."""
+    """Return a valid job name from a file's name: `My Plants.yaml` -> `my-plants`, `数据.yaml` -> `job-` and a hash."""
     kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
-    return ("-".join(part for part in kept.split("-") if part).lstrip("0123456789-") or "job")[:40].rstrip("-")
+    name = "-".join(part for part in kept.split("-") if part).lstrip("0123456789-")[:40].rstrip("-")
+    return name or f"job-{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:4]}"

@@ -16,6 +16,25 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
+def brief_duration(seconds: float) -> str:
+    """`8s`, `3m`, `1h20`, `5d`: where there is little room."""
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes}m"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}" if hours < 48 else f"{round(hours / 24)}d"
+
+
+def age(seconds: float) -> str:
+    """`3 min 05 s`, `12 h 20 min`, `5 days`, `8 months`: how old something is, as exactly as it matters."""
+    days = round(seconds / 86400)
+    if days < 2:
+        return duration(seconds)
+    return f"{days} days" if days < 100 else f"{round(days / 30.4)} months"
+
+
 def size(count: float) -> str:
     """Return `512 B`, `1.5 kB`, `2.3 MB`, `1.10 GB` (powers of 1000)."""
     for unit in ("B", "kB", "MB"):

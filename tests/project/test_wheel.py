@@ -91,6 +91,13 @@ def test_a_launch_on_this_computer_trains_with_the_bundled_trainer(installed: In
     assert {"summary.json", "metrics.jsonl", "checkpoints"} <= {path.name for path in results.iterdir()}
 
 
+def test_the_demo_and_the_list_prices_are_in_the_wheel(installed: Installation) -> None:
+    done = installed("cloudrun", "demo", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "machine  this computer" in done.stdout
+    assert "list price, not yours" in installed("cloudrun", "gpus").stderr
+
+
 def test_the_bundled_trainer_runs_by_itself_in_two_processes(installed: Installation) -> None:
     leaves = ("--out", "leaves", "--train", "8", "--val", "4", "--test", "4", "--size", "32")
     drawn = installed("python", "-m", "cloudrun.trainer", "leaves", *leaves)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from cloudrun.backends import NoCloudEnabled
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling
 from cloudrun.job.plan import Plan
 
@@ -50,7 +51,7 @@ def no_machine(err: Exception, plan: Plan, offered: Sequence[str] = ()) -> Cloud
         hint = f"did you mean {' or '.join(f'`--gpu {gpu}`' for gpu in offered[:_MOST_OFFERED])}? {hint}"
     where = f" on {plan.spec.infra}" if plan.spec.infra else ""
     if isinstance(err, exceptions.NoCloudAccessError) or "not enabled" in str(err):
-        return NoMachine(
+        return NoCloudEnabled(
             f"no cloud is enabled{' for ' + plan.spec.infra if plan.spec.infra else ''}: {brief(err)}",
             hint="`cloudrun clouds` shows what each cloud lacks; `--infra local` needs none",
         )

@@ -59,6 +59,13 @@ def test_each_epoch_has_its_price_and_the_money_that_bought_nothing_is_named() -
     assert "after epoch 2 $0.1000 bought nothing" in receipt_text(cost)
 
 
+def test_of_epochs_with_the_same_accuracy_the_best_is_the_trainers_the_one_with_the_lower_loss() -> None:
+    rows = [{**val(1, 100, 0.9), "loss": 0.5}, {**val(2, 200, 1.0), "loss": 0.04}, {**val(3, 300, 1.0), "loss": 0.02}]
+    worth = receipt(a_skypilot_run(quote=a_slurm_quote(3.6), billed_from=START), START, rows)["accuracy"]
+    assert worth is not None
+    assert worth["best_epoch"] == 3
+
+
 def test_an_epoch_after_a_pause_pays_for_itself_alone() -> None:
     run = a_skypilot_run(billed_from=START, past_phases=(phase("run", 0, 110),), phases=(phase("run", 1000, 1200),))
     assert [row["duration_s"] for row in receipt(run, START, [val(1, 100, 0.5), val(2, 1100, 0.6)])["epochs"]] == [

@@ -172,11 +172,3 @@ def test_a_job_on_this_computer_has_one_offer(shell: Shell) -> None:
     (row,) = done.json
     assert (row["infra"], row["gpu"], row["hourly_usd"]) == ("local", None, 0.0)
     assert row["estimate"]["low_s"] > 0
-
-
-def test_without_an_enabled_cloud_there_are_no_offers(shell: Shell) -> None:
-    shell.env["HOME"] = str(shell.folder)
-    done = shell("gpus", shell.job("name: d\ndata: {source: 'demo://leaves'}\n"))
-    assert done.code == 3
-    assert "no cloud is enabled" in done.err
-    assert "hint: `cloudrun clouds`" in done.err
