@@ -11,10 +11,12 @@ from cloudrun.dataset.duplicates import find_duplicates
 from cloudrun.dataset.survey import Survey
 from cloudrun.job.job_file import Job
 from cloudrun.job.plan import Plan
+from cloudrun.runs.data_check import data_check_of
 from cloudrun.runs.forecast import Forecast, make_forecast
 from cloudrun.runs.interrupted import find_interrupted
 from cloudrun.runs.prepare import check_job, plan_for
 from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import DataCheck
 from cloudrun.state.run import Run
 
 
@@ -43,6 +45,7 @@ class Prepared:
     plan: Plan
     forecast: Forecast
     backend: Backend
+    data_check: DataCheck | None = None
     interrupted: Run | None = None  # a launch of the same job that was cut short: this goes on with it
     resumes: Run | None = None
 
@@ -63,7 +66,8 @@ def prepare(examined: Examined, ledger: Ledger) -> Prepared:
     quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
     keys = backend.keys_sent(plan, quote)
     forecast = make_forecast(plan, quote, examined.survey, ledger, keys=keys)
-    return Prepared(job, plan, forecast, backend, interrupted=left)
+    checked = data_check_of(examined.survey, examined.findings)
+    return Prepared(job, plan, forecast, backend, checked, interrupted=left)
 
 
 def prepare_to_resume(run: Run, examined: Examined, ledger: Ledger) -> Prepared:

@@ -24,6 +24,7 @@ from cloudrun.protocol.words import OnFinish, WorkerPhase, word_of
 from cloudrun.state.records import (
     Alternative,
     BilledElsewhere,
+    DataCheck,
     Estimate,
     Interval,
     Job,
@@ -104,6 +105,7 @@ class Run(Record):
     corrected_rests_on: str | None = None
     measured: Measured | None = None
     alternatives: tuple[Alternative, ...] = ()  # made when the bill had ended
+    data_check: DataCheck | None = None  # of the images, before the launch; None: they are not on this computer
     # The machine and its bill.
     quote: Quote | None = None
     rented_by: str | None = None  # which SkyPilot knows the machine: another one's silence proves nothing
@@ -185,6 +187,10 @@ class Run(Record):
     def estimated(self, estimate: Estimate | None, expected: Quote | None) -> Run:
         """What it will take, and the price that was agreed to."""
         return _with(self, estimate=estimate, expected=expected)
+
+    def checked(self, data_check: DataCheck | None) -> Run:
+        """Its images were looked at."""
+        return _with(self, data_check=data_check)
 
     def asking_for_machine(self, *, rented_by: str | None, now: datetime) -> Run:
         """The bill is open before the cloud is called; a launch that was cut short may have opened it already."""

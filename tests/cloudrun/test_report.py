@@ -15,7 +15,7 @@ import pytest
 
 from cloudrun.billing.receipt import receipt
 from cloudrun.render.report import report_html
-from cloudrun.state.records import Interval, Phase
+from cloudrun.state.records import DataCheck, Interval, Phase
 from tests.cloudrun.machine import BAD, MOMENT
 from tests.cloudrun.test_cost import START, a_run, quote
 
@@ -164,6 +164,28 @@ def test_the_score_is_shown_with_what_it_rests_on(tmp_path: Path) -> None:
     assert "would give 30.1% to 95.4% (95 % interval)" in shown
     assert "Images: 40 trained, 4 validated." in shown
     assert "2 file(s) were not used: no class (a.png, b.png)" in shown
+
+
+def test_what_the_look_at_the_images_found_stands_beside_the_score(tmp_path: Path) -> None:
+    warning = "2 photograph(s) stand in train and in val as copies: the score will be too good"
+    found = DataCheck(
+        counts={"val": {"<b>": 2}, "train": {"<b>": 8, "scab": 40}}, were_compared=True, warnings=(warning,)
+    )
+    shown = page(tmp_path, a_run(data_check=found), images={"train": 48, "val": 2})
+    assert f"<li>{warning}</li>" in shown
+    assert "Before the launch the images were compared with each other, across the splits; what was found" in shown
+    section = re.search(r'<section id="images".*?</section>', shown, re.DOTALL)
+    assert section is not None
+    assert Markup(section[0]).of("bdi") == ["scab", "<b>"]
+    assert Markup(section[0]).of("td") == ["40", "0", "8", "2"]
+    assert 'style="--share: 20.0%">8<' in shown
+
+
+def test_images_that_nobody_compared_are_said_to_be_not_compared(tmp_path: Path) -> None:
+    predictions(tmp_path, ("a", "b"), ("1.jpg", "a", "a", 0.9))
+    assert "on both sides of the split was not looked for before the launch" in page(tmp_path)
+    compared = page(tmp_path, a_run(data_check=DataCheck(were_compared=True)))
+    assert "across the splits: nothing to doubt was found" in compared
 
 
 def test_the_confusion_matrix_counts_images_by_true_and_predicted_class(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cloudrun.billing.receipt import Receipt
 from cloudrun.render.report.charts.line import LineChart
 from cloudrun.render.report.classes import ClassesSection, ConfidenceSection, classes_section, confidence_section
+from cloudrun.render.report.counts import CountsSection, counts_section
 from cloudrun.render.report.curves import curves
 from cloudrun.render.report.folds import FoldsSection, folds_section
 from cloudrun.render.report.heading import Heading, best_epoch, heading
@@ -30,6 +31,7 @@ class Page:
     findings: FindingsSection | None
     curves: Sequence[LineChart]
     test_recall: Sequence[tuple[str, float | None]]
+    counts: CountsSection | None
     classes: ClassesSection | None
     mistakes: MistakesSection | None
     confidence: ConfidenceSection | None
@@ -49,10 +51,11 @@ def page_of(run: Run, results: Results, cost: Receipt) -> Page:
     judged = results.judged
     return Page(
         heading=heading(run, results, cost),
-        trust=trust_section(results),
+        trust=trust_section(results, run.data_check),
         findings=findings_section(results),
         curves=curves(results.metrics, best_epoch(results)),
         test_recall=tuple((results.summary.test_recall or {}).items()),
+        counts=counts_section(run.data_check),
         classes=classes_section(judged) if judged else None,
         mistakes=mistakes_section(judged, results.thumbnails) if judged else None,
         confidence=confidence_section(judged) if judged else None,

@@ -12,6 +12,7 @@ from cloudrun.render.report.wording import percent
 from cloudrun.state.details import UnusedFiles
 from cloudrun.state.predictions import Predictions
 from cloudrun.state.received import Finding
+from cloudrun.state.records import DataCheck
 
 _NAMED_IMAGES = 20
 _EXAMPLES = 3
@@ -29,6 +30,7 @@ class TrustSection:
     """`facts` are good to know; the others are reasons to doubt the score."""
 
     facts: tuple[str, ...]
+    warnings: tuple[str, ...]  # of the look at the images before the launch
     unused: tuple[str, ...]
     troubles: tuple[str, ...]
 
@@ -41,13 +43,18 @@ class FindingsSection:
     unreadable: Unreadable | None
 
 
-def trust_section(results: Results) -> TrustSection | None:
+def trust_section(results: Results, data_check: DataCheck | None) -> TrustSection | None:
     """None where nothing is known."""
     judged = results.judged
-    facts = [*([_interval(judged)] if judged else []), *_split(results.details.images)]
+    facts = [
+        *([_interval(judged)] if judged else []),
+        *_split(results.details.images),
+        *([_compared(data_check)] if judged or data_check else []),
+    ]
+    warnings = data_check.warnings if data_check else ()
     unused = tuple(map(_unused, (results.details.unused_files or [])[:_UNUSED]))
-    found = TrustSection(tuple(facts), unused, results.troubles)
-    return found if facts or unused or results.troubles else None
+    found = TrustSection(tuple(facts), warnings, unused, results.troubles)
+    return found if facts or warnings or unused or results.troubles else None
 
 
 def findings_section(results: Results) -> FindingsSection | None:
@@ -69,6 +76,13 @@ def _interval(judged: Predictions) -> str:
         f"{percent(accuracy(judged))} of {len(judged.rows)} images are right, {how}. By chance alone, another such set "
         f"would give {percent(found.low)} to {percent(found.high)} (95 % interval).{chosen}"
     )
+
+
+def _compared(data_check: DataCheck | None) -> str:
+    if data_check is None or not data_check.were_compared:
+        return "Whether copies of one image are on both sides of the split was not looked for before the launch."
+    more = "; what was found is below" if data_check.warnings else ": nothing to doubt was found"
+    return f"Before the launch the images were compared with each other, across the splits{more}."
 
 
 def _split(images: dict[str, int] | None) -> Sequence[str]:
