@@ -14,7 +14,7 @@ from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, note, say, show_failure, warn
 from cloudrun.cli.groups import LOOK, RESULTS
 from cloudrun.cli.looking import looked_at, without_lost
-from cloudrun.errors import ExitCode, Interrupted, StoreError, UsageError
+from cloudrun.errors import CloudrunError, ExitCode, Interrupted, StoreError, UsageError
 from cloudrun.protocol.outputs import REPORT, below_out
 
 if TYPE_CHECKING:
@@ -180,20 +180,59 @@ def cost(
     return worst
 
 
-@app.command(rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun report\n")
-def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
-    """Write one self-contained HTML page about a run, and print where it is."""
+@app.command(
+    rich_help_panel=RESULTS,
+    epilog="Example:\n\n  cloudrun report --open\n\n  cloudrun report plants-1124-x7k2m plants-1125-q8w4z\n",
+)
+def report(
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Several are compared. [default: the newest]")
+    ] = None,
+    opens: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Write one self-contained HTML page about a run, or comparing several, and print where it is."""
+    opened = [open_run(run_id) for run_id in run_ids] if run_ids else [open_run(None)]
+    runs = list({run.run_id: (run, context) for run, context in opened}.values())
+    if len(runs) == 1:
+        page = _page_of(*runs[0])
+        answered: dict[str, Any] = {"run_id": runs[0][0].run_id, "report": str(page)}
+    else:
+        page = _comparison_of(runs)
+        answered = {"run_ids": [run.run_id for run, _ in runs], "report": str(page)}
+    answer_json(answered) if as_json else answer(str(page))
+    if opens:
+        _open_in_browser(page)
+    return ExitCode.DONE
+
+
+def _page_of(run: Run, context: Context) -> Path:
     from cloudrun.runs.results import Listener, copy_home
 
-    run, context = open_run(run_id)
     page = copy_home(run, context.ledger, to=None, listener=Listener(say=say)) / REPORT
     if not page.is_file():
         raise StoreError(f"{page} could not be written", hint="the line above says why")
-    if as_json:
-        answer_json({"run_id": run.run_id, "report": str(page)})
-    else:
-        answer(str(page))
-    return ExitCode.DONE
+    return page
+
+
+def _comparison_of(runs: list[tuple[Run, Context]]) -> Path:
+    """The page of what is at home of each run; one whose results cannot be had does not hide the others."""
+    from cloudrun.runs.comparison import write_comparison
+
+    for run, context in runs:
+        try:
+            _page_of(run, context)
+        except CloudrunError as err:
+            warn(f"{err.message}; {run.run_id} is compared as far as it is known")
+    return write_comparison([context.ledger.get(run.run_id) for run, context in runs])
+
+
+def _open_in_browser(page: Path) -> None:
+    """Nothing fails where there is no browser: where the page is has been said."""
+    import webbrowser
+
+    if not webbrowser.open(page.absolute().as_uri()):
+        warn(f"no browser could be started: open {page} yourself")
 
 
 def parse_duration(text: str) -> timedelta:

@@ -11,7 +11,8 @@ from cloudrun.files.untrusted import LARGEST_RESULT_BYTES, read_regular
 from cloudrun.protocol.outputs import METRICS
 
 _NUMBERS = ("loss", "accuracy", "lr", "images_per_s")
-_USED = ("kind", "epoch", "step", "fold", "time", *_NUMBERS)
+_EXTRAS = ("macro_f1", "wait_share")  # numbers without which a row is still one
+_USED = ("kind", "epoch", "step", "fold", "time", *_NUMBERS, *_EXTRAS)
 _LONGEST_ROW = 100_000
 _LARGEST = 1e30
 _EPOCHS = range(10**6)
@@ -39,6 +40,8 @@ class MetricsRow(_WholeRow, total=False):
     accuracy: float | None
     lr: float | None
     images_per_s: float | None
+    macro_f1: float | None
+    wait_share: float | None
 
 
 def parse_metrics(text: str) -> list[MetricsRow]:
@@ -88,7 +91,8 @@ def _row(line: str) -> MetricsRow | None:
         return None
     if not isinstance(row, dict) or not _is_whole(row):
         return None
-    return cast("MetricsRow", {key: row[key] for key in _USED if key in row})
+    used = {key: row[key] for key in _USED if key in row and (key not in _EXTRAS or _is_number(row[key]))}
+    return cast("MetricsRow", used)
 
 
 def _is_whole(row: dict[str, Any]) -> bool:

@@ -43,7 +43,8 @@ def _launch_anew(prepared: Prepared, context: Context, *, detach: bool) -> Run:
         job_path=str(prepared.job.path.absolute()),
         folder=str(Path("runs").absolute() / plan.run_id),
         now=now_utc(),
-    ).estimated(forecast.estimate, forecast.quote)
+    )
+    run = run.estimated(forecast.estimate, forecast.quote).checked(prepared.data_check)
     with context.ledger.launching(run.run_id), signals_as_interrupt():
         context.ledger.add(run)
         rent(plan, context)

@@ -12,10 +12,12 @@ from cloudrun.dataset.survey import Survey
 from cloudrun.forecast.list_offers import list_quote
 from cloudrun.job.job_file import Job
 from cloudrun.job.plan import Plan
+from cloudrun.runs.data_check import data_check_of
 from cloudrun.runs.forecast import Forecast, make_forecast
 from cloudrun.runs.interrupted import find_interrupted
 from cloudrun.runs.prepare import check_job, plan_for
 from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import DataCheck
 from cloudrun.state.run import Run
 
 
@@ -44,6 +46,7 @@ class Prepared:
     plan: Plan
     forecast: Forecast
     backend: Backend
+    data_check: DataCheck | None = None
     interrupted: Run | None = None  # an interrupted launch of the same job, with which this one goes on
     resumes: Run | None = None  # the run that goes on, where this is no launch but a resume
 
@@ -67,7 +70,8 @@ def prepare(examined: Examined, ledger: Ledger) -> Prepared:
     quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
     keys = backend.keys_sent(plan, quote)
     forecast = make_forecast(plan, quote, examined.survey, ledger, keys=keys)
-    return Prepared(job, plan, forecast, backend, interrupted=left)
+    checked = data_check_of(examined.survey, examined.findings)
+    return Prepared(job, plan, forecast, backend, checked, interrupted=left)
 
 
 def at_list_price(examined: Examined, ledger: Ledger) -> Prepared | None:
@@ -77,7 +81,8 @@ def at_list_price(examined: Examined, ledger: Ledger) -> Prepared | None:
     if quote is None:
         return None
     forecast = make_forecast(plan, quote, examined.survey, ledger)
-    return Prepared(examined.job, plan, forecast, open_backend(plan.backend, ledger.home))
+    checked = data_check_of(examined.survey, examined.findings)
+    return Prepared(examined.job, plan, forecast, open_backend(plan.backend, ledger.home), checked)
 
 
 def prepare_to_resume(run: Run, examined: Examined, ledger: Ledger) -> Prepared:

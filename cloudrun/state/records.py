@@ -262,6 +262,18 @@ class Estimate(Record):
         return None if self.low_usd is None or self.high_usd is None else round((self.low_usd + self.high_usd) / 2, 4)
 
 
+class DataCheck(Record):
+    """What a look at the images has found before the launch.
+
+    `counts`: images by split and class, None where the classes are too many to keep. `were_compared`: whether copies
+    of an image in several splits were looked for. `warnings`: for people, the worst first.
+    """
+
+    counts: dict[str, dict[str, Count]] | None = None
+    were_compared: bool = False
+    warnings: tuple[str, ...] = ()
+
+
 class Measured(Record):
     """The measured times of a run, from which later estimates are made.
 

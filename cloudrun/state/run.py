@@ -24,6 +24,7 @@ from cloudrun.protocol.words import OnFinish, WorkerPhase, word_of
 from cloudrun.state.records import (
     Alternative,
     BilledElsewhere,
+    DataCheck,
     Estimate,
     Interval,
     Job,
@@ -103,6 +104,7 @@ class Run(Record):
     corrected_rests_on: str | None = None
     measured: Measured | None = None
     alternatives: tuple[Alternative, ...] = ()  # made when the bill had ended
+    data_check: DataCheck | None = None  # of the images, before the launch; None: they are not on this computer
     # The machine and its bill.
     quote: Quote | None = None
     rented_by: str | None = None  # the SkyPilot that knows the machine: the silence of another proves nothing
@@ -187,6 +189,10 @@ class Run(Record):
     def estimated(self, estimate: Estimate | None, expected: Quote | None) -> Run:
         """Record the estimate, and the machine and price that were agreed to."""
         return _with(self, estimate=estimate, expected=expected)
+
+    def checked(self, data_check: DataCheck | None) -> Run:
+        """Its images were looked at."""
+        return _with(self, data_check=data_check)
 
     def asking_for_machine(self, *, rented_by: str | None, now: datetime) -> Run:
         """Open the bill before the cloud is called; an interrupted launch may have opened it already."""

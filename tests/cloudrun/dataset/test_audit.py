@@ -12,7 +12,12 @@ from PIL import Image, ImageOps
 
 from cloudrun.dataset.audit import Findings
 from cloudrun.dataset.duplicates import find_duplicates
-from cloudrun.dataset.survey import survey_folder
+from cloudrun.dataset.survey import Survey, survey_folder
+from cloudrun.job.job_file import load_job
+from cloudrun.runs.data_check import data_check_of
+from cloudrun.runs.prepared import examine, prepare
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import DataCheck
 from tests.support.shell import Shell
 from trainer.data.leaves import write_leaves
 
@@ -134,3 +139,40 @@ def test_launch_warns_and_init_writes_the_warning_into_the_job_file(plants: Path
     assert "\n# look at this: 1 image(s) stand in train and in test, byte for byte" in text
     done = shell("launch", "jobs/plants.yaml", "--infra", "local", "--dry-run")
     assert "warning: 1 image(s) stand in train and in test, byte for byte" in done.err
+
+
+LEAKY = """\
+name: leaky
+infra: local
+data: {source: plants}
+train: {backbones: [test_resnet], pretrained: false, image_size: 32, epochs: 1, device: cpu, workers: 0}
+"""
+
+
+def test_what_was_found_is_prepared_for_the_ledger(plants: Path, shell: Shell) -> None:
+    shutil.copy(plants / "train/rust/rust-0000.jpg", plants / "val/rust/again.jpg")
+    job = load_job(shell.folder / shell.job(LEAKY))
+    ledger = Ledger(shell.home)
+    found = prepare(examine(job, ledger, print), ledger).data_check
+    assert found is not None
+    assert found.counts is not None
+    assert (found.counts["val"]["rust"], found.were_compared, len(found.warnings)) == (3, True, 1)
+    unseen = prepare(examine(job, ledger, print, closely=False), ledger).data_check
+    assert unseen == DataCheck(counts=found.counts, were_compared=False)
+
+
+@pytest.mark.slow
+def test_what_a_launch_found_stands_in_the_report(plants: Path, shell: Shell) -> None:
+    shutil.copy(plants / "train/rust/rust-0000.jpg", plants / "val/rust/again.jpg")
+    done = shell("launch", shell.job(LEAKY), timeout_s=280)
+    assert done.code == 0, done.err
+    page = (shell.folder / "runs" / done.out.strip() / "report.html").read_text()
+    assert "<li>1 image(s) stand in train and in val, byte for byte: the score will be too good" in page
+    assert "Images by class" in page
+
+
+def test_the_ledger_keeps_no_counts_of_a_thousand_classes(tmp_path: Path) -> None:
+    counts = {"train": {f"class {number}": 1 for number in range(1000)}}
+    survey = Survey(tmp_path, counts, unlabelled_test=0, size_bytes=1)
+    assert data_check_of(survey, None) == DataCheck(counts=None, were_compared=False)
+    assert data_check_of(None, None) is None
