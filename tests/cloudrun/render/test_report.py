@@ -16,7 +16,8 @@ import pytest
 from cloudrun.billing.receipt import receipt
 from cloudrun.render.report import report_html
 from cloudrun.state.records import DataCheck, Interval, Phase
-from tests.support.bad_files import BAD, MOMENT
+from tests.support.bad_files import BAD
+from tests.support.desk import MOMENT
 from tests.support.runs import START, a_skypilot_run, a_slurm_quote
 
 JPEG = b"\xff\xd8\xff\xe0 a small picture"

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloudrun.runs.comparison import page_name
-from tests.cloudrun.machine import JOB, MOMENT, Desk, desk
-
-__all__ = ["desk"]
+from tests.support.desk import JOB, MOMENT, Desk
 
 
 def trained(desk: Desk, run_id: str, *, accuracy: float, lr: float = 3e-4) -> None:
