@@ -1,4 +1,7 @@
-"""The two streams: the answer goes to stdout, everything else to stderr."""
+"""The two streams: the answer goes to stdout, everything else to stderr.
+
+What goes to a terminal passes `for_terminal` here, whoever wrote it; into a file or a pipe goes what was written.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, UsageError, brief
 from cloudrun.text.pace import Pace
+from cloudrun.text.terminal import for_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
 def answer(text: str) -> None:
     """What the command was asked for. A letter that the terminal's encoding has not is written by its number."""
+    text = _safe(text, sys.stdout)
     try:
         sys.stdout.write(f"{text}\n")
     except UnicodeEncodeError:
@@ -33,7 +38,7 @@ def answer_json(value: Any) -> None:
 def note(text: str) -> None:
     """News for a person; nobody listening must not stop a clean-up that ends a bill."""
     with suppress(OSError, ValueError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{_safe(text, sys.stderr)}\n")
         sys.stderr.flush()
 
 
@@ -74,6 +79,10 @@ def is_terminal(stream: Any) -> bool:
     return bool(stream.isatty())
 
 
+def _safe(text: str, stream: Any) -> str:
+    return for_terminal(text) if is_terminal(stream) else text
+
+
 def paint(text: str, code: str, stream: Any) -> str:
     """ANSI colour where a person looks, plain text elsewhere (`NO_COLOR` too)."""
     if os.environ.get("NO_COLOR") or not is_terminal(stream):
@@ -85,7 +94,7 @@ def confirm(question: str, *, default: bool) -> bool:
     """Ask on the terminal. Raises UsageError where nobody can answer."""
     if not may_ask():
         raise UsageError(f"{question} cannot be asked: there is no terminal", hint="add `--yes` to agree in advance")
-    sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+    sys.stderr.write(f"{for_terminal(question)} [{'Y/n' if default else 'y/N'}] ")
     sys.stderr.flush()
     try:
         line = sys.stdin.readline()
@@ -114,7 +123,7 @@ def ask_for(
 ) -> bool:
     """Ask on the terminal and wait so many seconds; anything but a yes is a no. Ctrl-C goes to the caller."""
     try:
-        sys.stderr.write(f"{question} [y/N, {wait_s:.0f} s] ")
+        sys.stderr.write(f"{for_terminal(question)} [y/N, {wait_s:.0f} s] ")
         sys.stderr.flush()
         answers, _, _ = select.select([sys.stdin], [], [], wait_s)
         line = sys.stdin.readline() if answers else ""
