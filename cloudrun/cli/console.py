@@ -1,4 +1,7 @@
-"""Write a command's answer to stdout, and everything else to stderr."""
+"""Write a command's answer to stdout, and everything else to stderr.
+
+Text for a terminal passes `for_terminal` here, whoever wrote it; a file or a pipe gets the text as it was written.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cloudrun.cli.typed_ahead import forget_typed_ahead
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, UsageError, brief
 from cloudrun.text.pace import Pace
+from cloudrun.text.terminal import for_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 def answer(text: str) -> None:
     """Write what the command was asked for. A letter that the terminal's encoding lacks is written by its number."""
+    text = _safe(text, sys.stdout)
     try:
         sys.stdout.write(f"{text}\n")
     except UnicodeEncodeError:
@@ -34,7 +39,7 @@ def answer_json(value: Any) -> None:
 def note(text: str) -> None:
     """Write news for a person. A stream that nobody reads is no error: it must not stop a clean-up that ends a bill."""
     with suppress(OSError, ValueError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{_safe(text, sys.stderr)}\n")
         sys.stderr.flush()
 
 
@@ -80,6 +85,10 @@ def is_terminal(stream: Any) -> bool:
     return bool(stream.isatty())
 
 
+def _safe(text: str, stream: Any) -> str:
+    return for_terminal(text) if is_terminal(stream) else text
+
+
 def paint(text: str, code: str, stream: Any) -> str:
     """Return the text in an ANSI colour where a person reads `stream`; as it is elsewhere, and with `NO_COLOR`."""
     if os.environ.get("NO_COLOR") or not is_terminal(stream):
@@ -95,7 +104,7 @@ def confirm(question: str, *, default: bool) -> bool:
     if not may_ask():
         raise UsageError(f"{question} cannot be asked: there is no terminal", hint="add `--yes` to agree in advance")
     forget_typed_ahead()
-    sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+    sys.stderr.write(f"{for_terminal(question)} [{'Y/n' if default else 'y/N'}] ")
     sys.stderr.flush()
     try:
         line = sys.stdin.readline()
@@ -128,7 +137,7 @@ def ask_for(
     """
     try:
         forget_typed_ahead()
-        sys.stderr.write(f"{question} [y/N, {wait_s:.0f} s] ")
+        sys.stderr.write(f"{for_terminal(question)} [y/N, {wait_s:.0f} s] ")
         sys.stderr.flush()
         answers, _, _ = select.select([sys.stdin], [], [], wait_s)
         line = sys.stdin.readline() if answers else ""

@@ -76,7 +76,7 @@ def _as_environment(err: OSError) -> CloudrunError:
 def _bug() -> int:
     import traceback
 
-    traceback.print_exc()
+    note(traceback.format_exc().rstrip())
     note("\nerror: this is a bug in cloudrun\n")
     note("hint: please report it with the lines above; `cloudrun ps` shows what bills")
     return ExitCode.BUG

@@ -117,19 +117,21 @@ def _fetched_row(found: Fetched) -> dict[str, Any]:
 
 
 def _say_fetched(entry: Entry) -> None:
+    from cloudrun.text.terminal import without_controls
     from cloudrun.text.units import size
 
-    note(f"fetched {below_out(entry.key)} ({size(entry.size_bytes)})")
+    note(f"fetched {without_controls(below_out(entry.key))} ({size(entry.size_bytes)})")
 
 
 def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bool) -> int:
     from cloudrun.render.tables import table
     from cloudrun.runs.results import folder_for, what_is_new
+    from cloudrun.text.terminal import without_controls
     from cloudrun.text.units import size
 
     entries = what_is_new(run, to=to, best_only=best_only)
     total = sum(entry.size_bytes for entry in entries)
-    rows = [[below_out(entry.key), size(entry.size_bytes)] for entry in entries]
+    rows = [[without_controls(below_out(entry.key)), size(entry.size_bytes)] for entry in entries]
     if as_json:
         listed = [{"path": below_out(entry.key), "size_bytes": entry.size_bytes} for entry in entries]
         answer_json({"run_id": run.run_id, "folder": str(folder_for(run, to)), "size_bytes": total, "files": listed})

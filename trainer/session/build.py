@@ -39,7 +39,7 @@ _FEW_FOR_NORMS = 16
 _ALGORITHMS_TRIED = 4
 
 
-def build_setup(
+def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
     config: TrainConfig,
     data: Path,
     *,
