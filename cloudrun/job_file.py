@@ -246,7 +246,8 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
         changes["data"] = spec.data.model_copy(update={"source": str(folder)})
     if spec.data.labels is not None:
         data = changes.get("data", spec.data)
-        changes["data"] = data.model_copy(update={"labels": _labels_path(data, base)})
+        labels = spec.data.labels.model_copy(update={"file": _labels_path(data, spec.data.labels.file, base)})
+        changes["data"] = data.model_copy(update={"labels": labels})
     if isinstance(spec.train.pretrained, str):
         weights = (base / Path(spec.train.pretrained).expanduser()).resolve()
         changes["train"] = spec.train.model_copy(update={"pretrained": str(weights)})
@@ -255,13 +256,12 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
     return spec.model_copy(update=changes)
 
 
-def _labels_path(data: Data, base: Path) -> str:
+def _labels_path(data: Data, file: str, base: Path) -> str:
     """In the data folder, or else beside the job file; relative where only the machine has the data, and it in them."""
-    assert data.labels is not None
-    beside = (base / Path(data.labels).expanduser()).resolve()
+    beside = (base / Path(file).expanduser()).resolve()
     if data.kind is not SourceKind.FOLDER:
-        return str(beside) if beside.is_file() else data.labels
-    inside = Path(data.source, data.labels)
+        return str(beside) if beside.is_file() else file
+    inside = Path(data.source, file)
     return str(beside if beside.is_file() and not inside.is_file() else inside)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from cloudrun.endings import has_autodown
+from cloudrun.imagedata.dataset import columns_text
 from cloudrun.run import MACHINE_PREFIX
 from cloudrun.spec import JobSpec, SourceKind
 from cloudrun.worker.order import Order, Step
@@ -92,7 +93,7 @@ class Plan:
     def labels_file(self) -> Path | None:
         """The labels on this computer, frozen at launch beside the code; None where there are none, or not here."""
         labels = self.spec.data.labels
-        return Path(labels) if labels is not None and Path(labels).is_absolute() else None
+        return Path(labels.file) if labels is not None and Path(labels.file).is_absolute() else None
 
     def order(
         self,
@@ -228,8 +229,13 @@ def _command(spec: JobSpec) -> Step:
     ]
     if spec.nodes > 1:
         argv += ["--nodes", str(spec.nodes), "--node-rank", "{node_rank}", "--head", "{head}"]
-    if spec.data.labels is not None:
-        argv += ["--labels", "{labels}" if Path(spec.data.labels).is_absolute() else spec.data.labels]
+    if spec.data.classes != "auto":
+        argv += ["--classes", spec.data.classes]
+    labels = spec.data.labels
+    if labels is not None and labels.columns.is_told:
+        argv += ["--columns", columns_text(labels.columns)]
+    if labels is not None:
+        argv += ["--labels", "{labels}" if Path(labels.file).is_absolute() else labels.file]
     return Step("train", argv)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.findings import Findings
+    from cloudrun.imagedata.layout import ClassFolders
 
+UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file
 
 
@@ -29,10 +32,10 @@ def check(
     from cloudrun.job_file import JobFileProblems, load_job
     from cloudrun.render import table
     from cloudrun.runs.look_closer import look_closer
-    from cloudrun.runs.prepare import check_job, check_store
+    from cloudrun.runs.prepare import check_job, check_store, on_this_computer
 
     try:
-        job = load_job(job_file, overrides=overrides or [])
+        job = on_this_computer(load_job(job_file, overrides=overrides or []))
         for warning in job.warnings:
             warn(warning)
         survey = check_job(job)
@@ -65,9 +68,19 @@ def check(
     else:
         if findings is not None:
             answer(table(findings.header(), findings.rows()))
+            if unused := findings.unused_rows():
+                answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
         answer(f"{job.path}: ready to launch")
     return ExitCode.DONE
+
+
+def _class_folders(text: str) -> ClassFolders:
+    match text:
+        case "auto" | "top" | "deepest":
+            return text
+        case _:
+            raise UsageError(f"`--classes {text}` is not known", hint="write top or deepest, or leave it out")
 
 
 def _tell(findings: Findings) -> None:
@@ -99,6 +112,9 @@ def init(
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
     ] = None,
+    classes: Annotated[
+        str, typer.Option(help="Which folders are the classes: top, or deepest (those that hold the images).")
+    ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
@@ -106,16 +122,23 @@ def init(
     from cloudrun.dataset_check import survey_folder
     from cloudrun.gpus import is_known
     from cloudrun.home import home_folder
+    from cloudrun.imagedata.dataset import Reading
+    from cloudrun.imagedata.folders import FolderProblem
     from cloudrun.job_file import load_job
     from cloudrun.job_template import DEFAULT_GPUS, job_text
-    from cloudrun.label_files import find_label_file
+    from cloudrun.label_files import Choice, look_for_labels
     from cloudrun.names import name_from
     from cloudrun.render import table
     from cloudrun.runs.look_closer import look_closer
 
-    label_file = find_label_file(data.absolute()) if labels is None else labels.absolute()
-    survey = survey_folder(data.absolute(), custom=False, labels=label_file)
+    folders = _class_folders(classes)
+    try:
+        chosen = look_for_labels(data.absolute(), classes=folders) if labels is None else Choice(labels.absolute())
+    except FolderProblem as err:
+        raise UsageError(err.message, hint=err.hint) from None
+    survey = survey_folder(data.absolute(), custom=False, reading=Reading(chosen.path, classes=folders))
     assert survey is not None
+    survey = replace(survey, notes=(*survey.notes, *chosen.notes))
     for one in gpu or []:
         if not is_known(_gpu_name(one)):
             raise UsageError(f"no cloud has a GPU `{one}`", hint="`cloudrun gpus` lists them")
@@ -124,9 +147,14 @@ def init(
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
     findings = look_closer(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS), encoding="utf-8")
-    load_job(path)
+    text = job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS, classes=folders)
+    path.write_text(text, encoding="utf-8")
+    job = load_job(path)
+    if Path(job.spec.data.source) != data.absolute().resolve():
+        raise AssertionError(f"{path} names the folder {job.spec.data.source}, and not {data.absolute()}")
     note(table(findings.header(), findings.rows()))
+    if unused := findings.unused_rows():
+        note(f"\n{table(UNUSED_HEADER, unused)}")
     _tell(findings)
     if as_json:
         answer_json({"job": str(path), "data": findings.as_plain()})

@@ -71,7 +71,7 @@ def launch(
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
     from cloudrun.runs.look_closer import look_closer
-    from cloudrun.runs.prepare import check_store, plan_for
+    from cloudrun.runs.prepare import check_store, on_this_computer, plan_for
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -83,6 +83,7 @@ def launch(
         "name": name,
     }
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
+    job = on_this_computer(job)
     survey = _preflight(job)
     home = home_folder()
     if survey is not None:

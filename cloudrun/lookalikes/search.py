@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from cloudrun.imagedata.pixels import UnreadableImage
 from cloudrun.lookalikes.candidates import candidate_pairs
 from cloudrun.lookalikes.keypoints import Floats, Keypoints, find_keypoints, read_thumbnail
 from cloudrun.lookalikes.registration import agreement, likeness
@@ -108,5 +108,5 @@ def _keypoints_of(files: Sequence[Path], goes_on: Callable[[float], bool]) -> li
 def _thumbnail_or_blank(path: Path) -> Floats:
     try:
         return read_thumbnail(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UnreadableImage:
         return np.zeros((1, 1), np.float32)

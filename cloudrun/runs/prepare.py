@@ -8,17 +8,19 @@ import secrets
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from cloudrun.dataset_check import Survey, survey_folder
 from cloudrun.errors import JobFileError, StoreError, UsageError
+from cloudrun.imagedata.dataset import Reading
 from cloudrun.job_file import Job, missing_secrets
 from cloudrun.plan import Plan, make_plan
 from cloudrun.recipe.weights import NoWeights, weight_file
 from cloudrun.run import new_run_id
 from cloudrun.runs.source_check import check_access, check_source
 from cloudrun.snapshot import base_task
-from cloudrun.spec import SourceKind
+from cloudrun.spec import Data, SourceKind
 from cloudrun.stores import open_store
 
 _RSYNC = (3, 1)  # the first with `--info=progress2`
@@ -33,10 +35,55 @@ def check_job(job: Job) -> Survey | None:
         return None
     if job.spec.data.kind is not SourceKind.FOLDER:
         return check_source(job)
-    labels = job.spec.data.labels
     return survey_folder(
-        Path(job.spec.data.source), custom=job.spec.run is not None, labels=None if labels is None else Path(labels)
+        Path(job.spec.data.source),
+        custom=job.spec.run is not None,
+        reading=reading_of(job.spec.data),
+        train=job.spec.train,
     )
+
+
+def reading_of(data: Data) -> Reading:
+    """How the job file says that its images are to be read."""
+    labels = data.labels
+    if labels is None:
+        return Reading(classes=data.classes)
+    return Reading(Path(labels.file), labels.columns, data.classes)
+
+
+def on_this_computer(job: Job) -> Job:
+    """The job as this computer can run it: with `infra: local` and no GPU here it trains on the CPU, and says so.
+
+    Raises JobFileError where `train.device` insists on a GPU.
+    """
+    spec = job.spec
+    if not spec.is_local or not spec.needs_gpu or spec.run is not None:
+        return job
+    wanted, found = spec.gpus[0], _gpus_here()
+    if found >= wanted.count:
+        return job
+    if spec.train.device == "cuda":
+        raise JobFileError(
+            f"{job.path}: `train.device: cuda` with `infra: local`, and {found or 'no'} GPU works on this computer",
+            hint="`nvidia-smi` says which there are; or rent one: leave out `infra`, or name a cloud",
+        )
+    train = spec.train
+    warning = (
+        f"this computer has {found or 'no'} GPU that works, so `infra: local` trains on the CPU, not on {wanted}:"
+        f" {train.epochs} epochs of {' + '.join(train.backbones)} at {train.image_size} px are made for a GPU, and may"
+        " take days; for a try: `--set train.epochs=1 --set train.image_size=64`"
+    )
+    return replace(job, spec=spec.model_copy(update={"gpu": ()}), warnings=(*job.warnings, warning))
+
+
+def _gpus_here() -> int:
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return done.stdout.count(b"GPU ") if done.returncode == 0 else 0
 
 
 def plan_for(job: Job, run_id: str | None = None) -> Plan:

@@ -44,6 +44,6 @@ class Unreadable:
             more = f"; it is number {count} of {self._images} images" if count > 1 else ""
             raise FolderProblem(
                 f"{path} cannot be read as an image: {reason}{more}",
-                hint=f"mend it, move it out of the data folder, or allow more: `max_unreadable` is {self._share:g}",
+                hint=f"fix it, move it out of the data folder, or allow more: `max_unreadable` is {self._share:g}",
             )
         self.say(f"warning: {path} cannot be read as an image: {reason}; skipped ({count} so far)")

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from timm.layers import convert_sync_batchnorm
 
-from cloudrun.imagedata.folders import Dataset, LabelledFile, list_dataset
-from cloudrun.imagedata.labels import list_labelled
+from cloudrun.imagedata.dataset import Reading, read_dataset
+from cloudrun.imagedata.folders import Dataset, LabelledFile
+from cloudrun.imagedata.folds import find_groups, fold_of_each, labelled_files
+from cloudrun.imagedata.holdout import hold_out_for
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import Square, ranges_of, square_side
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
-from trainer.data.folds import find_groups, fold_of_each, labelled_files
-from trainer.data.holdout import hold_out_for
 from trainer.data.loader import Loader, check_headers, even_sizes, mix
 from trainer.data.loader_budget import loader_budget
 from trainer.data.unreadable import Unreadable
@@ -38,7 +38,7 @@ def build_setup(
     config: TrainConfig,
     data: Path,
     *,
-    labels: Path | None = None,
+    labels: Path | Reading | None = None,
     batch_size: int | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainingSetup:
@@ -49,7 +49,7 @@ def build_setup(
     if config.fold == "all":  # a session is of one; here somebody looks at the first
         config = config.model_copy(update={"fold": 0})
     device = choose_device(config, ranks=ranks)
-    dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
+    dataset = read_dataset(data, labels)
     train_files, val_files = train_and_val(dataset, config)
     unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
     digest = digest_of(dataset, config)

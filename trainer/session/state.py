@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloudrun.imagedata.dataset import Reading
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
@@ -95,7 +96,7 @@ def saved_in(path: Path) -> State | None:
 
 
 def open_state(
-    config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress, ranks: Ranks
+    config: TrainConfig, *, data: Path, labels: Path | Reading | None, out: Path, progress: Progress, ranks: Ranks
 ) -> TrainState:
     last_path = out / "checkpoints" / "last.pt"
     saved = ranks.from_main(lambda: saved_in(last_path))

@@ -14,13 +14,13 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from cloudrun.imagedata.folders import FolderProblem, LabelledFile, list_dataset
+from cloudrun.imagedata.pixels import read_image
 from tests.support.trainer_runs import CHECKOUT, program
 from trainer.data.augment import Square, evaluation_transform, normalise
 from trainer.data.augment_params import Ranges
 from trainer.data.cache import PixelCache
 from trainer.data.leaves import draw_leaf
 from trainer.data.loader import Batch, Loader, check_headers, even_sizes
-from trainer.data.pixels import read_image
 from trainer.data.unreadable import Unreadable
 from trainer.errors import TrainerError
 
