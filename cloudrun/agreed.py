@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cloudrun.run import Quote
-from cloudrun.spec import Budget
+from cloudrun.records import Quote
+
+if TYPE_CHECKING:  # `ps` starts without it
+    from cloudrun.spec import Budget
 
 # Nobody is asked again for less than this part over the price that was agreed to.
 TOLERANCE = 0.10
@@ -14,7 +16,6 @@ TOLERANCE = 0.10
 _OWN_MACHINES = ("local", "slurm", "kubernetes", "k8s", "ssh")
 _LONGEST_S = 20 * 60.0
 _PART_OF_BUDGET = 0.25
-# No provider gives a machine in less: a small budget is not to end a launch that goes well.
 _SHORTEST_S = 5 * 60.0
 _MOST_OF_BUDGET = 0.75
 
@@ -22,6 +23,11 @@ _MOST_OF_BUDGET = 0.75
 def is_price(infra: str, hourly_usd: float) -> bool:
     """Whether `hourly_usd` can be what `infra` bills: 0 is a gap in the catalog of a cloud that charges."""
     return hourly_usd > 0 or infra.split("/")[0].lower() in _OWN_MACHINES
+
+
+def waiting_bills(infra: str) -> bool:
+    """Whether a machine of `infra` may bill before it is ready; a queue of machines of one's own does not."""
+    return infra.split("/")[0].lower() not in _OWN_MACHINES
 
 
 def agreed_usd(agreed: Quote, gpu: str | None) -> float:
@@ -57,18 +63,24 @@ def _cap(agreed: Quote, gpu: str | None) -> float:
     return round(agreed_usd(agreed, gpu) * (1 + TOLERANCE) / agreed.nodes, 4)
 
 
-def rent_limit_s(budget: Budget, hourly_usd: float, *, billed_s: float = 0.0, spent_usd: float = 0.0) -> float:
+def rent_limit_s(
+    budget: Budget, hourly_usd: float, *, billed_s: float = 0.0, spent_usd: float = 0.0, waiting_bills: bool = True
+) -> float:
     """Seconds that renting may take: `rent_minutes`, else 20 minutes or a quarter of what the budget leaves.
 
-    Of a budget of minutes it is five minutes, as far as that leaves a quarter of the budget.
+    Of a budget of minutes it is five minutes: no provider gives a machine in less. Where what is asked for may bill
+    before it is ready, a quarter of the budget is kept all the same, so that renting alone never goes over it.
     """
-    if budget.rent_minutes is not None:
+    if budget.rent_minutes is not None and not waiting_bills:
         return budget.rent_minutes * 60
     left_s = budget.max_hours * 3600 - billed_s
     if hourly_usd > 0:
         left_s = min(left_s, max(budget.max_cost - spent_usd, 0.0) / hourly_usd * 3600)
     left_s = max(left_s, 0.0)
-    return min(_LONGEST_S, max(left_s * _PART_OF_BUDGET, min(_SHORTEST_S, left_s * _MOST_OF_BUDGET)))
+    most_s = left_s * _MOST_OF_BUDGET
+    if budget.rent_minutes is not None:
+        return min(budget.rent_minutes * 60, most_s)
+    return min(_LONGEST_S, max(left_s * _PART_OF_BUDGET, min(_SHORTEST_S, most_s)))
 
 
 def left_to_try(gpus: tuple[str, ...], tried: str | None) -> tuple[str, ...]:

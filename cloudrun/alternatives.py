@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from cloudrun.backends import Offer
 from cloudrun.cost import usd_for
-from cloudrun.run import Alternative, Run
+from cloudrun.protocol.words import WorkerPhase
+from cloudrun.records import Alternative
+from cloudrun.run import Run
 from cloudrun.spec import JobSpec
 from cloudrun.speed import Speed, listed_speed, memory_fit
 from cloudrun.workload import workload_of
@@ -22,7 +24,7 @@ def alternatives(run: Run, offers: Sequence[Offer]) -> tuple[Alternative, ...]:
         return ()
     workload = workload_of(spec, {}, 0)
     here = listed_speed(workload, gpu=quote.gpu, cpus=quote.cpus, nodes=quote.nodes)
-    train_s = sum(float(phase["seconds"]) for phase in run.phases if phase["name"] == "run")
+    train_s = sum(float(phase["seconds"]) for phase in run.phases if phase["name"] == WorkerPhase.RUN)
     if here is None or run.billed_from is None or run.released_at is None:
         return ()
     other_s = max((run.released_at - run.billed_from).total_seconds() - train_s, 0.0)

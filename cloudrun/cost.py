@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
+from cloudrun.disk_price import DISK_GOES_WHEN_STOPPED
 from cloudrun.run import Run
 
 _CENT_HUNDREDTH = Decimal("0.0001")
@@ -37,21 +38,39 @@ def cost_of(run: Run, now: datetime) -> Cost:
     """What the run's machines have cost, resumed ones added up; 0 before one was asked for."""
     spans = [(one.quote, one.billed_from, one.released_at, one.released_by) for one in run.earlier]
     if run.billed_from is not None:
-        spans.append((run.price, run.billed_from, run.released_at or now, run.released_by))
+        spans.append((run.price, run.billed_from, run.released_at or run.stopped_at or now, run.released_by))
     if not spans:
         return Cost(None, None, is_final=run.phase.is_final, hours=0.0, usd=Decimal(0))
     rates = [quote.total_hourly_usd if quote else 0.0 for quote, *_ in spans]
     seconds = [_seconds(since, until) for _, since, until, _ in spans]
     longest = [_seconds(since, max(until, by or until)) for _, since, until, by in spans]
+    disk_usd = stopped_disk_usd(run, now)
     return Cost(
         billed_from=spans[0][1],
-        billed_to=spans[-1][2],
+        billed_to=now if run.may_bill else spans[-1][2],
         is_final=not run.may_bill,
         hours=round(sum(seconds) / 3600, 6),
-        usd=sum((usd_for(s, rate) for s, rate in zip(seconds, rates, strict=True)), Decimal(0)),
+        usd=sum((usd_for(s, rate) for s, rate in zip(seconds, rates, strict=True)), disk_usd),
         latest=max(spans[-1][2], spans[-1][3] or spans[-1][2]),
-        high_usd=sum((usd_for(s, rate) for s, rate in zip(longest, rates, strict=True)), Decimal(0)),
+        high_usd=sum((usd_for(s, rate) for s, rate in zip(longest, rates, strict=True)), disk_usd),
     )
+
+
+def stopped_disk_hourly_usd(run: Run) -> float:
+    """What the disk of a machine costs once its provider has stopped it; 0 where it goes with the machine."""
+    price = run.price
+    if price is None or price.infra in DISK_GOES_WHEN_STOPPED:
+        return 0.0
+    foretold = run.expected.disk_hourly_usd if run.expected is not None else 0.0
+    return price.disk_hourly_usd or foretold  # a provider's own figure holds both, and does not tell them apart
+
+
+def stopped_disk_usd(run: Run, now: datetime) -> Decimal:
+    """What the disk of a stopped machine has cost so far, beside what the machine did."""
+    if run.stopped_at is None:
+        return Decimal(0)
+    until = now if run.may_bill else run.disk_until or run.stopped_at
+    return usd_for(_seconds(run.stopped_at, until), stopped_disk_hourly_usd(run))
 
 
 def _seconds(since: datetime, until: datetime) -> float:
@@ -72,29 +91,3 @@ def worst_case(*, max_cost: float, max_hours: float, hourly_usd: float) -> Worst
     if hourly_usd == 0 or by_hours <= Decimal(str(max_cost)):
         return WorstCase(by_hours, timedelta(hours=max_hours), "max_hours")
     return WorstCase(Decimal(str(max_cost)), timedelta(hours=max_cost / hourly_usd), "max_cost")
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """When a machine ended: at `at`, or between `at` and `by` where nobody saw it."""
-
-    at: datetime
-    by: datetime | None = None
-
-    def as_fields(self) -> dict[str, datetime | None]:
-        """The fields of a Run."""
-        return {"released_at": self.at, "released_by": self.by}
-
-
-def ending_of_gone(run: Run, found_gone_at: datetime, *, told: datetime | None = None) -> Ending:
-    """The end of the bill of a machine that was found gone.
-
-    `told`: its provider's record of the end, where it keeps one. Else the bill is closed at the last moment at which
-    anything proves that it was up, and `by` is the moment when it was found gone: a budget's end is a promise of the
-    switch on the machine, not a proof that it was kept.
-    """
-    since = run.billed_from or found_gone_at
-    if told is not None:
-        return Ending(min(max(told, since), found_gone_at))
-    seen = min(max(run.last_seen_at or since, since), found_gone_at)
-    return Ending(seen, found_gone_at if found_gone_at > seen else None)

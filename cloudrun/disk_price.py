@@ -7,6 +7,8 @@ by default; read in 2026, not asked anew. Providers that are not listed bill the
 from __future__ import annotations
 
 _MONTH_H = 730.0
+# There the disk goes when the machine stops.
+DISK_GOES_WHEN_STOPPED = ("runpod",)
 _USD_PER_GB_MONTH = {
     "aws": 0.08,  # gp3
     "gcp": 0.10,  # pd-balanced

@@ -4,6 +4,7 @@ CloudrunError
 ├── UsageError          exit 2   a bad option, or a question with nobody to ask
 ├── JobFileError        exit 2   the job file, its data or an override; nothing was started
 ├── NoMachine           exit 3   nothing could be rented; nothing is billing
+├── BudgetUsed          exit 4   the budget ended a launch; nothing is billing
 ├── Interrupted         exit 130 Ctrl-C, with what it means for the bill
 ├── NoSuchRun           exit 1
 ├── RunNotFinished      exit 1
@@ -57,6 +58,12 @@ class JobFileError(CloudrunError):
 
 class NoMachine(CloudrunError):
     exit_code = ExitCode.NO_MACHINE
+
+
+class BudgetUsed(CloudrunError):
+    """The budget's money or time went before the job could begin."""
+
+    exit_code = ExitCode.BUDGET
 
 
 class NoSuchRun(CloudrunError):

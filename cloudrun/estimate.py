@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cloudrun.run import Estimate, Measured, Part
+from cloudrun.records import Estimate, Measured, Part
 from cloudrun.speed import Speed, checkpoint_bytes, listed_speed, uncounted
 from cloudrun.units import size
 from cloudrun.workload import Workload

@@ -145,7 +145,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = sorted(str(one) for one in [*path.parent.glob("*.yaml"), *Path("jobs").glob("*.yaml")])[:4]
+        near = sorted({str(one) for one in [*path.parent.glob("*.yaml"), *Path("jobs").glob("*.yaml")]})[:4]
         raise JobFileError(
             f"there is no job file {path}",
             hint=f"job files here: {', '.join(near)}" if near else "`cloudrun init DATA_DIR` writes one",

@@ -7,14 +7,14 @@ any instant leaves the old record or the new one, and two commands at once lose 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from cloudrun import atomic, locks
 from cloudrun.errors import CloudrunError, NoSuchRun
 from cloudrun.home import LARGEST_RECORD_BYTES
+from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.received import understood
 from cloudrun.run import Run
 from cloudrun.untrusted import Unreadable, parse_object, read_limited
@@ -28,7 +28,7 @@ class LedgerDamaged(CloudrunError):
     def __init__(self, path: Path, why: str) -> None:
         self.run_id = path.stem
         self.written_at = _written_at(path)
-        lock = path.parents[1] / "local" / path.stem / "lock"
+        lock = RunFolder(path.parents[1] / "local" / path.stem).local_lock
         is_local = lock.parent.is_dir()
         machine = f"cloudrun-{path.stem}"
         where = "it ran on this computer" if is_local else f"the machine, if it is up, is `{machine}`"
@@ -58,15 +58,10 @@ class Ledger:
                 raise FileExistsError(path)
             self._write(path, run)
 
-    def change(self, run_id: str, **changes: Any) -> Run:
-        """Replace the named fields and return the new record. Raises ValueError for a field that no run has."""
-        return self.update(run_id, lambda _: changes)
-
-    def update(self, run_id: str, changes: Callable[[Run], Mapping[str, Any]]) -> Run:
-        """Replace the fields that `changes` says for the record as it is now, and return the new record."""
+    def update(self, run_id: str, step: Callable[[Run], Run]) -> Run:
+        """Replace the record, as it is now, by what `step` makes of it, and return that: `update(id, Run.watched)`."""
         with self._locked(run_id):
-            run = self._read(self._path(run_id))
-            changed = with_changes(run, changes(run))
+            changed = step(self._read(self._path(run_id)))
             self._write(self._path(run_id), changed)
             return changed
 
@@ -180,11 +175,6 @@ class Ledger:
         self._records.mkdir(parents=True, exist_ok=True)
         with locks.holding(self._records / f"{run_id}.lock"):
             yield
-
-
-def with_changes(run: Run, changes: Mapping[str, Any]) -> Run:
-    """`run` with other values of the named fields. Raises ValueError for a name or a value that is none of a run's."""
-    return Run.model_validate({**run.model_dump(), **changes})
 
 
 def _run_from(content: bytes) -> Run:

@@ -17,13 +17,13 @@ import yaml
 
 from cloudrun.endings import has_autodown
 from cloudrun.imagedata.dataset import columns_text
-from cloudrun.run import MACHINE_PREFIX
+from cloudrun.protocol.order import Order, Step
+from cloudrun.protocol.run_folder import WEIGHTS
+from cloudrun.protocol.words import RUN_STEP, TRAIN_STEP, MachineEnding, OnFinish
+from cloudrun.run import MACHINE_PREFIX, Assignment
 from cloudrun.spec import JobSpec, SourceKind
-from cloudrun.worker.order import Order, Step
 
 # Under a run's folder on the machine.
-WEIGHTS = "weights"
-LABELS = "labels.csv"
 
 
 class DataRoute(StrEnum):
@@ -59,6 +59,18 @@ class Plan:
     def store_uri(self) -> str | None:
         """The run's own folder in the job's bucket."""
         return None if self.spec.store is None else f"{self.spec.store.rstrip('/')}/{self.run_id}"
+
+    @property
+    def assignment(self) -> Assignment:
+        """What the ledger keeps of the plan."""
+        return Assignment(
+            job=self.spec.as_plain(),
+            backend=self.backend,
+            infra=self.spec.infra,
+            gpu=self.spec.gpu,
+            store_uri=self.store_uri,
+            endpoint=self.spec.endpoint,
+        )
 
     @property
     def data_step(self) -> Step | None:
@@ -131,10 +143,10 @@ class Plan:
             spent_usd=spent_usd,
             idle_s=spec.lifecycle.idle_minutes * 60,
             stall_s=spec.budget.stall_minutes * 60,
-            ending="nobody" if self.backend == "local" else "slurm" if infra == "slurm" else "skypilot",
+            ending=_ending(self.backend, infra),
             cloud="" if self.backend == "local" else infra,
             has_timer=self.backend != "local" and has_autodown(infra),
-            on_finish=spec.lifecycle.on_finish,
+            on_finish=OnFinish(spec.lifecycle.on_finish),
             store_uri=self.store_uri,
             endpoint=spec.endpoint,
             after_s=after_s,
@@ -163,6 +175,12 @@ class Plan:
             "budget": self.spec.budget.model_dump(),
             "on_finish": self.spec.lifecycle.on_finish,
         }
+
+
+def _ending(backend: str, infra: str) -> MachineEnding:
+    if backend == "local":
+        return MachineEnding.NOBODY
+    return MachineEnding.SLURM if infra == "slurm" else MachineEnding.SKYPILOT
 
 
 def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any]) -> Plan:
@@ -214,7 +232,7 @@ def _make_data(spec: JobSpec) -> Step | None:
 
 def _command(spec: JobSpec) -> Step:
     if spec.run is not None:
-        return Step("run", ["bash", "-e", "-c", spec.run])
+        return Step(RUN_STEP, ["bash", "-e", "-c", spec.run])
     argv = [
         "{python}",
         "-m",
@@ -236,7 +254,7 @@ def _command(spec: JobSpec) -> Step:
         argv += ["--columns", columns_text(labels.columns)]
     if labels is not None:
         argv += ["--labels", "{labels}" if Path(labels.file).is_absolute() else labels.file]
-    return Step("train", argv)
+    return Step(TRAIN_STEP, argv)
 
 
 def _ports(run_id: str) -> list[int]:

@@ -2,24 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TypedDict
 
-from cloudrun.cost import Cost, cost_of, usd_for, worst_case
-from cloudrun.run import Alternative, Quote, Run, SkyAccount
+from cloudrun.cost import Cost, cost_of, stopped_disk_usd, usd_for, worst_case
+from cloudrun.protocol.metrics import MetricsRow
+from cloudrun.protocol.words import WorkerPhase
+from cloudrun.records import Alternative, Quote, SkyAccount
+from cloudrun.run import Run
 from cloudrun.units import iso
 
 # The worker's names for its phases -> the receipt's.
-_PHASES = {"prepare": "setup", "run": "train"}
+_PHASES = {WorkerPhase.PREPARE.value: "setup", WorkerPhase.RUN.value: "train"}
 _CENT = Decimal("0.01")
 
-Metrics = Sequence[Mapping[str, Any]]
+Metrics = Sequence[MetricsRow]
 """Rows of `metrics.jsonl`, where they are at home."""
 
 
-def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
+class PricedPhase(TypedDict):
+    """A stretch of billed time: `provision`, `setup`, `train`, `idle`, `upload`, `release`, or the worker's name."""
+
+    name: str
+    duration_s: float
+    cost_usd: float
+
+
+class PricedEpoch(TypedDict):
+    epoch: int
+    duration_s: float
+    cost_usd: float
+    val_accuracy: float | None
+
+
+class Worth(TypedDict):
+    """What the money bought; a point is a percent of validation accuracy."""
+
+    first: float
+    best: float
+    best_epoch: int
+    usd_per_point: float | None
+    usd_after_best: float
+
+
+class Foretold(TypedDict):
+    """The budget's bound, the estimate before the launch, the one from timed steps, and what it took."""
+
+    worst_case_usd: float
+    worst_case_hours: float
+    worst_case_limit: str
+    low_usd: float | None
+    high_usd: float | None
+    low_s: float | None
+    high_s: float | None
+    rests_on: str | None
+    corrected_usd: float | None
+    corrected_s: float | None
+    actual_usd: float
+    actual_s: float
+    off: float | None
+    corrected_off: float | None
+
+
+class SkyCount(TypedDict):
+    """SkyPilot's own count of the machine."""
+
+    duration_s: float
+    cost_usd: float
+    cloudrun_over_same_time_usd: float
+    agrees_to_the_cent: bool
+    difference_s: float
+    why: str
+
+
+class OtherOffer(TypedDict):
+    infra: str
+    region: str | None
+    gpu: str
+    spot: bool
+    hourly_usd: float
+    duration_s: float
+    cost_usd: float
+    rests_on: str
+
+
+class Receipt(TypedDict):
+    """`cost.json`; times in ISO 8601."""
+
+    run_id: str
+    machine: str | None
+    nodes: int
+    infra: str | None
+    region: str | None
+    gpu: str | None
+    spot: bool
+    hourly_usd: float | None
+    disk_hourly_usd: float | None
+    price_source: str | None
+    price_as_of: str | None
+    billed_from: str | None
+    billed_to: str | None
+    billed_to_earliest: str | None
+    billed_to_latest: str | None
+    stopped_at: str | None
+    stopped_disk_usd: float
+    is_final: bool
+    start_is: str | None
+    end_is: str | None
+    machines: int
+    hours: float
+    cost_usd: float
+    cost_low_usd: float
+    cost_high_usd: float
+    estimate: Foretold | None
+    phases: list[PricedPhase]
+    epochs: list[PricedEpoch]
+    accuracy: Worth | None
+    skypilot: SkyCount | None
+    alternatives: list[OtherOffer]
+
+
+def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> Receipt:
     """The contents of `cost.json`."""
     cost = cost_of(run, now)
     quote = run.price
@@ -41,6 +146,8 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
         "billed_to": iso(cost.billed_to),
         "billed_to_earliest": iso(cost.billed_to),
         "billed_to_latest": iso(cost.latest),
+        "stopped_at": iso(run.stopped_at),
+        "stopped_disk_usd": float(stopped_disk_usd(run, now)),
         "is_final": cost.is_final,
         "start_is": _start(run),
         "end_is": _end(run),
@@ -59,7 +166,7 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> dict[str, Any]:
     }
 
 
-def _alternative(one: Alternative) -> dict[str, Any]:
+def _alternative(one: Alternative) -> OtherOffer:
     return {
         "infra": one.infra,
         "region": one.region,
@@ -89,7 +196,7 @@ def _end(run: Run) -> str | None:
     return "proven" if run.end_is_proven or run.billed_from is None else "by the provider's record"
 
 
-def _estimate(run: Run, quote: Quote | None, cost: Cost) -> dict[str, Any] | None:
+def _estimate(run: Run, quote: Quote | None, cost: Cost) -> Foretold | None:
     """The budget's bound, and what was foretold, before the launch and from timed steps, beside what it took."""
     if quote is None or "budget" not in run.job:
         return None
@@ -152,16 +259,19 @@ def _after_the_job(run: Run, known_to: datetime, *, is_first: bool) -> list[tupl
     return spans
 
 
-def _priced(name: str, seconds: float, quote: Quote | None) -> dict[str, Any]:
+def _priced(name: str, seconds: float, quote: Quote | None) -> PricedPhase:
     rate = quote.total_hourly_usd if quote else 0.0
     return {"name": name, "duration_s": round(seconds, 1), "cost_usd": float(usd_for(round(seconds, 1), rate))}
 
 
-def _epochs(run: Run, metrics: Metrics) -> list[dict[str, Any]]:
+def _epochs(run: Run, metrics: Metrics) -> list[PricedEpoch]:
     """What each epoch took and cost, from the end of the one before it; resumed runs count the gap to no epoch."""
     rate = run.price.total_hourly_usd if run.price else 0.0
-    starts = [datetime.fromisoformat(p["from"]) for p in (*run.past_phases, *run.phases) if p["name"] == "run"]
-    rows, before = [], None
+    starts = [
+        datetime.fromisoformat(p["from"]) for p in (*run.past_phases, *run.phases) if p["name"] == WorkerPhase.RUN
+    ]
+    rows: list[PricedEpoch] = []
+    before = None
     for row in metrics:
         if row.get("kind") != "val":
             continue
@@ -181,26 +291,27 @@ def _epochs(run: Run, metrics: Metrics) -> list[dict[str, Any]]:
     return rows
 
 
-def _worth(epochs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _worth(epochs: Sequence[PricedEpoch]) -> Worth | None:
     """What the money bought: points (percent) of validation accuracy, and the epoch after which it bought none."""
-    scored = [row for row in epochs if row["val_accuracy"] is not None]
+    scored = [(row["val_accuracy"], row) for row in epochs if row["val_accuracy"] is not None]
     if not scored:
         return None
-    best = max(scored, key=lambda row: (row["val_accuracy"], -row["epoch"]))
-    spent = sum(row["cost_usd"] for row in scored if row["epoch"] <= best["epoch"])
-    after = sum(row["cost_usd"] for row in scored if row["epoch"] > best["epoch"])
-    gained = (best["val_accuracy"] - scored[0]["val_accuracy"]) * 100
-    later = spent - scored[0]["cost_usd"]
+    first_accuracy, first = scored[0]
+    best_accuracy, best = max(scored, key=lambda one: (one[0], -one[1]["epoch"]))
+    spent = sum(row["cost_usd"] for _, row in scored if row["epoch"] <= best["epoch"])
+    after = sum(row["cost_usd"] for _, row in scored if row["epoch"] > best["epoch"])
+    gained = (best_accuracy - first_accuracy) * 100
+    later = spent - first["cost_usd"]
     return {
-        "first": scored[0]["val_accuracy"],
-        "best": best["val_accuracy"],
+        "first": first_accuracy,
+        "best": best_accuracy,
         "best_epoch": best["epoch"],
         "usd_per_point": round(later / gained, 4) if gained > 0 else None,
         "usd_after_best": round(after, 4),
     }
 
 
-def _compared(run: Run) -> dict[str, Any] | None:
+def _compared(run: Run) -> SkyCount | None:
     """SkyPilot's own count of this machine beside ours, and why the two differ."""
     account = run.sky_account
     if account is None or run.billed_from is None or run.released_at is None or run.quote is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
+from cloudrun.receipt import Receipt
 from cloudrun.render import table
 from cloudrun.units import duration, times
 
-Receipt = Mapping[str, Any]
 _COLUMNS = (
     "run_id", "infra", "region", "gpu", "spot", "hourly_usd", "billed_from", "billed_to", "is_final", "hours",
     "cost_usd",
@@ -26,10 +26,10 @@ def receipt_text(cost: Receipt) -> str:
     if rate is None:
         billed = f"billed from {cost['billed_from']} to {cost['billed_to'] or 'now'}{_end(cost)}"
         return f"{cost['run_id']}  a machine may have been rented, at an unknown price; {billed}"
-    place = "/".join(str(cost[key]) for key in ("infra", "region") if cost[key])
+    place = "/".join(filter(None, (cost["infra"], cost["region"])))
     disk = f" and ${cost['disk_hourly_usd']:.4f} for its disk" if cost["disk_hourly_usd"] else ""
     lines = [
-        f"{cost['run_id']}  {times(cost['nodes'], cost['machine'])}  {place}{'  spot' if cost['spot'] else ''}",
+        f"{cost['run_id']}  {times(cost['nodes'], str(cost['machine']))}  {place}{'  spot' if cost['spot'] else ''}",
         f"  price     ${rate:.4f} an hour{disk} ({cost['price_source']}, as of {cost['price_as_of']})",
         f"  billed    {cost['billed_from']} .. {cost['billed_to']}{_end(cost)}",
     ]
@@ -37,6 +37,8 @@ def receipt_text(cost: Receipt) -> str:
         f"  {phase['name']:<9} {duration(phase['duration_s']):>10}  ${phase['cost_usd']:.4f}"
         for phase in cost["phases"]
     ]
+    if cost["stopped_disk_usd"]:
+        lines.append(f"  {'disk':<9} {'':>10}  ${cost['stopped_disk_usd']:.4f} since the machine was stopped")
     total = duration(float(cost["hours"]) * 3600)
     most = f" to ${cost['cost_high_usd']:.4f}" if cost["cost_high_usd"] > cost["cost_usd"] else ""
     lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}{most}")
@@ -115,7 +117,16 @@ def receipts_csv(costs: Sequence[Receipt]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def months(costs: Sequence[Receipt]) -> list[dict[str, Any]]:
+class Month(TypedDict):
+    """Of the runs whose bill began in it (UTC)."""
+
+    month: str
+    runs: int
+    hours: float
+    cost_usd: float
+
+
+def months(costs: Sequence[Receipt]) -> list[Month]:
     """Runs, hours and USD of each month in which a bill began (UTC), oldest first."""
     by_month: dict[str, list[Receipt]] = defaultdict(list)
     for cost in costs:

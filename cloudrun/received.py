@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloudrun.run import Progress, Result
+from cloudrun.protocol.outputs import SUMMARY
+from cloudrun.protocol.timing import LONGEST_QUESTION_S
+from cloudrun.protocol.words import EndReason, word_of
+from cloudrun.records import Progress, Result
 from cloudrun.untrusted import LARGEST_RESULT_BYTES, Unreadable, parse_object, read_limited
 
-_REASONS = get_args(Result.model_fields["reason"].annotation)
 _LONGEST_MESSAGE = 2000
 _NAMED_FIELDS = 5
 
@@ -31,7 +33,7 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     question: Annotated[str, Field(max_length=1000)]
-    wait_s: Annotated[float, Field(ge=0, le=600)]
+    wait_s: Annotated[float, Field(ge=0, le=LONGEST_QUESTION_S)]
 
 
 class Finding(BaseModel):
@@ -117,9 +119,9 @@ def result_from(content: bytes) -> Result:
     word, said = tree.get("reason"), tree.get("message")
     if isinstance(said, str):
         tree["message"] = said = said[:_LONGEST_MESSAGE]
-    if isinstance(word, str) and word not in _REASONS:
+    if isinstance(word, str) and word_of(EndReason, word) is None:
         unknown = f"it ended by a reason that this cloudrun does not know: {word[:50]}"
-        tree |= {"reason": "failed", "message": f"{unknown}; {said}" if said else unknown}
+        tree |= {"reason": EndReason.FAILED, "message": f"{unknown}; {said}" if said else unknown}
     result, _ = understood(Result, tree)
     return result
 
@@ -138,7 +140,7 @@ def question_from(content: bytes) -> Question:
 
 def summary_at(folder: Path) -> tuple[Summary, str]:
     """What `summary.json` in `folder` says, and what is wrong with that file; empty where nothing is."""
-    path = folder / "summary.json"
+    path = folder / SUMMARY
     try:
         content = read_limited(path, LARGEST_RESULT_BYTES)
         if content is None:

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cloudrun.cost import cost_of, worst_case
+from cloudrun.agreed import rent_limit_s, waiting_bills
+from cloudrun.cost import cost_of, usd_for, worst_case
 from cloudrun.endings import how_it_ends
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import Estimate, Quote, Run
+from cloudrun.records import Estimate, Quote
+from cloudrun.run import Run
 from cloudrun.units import duration, iso, times
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.plan import Plan
+    from cloudrun.spec import Budget
 
 
 def run_row(run: Run, now: datetime) -> dict[str, Any]:
@@ -165,7 +168,9 @@ def plan_text(
         elif plan.backend == "sky":
             lines.append(f"price    none is known of {quote.infra}: `budget.max_cost` cannot end it")
             lines.append(f"at most  {spec.budget.max_hours:g} h, then it is stopped (budget.max_hours)")
-    lines += _choices(spec.gpu, spec.gpu_choices) if plan.backend == "sky" else []
+    if plan.backend == "sky":
+        lines.append(_waits(spec.budget, quote))
+        lines += _choices(spec.gpu, spec.gpu_choices)
     if estimate is not None:
         lines += _estimate_lines(estimate)
     elif no_estimate:
@@ -185,6 +190,14 @@ def plan_text(
     if keys is not None:
         lines += [f"{'keys' if place == 0 else '':8} {line}" for place, line in enumerate(keys.lines())]
     return "\n".join(lines)
+
+
+def _waits(budget: Budget, quote: Quote | None) -> str:
+    """How long a machine is waited for, and what that can cost."""
+    hourly = quote.total_hourly_usd if quote is not None else 0.0
+    limit_s = rent_limit_s(budget, hourly, waiting_bills=quote is None or waiting_bills(quote.infra))
+    cost = f", ${usd_for(limit_s, hourly):.2f} where it bills meanwhile" if hourly else ""
+    return f"waits    {duration(limit_s)} at most for each machine that is asked for{cost} (budget.rent_minutes)"
 
 
 def _choices(wanted: Sequence[str], choices: Sequence[Sequence[str]]) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from cloudrun.metrics import metrics_at
+from cloudrun.protocol.metrics import CURVES, KINDS, Curve, Kind, MetricsRow, metrics_at
+from cloudrun.receipt import Receipt
 from cloudrun.received import Summary, summary_at
 from cloudrun.run import Run
 from cloudrun.units import duration, times
@@ -36,7 +36,7 @@ pre { overflow-x: auto; padding: .9rem; border: 1px solid var(--line); border-ra
 """
 
 
-def report_html(run: Run, folder: Path, cost: dict[str, Any]) -> str:
+def report_html(run: Run, folder: Path, cost: Receipt) -> str:
     """The page for `run` from the files in `folder`; shows what there is, and says what is missing."""
     summary, _ = summary_at(folder)
     metrics, _ = metrics_at(folder)
@@ -58,7 +58,7 @@ def report_html(run: Run, folder: Path, cost: dict[str, Any]) -> str:
     return "".join(parts)
 
 
-def _machine(cost: dict[str, Any]) -> str:
+def _machine(cost: Receipt) -> str:
     parts = (
         times(cost["nodes"], cost["machine"]) if cost["machine"] else None,
         cost["gpu"],
@@ -68,7 +68,7 @@ def _machine(cost: dict[str, Any]) -> str:
     return ", ".join(str(part) for part in dict.fromkeys(parts) if part) or "no machine"
 
 
-def _facts(summary: Summary, cost: dict[str, Any]) -> str:
+def _facts(summary: Summary, cost: Receipt) -> str:
     validation = "{} out of fold" if summary.is_of_folds else "best validation {}"
     accuracy = summary.val_accuracy if "val_accuracy" in summary.model_fields_set else summary.best_metric
     facts = [
@@ -99,14 +99,14 @@ def _trouble(summary: Summary) -> str:
     return f"<h2>What the trainer found</h2><ul>{''.join(items)}</ul>" if items else ""
 
 
-def _charts(metrics: Sequence[dict[str, Any]]) -> str:
-    charts = [_chart(metrics, key) for key in ("accuracy", "loss")]
+def _charts(metrics: Sequence[MetricsRow]) -> str:
+    charts = [_chart(metrics, "accuracy"), _chart(metrics, "loss")]
     return f"<div class='charts'>{''.join(charts)}</div>" if any(charts) else "<p class='dim'>No epoch is over yet.</p>"
 
 
-def _chart(metrics: Sequence[dict[str, Any]], key: str) -> str:
+def _chart(metrics: Sequence[MetricsRow], key: Curve) -> str:
     """Training and validation by epoch, as an SVG line chart."""
-    series = {kind: _by_epoch(metrics, kind, key) for kind in ("train", "val")}
+    series = {kind: _by_epoch(metrics, kind, key) for kind in KINDS}
     points = [point for line in series.values() for point in line]
     if not points:
         return ""
@@ -148,16 +148,14 @@ def _chart(metrics: Sequence[dict[str, Any]], key: str) -> str:
     )
 
 
-def _by_epoch(metrics: Sequence[dict[str, Any]], kind: str, key: str) -> list[tuple[int, float]]:
+def _by_epoch(metrics: Sequence[MetricsRow], kind: Kind, key: Curve) -> list[tuple[int, float]]:
     """The last value of each epoch."""
-    values = {
-        int(row["epoch"]): float(row[key]) for row in metrics if row.get("kind") == kind and row.get(key) is not None
-    }
-    return sorted(values.items())
+    values = {row["epoch"]: row.get(key) for row in metrics if row["kind"] == kind and row.get(key) is not None}
+    return sorted((epoch, float(value)) for epoch, value in values.items() if value is not None)
 
 
-def _epochs(metrics: Sequence[dict[str, Any]]) -> str:
-    columns = [(kind, key) for kind in ("train", "val") for key in ("loss", "accuracy")]
+def _epochs(metrics: Sequence[MetricsRow]) -> str:
+    columns = [(kind, key) for kind in KINDS for key in CURVES]
     tables = [dict(_by_epoch(metrics, kind, key)) for kind, key in columns]
     epochs = sorted(set().union(*tables))
     if not epochs:
@@ -185,7 +183,7 @@ def _per_class(summary: Summary) -> str:
     return f"<h2>Test recall by class</h2><table>{rows}</table>"
 
 
-def _money(cost: dict[str, Any]) -> str:
+def _money(cost: Receipt) -> str:
     rate = cost["hourly_usd"]
     if rate is None:
         return ""
@@ -204,7 +202,7 @@ def _money(cost: dict[str, Any]) -> str:
     )
 
 
-def _worth(cost: dict[str, Any]) -> str:
+def _worth(cost: Receipt) -> str:
     """The estimate beside what it took, and what the money bought."""
     said = []
     made, accuracy = cost["estimate"], cost["accuracy"]
@@ -221,7 +219,7 @@ def _worth(cost: dict[str, Any]) -> str:
     return f"<p>{escape(' '.join(said))}</p>" if said else ""
 
 
-def _elsewhere(cost: dict[str, Any]) -> str:
+def _elsewhere(cost: Receipt) -> str:
     rows = "".join(
         f"<tr><td>{escape(one['gpu'])}, {escape(one['infra'])}{', spot' if one['spot'] else ''}</td>"
         f"<td class='n'>{_duration(one['duration_s'])}</td><td class='n'>${one['cost_usd']:.4f}</td></tr>"

@@ -9,15 +9,15 @@ from typing import Any
 
 import yaml
 
-import cloudrun
-from cloudrun.checkpoints import to_go_on
 from cloudrun.errors import CloudrunError
-from cloudrun.plan import LABELS, WEIGHTS, Plan
+from cloudrun.plan import Plan
+from cloudrun.protocol.checkpoints import to_go_on
+from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.recipe.weights import weight_file
 from cloudrun.trainer import trainer_folder
 from cloudrun.workdir import look_through
 
-_PACKAGE = Path(cloudrun.__file__).parent
+_PACKAGE = Path(__file__).resolve().parent
 _NOT_SENT = shutil.ignore_patterns("__pycache__", "*.pyc", "_bundled")
 _WORKDIR_LIMIT_BYTES = 200_000_000
 
@@ -41,18 +41,18 @@ def base_task() -> dict[str, Any]:
 def stage(plan: Plan, folder: Path) -> None:
     """Write the run's code, labels and the trainer's config into `folder`, which becomes RUN_DIR."""
     folder.mkdir(parents=True, exist_ok=True)
-    code = folder / "code"
+    files = RunFolder(folder)
     for source in (_PACKAGE, trainer_folder()):
-        shutil.copytree(source, code / source.name, ignore=_NOT_SENT, dirs_exist_ok=True)
+        shutil.copytree(source, files.code / source.name, ignore=_NOT_SENT, dirs_exist_ok=True)
     if plan.spec.workdir is not None:
-        _stage_workdir(Path(plan.spec.workdir), plan.spec.workdir_secrets, code / "workdir")
+        _stage_workdir(Path(plan.spec.workdir), plan.spec.workdir_secrets, files.workdir)
     if plan.weights_folder is not None and plan.backend == "sky":
-        (folder / WEIGHTS).mkdir(exist_ok=True)
+        files.weights.mkdir(exist_ok=True)
         for name in plan.spec.train.backbones:
-            shutil.copy2(weight_file(name, plan.weights_folder), folder / WEIGHTS)
+            shutil.copy2(weight_file(name, plan.weights_folder), files.weights)
     if plan.labels_file is not None:
-        shutil.copyfile(plan.labels_file, folder / LABELS)
-    (folder / "train.yaml").write_text(plan.train_yaml, encoding="utf-8")
+        shutil.copyfile(plan.labels_file, files.labels)
+    files.train_config.write_text(plan.train_yaml, encoding="utf-8")
 
 
 def _stage_workdir(workdir: Path, secrets: Sequence[str], target: Path) -> None:
@@ -69,11 +69,12 @@ def _stage_workdir(workdir: Path, secrets: Sequence[str], target: Path) -> None:
 
 def stage_checkpoint(home: Path, staged: Path) -> None:
     """Add what a run needs to go on from the copy of its results that lies at home."""
-    (staged / "out").mkdir(parents=True, exist_ok=True)
+    here, there = RunFolder(home), RunFolder(staged)
+    there.out.mkdir(parents=True, exist_ok=True)
     for path in to_go_on(home):
         if path.is_dir():
-            shutil.copytree(path, staged / "out" / path.name, dirs_exist_ok=True)
+            shutil.copytree(path, there.out / path.name, dirs_exist_ok=True)
         else:
-            shutil.copy2(path, staged / "out" / path.name)
-    if (home / "log.txt").exists():
-        shutil.copy2(home / "log.txt", staged / "log.txt")  # the log goes on, too
+            shutil.copy2(path, there.out / path.name)
+    if here.log.exists():
+        shutil.copy2(here.log, there.log)  # the log goes on, too

@@ -129,7 +129,8 @@ class Data(_Section):
 class Budget(_Section):
     """Enforced beside the job, with the laptop off. USD and hours; minutes without a training step.
 
-    `rent_minutes`: until a launch gives up on a machine that does not come; None: 20, or a quarter of the budget.
+    `rent_minutes`: until a launch gives up on a machine that does not come; None: 20, or a quarter of the budget, but
+    five where that is less. At most three quarters of the budget, where waiting may bill.
     """
 
     max_cost: Annotated[float, Field(gt=0, le=100_000)] = 5.0

@@ -31,6 +31,10 @@ class MachineUnreachable(StoreError):
         )
 
 
+class TransferTooSlow(StoreError):
+    """A transfer took longer than it may."""
+
+
 class Connection:
     """Commands and copies on one machine; of several that SkyPilot rented together, on `node`, from 0.
 
@@ -61,15 +65,21 @@ class Connection:
         """An rsync command line; `machine:` before a path there is the caller's."""
         return ["rsync", "-a", "--partial", "-e", shlex.join(_ssh(self.machine, self.host)), *words]
 
-    def rsync(self, *words: str) -> None:
-        """Run rsync to its end. Raises StoreError with what it said."""
-        done = subprocess.run(
-            self.rsync_command(*words),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            preexec_fn=ends_with_this,
-        )
+    def rsync(self, *words: str, timeout_s: float | None = None) -> None:
+        """Run rsync to its end. Raises StoreError with what it said, TransferTooSlow after `timeout_s` seconds."""
+        try:
+            done = subprocess.run(
+                self.rsync_command(*words),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                preexec_fn=ends_with_this,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired as err:
+            raise TransferTooSlow(
+                f"rsync with `{self.host}` was not through in {timeout_s:.0f} s", hint="run the same command again"
+            ) from err
         if done.returncode != 0:
             raise rsync_failed(self.host, done.returncode, done.stderr)
 

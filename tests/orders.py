@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from cloudrun.worker.order import Order, Step
+from cloudrun.protocol.order import Order, Step
 
 
 def an_order(script: str, **changes: Any) -> Order:

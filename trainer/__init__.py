@@ -1,1 +1,1 @@
-"""The bundled trainer: timm backbones, pooled features concatenated, one linear layer."""
+"""Train image classifiers: timm backbones, pooled features concatenated, one linear layer."""

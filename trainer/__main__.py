@@ -1,12 +1,12 @@
-"""python -m trainer"""
+"""Run `python -m trainer`."""
 
 import os
 import sys
 
-# Threads that wait for each other sleep instead of spinning: with other programs on the same cores,
-# spinning made a step up to ten times slower. OpenMP reads this once, when torch loads it.
+# Waiting threads sleep instead of spinning: with other programs on the same cores, spinning made a step up to
+# ten times slower. OpenMP reads this once, when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# torch's C++ warns of what is no trouble: that a hired machine's address has no name, say.
+# torch's C++ warns of harmless things: that the address of a hired machine has no name, say.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 from trainer.cli import main

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then renamed."""
+"""Write files that are complete or absent: under a temporary name beside their place, then renamed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` at the end: a kill at any instant leaves the previous one whole.
+    """Yield a file to write that becomes `path` at the end: a kill at any instant leaves the previous file complete.
 
-    `durable`: it also outlives the loss of power.
+    `durable`: the file also survives the loss of power.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
@@ -33,5 +33,6 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, tree: Mapping[str, object], *, durable: bool = True) -> None:
+    """Write `tree` as JSON to `path`."""
     with replacing(path, durable=durable) as file:
         file.write((json.dumps(tree, indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""`python -m trainer COMMAND`: parse, call one function, render. The one error boundary."""
+"""Parse `python -m trainer COMMAND`, call one function, print its answer. The one error boundary."""
 
 from __future__ import annotations
 
@@ -31,11 +31,13 @@ from trainer.outputs.progress import Progress, SilentProgress, answer, fail
 _IS_BUNDLED = Path(__file__).parents[1].name == "_bundled"
 _PROGRAM = "python -m cloudrun.trainer" if _IS_BUNDLED else "python -m trainer"
 
+_Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code: 0 done, 1 failed, 2 bad usage or config, 75 stopped early.
+    """Return the exit code: 0 done, 1 failed, 2 bad usage or config, 75 stopped early.
 
-    Of 75 the checkpoint is complete; there is none where it was stopped before there was a model.
+    After 75 the checkpoint is complete; there is none where the run was stopped before there was a model.
     """
     arguments = _parser().parse_args(argv)
     arguments.argv = argv
@@ -53,14 +55,14 @@ def main(argv: Sequence[str]) -> int:
             fail(err.message, err.hint)
         return err.exit_code
     except OSError as err:
-        if err.filename is None:  # of no file that could be named: a bug
+        if err.filename is None:  # without a file name: a bug
             raise
-        told = TrainerError(
+        failure = TrainerError(
             f"{err.filename}: {err.strerror}",
             hint="check the path, who may write there, and the room on the disk",
         )
-        if not report_ending(FAILED, told):
-            fail(told.message, told.hint)
+        if not report_ending(FAILED, failure):
+            fail(failure.message, failure.hint)
         return FAILED
     except KeyboardInterrupt:
         return 130
@@ -76,68 +78,90 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=text, description=text)
-        one.set_defaults(command=command)
-        return one
+    def add(name: str, act: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=act)
+        return command
 
-    one = add("train", _train, "train, or go on where the same command stopped")
-    _add_paths(one, config=True, data=True)
-    one.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and predictions")
-    _add_processes(one)
-    one = add("folds", _folds, "train each of `folds` in turn, or go on; then put together what they say")
-    _add_paths(one, config=True, data=True)
-    one.add_argument("--out", type=Path, required=True, help="folder for the folds and what they say together")
-    _add_processes(one)
-    one.add_argument(
+    _add_training(add)
+    _add_predicting(add)
+    _add_trying(add)
+    return parser
+
+
+def _add_training(add: _Add) -> None:
+    command = add("train", _train, "train, or continue where the same command stopped")
+    _add_paths(command, config=True, data=True)
+    command.add_argument("--out", type=Path, required=True, help="folder for checkpoints, metrics and predictions")
+    _add_processes(command)
+    command = add("folds", _folds, "train each of `folds` in turn, or continue; then merge their results")
+    _add_paths(command, config=True, data=True)
+    command.add_argument("--out", type=Path, required=True, help="folder for the folds and their merged results")
+    _add_processes(command)
+    command.add_argument(
         "--calibrate", action="store_true", help="probabilities of predictions.csv at the fitted temperature"
     )
-    one = add("predict", _predict, "name the class of each image of a folder")
-    one.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt")
-    _add_paths(one, config=False, data=True)
-    one.add_argument("--out", type=Path, required=True, help="the CSV file to write")
-    one.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
-    one = add("stack", _stack, "learn from the out-of-fold predictions of `folds`, beside the plain average")
-    one.add_argument("--runs", type=Path, nargs="+", required=True, metavar="DIR", help="`--out` folders of `folds`")
-    one.add_argument("--out", type=Path, required=True, help="folder for stacking.json, oof.csv and predictions.csv")
-    one.add_argument(
+
+
+def _add_predicting(add: _Add) -> None:
+    command = add("predict", _predict, "name the class of each image of a folder")
+    command.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt")
+    _add_paths(command, config=False, data=True)
+    command.add_argument("--out", type=Path, required=True, help="the CSV file to write")
+    command.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    command = add("stack", _stack, "learn from the out-of-fold predictions of `folds`, beside the plain average")
+    command.add_argument(
+        "--runs", type=Path, nargs="+", required=True, metavar="DIR", help="`--out` folders of `folds`"
+    )
+    command.add_argument(
+        "--out", type=Path, required=True, help="folder for stacking.json, oof.csv and predictions.csv"
+    )
+    command.add_argument(
         "--learners",
         default="logistic,lightgbm,xgboost,catboost",
-        help="which ones, with commas (default: %(default)s)",
+        help="separated by commas (default: %(default)s)",
     )
-    one.add_argument(
+    command.add_argument(
         "--features",
         action="store_true",
         help="learn from the networks' features, too; needs `--data`, and takes longer",
     )
-    one.add_argument("--data", type=Path, help="the folder of images that the runs were trained on, for `--features`")
-    one.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="of the networks")
-    one.add_argument(
-        "--metric", choices=("accuracy", "macro_f1", "log_loss"), default="accuracy", help="by which one is chosen"
+    command.add_argument(
+        "--data", type=Path, help="the folder of images that the runs were trained on, for `--features`"
     )
-    one = add("submit", _submit, "write predictions in the format of a competition's sample submission, and check them")
-    one.add_argument("--predictions", type=Path, required=True, help="predictions.csv of `train`, `folds` or `predict`")
-    one.add_argument("--sample", type=Path, required=True, help="the competition's sample submission")
-    one.add_argument("--separator", help="between several classes of an image; left out: as the sample has it")
-    one.add_argument("--out", type=Path, required=True, help="the CSV file to write")
-    one = add("overfit", _overfit, "learn one batch by heart: finds a broken model or labels in a minute")
-    _add_paths(one, config=True, data=True)
-    one.add_argument("--steps", type=int, default=200)
-    one = add("lr", _lr, "learning rate range test: where the model learns fastest, and where it diverges")
-    _add_paths(one, config=True, data=True)
-    one.add_argument("--steps", type=_steps, default=100, help="steps in which the rate rises, at least 20")
-    one = add("bench", _bench, "images per second of the loader, of the model, and of both together")
-    _add_paths(one, config=True, data=False)
-    one.add_argument("--data", type=Path, help="folder of images; left out: drawn leaves")
-    one.add_argument("--steps", type=int, default=10, help="steps to measure")
-    one = add("leaves", _leaves, "draw a small synthetic data set")
-    one.add_argument("--out", type=Path, required=True, help="folder to fill")
-    one.add_argument("--train", type=int, default=400, help="images")
-    one.add_argument("--val", type=int, default=80, help="images")
-    one.add_argument("--test", type=int, default=80, help="images")
-    one.add_argument("--size", type=int, default=96, help="pixels")
-    one.add_argument("--seed", type=int, default=0)
-    return parser
+    command.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device of the networks")
+    command.add_argument(
+        "--metric", choices=("accuracy", "macro_f1", "log_loss"), default="accuracy", help="by which a method is chosen"
+    )
+    command = add(
+        "submit", _submit, "write predictions in the format of a competition's sample submission, and check them"
+    )
+    command.add_argument(
+        "--predictions", type=Path, required=True, help="predictions.csv of `train`, `folds` or `predict`"
+    )
+    command.add_argument("--sample", type=Path, required=True, help="the competition's sample submission")
+    command.add_argument("--separator", help="between several classes of an image; default: as in the sample")
+    command.add_argument("--out", type=Path, required=True, help="the CSV file to write")
+
+
+def _add_trying(add: _Add) -> None:
+    command = add("overfit", _overfit, "learn one batch by heart: finds a broken model or labels in a minute")
+    _add_paths(command, config=True, data=True)
+    command.add_argument("--steps", type=int, default=200)
+    command = add("lr", _lr, "learning rate range test: where the model learns fastest, and where it diverges")
+    _add_paths(command, config=True, data=True)
+    command.add_argument("--steps", type=_steps, default=100, help="steps in which the rate rises, at least 20")
+    command = add("bench", _bench, "images per second of the loader, of the model, and of both together")
+    _add_paths(command, config=True, data=False)
+    command.add_argument("--data", type=Path, help="folder of images; default: drawn leaves")
+    command.add_argument("--steps", type=int, default=10, help="steps to measure")
+    command = add("leaves", _leaves, "draw a small synthetic data set")
+    command.add_argument("--out", type=Path, required=True, help="folder to fill")
+    command.add_argument("--train", type=int, default=400, help="images")
+    command.add_argument("--val", type=int, default=80, help="images")
+    command.add_argument("--test", type=int, default=80, help="images")
+    command.add_argument("--size", type=int, default=96, help="pixels")
+    command.add_argument("--seed", type=int, default=0)
 
 
 def _add_paths(parser: argparse.ArgumentParser, *, config: bool, data: bool) -> None:
@@ -160,17 +184,17 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         "--processes",
         type=_processes,
         metavar="N",
-        help="that train together, each on its share of a batch; left out: one for each GPU of this machine",
+        help="processes that train together, each on its share of a batch; default: one for each GPU of this machine",
     )
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="machines that train together")
-    parser.add_argument("--node-rank", type=int, default=0, metavar="R", help="which of them this is, from 0")
-    parser.add_argument("--head", default="", metavar="HOST:PORT", help="where the first of them can be reached")
+    parser.add_argument("--node-rank", type=int, default=0, metavar="R", help="number of this machine, from 0")
+    parser.add_argument("--head", default="", metavar="HOST:PORT", help="address of the first machine")
 
 
 def _processes(text: str) -> int:
     count = _whole(text)
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{count} processes train nothing; at least 1")
+        raise argparse.ArgumentTypeError(f"{count} processes: at least 1 is needed")
     return count
 
 
@@ -185,7 +209,7 @@ def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"`{text}` is no whole number") from None
+        raise argparse.ArgumentTypeError(f"`{text}` is not a whole number") from None
 
 
 def _config(path: Path, progress: Progress) -> TrainConfig:
@@ -200,7 +224,7 @@ def _labels(arguments: argparse.Namespace) -> Reading:
     return Reading(labels, columns_from(arguments.columns), arguments.classes)
 
 
-# torch takes seconds to import: each command imports what it needs, after its arguments are checked.
+# torch takes seconds to import: each command imports what it needs after its arguments were checked.
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -241,7 +265,7 @@ def _folds(arguments: argparse.Namespace) -> int:
 
 
 def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFlag, Progress, Ranks], None]) -> int:
-    """Do `work` here, or start the processes that do it together, each of which comes here again."""
+    """Do `work` in this process, or start processes that do it together, each of which calls this function again."""
     ranks = ranks_from()
     stop = StopFlag(ranks, on_listening=report_listening)
     stop.listen()
@@ -260,7 +284,7 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
     try:
         work(config, stop, progress, ranks)
     except StoppedEarly:
-        ranks.leave()  # all end together, once the main process has written its checkpoint
+        ranks.leave()  # all processes end together, once the main process has written its checkpoint
         raise
     ranks.leave()
     return DONE
@@ -278,7 +302,7 @@ def _stack(arguments: argparse.Namespace) -> int:
     if arguments.features != (arguments.data is not None):
         raise ConfigError(
             "`--features` needs `--data`, and `--data` is for `--features` alone",
-            hint="`--features --data DIR` names the images; without both, predictions alone are learned from",
+            hint="give both, or neither: then learners use predictions only",
         )
     from trainer.stacking.learners import open_learners
 
@@ -328,9 +352,9 @@ def _lr(arguments: argparse.Namespace) -> int:
     labels = _labels(arguments)
     from trainer.tools.lr_range import lr_range
 
-    found = lr_range(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
-    curve = [{"lr": rate, "loss": round(loss, 4)} for rate, loss in found.curve]
-    answer(json.dumps({"steepest_lr": found.steepest, "diverges_lr": found.diverges, "curve": curve}))
+    result = lr_range(config, data=arguments.data, labels=labels, steps=arguments.steps, say=progress.say)
+    curve = [{"lr": rate, "loss": round(loss, 4)} for rate, loss in result.curve]
+    answer(json.dumps({"steepest_lr": result.steepest, "diverges_lr": result.diverges, "curve": curve}))
     return DONE
 
 

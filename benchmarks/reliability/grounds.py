@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,9 @@ from tests.clouds import box
 from tests.clouds.jobs import GPUS
 from tests.seaweedfs import SeaweedFS
 from tests.sky import slurm_cluster
+
+# The switch is at work before its SkyPilot job is: Ray takes its time.
+_BEGINS_S = 120.0
 
 
 class Promise(StrEnum):
@@ -155,9 +159,12 @@ class Cloud:
         self._box.take_away(self._box.machine_of(run_id))
 
     def kill(self, run_id: str, pattern: str) -> None:
-        done = self._box.on_machine(self._box.machine_of(run_id), "pkill", "-KILL", "-f", pattern)
-        if done.returncode != 0:
-            raise RuntimeError(f"no process matches {pattern!r} on the machine of {run_id}: {done.stderr}")
+        until = time.monotonic() + _BEGINS_S
+        machine = self._box.machine_of(run_id)
+        while self._box.on_machine(machine, "pkill", "-KILL", "-f", pattern).returncode != 0:
+            if time.monotonic() > until:
+                raise RuntimeError(f"no process matches {pattern!r} on the machine of {run_id}")
+            time.sleep(1)
 
     def fill_memory(self, run_id: str) -> None:
         self._box.fill_memory(self._box.machine_of(run_id))

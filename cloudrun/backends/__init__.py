@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 from cloudrun.errors import NoMachine
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import JobState, Quote, Run, SkyAccount
+from cloudrun.records import JobState, Quote, SkyAccount
+from cloudrun.run import Run
 
 if TYPE_CHECKING:  # `ps` starts without it
     from cloudrun.plan import Plan
-    from cloudrun.worker.order import Order
+    from cloudrun.protocol.order import Order
 
 Say = Callable[[str], None]
 """Takes one line about what is happening now."""
@@ -130,7 +131,7 @@ def open_backend(name: str, home: Path) -> Backend:
 
             return LocalBackend(home)
         case "sky":
-            from cloudrun.backends.sky import SkyBackend
+            from cloudrun.backends.skypilot.backend import SkyBackend
 
             return SkyBackend(home)
         case _:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudrun.gpus import MEMORY_GB, parse_gpu
-from cloudrun.run import Quote
+from cloudrun.records import Quote
 
 _TIMEOUT_S = 5.0
 _LARGEST_ANSWER_BYTES = 20_000_000

@@ -1,7 +1,8 @@
 """This computer as the machine: the same worker, as a process that outlives the command.
 
 A run is alive while its lock is held. The parent takes the lock and the worker inherits the
-descriptor, so a run is alive before `start` returns, and no reused process id can fake it.
+descriptor, so a run is alive before `start` returns, and no reused process id can fake it. Lock and process id have
+a second name outside of the run's folder: whoever removes that must not leave processes that nothing ends.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from cloudrun import locks
 from cloudrun.backends import Offer, Say, Terms
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.machines import Machine, Scan
-from cloudrun.run import JobState, Quote, Run, SkyAccount, now_utc
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
+from cloudrun.records import JobState, Quote, SkyAccount, now_utc
+from cloudrun.run import Run
 from cloudrun.untrusted import read_regular
 
 if TYPE_CHECKING:
     from cloudrun.plan import Plan
-    from cloudrun.worker.order import Order
+    from cloudrun.protocol.order import Order
 
 _LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500
-_TERM_WAIT_S = 45.0  # longer than the worker gives its job
 
 
 class LocalBackend:
@@ -86,16 +89,17 @@ class LocalBackend:
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
         run_dir = self._machines / plan.run_id
+        files = RunFolder(run_dir)
         shutil.copytree(staged, run_dir, dirs_exist_ok=True)
-        (run_dir / "order.json").write_text(order.as_json(), encoding="utf-8")
-        held = locks.take(run_dir / "lock", required=True)
+        files.order.write_text(order.as_json(), encoding="utf-8")
+        held = locks.take(files.local_lock, required=True)
         assert held is not None, f"another worker of {run_dir} lives"
         try:
-            with (run_dir / "worker.err").open("w") as err:
+            with files.local_errors.open("w") as err:
                 worker = subprocess.Popen(
                     [sys.executable, "-m", "cloudrun.worker", str(run_dir)],
                     cwd=run_dir,
-                    env={**os.environ, "PYTHONPATH": str(run_dir / "code")},
+                    env={**os.environ, "PYTHONPATH": str(files.code)},
                     stdin=subprocess.DEVNULL,
                     stdout=err,
                     stderr=err,
@@ -104,22 +108,25 @@ class LocalBackend:
                 )
         finally:
             os.close(held)
-        (run_dir / "worker.pid").write_text(str(worker.pid))
+        files.local_pid.write_text(str(worker.pid))
+        for path in (files.local_lock, files.local_pid):
+            _keep_beside(path)
         worker.returncode = 0  # it outlives this command: nobody waits for it here
         return run_dir.as_uri()
 
     def observe(self, run: Run) -> JobState:
         run_dir = self._machines / run.run_id
-        if not run_dir.is_dir():
-            return JobState.ABSENT
-        return JobState.ACTIVE if _lock_is_held(run_dir) else JobState.IDLE
+        lives = _lock_is_held(run_dir)
+        if not run_dir.is_dir():  # somebody removed it; then nothing can come of what still lives
+            return JobState.IDLE if lives else JobState.ABSENT
+        return JobState.ACTIVE if lives else JobState.IDLE
 
     def ended_at(self, run: Run) -> datetime | None:
         return None
 
     def diagnose(self, run: Run) -> str:
         try:
-            said = read_regular(self._machines / run.run_id / "worker.err", limit=_LONGEST_SAID) or b""
+            said = read_regular(RunFolder(self._machines / run.run_id).local_errors, limit=_LONGEST_SAID) or b""
         except OSError:
             return ""
         lines = said.decode("utf-8", "replace").strip().splitlines()
@@ -128,16 +135,17 @@ class LocalBackend:
     def release(self, run: Run) -> datetime:
         """End the worker and its job, and free the disk that they used."""
         run_dir = self._machines / run.run_id
-        if not run_dir.is_dir():
-            return now_utc()
-        if not _ends(run_dir, signal.SIGTERM, _TERM_WAIT_S) and not _ends(run_dir, signal.SIGKILL, 10.0):
+        if not _ends(run_dir, signal.SIGTERM, LOCAL_TERM_WAIT_S) and not _ends(run_dir, signal.SIGKILL, 10.0):
             raise StillBilling(
                 f"the processes of `{run.run_id}` did not end",
-                hint=f"end them by hand: `fuser -k {run_dir / 'lock'}`",
+                hint=f"end them by hand: `fuser -k {_beside(RunFolder(run_dir).local_lock)}`",
             )
         while run_dir.is_dir():
             with suppress(FileNotFoundError):  # another command frees the same disk
                 _remove(run_dir)
+        files = RunFolder(run_dir)
+        for path in (files.local_lock, files.local_pid):
+            _beside(path).unlink(missing_ok=True)
         return now_utc()
 
     def account(self, run: Run) -> SkyAccount | None:
@@ -175,12 +183,32 @@ def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:
 
 def _worker_of(run_dir: Path) -> int | None:
     """Return the worker's process id; None where the job has put something else into its file."""
-    text = read_regular(run_dir / "worker.pid", limit=20) or b""
-    return int(text) if text.isdigit() and int(text) > 1 else None
+    file = RunFolder(run_dir).local_pid
+    for path in (_beside(file), file):
+        text = read_regular(path, limit=20) or b""
+        if text.isdigit() and int(text) > 1:
+            return int(text)
+    return None
+
+
+def _beside(path: Path) -> Path:
+    """Return the second name of a file of the run's folder, outside of it."""
+    folder = path.parent
+    return folder.parent.with_name("local-locks") / f"{folder.name}.{path.name}"
+
+
+def _keep_beside(path: Path) -> None:
+    """Give a file of the run's folder a second name outside of it, where the file system can."""
+    second = _beside(path)
+    second.parent.mkdir(exist_ok=True)
+    second.unlink(missing_ok=True)
+    with suppress(OSError):
+        second.hardlink_to(path)
 
 
 def _lock_is_held(run_dir: Path) -> bool:
-    return locks.is_held(run_dir / "lock")
+    lock = RunFolder(run_dir).local_lock
+    return locks.is_held(lock) or locks.is_held(_beside(lock))
 
 
 def _can_train() -> bool:

@@ -37,6 +37,11 @@ def note(text: str) -> None:
         sys.stderr.flush()
 
 
+def say(text: str) -> None:
+    """News of what goes on, for a person."""
+    note(f"cloudrun: {text}")
+
+
 def warn(text: str) -> None:
     note(f"{paint('warning:', '33', sys.stderr)} {text}")
 

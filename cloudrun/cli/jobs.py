@@ -199,7 +199,7 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     from cloudrun.home import home_folder
     from cloudrun.job_file import load_job
     from cloudrun.ledger import Ledger
-    from cloudrun.run import now_utc
+    from cloudrun.records import now_utc
     from cloudrun.runs.foresee import rank, workload_for
     from cloudrun.runs.measure import history
     from cloudrun.runs.prepare import check_job, plan_for

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import Transfer, agree, answer, answer_json, ask_for, may_ask, note, warn
+from cloudrun.cli.console import Transfer, agree, answer, answer_json, ask_for, may_ask, note, say, warn
 from cloudrun.cli.dataset import warn_of
-from cloudrun.cli.machines import warn_of_strays
+from cloudrun.cli.machines import warn_of_unaccounted
 from cloudrun.errors import ExitCode
 
 if TYPE_CHECKING:
-    from cloudrun.cli.forecast import Forecast
-    from cloudrun.dataset_check import Survey
     from cloudrun.job_file import Job
-    from cloudrun.plan import Plan
+    from cloudrun.ledger import Ledger
     from cloudrun.run import Run
-    from cloudrun.runs.console import Console
-    from cloudrun.stores import OnBytes
+    from cloudrun.runs.console import Console, OnTransfer
+    from cloudrun.runs.prepared import Prepared
 
 _EXAMPLE = """Example:
 
@@ -62,16 +60,13 @@ def launch(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Rent a machine, train, bring the results home, end the bill."""
-    from cloudrun.backends import open_backend
-    from cloudrun.cli.forecast import look_ahead
+    from cloudrun.cli.forecast import is_agreed, show
     from cloudrun.home import home_folder
     from cloudrun.job_file import load_job
     from cloudrun.ledger import Ledger
-    from cloudrun.runs.datasets import store_data
     from cloudrun.runs.launch import launch as execute
-    from cloudrun.runs.leftovers import adopt, adoptable, end_leftovers
-    from cloudrun.runs.look_closer import look_closer
-    from cloudrun.runs.prepare import check_store, on_this_computer, plan_for
+    from cloudrun.runs.prepare import check_store, on_this_computer
+    from cloudrun.runs.prepared import examine, prepare
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -84,44 +79,24 @@ def launch(
     }
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
     job = on_this_computer(job)
-    survey = _preflight(job)
-    home = home_folder()
-    if survey is not None:
-        warn_of(look_closer(survey, home, note))
-    ledger = Ledger(home)
-    left = adoptable(job, ledger)
-    plan = plan_for(job, left.run_id if left else None)
-    backend = open_backend(plan.backend, home)
-    quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
-    forecast = look_ahead(plan, quote, survey, ledger, keys=backend.keys_sent(plan, quote))
+    ledger = Ledger(home_folder())
+    _warn_of_job(job)
+    examined = examine(job, ledger, note)
+    if examined.findings is not None:
+        warn_of(examined.findings)
+    prepared = prepare(examined, ledger)
     if dry_run:
-        return _show(plan, forecast, home, as_json=as_json)
+        return _show(prepared, ledger, as_json=as_json)
     check_store(job)
-    forecast.show()
-    if left is not None:
-        note(f"left     {left.run_id} was launched before and cut short: this goes on with it")
-    if plan.backend == "sky":
-        warn_of_strays(ledger, backend)
-    if not forecast.is_agreed("Rent it?", yes=yes):
+    show(prepared.forecast)
+    if prepared.cut_short is not None:
+        note(f"left     {prepared.cut_short.run_id} was launched before and cut short: this goes on with it")
+    if prepared.plan.backend == "sky":
+        warn_of_unaccounted(ledger)
+    if not is_agreed(prepared.forecast, "Rent it?", yes=yes):
         return ExitCode.FAILED
-    with Transfer("data sent", files=_images_in(survey)) as on_bytes:
-        console = _console(on_bytes, yes=yes, detach=detach)
-        end_leftovers(ledger, _say, but=left)
-        plan = store_data(plan, ledger.home, _say, on_bytes)
-        if left is not None:
-            ledger.change(left.run_id, estimate=forecast.estimate, expected=forecast.quote)
-            run = adopt(left, plan, ledger, backend, detach=detach, console=console)
-        else:
-            run = execute(
-                job,
-                plan,
-                ledger,
-                backend,
-                detach=detach,
-                console=console,
-                estimate=forecast.estimate,
-                expected=forecast.quote,
-            )
+    with Transfer("data sent", files=examined.images) as on_bytes:
+        run = execute(prepared, ledger, _console(on_bytes, yes=yes, detach=detach), detach=detach)
     return _conclude(run, as_json=as_json)
 
 
@@ -136,65 +111,51 @@ def resume(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Go on from the last complete checkpoint, on the same machine or another one."""
-    from cloudrun.backends import open_backend
-    from cloudrun.cli.forecast import look_ahead
+    from cloudrun.cli.forecast import is_agreed, show
     from cloudrun.home import home_folder
     from cloudrun.job_file import reload_job
     from cloudrun.ledger import Ledger
-    from cloudrun.runs.datasets import store_data
-    from cloudrun.runs.prepare import check_store, plan_for
+    from cloudrun.runs.context import Context
+    from cloudrun.runs.prepare import check_store, on_this_computer
+    from cloudrun.runs.prepared import examine, prepare_to_resume
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
 
-    home = home_folder()
-    ledger = Ledger(home)
+    ledger = Ledger(home_folder())
     run = ledger.find(run_id)
     if not run.phase.is_final:
-        run = refresh(run, ledger, open_backend(run.backend, home))
+        run = refresh(run, Context.of(run.backend, ledger))
     options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
-    job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
-    survey = _preflight(job)
+    job = on_this_computer(reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options))
+    _warn_of_job(job)
+    examined = examine(job, ledger, note, closely=False)
     check_store(job)
-    plan = plan_for(job, run.run_id)
-    backend = open_backend(plan.backend, home)
-    quote = run.quote if run.may_bill else backend.quote(plan)
-    keys = None if run.may_bill else backend.keys_sent(plan, quote)
-    forecast = look_ahead(plan, quote, survey, ledger, goes_on=run, keys=keys)
-    forecast.show()
-    if not forecast.is_agreed("Go on?", yes=yes):
+    prepared = prepare_to_resume(run, examined, ledger)
+    show(prepared.forecast)
+    if not is_agreed(prepared.forecast, "Go on?", yes=yes):
         return ExitCode.FAILED
-    with Transfer("data sent", files=_images_in(survey)) as on_bytes:
-        console = _console(on_bytes, yes=yes, detach=detach)
-        plan = store_data(plan, ledger.home, _say, on_bytes)
-        run = execute(
-            run,
-            plan,
-            ledger,
-            backend,
-            detach=detach,
-            console=console,
-            estimate=forecast.estimate,
-            expected=forecast.quote,
-        )
+    with Transfer("data sent", files=examined.images) as on_bytes:
+        run = execute(prepared, ledger, _console(on_bytes, yes=yes, detach=detach), detach=detach)
     return _conclude(run, as_json=as_json)
 
 
-def _console(on_bytes: OnBytes, *, yes: bool, detach: bool) -> Console:
+def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
     """Where the launch speaks; it asks where somebody is there who did not say yes to everything."""
     from cloudrun.runs.console import Console
 
     is_there = may_ask() and not yes
     return Console(
-        _say, note, on_bytes, ask=ask_for if is_there and not detach else None, agree=agree if is_there else None
+        say, note, on_bytes, ask=ask_for if is_there and not detach else None, agree=agree if is_there else None
     )
 
 
-def _show(plan: Plan, forecast: Forecast, home: Path, *, as_json: bool) -> int:
+def _show(prepared: Prepared, ledger: Ledger, *, as_json: bool) -> int:
     """What `--dry-run` answers: the plan, the forecast, and what would be sent."""
     from cloudrun.runs.datasets import would_send
     from cloudrun.units import size
 
-    sends = would_send(plan, home)
+    plan, forecast = prepared.plan, prepared.forecast
+    sends = would_send(plan, ledger.home)
     if as_json:
         counts = None
         if sends is not None:
@@ -208,29 +169,16 @@ def _show(plan: Plan, forecast: Forecast, home: Path, *, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-def _preflight(job: Job) -> Survey | None:
-    from cloudrun.runs.prepare import check_job
-
+def _warn_of_job(job: Job) -> None:
     for warning in job.warnings:
         warn(warning)
-    return check_job(job)
-
-
-def _images_in(survey: Survey | None) -> int | None:
-    if survey is None:
-        return None
-    return sum(count for classes in survey.counts.values() for count in classes.values()) + survey.unlabelled_test
-
-
-def _say(text: str) -> None:
-    note(f"cloudrun: {text}")
 
 
 def _conclude(run: Run, *, as_json: bool) -> int:
     """The answer on stdout; on stderr how good, where, and for how much. Returns the exit code."""
     from cloudrun.cost import cost_of
+    from cloudrun.records import now_utc
     from cloudrun.render import launch_row
-    from cloudrun.run import now_utc
     from cloudrun.runs.summary import accuracy_text
     from cloudrun.units import duration
 

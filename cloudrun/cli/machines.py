@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, show_failure, warn
+from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, say, show_failure, warn
 from cloudrun.cli.looking import looked_at
 from cloudrun.cli.results import JsonOption, RunArgument
-from cloudrun.errors import CloudrunError, ExitCode, Interrupted, NoSuchRun, UsageError
+from cloudrun.errors import CloudrunError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cloudrun.backends import Backend
     from cloudrun.ledger import Ledger
     from cloudrun.machines import Machine
+    from cloudrun.receipt import Receipt
     from cloudrun.run import Run
+    from cloudrun.runs.console import Console
 
 
 @app.command(epilog="Example:\n\n  cloudrun ps --refresh\n")
@@ -28,17 +30,18 @@ def ps(
     as_json: JsonOption = False,
 ) -> int:
     """Every run that may cost money, and what it has cost so far."""
-    from cloudrun.backends import open_backend
     from cloudrun.home import home_folder
     from cloudrun.ledger import Ledger
+    from cloudrun.records import now_utc
     from cloudrun.render import ps_table, run_row, scan_text, stray_row, strays_text
-    from cloudrun.run import now_utc
+    from cloudrun.runs.context import Context
+    from cloudrun.runs.lost import stopped_words
     from cloudrun.runs.scan import scan, strays_known
 
     ledger = Ledger(home_folder())
     if ask:
         try:
-            scan(ledger, open_backend("sky", ledger.home))
+            scan(Context.of("sky", ledger))
         except CloudrunError as err:  # what the ledger knows is worth showing all the same
             warn(f"the providers could not be asked: {err.message}")
     runs = [run for run in ledger.all() if every or run.may_bill or not run.phase.is_final]
@@ -63,6 +66,9 @@ def ps(
             answer(paint(row, "31", sys.stdout) if run.may_bill and run.backend != "local" else row)
     elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
+    for run in runs:
+        if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # else it was said
+            warn("; ".join(stopped_words(run)))
     for run in ledger.cut_short():
         warn(
             f"the launch of {run.run_id} was cut short: `cloudrun launch {run.job_path}` goes on with it, "
@@ -81,97 +87,57 @@ def down(
     as_json: JsonOption = False,
 ) -> int:
     """Stop the job, fetch what is not home, end the billing, and prove it."""
-    from cloudrun.backends import open_backend
     from cloudrun.home import home_folder
     from cloudrun.ledger import Ledger
-    from cloudrun.receipt import receipt
     from cloudrun.receipt_text import receipt_text
-    from cloudrun.run import now_utc
-    from cloudrun.runs.down import down as execute
-    from cloudrun.runs.fetch import metrics_at_home
+    from cloudrun.runs.console import Console
+    from cloudrun.runs.ending import all_that_bill, end_each, named
 
     if every and run_ids:
         raise UsageError("`--all` and run ids together make no sense", hint="use one of them")
-    home = home_folder()
-    ledger = Ledger(home)
-    runs, machines = ([run for run in ledger.all() if run.may_bill], []) if every else _targets(ledger, run_ids or [])
-    if force and runs and not yes:
-        names = ", ".join(run.run_id for run in runs)
+    ledger, console = Ledger(home_folder()), Console(say)
+    targets = all_that_bill(ledger) if every else named(ledger, run_ids or [])
+    if force and targets.runs and not yes:
+        names = ", ".join(run.run_id for run in targets.runs)
         if not confirm(f"Leave what is not home of {names} behind?", default=False):
             note("nothing was changed")
             return ExitCode.FAILED
-
-    def end(run: Run) -> Run:
-        return execute(
-            run,
-            ledger,
-            open_backend(run.backend, home),
-            force=force,
-            say=lambda text: note(f"cloudrun: {text}"),
-        )
-
-    receipts = []
+    receipts: list[Receipt] = []
     worst: int = ExitCode.DONE
-    for run in runs:
-        try:
-            ended = end(run)
-            receipts.append(receipt(ended, now_utc(), metrics_at_home(ended)))
+    for ended in end_each(targets.runs, ledger, console, force=force):
+        if ended.error is not None:
+            worst = max(worst, show_failure(ended.error, f"{ended.run.run_id} could not be ended as it should"))
+        if ended.receipt is not None:
+            receipts.append(ended.receipt)
             if not as_json:
-                answer(receipt_text(receipts[-1]))
-        except BrokenPipeError:
-            raise
-        except Exception as err:  # noqa: BLE001 - the others are still to be stopped
-            worst = max(worst, show_failure(err, f"{run.run_id} could not be ended as it should"))
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted; `{run.run_id}` was asked to stop, and its machine may still bill",
-                hint=f"`cloudrun down {run.run_id}` goes on; `cloudrun ps --refresh` shows what bills",
-            ) from None
-    left = _end_strays(ledger, machines, every=every, yes=yes)
+                answer(receipt_text(ended.receipt))
+    left = _end_unaccounted(ledger, console, targets.machines, every=every, yes=yes)
     if as_json:
         answer_json(receipts)
     for problem in left:
         warn(problem)
     if left:
-        return worst if worst is not ExitCode.DONE else ExitCode.FAILED
-    if every and worst is ExitCode.DONE:
+        return worst if worst != ExitCode.DONE else ExitCode.FAILED
+    if every and worst == ExitCode.DONE:
         note("nothing is billing")
     return worst
 
 
-def _end_strays(ledger: Ledger, machines: list[Machine], *, every: bool, yes: bool) -> list[str]:
+def _end_unaccounted(
+    ledger: Ledger, console: Console, machines: Sequence[Machine], *, every: bool, yes: bool
+) -> tuple[str, ...]:
     """End machines that the ledger does not know; what may still bill, and what nobody could look at."""
-    from cloudrun.backends import open_backend
-    from cloudrun.machines import strays
-    from cloudrun.runs.scan import end_stray, scan
+    from cloudrun.runs.ending import Unaccounted, end_machines, unaccounted
 
-    backend = open_backend("sky", ledger.home)
-    problems = []
-    if every:
-        problems += [f"{damaged.message}; {damaged.hint}" for damaged in ledger.damaged()]
-        try:
-            found = scan(ledger, backend)
-        except CloudrunError as err:
-            return [*problems, f"nobody could be asked for machines that the ledger does not know: {err.message}"]
-        machines = strays(found, ledger.all())
-        problems += [f"no answer about machines of ours: {unasked}" for unasked in found.unasked]
-        for cloud in found.unlistable:
-            note(f"{cloud} cannot be searched for machines that SkyPilot on this computer does not know")
-        if machines and not _may_end(machines, yes=yes):
-            return [
-                *problems,
-                *(f"{one.name} is still up on {one.infra}; `{one.stop_command}` ends it" for one in machines),
-            ]
-    for machine in machines:
-        try:
-            end_stray(machine, ledger, backend, say=lambda text: note(f"cloudrun: {text}"))
-            note(f"{machine.name} is gone")
-        except CloudrunError as err:
-            problems.append(f"{err.message}; {err.hint}")
-    return problems
+    found = unaccounted(ledger) if every else Unaccounted(tuple(machines))
+    for cloud in found.unlistable:
+        note(f"{cloud} cannot be searched for machines that SkyPilot on this computer does not know")
+    if every and found.machines and not _may_end(found.machines, yes=yes):
+        return found.left_up()
+    return (*found.problems, *end_machines(found.machines, ledger, console))
 
 
-def _may_end(machines: list[Machine], *, yes: bool) -> bool:
+def _may_end(machines: Sequence[Machine], *, yes: bool) -> bool:
     """Whether machines that may be another computer's are to be ended; nobody there to ask means no."""
     if yes:
         return True
@@ -181,36 +147,14 @@ def _may_end(machines: list[Machine], *, yes: bool) -> bool:
     return confirm(f"{listed}: not in this ledger, perhaps another computer's. End them, too?", default=False)
 
 
-def _targets(ledger: Ledger, names: list[str]) -> tuple[list[Run], list[Machine]]:
-    """What `down` is to end by name: runs of the ledger, and machines that it does not know."""
-    from cloudrun.backends import open_backend
-    from cloudrun.machines import find_machines
-    from cloudrun.run import MACHINE_PREFIX
-    from cloudrun.runs.scan import scan
-
-    runs: list[Run] = []
-    unknown: list[Machine] = []
-    for name in names:
-        try:
-            runs.append(ledger.find(name.removeprefix(MACHINE_PREFIX)))
-        except NoSuchRun:
-            found = find_machines(scan(ledger, open_backend("sky", ledger.home)).machines, name)
-            if not found:
-                raise NoSuchRun(
-                    f"there is no run `{name}`, and no provider lists a machine of that name",
-                    hint="`cloudrun ps --all --refresh` shows everything",
-                ) from None
-            unknown += found
-    return runs or ([] if unknown else ledger.find_all(None)), unknown
-
-
-def warn_of_strays(ledger: Ledger, backend: Backend) -> None:
+def warn_of_unaccounted(ledger: Ledger) -> None:
     """Before money is spent: what of ours may be costing money already, and is not in the ledger."""
     from cloudrun.machines import strays
+    from cloudrun.runs.context import Context
     from cloudrun.runs.scan import scan
 
     try:
-        found = scan(ledger, backend)
+        found = scan(Context.of("sky", ledger))
     except CloudrunError as err:
         warn(f"nobody could be asked for machines that the ledger does not know: {err.message}")
         return
@@ -244,11 +188,12 @@ def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
 def _refreshed(run: Run, ledger: Ledger) -> Run:
     if run.phase.is_final and not run.may_bill:
         return run
-    from cloudrun.backends import open_backend
     from cloudrun.errors import brief
+    from cloudrun.runs.console import Console
+    from cloudrun.runs.context import Context
 
     try:
-        return looked_at(run, ledger, open_backend(run.backend, ledger.home))
+        return looked_at(run, Context.of(run.backend, ledger, Console(say)))
     except Exception as err:  # noqa: BLE001 - one run that cannot be asked must not hide the others
         warn(f"{run.run_id} is shown as it was seen last; it could not be asked: {brief(err)}")
         return run

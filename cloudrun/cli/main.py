@@ -82,7 +82,7 @@ def _warn_of_overdue(argv: Sequence[str]) -> None:
     from cloudrun.cost import cost_of
     from cloudrun.ledger import Ledger
     from cloudrun.overdue import overdue
-    from cloudrun.run import now_utc
+    from cloudrun.records import now_utc
 
     now = now_utc()
     for run, foretold in overdue(Ledger(home_folder()).all(), now):

@@ -8,8 +8,8 @@ from typing import Any
 
 from cloudrun.estimate import NoEstimate
 from cloudrun.gpus import tier
+from cloudrun.records import Estimate
 from cloudrun.render import table, usd_range
-from cloudrun.run import Estimate
 from cloudrun.runs.foresee import RankedOffer
 from cloudrun.units import duration, iso, times
 

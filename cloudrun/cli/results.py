@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cloudrun.cli.app import app
-from cloudrun.cli.console import Transfer, answer, answer_json, note, show_failure, warn
+from cloudrun.cli.console import Transfer, answer, answer_json, note, say, show_failure, warn
 from cloudrun.cli.looking import looked_at, without_lost
-from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
+from cloudrun.errors import ExitCode, Interrupted, StoreError, UsageError
+from cloudrun.protocol.outputs import REPORT, below_out
 
 if TYPE_CHECKING:
-    from cloudrun.backends import Backend
-    from cloudrun.ledger import Ledger
     from cloudrun.run import Run
-    from cloudrun.stores import Entry, Store
+    from cloudrun.runs.context import Context
+    from cloudrun.runs.fetch import Fetched
+    from cloudrun.stores import Entry
 
 _LONGEST_S = 10 * 365 * 86400.0
 
@@ -35,30 +36,27 @@ def logs(
     as_json: JsonOption = False,
 ) -> int:
     """Print a run's log, and follow it while the job runs."""
-    from cloudrun.runs.follow import LogReader, follow
-    from cloudrun.runs.log_start import start_offset
+    from cloudrun.runs.follow import shown
+    from cloudrun.runs.logs import logs as execute
 
     moment = None if since is None else datetime.now(UTC) - parse_duration(since)
-    run, ledger, backend = open_run(run_id)
-    store = _log_store(run)
-    reader = LogReader(store, start_offset(store, tail=tail, since=moment, index_at_home=ledger.log_index(run.run_id)))
+    run, context = open_run(run_id, warns=False)
 
     def show(line: str) -> None:
         answer(json.dumps({"run_id": run.run_id, "line": line}) if as_json else line)
 
-    if not follow_it or run.phase.is_final:
-        for line in reader.lines(last=True):
-            show(line)
-    else:
-        try:
-            run = follow(run, ledger, backend, on_line=show, reader=reader)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted; `{run.run_id}` goes on",
-                hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
-            ) from None
-        run = without_lost(run, ledger, backend)
-    return run.phase.exit_code if run.phase.is_final else ExitCode.DONE
+    try:
+        ended = shown(execute(run, context, follow=follow_it, tail=tail, since=moment), show)
+    except KeyboardInterrupt:
+        if run.phase.is_final:
+            raise
+        raise Interrupted(
+            f"interrupted; `{run.run_id}` goes on",
+            hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
+        ) from None
+    if ended.phase.is_final and not run.phase.is_final:
+        ended = without_lost(ended, context)
+    return ended.phase.exit_code if ended.phase.is_final else ExitCode.DONE
 
 
 @app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n\n  cloudrun fetch --watch\n")
@@ -73,58 +71,56 @@ def fetch(
     as_json: JsonOption = False,
 ) -> int:
     """Bring checkpoints, metrics, predictions, log, report and cost home; a finished run's machine then ends."""
-    from cloudrun.runs.down import end_billing
-    from cloudrun.runs.fetch import Listener, in_lines
     from cloudrun.runs.fetch import fetch as execute
-    from cloudrun.runs.fetch_watch import fetch_until_it_ends
+    from cloudrun.runs.results import Listener, in_lines
 
     if to is not None and not str(to).strip():
         raise UsageError("`--to` names no folder", hint="for example `--to submission/`; left out: runs/<run id>/")
     if watch and dry_run:
         raise UsageError("`--watch` and `--dry-run` together make no sense", hint="use one of them")
-    run, ledger, backend = open_run(run_id)
+    run, context = open_run(run_id, warns=False)
     target = Path(to) if to is not None else None
     if dry_run:
         return _show_what_is_new(run, to=target, best_only=best, as_json=as_json)
-    if watch:
-        listener = in_lines(_say, _say_fetched)
-        folder = fetch_until_it_ends(run, ledger, backend, to=target, best_only=best, listener=listener)
-    else:
-        with Transfer("fetched") as transfer:
-            listener = Listener(_say_fetched, lambda at: transfer(at.bytes_done, at.bytes_total, at.files), _say)
-            folder = execute(run, ledger, to=target, best_only=best, listener=listener)
-    run = ledger.get(run.run_id)
-    if run.home_complete and run.may_bill and run.phase.is_final and run.job["lifecycle"]["on_finish"] == "down":
-        end_billing(run, ledger, backend, say=_say)
-    if as_json:
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        listed = [{"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size} for path in files]
-        answer_json({"run_id": run.run_id, "folder": str(folder), "complete": run.home_complete, "files": listed})
-    else:
-        answer(str(folder))
+    with Transfer("fetched") as transfer:
+        listener = (
+            in_lines(say, _say_fetched)
+            if watch
+            else Listener(_say_fetched, lambda at: transfer(at.bytes_done, at.bytes_total, at.files), say)
+        )
+        found = execute(run, context, to=target, best_only=best, watch=watch, listener=listener)
+    answer_json(_fetched_row(found)) if as_json else answer(str(found.folder))
     return ExitCode.DONE
 
 
-def _say(text: str) -> None:
-    note(f"cloudrun: {text}")
+def _fetched_row(found: Fetched) -> dict[str, Any]:
+    folder = found.folder
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = [{"path": path.relative_to(folder).as_posix(), "size_bytes": path.stat().st_size} for path in files]
+    return {
+        "run_id": found.run.run_id,
+        "folder": str(folder),
+        "complete": found.run.home_complete,
+        "files": listed,
+    }
 
 
 def _say_fetched(entry: Entry) -> None:
     from cloudrun.units import size
 
-    note(f"fetched {entry.key.removeprefix('out/')} ({size(entry.size_bytes)})")
+    note(f"fetched {below_out(entry.key)} ({size(entry.size_bytes)})")
 
 
 def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bool) -> int:
     from cloudrun.render import table
-    from cloudrun.runs.fetch import folder_for, what_is_new
+    from cloudrun.runs.results import folder_for, what_is_new
     from cloudrun.units import size
 
     entries = what_is_new(run, to=to, best_only=best_only)
     total = sum(entry.size_bytes for entry in entries)
-    rows = [[entry.key.removeprefix("out/"), size(entry.size_bytes)] for entry in entries]
+    rows = [[below_out(entry.key), size(entry.size_bytes)] for entry in entries]
     if as_json:
-        listed = [{"path": entry.key.removeprefix("out/"), "size_bytes": entry.size_bytes} for entry in entries]
+        listed = [{"path": below_out(entry.key), "size_bytes": entry.size_bytes} for entry in entries]
         answer_json({"run_id": run.run_id, "folder": str(folder_for(run, to)), "size_bytes": total, "files": listed})
     else:
         answer(table(["FILE", "SIZE"], [*rows, [f"{len(rows)} to fetch", size(total)]]))
@@ -143,8 +139,8 @@ def cost(
     from cloudrun.ledger import Ledger
     from cloudrun.receipt import receipt
     from cloudrun.receipt_text import months_text, receipt_text, receipts_csv
-    from cloudrun.run import now_utc
-    from cloudrun.runs.fetch import metrics_at_home
+    from cloudrun.records import now_utc
+    from cloudrun.runs.results import metrics_at_home
 
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json` together make no sense", hint="use one of them")
@@ -176,11 +172,10 @@ def cost(
 @app.command(epilog="Example:\n\n  cloudrun report\n")
 def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Write one self-contained HTML page about a run, and print where it is."""
-    from cloudrun.runs.fetch import Listener
-    from cloudrun.runs.fetch import fetch as bring_home
+    from cloudrun.runs.results import Listener, copy_home
 
-    run, ledger, _ = open_run(run_id)
-    page = bring_home(run, ledger, to=None, listener=Listener(say=_say)) / "report.html"
+    run, context = open_run(run_id)
+    page = copy_home(run, context.ledger, to=None, listener=Listener(say=say)) / REPORT
     if not page.is_file():
         raise StoreError(f"{page} could not be written", hint="the line above says why")
     if as_json:
@@ -202,30 +197,14 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=total_s)
 
 
-def open_run(run_id: str | None) -> tuple[Run, Ledger, Backend]:
-    """The run as it is now, the ledger, and the run's backend."""
-    from cloudrun.backends import open_backend
+def open_run(run_id: str | None, *, warns: bool = True) -> tuple[Run, Context]:
+    """The run as it is now, and what works with it; `warns` as for `looked_at`."""
     from cloudrun.home import home_folder
     from cloudrun.ledger import Ledger
+    from cloudrun.runs.console import Console
+    from cloudrun.runs.context import Context
 
-    home = home_folder()
-    ledger = Ledger(home)
+    ledger = Ledger(home_folder())
     run = ledger.find(run_id)
-    backend = open_backend(run.backend, home)
-    return looked_at(run, ledger, backend), ledger, backend
-
-
-def _log_store(run: Run) -> Store:
-    """Where the log is now: on the machine; once that is gone, at home, or in the bucket where it is not all home."""
-    from cloudrun.runs.source import source_of
-    from cloudrun.stores.directory import DirectoryStore
-
-    store = None if run.released_at is not None and run.home_complete else source_of(run)
-    if store is not None and (run.store_uri is None or store.read("status.json", limit=1) is not None):
-        return store
-    if run.folder is not None and (Path(run.folder) / "log.txt").is_file():
-        return DirectoryStore(Path(run.folder))
-    why = f": {run.message}" if run.message else ""
-    raise RunNotFinished(
-        f"`{run.run_id}` has no log ({run.phase.value}{why})", hint="`cloudrun ps --all` lists every run"
-    )
+    context = Context.of(run.backend, ledger, Console(say))
+    return looked_at(run, context, warns=warns), context

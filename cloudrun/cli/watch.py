@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer_json, is_terminal, note
 from cloudrun.cli.results import JsonOption, RunArgument, open_run
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
-from cloudrun.metrics import parse_metrics
+from cloudrun.protocol.metrics import CURVES, KINDS, Kind, MetricsRow, parse_metrics
+from cloudrun.protocol.outputs import METRICS_KEY
 from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
 if TYPE_CHECKING:
@@ -29,20 +31,21 @@ _METRICS_EVERY_S = 3.0
 def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Live dashboard in the terminal: phase, cost, epochs, and the end of the log; with `--json`, its state now."""
     if as_json:
+        from cloudrun.records import now_utc
         from cloudrun.render import run_row
-        from cloudrun.run import now_utc
 
-        run, _, _ = open_run(run_id)
+        run, _ = open_run(run_id)
         answer_json(run_row(run, now_utc()))
         return ExitCode.DONE
     if not is_terminal(sys.stdout):
         raise UsageError("`watch` draws on a terminal, and there is none", hint="`cloudrun logs` prints lines instead")
     from rich.live import Live
 
+    from cloudrun.runs.console import Console
     from cloudrun.runs.follow import LogReader, follow
     from cloudrun.stores import open_store
 
-    run, ledger, backend = open_run(run_id)
+    run, context = open_run(run_id)
     if run.phase.is_final or run.run_uri is None:
         raise RunNotFinished(
             f"`{run.run_id}` is {run.phase.value}: there is nothing to watch", hint=f"`cloudrun report {run.run_id}`"
@@ -52,11 +55,12 @@ def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     with Live(board.draw(run), screen=True, auto_refresh=False) as live:
 
         def redraw() -> bool:
-            live.update(board.draw(ledger.get(run.run_id)), refresh=True)
+            live.update(board.draw(context.current(run)), refresh=True)
             return False
 
         try:
-            run = follow(run, ledger, backend, on_line=board.lines.append, reader=LogReader(store), until=redraw)
+            quiet = replace(context, console=Console(on_line=board.lines.append))
+            run = follow(run, quiet, reader=LogReader(store), until=redraw)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"no longer watching; `{run.run_id}` goes on",
@@ -72,7 +76,7 @@ class _Board:
     def __init__(self, store: Store) -> None:
         self.lines: deque[str] = deque(maxlen=_LOG_LINES)
         self._store = store
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[MetricsRow] = []
         self._read_at = 0.0
 
     def draw(self, run: Run) -> Group:
@@ -81,7 +85,7 @@ class _Board:
         from rich.text import Text
 
         from cloudrun.cost import cost_of
-        from cloudrun.run import now_utc
+        from cloudrun.records import now_utc
         from cloudrun.units import duration
 
         cost = cost_of(run, now_utc())
@@ -104,15 +108,15 @@ class _Board:
 
         self._read_metrics()
         table = Table("epoch", "train loss", "train acc.", "val loss", "val acc.", "images/s", box=None, pad_edge=False)
-        by_epoch: dict[int, dict[str, dict[str, Any]]] = {}
+        by_epoch: dict[int, dict[Kind, MetricsRow]] = {}
         for row in self._rows:
-            by_epoch.setdefault(int(row["epoch"]), {})[row["kind"]] = row
+            by_epoch.setdefault(row["epoch"], {})[row["kind"]] = row
         for epoch, kinds in sorted(by_epoch.items())[-_EPOCHS_SHOWN:]:
-            train, val = kinds.get("train", {}), kinds.get("val", {})
+            train = kinds.get("train")
             table.add_row(
                 str(epoch),
-                *(_number(source.get(key)) for source in (train, val) for key in ("loss", "accuracy")),
-                _number(train.get("images_per_s"), digits=0),
+                *(_number(row.get(key) if row else None) for row in map(kinds.get, KINDS) for key in CURVES),
+                _number(train.get("images_per_s") if train else None, digits=0),
             )
         return table
 
@@ -121,7 +125,7 @@ class _Board:
             return
         self._read_at = time.monotonic()
         try:
-            content = self._store.read("out/metrics.jsonl", limit=LARGEST_RESULT_BYTES) or b""
+            content = self._store.read(METRICS_KEY, limit=LARGEST_RESULT_BYTES) or b""
         except StoreError:
             return  # the connection dropped: what was read last stays
         self._rows = parse_metrics(content.decode("utf-8", "replace"))

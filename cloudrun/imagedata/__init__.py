@@ -1,1 +1,1 @@
-"""A data set of images on disk: folders, labels, splits. Read by the laptop and by the trainer; without torch."""
+"""Read a data set of images on disk: folders, labels, splits. For laptop and trainer; without torch."""

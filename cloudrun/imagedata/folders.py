@@ -1,4 +1,4 @@
-"""A folder of images -> classes and labelled files of each split. Without torch: cloudrun looks with it too."""
+"""Find the classes and labelled files of each split in a folder of images. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cloudrun.imagedata.walk import walk
 
 LabelledFile = tuple[Path, int]
 """An image and its label: the index of its class in `Dataset.classes`, or of its set of classes in
-`Dataset.label_sets` where there are such; UNLABELLED where nobody said."""
+`Dataset.label_sets` where images have several; UNLABELLED where it is unknown."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of `folder` by split, sorted by path; a split that is not there is not in `splits`.
+    """Images of `folder` by split, sorted by path; a split that does not exist is not in `splits`.
 
     `label_sets`: where an image may have several classes, or none, the sets that occur, as indices of
     classes. `left_out`: images that are in no split. `groups`: the group of images that belong together, by path.
@@ -45,13 +45,13 @@ class Dataset:
         return any(label != UNLABELLED for _, label in self.splits.get("test", ()))
 
     def classes_of(self, label: int) -> tuple[int, ...]:
-        """Indices of the classes that `label` stands for."""
+        """Return the indices of the classes that `label` stands for."""
         if label == UNLABELLED:
             return ()
         return (label,) if self.label_sets is None else self.label_sets[label]
 
     def count_classes(self, files: Sequence[LabelledFile]) -> list[int]:
-        """Images of each class among `files`; an image counts for each of its classes."""
+        """Count the images of each class among `files`; an image counts for each of its classes."""
         counts = [0] * len(self.classes)
         for _, label in files:
             for index in self.classes_of(label):
@@ -84,7 +84,7 @@ def list_dataset(folder: Path, *, classes: ClassFolders = "auto") -> Dataset:
 
 
 def hold_out(files: Sequence[LabelledFile], *, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices into `files` that train, and those held out: `fraction` of each class, at least one image.
+    """Return the indices into `files` that train, and those held out: `fraction` of each class, at least one image.
 
     A file's draw depends on its class folder, its name and `seed` alone, so neither the order of
     `files` nor where the folder lies matters. A class of a single image trains, and nothing validates it. Raises

@@ -1,4 +1,4 @@
-"""Which of k folds an image validates in: classes are spread evenly, and a group of images stays together."""
+"""Assign images to k folds: classes are spread evenly, and a group of images stays together."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cloudrun.imagedata.holdout import strata_of
 
 
 def labelled_files(dataset: Dataset) -> tuple[LabelledFile, ...]:
-    """What is dealt into folds: the images of train, and of val where the data set has one."""
+    """Return the images that are assigned to folds: those of train, and of val where the data set has one."""
     return dataset.splits["train"] + dataset.splits.get("val", ())
 
 
 def fold_of_each(dataset: Dataset, *, folds: int, seed: int, groups: Mapping[Path, str] | None = None) -> list[int]:
-    """For each of `labelled_files(dataset)` the fold, from 0, in which it validates; by `seed` alone, not by order.
+    """Return the fold (from 0) in which each of `labelled_files(dataset)` validates, by `seed`, whatever their order.
 
-    Stratified by class, or by set of classes with rare sets pooled, as `hold_out_for` does. `groups`: images
-    of one group share a fold; an image without a group is one of its own. Raises FolderProblem where a class
-    has no image outside of one fold: that fold could not be told from it.
+    Stratified by class, or by set of classes with rare sets pooled, as in `hold_out_for`. `groups`: images of one group
+    share a fold; an image without a group forms its own. Raises FolderProblem where all images of a class are in one
+    fold: the models that validate there could not learn the class.
     """
     files = labelled_files(dataset)
     if len(files) < folds:
@@ -39,7 +39,7 @@ def fold_of_each(dataset: Dataset, *, folds: int, seed: int, groups: Mapping[Pat
 
 
 def _deal(strata: Sequence[tuple[int, ...]], draws: Sequence[bytes], folds: int) -> list[int]:
-    """Each stratum in a drawn order, one fold after the other; the next one goes on where it ended."""
+    """Assign each stratum in a drawn order to one fold after the other; the next stratum continues where it ended."""
     fold_of = [0] * len(strata)
     order = sorted(range(len(strata)), key=lambda index: (strata[index], draws[index]))
     for place, index in enumerate(order):
@@ -54,7 +54,7 @@ def _deal_groups(
     folds: int,
     groups: Mapping[Path, str],
 ) -> list[int]:
-    """The largest groups first, each to the fold that has least of its strata yet."""
+    """Assign the largest groups first, each to the fold that has least of its strata so far."""
     members: dict[str, list[int]] = {}
     for index, (path, _) in enumerate(files):
         members.setdefault(f"group {groups[path]}" if path in groups else f"image {path}", []).append(index)
@@ -63,11 +63,11 @@ def _deal_groups(
     total = Counter(strata)
     held: list[Counter[tuple[int, ...]]] = [Counter() for _ in range(folds)]
     sizes, fold_of = [0] * folds, [0] * len(files)
-    for indices in sorted(members.values(), key=lambda one: (-len(one), min(draws[index] for index in one))):
+    for indices in sorted(members.values(), key=lambda group: (-len(group), min(draws[index] for index in group))):
         inside = Counter(strata[index] for index in indices)
         fold = min(
             range(folds),
-            key=lambda one: (sum(held[one][part] * n / total[part] for part, n in inside.items()), sizes[one], one),
+            key=lambda fold: (sum(held[fold][part] * n / total[part] for part, n in inside.items()), sizes[fold], fold),
         )
         held[fold].update(inside)
         sizes[fold] += len(indices)
@@ -77,48 +77,50 @@ def _deal_groups(
 
 
 def _refuse_lone_classes(dataset: Dataset, files: Sequence[LabelledFile], fold_of: list[int], *, folds: int) -> None:
-    seen: list[set[int]] = [set() for _ in dataset.classes]
+    folds_with: list[set[int]] = [set() for _ in dataset.classes]
     for (_, label), fold in zip(files, fold_of, strict=True):
         for index in dataset.classes_of(label):
-            seen[index].add(fold)
-    for name, of_class in zip(dataset.classes, seen, strict=True):
+            folds_with[index].add(fold)
+    for name, of_class in zip(dataset.classes, folds_with, strict=True):
         if len(of_class) == 1:
             raise FolderProblem(
-                f"all images of the class `{name}` are in one of the {folds} folds: without it nothing teaches them",
+                f"all images of the class `{name}` are in one of the {folds} folds, whose model cannot learn it",
                 hint="add images of that class, or of another group; or remove the class",
             )
 
 
 def read_groups(path: Path, dataset: Dataset) -> dict[Path, str]:
-    """The group of each image that `path` names: a CSV with columns image,group, or a JSON object {image: group}.
+    """Return the group of each image that the file `path` names.
 
-    Images are named by their path in the data folder. Raises FolderProblem naming the row.
+    A CSV with columns image,group, or a JSON object {image: group}; images are named by their path in the data folder.
+    Raises FolderProblem naming the row.
     """
-    known = {file.relative_to(dataset.folder).as_posix(): file for file, _ in labelled_files(dataset)}
+    images = {file.relative_to(dataset.folder).as_posix(): file for file, _ in labelled_files(dataset)}
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as err:
         raise FolderProblem(f"the groups {path} cannot be read: {err}", hint="a CSV file: `image,group`") from None
     rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
-    found: dict[Path, str] = {}
+    groups: dict[Path, str] = {}
     others = {file.relative_to(dataset.folder).as_posix() for file, _ in dataset.splits.get("test", ())}
     for place, image, group in rows:
         if image in others:
             continue
-        if image not in known:
+        if image not in images:
             raise FolderProblem(
                 f"{place}: there is no labelled image `{image}` in {dataset.folder}",
-                hint=f"write its path in the data folder, as `{next(iter(known))}`",
+                hint=f"write its path in the data folder, as `{next(iter(images))}`",
             )
-        if found.setdefault(known[image], group) != group:
+        if groups.setdefault(images[image], group) != group:
             raise FolderProblem(f"{place}: `{image}` is in two groups", hint="keep one of the rows")
-    return found
+    return groups
 
 
 def find_groups(name: str | None, dataset: Dataset) -> dict[Path, str] | None:
-    """Of the file `name` in the data folder, or else here; without it those of the labels file; None: there are none.
+    """Return the groups of the file `name`, or without `name` those of the labels file; None: there are no groups.
 
-    Raises FolderProblem where there is no such file.
+    The file is looked for in the data folder, then in the working directory. Raises FolderProblem where it does not
+    exist.
     """
     if name is None:
         return dict(dataset.groups) or None
@@ -133,7 +135,7 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
     try:
         tree = json.loads(text)
     except json.JSONDecodeError as err:
-        raise FolderProblem(f"{path}:{err.lineno}: this is no JSON: {err.msg}", hint='{"image": "group"}') from None
+        raise FolderProblem(f"{path}:{err.lineno}: not valid JSON: {err.msg}", hint='{"image": "group"}') from None
     if not isinstance(tree, dict):
         raise FolderProblem(f"{path} is not a JSON object", hint='write {"image": "group", ...}')
     return [(str(path), str(image), str(group)) for image, group in tree.items()]

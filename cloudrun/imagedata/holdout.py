@@ -1,4 +1,4 @@
-"""Which images validate where the data set does not say: a part of train that looks like the whole."""
+"""Hold out validation images where the data set names none."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cloudrun.imagedata.folders import Dataset, LabelledFile, hold_out
 
 
 def hold_out_for(dataset: Dataset, *, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices into `dataset.splits["train"]` that train, and those held out: `fraction` of each class.
+    """Return the indices into `dataset.splits["train"]` that train, and those held out: `fraction` of each class.
 
-    Where an image may have several classes, `fraction` of each set of classes; a set that is too rare
-    for that is drawn together with others that share its rarest class. An image that is alone even
-    so trains. Raises FolderProblem as `hold_out` does.
+    Where an image may have several classes, `fraction` of each set of classes. A set that is too rare is pooled with
+    other sets that have the same rarest class; an image that is still alone trains. Raises FolderProblem as `hold_out`
+    does.
     """
     files = dataset.splits["train"]
     if dataset.label_sets is None:
@@ -28,9 +28,10 @@ def hold_out_for(dataset: Dataset, *, fraction: float, seed: int) -> tuple[list[
 
 
 def strata_of(dataset: Dataset, files: Sequence[LabelledFile], *, enough: int) -> list[tuple[int, ...]]:
-    """For each file the set of classes that it is drawn with; a set of one stands for all rare sets around it.
+    """Return for each file the set of classes that it is drawn with.
 
-    A set with fewer than `enough` images is rare. With one class an image that class is its set.
+    A set of one class stands for all rare sets with it. A set with fewer than `enough` images is rare. With one class
+    an image, the set is that class.
     """
     if dataset.label_sets is None:
         return [(label,) for _, label in files]

@@ -77,7 +77,7 @@ class KnownImages:
             parts = parts[1:]
         return []
 
-    def not_one(self, name: str, paths: Sequence[Path], *, guess: bool) -> tuple[str, str]:
+    def explain(self, name: str, paths: Sequence[Path], *, guess: bool) -> tuple[str, str]:
         """Return message and hint for a row whose image is not there, or there more than once."""
         if paths:
             where = ", ".join(path.relative_to(self.folder).as_posix() for path in paths[:3])

@@ -160,7 +160,7 @@ def _records(path: Path, text: str, delimiter: str, skipped: int) -> list[tuple[
             line = reader.line_num + 1
     except csv.Error as err:
         raise FolderProblem(
-            f"{path}:{line + skipped}: this is no CSV: {err}", hint="is a quote there not closed?"
+            f"{path}:{line + skipped}: not a valid CSV file: {err}", hint="look for a quote that is not closed"
         ) from None
     return records
 

@@ -1,10 +1,10 @@
-"""A file of labels -> classes and labelled files of each split, as `list_dataset` gives for folders.
+"""Read a file of labels as classes and labelled files of each split, like `list_dataset` does for folders.
 
     image,label                 image_id,healthy,rust,scab        image,labels
     leaf1.jpg,rust              Train_0,0,1,0                     a.jpg,scab frog_eye_leaf_spot
     leaf2,healthy               Train_1,1,0,0                     b.jpg,scab|rust
 
-Without torch: cloudrun looks with it too, and names every row that is wrong before money is spent.
+Imports no torch: cloudrun names every wrong row before money is spent.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from cloudrun.imagedata.vocabulary import (
 from cloudrun.imagedata.walk import FolderProblem as FolderProblem
 from cloudrun.imagedata.walk import Found, walk
 
-_NOT_WORTH_MORE = 1000  # problems: the file is another one's
-_GUESSES = 5  # what may have been meant is looked for this often: it takes a while
+_NOT_WORTH_MORE = 1000  # problems, after which the file is probably that of another data set
+_GUESSES = 5  # most searches for a similar name, which take a while
 
 
 class LabelProblems(FolderProblem):
-    """Every row of a labels file that is wrong, as (place, message, hint); the message names the first."""
+    """Every wrong row of a labels file, as (place, message, hint); the message names the first."""
 
     def __init__(self, problems: Sequence[tuple[str, str, str]]) -> None:
         place, message, hint = problems[0]
@@ -68,7 +68,10 @@ class _Labels:
 
 
 def find_labels(name: str, folder: Path, *, beside: Path) -> Path:
-    """The labels file `name`: in the data `folder`, else beside the job file or the shell. Raises FolderProblem."""
+    """Return the labels file `name`: in the data `folder`, else beside the job file or in the working directory.
+
+    Raises FolderProblem.
+    """
     places = [folder / name, beside / Path(name).expanduser()]
     for path in places:
         if path.is_file():
@@ -143,7 +146,7 @@ def _read_labels(table: Table, told: LabelColumns, known: KnownImages) -> _Label
         raise FolderProblem(f"{path} has no rows under its header", hint="a row an image: `image,label`")
     twice = [header[place] for place in columns.classes if header.count(header[place]) > 1]
     if twice:
-        raise FolderProblem(f"{path}:1: the column `{twice[0]}` stands twice", hint="keep one of the two")
+        raise FolderProblem(f"{path}:1: duplicate column `{twice[0]}`", hint="remove or rename one of them")
     splits = _splits(path, rows, columns)
     may_lack = {line for (line, _), split in zip(rows, splits, strict=True) if split == "test"}
     warnings = list(table.notes)
@@ -154,7 +157,7 @@ def _read_labels(table: Table, told: LabelColumns, known: KnownImages) -> _Label
         classes, sets, has_several = _from_cells(path, cells, told.separator, may_lack)
     if len(classes) < 2:
         raise FolderProblem(
-            f"{path} has {len(classes)} class(es): {', '.join(classes)}; it takes at least 2 to tell apart",
+            f"{path} has {len(classes)} class(es): {', '.join(classes)}; at least 2 are needed",
             hint="a column `label` with the class of each image, or a column of 0 and 1 for each class",
         )
     warnings += [
@@ -285,7 +288,7 @@ def _is_within_another(spaced: Iterable[str]) -> bool:
 
 
 def _find_images(said: _Labels, known: KnownImages) -> dict[Path, _Row]:
-    """The row of each image. Raises LabelProblems: no such image, several, or two rows that differ."""
+    """Return the row of each image. Raises LabelProblems: no such image, several, or two rows that differ."""
     found: dict[Path, _Row] = {}
     problems: list[tuple[int, str, str]] = []
     for row in said.rows:
@@ -293,7 +296,7 @@ def _find_images(said: _Labels, known: KnownImages) -> dict[Path, _Row]:
         if len(paths) > 1:  # masks and smaller copies have the names of their images
             paths = [path for path in paths if not _is_aside(path, known.folder)] or paths
         if len(paths) != 1:
-            message, hint = known.not_one(row.image, paths, guess=len(problems) < _GUESSES)
+            message, hint = known.explain(row.image, paths, guess=len(problems) < _GUESSES)
             problems.append((row.line, message, hint))
             continue
         before = found.setdefault(paths[0], row)
@@ -323,7 +326,7 @@ def _names(paths: Sequence[Path], folder: Path) -> list[str]:
 
 
 def _split_of(path: Path, folder: Path) -> str:
-    """The split that a folder around an image names; the outermost that does."""
+    """Return the split that a folder around an image names; of several folders, the outermost decides."""
     for name in path.relative_to(folder).parts[:-1]:
         split = split_of_word(name) or split_of_folder(name)
         if split is not None:

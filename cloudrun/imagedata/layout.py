@@ -168,7 +168,7 @@ def _refuse_flat_train(train: str, others: Sequence[str], named: Mapping[str, li
             hint=f"if `{train}` is a class, rename the folder or say `classes: top`; labels may also be in a CSV file",
         )
     raise FolderProblem(
-        f"{place.of(train)} has 0 class folder(s); it takes at least 2 to tell apart",
+        f"{place.of(train)} has 0 class folder(s); at least 2 are needed",
         hint="put its images into one sub-folder a class; or name a CSV file with their labels: `labels: FILE`",
     )
 
@@ -210,7 +210,7 @@ def _train_classes(
         loose = len(images) - len(inside)
         beside = f", and {loose} image(s) beside them" if loose else ""
         raise FolderProblem(
-            f"{place.shown} has {len(by_name)} class folder(s){beside}; it takes at least 2 to tell apart",
+            f"{place.shown} has {len(by_name)} class folder(s){beside}; at least 2 are needed",
             hint="put the images into one sub-folder a class, or into train/<class>, val/<class>, test/<class>;"
             " or name a CSV file with their labels: `labels: FILE`",
         )

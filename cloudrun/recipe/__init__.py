@@ -1,1 +1,1 @@
-"""What a training run is asked to do, and what timm knows of its backbones. For laptop and trainer; without torch."""
+"""Describe a training run: its config, the names of timm, image sizes. For laptop and trainer; without torch."""

@@ -1,7 +1,7 @@
-"""How much work each of timm's models is, read without importing timm: what an estimate of time and memory rests on.
+"""Look up how much work each of timm's models is, without importing timm: the basis of estimates of time and memory.
 
-`gmacs.txt` is written by `python -m cloudrun.recipe.gmacs` where timm is installed: a model a line, then pixels,
-GMACs, M parameters and M activations at that size, or `unknown` where the model cannot be built without weights.
+`gmacs.txt` is written by `python -m cloudrun.recipe.gmacs` where timm is installed: a model a line, then pixels, GMACs,
+M parameters and M activations at that size, or `unknown` where the model cannot be built without weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LIST = Path(__file__).with_name("gmacs.txt")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One image through a backbone without its classifier, forward, at `image_size` pixels square."""
+    """Work of one image through a backbone without its classifier, forward, at `image_size` pixels square."""
 
     image_size: int
     gmacs: float  # 10^9 multiply-adds
@@ -27,13 +27,16 @@ class Work:
     activations_m: float  # millions of values that the layers write
 
     def at(self, image_size: int) -> Work:
-        """Convolutions and token layers grow with the number of pixels. Attention grows faster, and is a small part."""
+        """Scale to another size.
+
+        Convolutions and token layers grow with the pixels; attention grows faster, and is a small part.
+        """
         scale = (image_size / self.image_size) ** 2
         return Work(image_size, self.gmacs * scale, self.parameters_m, self.activations_m * scale)
 
 
 @cache
-def _known() -> dict[str, Work]:
+def _works() -> dict[str, Work]:
     lines = (line.split() for line in _LIST.read_text(encoding="utf-8").splitlines())
     return {
         name: Work(int(numbers[0]), *(float(number) for number in numbers[1:]))
@@ -43,22 +46,22 @@ def _known() -> dict[str, Work]:
 
 
 def work_of(backbone: str, image_size: int) -> Work | None:
-    """The work of `backbone` (with or without the tag of its weights) at `image_size`; None where nobody counted it."""
-    known = _known().get(backbone.partition(".")[0])
-    return None if known is None else known.at(image_size)
+    """Return the work of `backbone` (with or without tag) at `image_size`; None where it was not counted."""
+    work = _works().get(backbone.partition(".")[0])
+    return None if work is None else work.at(image_size)
 
 
 def measure(name: str) -> Work:
-    """Count the installed timm's model on shapes alone. Raises whatever timm and torch raise where that fails."""
+    """Count the work of a model of the installed timm, on shapes alone. Raises any error of timm and torch."""
     import timm
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        made = timm.create_model(name, pretrained=False, num_classes=0)
-    model: nn.Module = made.eval()
-    size = max(made.default_cfg["input_size"][1:])
-    image = torch.zeros(1, 3, *made.default_cfg["input_size"][1:], device="meta")
+        created = timm.create_model(name, pretrained=False, num_classes=0)
+    model: nn.Module = created.eval()
+    size = max(created.default_cfg["input_size"][1:])
+    image = torch.zeros(1, 3, *created.default_cfg["input_size"][1:], device="meta")
     written = _values_written()
     with torch.no_grad(), FlopCounterMode(display=False) as flops, written:
         model(image)
@@ -67,7 +70,7 @@ def measure(name: str) -> Work:
 
 
 def _values_written() -> Any:
-    """A mode that counts what each operation writes into a new tensor; views and changes in place write none."""
+    """Return a mode that counts values written to new tensors; views and in-place changes write none."""
     from torch import Tensor
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
@@ -79,14 +82,14 @@ def _values_written() -> Any:
             result = func(*args, **(kwargs or {}))
             in_place = func.overloadpacket.__name__.endswith("_")
             if not func.is_view and not in_place:
-                self.values += sum(one.numel() for one in tree_leaves(result) if isinstance(one, Tensor))
+                self.values += sum(tensor.numel() for tensor in tree_leaves(result) if isinstance(tensor, Tensor))
             return result
 
     return Written()  # type: ignore[no-untyped-call]
 
 
 def list_of_timm() -> str:
-    """What `gmacs.txt` holds for the installed timm."""
+    """Return the content of `gmacs.txt` for the installed timm."""
     import timm
 
     lines = []

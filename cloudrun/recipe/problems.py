@@ -1,4 +1,4 @@
-"""pydantic's validation errors -> one plain line for each place in the file, with a hint.
+"""Turn pydantic's validation errors into one plain line for each place in the file, with a hint.
 
 Works for any nested model, lists, mappings and unions.
 """
@@ -42,7 +42,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong: `where` is the dotted place (`train.epochs`, `gpu.0`), empty for the whole file."""
+    """A single mistake: `where` is the dotted place (`train.epochs`, `gpu.0`), empty for the whole file."""
 
     where: str
     message: str
@@ -60,7 +60,7 @@ class _Located:
 
 
 def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """What `error` found wrong in a `model`, each place once, in the file's order of fields.
+    """Return the problems that `error` found in a `model`, each place once, in the file's order of fields.
 
     `prefix` is put before each place: `train` where `model` is that section of a larger file.
     """
@@ -74,10 +74,10 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 def _problem(group: Sequence[_Located], prefix: str) -> Problem:
     first = group[0]
     where = ".".join(str(part) for part in (prefix, *first.path) if part != "")
-    # In a union each branch complains; the branch of the right type knows best what is wrong.
-    telling = [one for one in group if not _expected(one.error)]
+    # In a union each branch has an error; that of the branch of the right type explains most.
+    telling = [located for located in group if not _expected(located.error)]
     if not telling:
-        expected = list(dict.fromkeys(text for one in group if (text := _expected(one.error))))
+        expected = list(dict.fromkeys(text for located in group if (text := _expected(located.error))))
         message = f"`{where}` is {_shown(first.error['input'])}, not {' or '.join(expected)}"
         return Problem(where, message, _default_hint(first))
     best = telling[0]
@@ -96,7 +96,7 @@ def _problem(group: Sequence[_Located], prefix: str) -> Problem:
 
 
 def _expected(error: ErrorDetails) -> str | None:
-    """What a value of the wrong type should have been; None where the type is right."""
+    """Return what a value of the wrong type should have been; None where the type is right."""
     if error["type"] in ("literal_error", "enum"):
         return str(error["ctx"]["expected"]).replace("'", "`")
     return _EXPECTED.get(error["type"])
@@ -104,18 +104,18 @@ def _expected(error: ErrorDetails) -> str | None:
 
 def _bounds(group: Sequence[_Located]) -> str:
     words = []
-    for one in group:
-        if one.error["type"] in _BOUNDS:
-            key, text = _BOUNDS[one.error["type"]]
-            words.append(f"{text} {one.error['ctx'][key]:g}")
-        elif expected := _expected(one.error):
+    for located in group:
+        if located.error["type"] in _BOUNDS:
+            key, text = _BOUNDS[located.error["type"]]
+            words.append(f"{text} {located.error['ctx'][key]:g}")
+        elif expected := _expected(located.error):
             words.append(expected)
     # `auto` first in a union reads worse than the bound first.
     return "it must be " + " or ".join(sorted(dict.fromkeys(words), key=lambda text: text.startswith("`")))
 
 
 def _own_words(error: ErrorDetails) -> tuple[str, str]:
-    """Message and hint of an error raised by a model's own validator."""
+    """Return message and hint of an error that a model's own validator raised."""
     context = error.get("ctx", {})
     text = str(context["error"]) if error["type"] == "value_error" and "error" in context else error["msg"]
     if error["type"] == "string_pattern_mismatch":
@@ -123,23 +123,23 @@ def _own_words(error: ErrorDetails) -> tuple[str, str]:
     return text, str(context.get("hint", ""))
 
 
-def _near_keys(one: _Located) -> str:
-    fields = list(one.owner.model_fields)
-    near = difflib.get_close_matches(str(one.path[-1]), fields, n=1)
+def _near_keys(located: _Located) -> str:
+    fields = list(located.owner.model_fields)
+    near = difflib.get_close_matches(str(located.path[-1]), fields, n=1)
     return f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(fields)}"
 
 
-def _default_hint(one: _Located) -> str:
-    names = [part for part in one.path if isinstance(part, str) and part in one.owner.model_fields]
+def _default_hint(located: _Located) -> str:
+    names = [part for part in located.path if isinstance(part, str) and part in located.owner.model_fields]
     if names:
-        field = one.owner.model_fields[names[-1]]
+        field = located.owner.model_fields[names[-1]]
         if not field.is_required() and field.default_factory is None and not isinstance(field.default, BaseModel):
             return f"leave it out for its default, {_shown(field.default)}"
     return "docs/reference/job-file.md describes every key"
 
 
 def _shown(value: object) -> str:
-    """A value as a YAML file would have it, shortened."""
+    """Return a value as a YAML file would have it, shortened."""
     if value is None:
         return "empty"
     if isinstance(value, float) and not isinstance(value, bool):
@@ -175,7 +175,7 @@ def _locate(error: ErrorDetails, model: type[BaseModel]) -> _Located:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The types that `annotation` allows, without None and Annotated."""
+    """Return the types that `annotation` allows, without None and Annotated."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, UnionType):

@@ -1,19 +1,20 @@
-"""Progressive image size: small images at first, which teach the coarse things in a part of the time. Pure."""
+"""Compute progressive image sizes: small images first, which teach coarse features in less time. Pure."""
 
 from __future__ import annotations
 
 from cloudrun.recipe.train_config import TrainConfig
 
-# The last quarter of the epochs trains at the size that is validated.
+# Share of the epochs in which images grow; the last quarter trains at the size that validates.
 _GROWING = 0.75
-# Few sizes: each new one is compiled and tuned anew on a GPU; and the strides of all common models divide 32.
+# Pixels between two sizes: few sizes, since a GPU tunes each; and the strides of all common models divide 32.
 _GRAIN = 32
 
 
 def size_at(epoch: int, config: TrainConfig) -> int:
-    """Pixels of the training images in `epoch` (from 1): evenly from `start_image_size` up, in steps of 32 px.
+    """Return the pixels a side of training images in `epoch` (from 1).
 
-    Source: Tan & Le 2021, arXiv:2104.00298, section 4, who let the regularisation grow as well.
+    They grow evenly from `start_image_size`, in steps of 32 px. Source: Tan & Le 2021, arXiv:2104.00298, section 4, who
+    let the regularisation grow as well.
     """
     first, last = config.start_image_size, config.image_size
     growing_epochs = int(config.epochs * _GROWING)
@@ -24,16 +25,16 @@ def size_at(epoch: int, config: TrainConfig) -> int:
 
 
 def sizes_of(config: TrainConfig) -> list[int]:
-    """Every size of the run, in order."""
+    """Return every size of the run, in ascending order."""
     return sorted({size_at(epoch, config) for epoch in range(1, config.epochs + 1)})
 
 
 def work_of_epoch(epoch: int, config: TrainConfig) -> float:
-    """An epoch's pixels as a part of one at full size."""
+    """Return the pixels of an epoch's images as a share of those at full size."""
     return (size_at(epoch, config) / config.image_size) ** 2
 
 
 def work_left(*, epoch: int, step: int, steps_per_epoch: int, config: TrainConfig) -> float:
-    """Steps after `step` of `epoch`, counted as steps at full size."""
-    whole = sum(work_of_epoch(one, config) for one in range(epoch, config.epochs + 1)) * steps_per_epoch
+    """Return the steps after `step` of `epoch`, counted as steps at full size."""
+    whole = sum(work_of_epoch(later, config) for later in range(epoch, config.epochs + 1)) * steps_per_epoch
     return whole - step * work_of_epoch(epoch, config) if epoch <= config.epochs else 0.0

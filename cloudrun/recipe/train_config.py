@@ -1,4 +1,4 @@
-"""What a training run may be told: every field with its default, the champion recipe.
+"""Define the config of a training run: every field with its default, the champion recipe.
 
 Importing this module loads neither torch nor timm nor numpy: cloudrun validates job files with it.
 """
@@ -15,14 +15,17 @@ from cloudrun.recipe.backbones import has_weights, is_known, nearest
 
 
 def _no_bool(value: object) -> object:
-    """`lr: true` is a slip, not 1.0. Text such as "3e-4" passes: YAML 1.1 reads it as text."""
+    """Refuse true and false: `lr: true` is a mistake, not 1.0.
+
+    Text such as "3e-4" is allowed: YAML 1.1 reads it as text.
+    """
     if isinstance(value, bool):
         raise PydanticCustomError("float_type", "Input should be a valid number")
     return value
 
 
 def _on_or_off(value: object) -> object:
-    """YAML 1.1 reads a bare `on` as true."""
+    """Accept true and false: YAML 1.1 reads a bare `on` as true."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
@@ -39,7 +42,7 @@ def _check_backbone(name: str) -> str:
         '"{name}" is not a model that timm has',
         {
             "name": name,
-            "hint": f"did you mean {' or '.join(f'`{one}`' for one in near)}?"
+            "hint": f"did you mean {' or '.join(f'`{name}`' for name in near)}?"
             if near
             else 'names: `python -c "import timm; print(timm.list_models())"`',
         },
@@ -51,7 +54,7 @@ def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
     if twice:
         raise PydanticCustomError(
             "twice",
-            "{names} stands twice; the same features twice teach nothing new",
+            "duplicate {names}: the same features twice teach nothing new",
             {"names": ", ".join(twice), "hint": "keep one of them"},
         )
     return backbones
@@ -79,10 +82,10 @@ class TrainConfig(BaseModel):
     image_size: Annotated[Whole, Field(ge=32, le=1024)] = 224
     """Pixels of the square that the model sees."""
     start_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
-    """Of the first epoch's training images, growing to `image_size` over three quarters of the run; null: none grow."""
+    """Size in the first epoch, growing to `image_size` over three quarters of the run; null: always `image_size`."""
     epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
     batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
-    """Images in an optimizer step; what does not fit into memory at once is accumulated.
+    """Images in an optimizer step; they are accumulated where they do not fit into memory at once.
 
     auto: 64 on a GPU (32 for each of several, where that is more), 32 on a CPU; less where an epoch would have fewer
     than 8 steps.
@@ -90,29 +93,29 @@ class TrainConfig(BaseModel):
     micro_batch: Literal["auto"] | Annotated[Whole, Field(ge=1, le=65_536)] = "auto"
     """Images in memory at once; auto: on a GPU as many as fit, found by trying at the start; on a CPU the whole batch.
 
-    Halved whenever memory runs out all the same.
+    Halved whenever memory still runs out.
     """
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
-    """How images and filters lie in memory; auto: on a GPU what is measured to be faster, for each backbone."""
+    """Memory format of images and filters; auto: on a GPU the faster one for each backbone, by measuring."""
     compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
-    """torch.compile for training; auto: on a GPU, where what is left of the run gains more than compiling takes."""
+    """torch.compile for training; auto: on a GPU, where the rest of the run gains more than compiling takes."""
     lr: Annotated[Number, Field(gt=0, le=1)] = 3e-4
     """AdamW's learning rate at the end of the warm-up."""
     backbone_lr: Annotated[Number, Field(gt=0, le=1)] = 1
-    """The backbones' learning rate as a part of `lr`, which the linear layer keeps."""
+    """Learning rate of the backbones as a share of `lr`, the rate of the linear layer."""
     layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1
-    """Each stage of a backbone learns at this part of the rate of the one after it: 0.7, say."""
+    """Learning rate of a stage of a backbone as a share of that of the next stage: 0.7, say."""
     weight_decay: Annotated[Number, Field(ge=0, le=1)] = 1e-2
-    """AdamW's decay of weights; norms and biases are not decayed."""
+    """Weight decay of AdamW; norms and biases do not decay."""
     dropout: Annotated[Number, Field(ge=0, le=0.95)] = 0.3
-    """Before the linear layer."""
+    """Dropout before the linear layer."""
     drop_path: Annotated[Number, Field(ge=0, le=0.9)] = 0
-    """Stochastic depth: the last block is left out for this part of the images, earlier ones for less."""
+    """Stochastic depth: share of the images for which the last block is skipped; less for earlier blocks."""
     label_smoothing: Annotated[Number, Field(ge=0, le=0.9)] = 0.1
     warmup_epochs: Annotated[Number, Field(ge=0, le=10_000)] = 5
     """Epochs of linear warm-up; at most half of the run is warm-up, however short the run."""
     grad_clip: Annotated[Number, Field(ge=0, le=1000)] = 1.0
-    """Largest norm of the gradient; 0: not clipped."""
+    """Largest norm of the gradient; 0: no clipping."""
     mixup: Annotated[Number, Field(ge=0, le=10)] = 0
     """Blends pairs of images; alpha of the Beta distribution of the shares: 0.2, say; 0: none."""
     cutmix: Annotated[Number, Field(ge=0, le=10)] = 0
@@ -120,24 +123,24 @@ class TrainConfig(BaseModel):
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: rare classes weigh as much in the loss as frequent ones."""
     focal_gamma: Annotated[Number, Field(ge=0, le=10)] = 0
-    """Images that are named right already weigh (1 - probability) to this power: 2, say; 0: all weigh alike."""
+    """Focal loss: images weigh (1 - probability of the label) to this power: 2, say; 0: all weigh the same."""
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0
-    """Of a running average of the weights, which validates and predicts in their place: 0.999, say; 0: none."""
+    """Decay of an average of the weights, which validates and predicts instead of them: 0.999, say; 0: no average."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     sync_batchnorm: Literal["auto"] | StrictBool = "auto"
     """Batch norm's statistics over all GPUs of a run; auto: where each has fewer than 16 images at once."""
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
-    """Of weights, split, order and augmentation."""
+    """Seed of weights, split, order and augmentation."""
     tta: Literal["none", "flip"] = "none"
-    """flip: test images are predicted as they are and mirrored, and the logits averaged."""
+    """Test-time augmentation; flip: the logits of each image and its mirror image are averaged."""
     val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
-    """Of train, held out by class where there is no val folder."""
+    """Share of train that validates, by class, where there is no val folder."""
     folds: Annotated[Whole, Field(ge=0, le=100)] = 0
-    """Parts of the labelled images of which one validates and the others train; 0: val, or a part held out."""
+    """Number of folds of the labelled images, one of which validates; 0: val, or a share held out, validates."""
     fold: Literal["all"] | Annotated[Whole, Field(ge=0, lt=100)] = 0
-    """Which of `folds` validates, from 0; all: each in turn, and what they say together."""
+    """The fold that validates, from 0; all: train each in turn, and merge the results."""
     groups: str | None = None
     """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
@@ -148,19 +151,19 @@ class TrainConfig(BaseModel):
     decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
     """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
     cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
-    """Decoded images kept on the machine's disk; auto: within half of the free disk and half of the memory; 0: none."""
+    """Decoded images kept on disk; auto: up to half of the free disk and half of the memory; 0: none."""
     workers: Literal["auto"] | Annotated[Whole, Field(ge=0, le=256)] = "auto"
-    """Processes that load images; auto: one a core, one core left over; 0: none beside the trainer."""
+    """Processes that load images; auto: one for each core but one; 0: the trainer loads them itself."""
     max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
     """Share of the training and validation images that may be unreadable: each is named once and skipped."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
-    """last.pt is also saved this often within an epoch."""
+    """Time between saves of last.pt within an epoch; it is also saved after each."""
 
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainConfig:
         if self.folds == 1:
             raise PydanticCustomError(
-                "one_fold", "`folds` is 1, and leaves nothing to train on", {"hint": "take 5, or 0"}
+                "one_fold", "`folds` is 1, which leaves no images to train on", {"hint": "set 5, or 0"}
             )
         if self.fold == "all" and not self.folds:
             raise PydanticCustomError(
@@ -204,7 +207,7 @@ class TrainConfig(BaseModel):
 
 # Key, sensible range, what goes wrong below, what goes wrong above.
 _KNOBS: tuple[tuple[str, float, float, str, str], ...] = (
-    ("lr", 1e-5, 1e-2, "it learns too slowly to finish", "the loss diverges; start at 3e-4"),
+    ("lr", 1e-5, 1e-2, "learning is too slow to finish", "the loss diverges; start at 3e-4"),
     ("weight_decay", 1e-4, 1e-2, "nothing holds back overfitting", "the weights shrink faster than they learn"),
     ("dropout", 0.2, 0.5, "the head overfits small data sets", "too few features are left to learn from"),
     ("label_smoothing", 0.05, 0.2, "the model grows overconfident", "the classes blur into each other"),
@@ -213,7 +216,7 @@ _KNOBS: tuple[tuple[str, float, float, str, str], ...] = (
 
 
 def knob_warnings(config: TrainConfig) -> list[str]:
-    """A line for each knob outside its sensible range: value, range, and what goes wrong out there."""
+    """Return a line for each value outside its sensible range: value, range, and what goes wrong there."""
     lines = []
     for key, low, high, below, above in _KNOBS:
         value = getattr(config, key)

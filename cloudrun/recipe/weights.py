@@ -1,4 +1,4 @@
-"""Pretrained weights in a folder, for machines without internet. Imports no torch: cloudrun looks before it rents."""
+"""Find pretrained weights in a folder, for machines without internet. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def weight_file(name: str, folder: Path) -> Path:
             return path
     if not folder.is_dir():
         raise NoWeights(f"`pretrained`: there is no folder {folder}", hint="name a folder, or true, or false")
-    found = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)
     raise NoWeights(
-        f"{folder} has no weights for `{name}`; it has {', '.join(found) or 'no weights at all'}",
+        f"{folder} has no weights for `{name}`; it has {', '.join(names) or 'no weights at all'}",
         hint=f"put {name}.pth or {name}.safetensors there, or choose other `backbones`",
     )
 

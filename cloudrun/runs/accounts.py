@@ -10,20 +10,22 @@ import yaml
 
 from cloudrun import atomic
 from cloudrun.errors import brief
-from cloudrun.metrics import metrics_at
 from cloudrun.mirror import make_way
+from cloudrun.protocol.metrics import metrics_at
+from cloudrun.protocol.outputs import COST, JOB_FILE, REPORT
 from cloudrun.receipt import receipt
+from cloudrun.records import now_utc
 from cloudrun.report import report_html
-from cloudrun.run import Run, now_utc
+from cloudrun.run import Run
 
 
 def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:
     """Write job.yaml, cost.json and report.html into `folder`; one that cannot be made is said, and left as it was."""
     metrics, _ = metrics_at(folder)
     makers: dict[str, Callable[[], str]] = {
-        "job.yaml": lambda: yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
-        "cost.json": lambda: json.dumps(receipt(run, now_utc(), metrics), indent=2) + "\n",
-        "report.html": lambda: report_html(run, folder, receipt(run, now_utc(), metrics)),
+        JOB_FILE: lambda: yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
+        COST: lambda: json.dumps(receipt(run, now_utc(), metrics), indent=2) + "\n",
+        REPORT: lambda: report_html(run, folder, receipt(run, now_utc(), metrics)),
     }
     for name, make in makers.items():
         try:

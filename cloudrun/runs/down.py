@@ -11,89 +11,83 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cloudrun.alternatives import alternatives
-from cloudrun.backends import Backend, Say
-from cloudrun.cost import Ending
+from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError, brief
-from cloudrun.ledger import Ledger
 from cloudrun.plan import make_plan
-from cloudrun.run import Alternative, JobState, Phase, Result, Run, now_utc
+from cloudrun.protocol.outputs import below_out
+from cloudrun.protocol.run_folder import STOP, STORED
+from cloudrun.protocol.timing import STOP_WAIT_S, STORED_WAIT_S
+from cloudrun.records import Alternative, JobState, Phase, Result, now_utc
+from cloudrun.run import Ending, Run
 from cloudrun.runs.accounts import write_accounts
-from cloudrun.runs.fetch import fetch, in_lines
+from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import read_result
-from cloudrun.runs.lost import disk_may_hold_results
+from cloudrun.runs.lost import disk_may_hold_results, stopped_words
 from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import ending_of, refresh
-from cloudrun.runs.source import answers, is_stored
+from cloudrun.runs.results import copy_home, in_lines
+from cloudrun.runs.source import answers, is_stored, is_wiped
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
 from cloudrun.stores import open_store
-
-# The worker gives its job 30 s to save; then it writes the result.
-_STOP_WAIT_S = 45.0
-# The worker gives its uploader 30 s once the results are home.
-_STORED_WAIT_S = 30.0
 
 
 class ResultsNotHome(CloudrunError):
     """Ending the machine now would destroy the only copy."""
 
 
-def down(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -> Run:
+def down(run: Run, context: Context, *, force: bool) -> Run:
     """Idempotent. Raises ResultsNotHome before anything is lost, StillBilling if the end cannot be proven."""
-    is_launching = ledger.is_launching(run.run_id) and not run.phase.is_final
+    is_launching = context.ledger.is_launching(run.run_id) and not run.phase.is_final
     if is_launching:
-        say(f"another command is launching {run.run_id}: it will find it stopped")
-        run = ledger.change(run.run_id, phase=Phase.STOPPED, message="stopped while it was launched")
+        context.say(f"another command is launching {run.run_id}: it will find it stopped")
+        run = context.update(run, lambda run: run.stopped("stopped while it was launched"))
     elif run.released_at is not None or run.billed_from is None:
-        if run.billed_from is not None and backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
-            say(f"the ledger says that {run.run_id} is gone, but its machine is there")
-            # It has billed all the time.
-            run = ledger.change(run.run_id, released_at=None, released_by=None, end_is_proven=False)
-            return down(run, ledger, backend, force=force, say=say)
+        if run.billed_from is not None and context.backend.observe(run) in (JobState.ACTIVE, JobState.IDLE):
+            context.say(f"the ledger says that {run.run_id} is gone, but its machine is there")
+            run = context.update(run, Run.found_alive)
+            return down(run, context, force=force)
         if run.store_uri is not None:
-            run = refresh(run, ledger, backend)
-            run = run if force else bring_home(run, ledger, say)
-        return run if run.phase.is_final else ledger.change(run.run_id, phase=Phase.STOPPED)
-    job = backend.observe(run)
+            run = refresh(run, context)
+            run = run if force else bring_home(run, context)
+        return run if run.phase.is_final else context.update(run, Run.stopped)
+    job = context.backend.observe(run)
     was_gone = job in (JobState.ABSENT, JobState.STOPPED)
     there = not was_gone and run.run_uri is not None
     if there:
-        _stop_job(run, backend, say)
+        _stop_job(run, context)
     if job is JobState.STOPPED and not is_launching:
-        return _end_stopped(run, ledger, backend, force=force, say=say)
+        return _end_stopped(run, context, force=force)
     if there or (run.store_uri is not None and not is_launching):
-        run = refresh(run, ledger, backend)
+        run = refresh(run, context)
         if not force:
-            run = bring_home(run, ledger, say)
-    return end_billing(run, ledger, backend, say=say, was_gone=was_gone)
+            run = bring_home(run, context)
+    return end_billing(run, context, was_gone=was_gone)
 
 
-def _end_stopped(run: Run, ledger: Ledger, backend: Backend, *, force: bool, say: Say) -> Run:
+def _end_stopped(run: Run, context: Context, *, force: bool) -> Run:
     """A machine that its provider has stopped: nothing can be asked of it, and its disk bills on."""
-    run = refresh(run, ledger, backend)
+    run = refresh(run, context)
     if not force and run.phase is Phase.LOST:
-        return end_lost(run, ledger, backend, say=say)
-    return end_billing(run, ledger, backend, say=say, was_gone=True)
+        return end_lost(run, context)
+    return end_billing(run, context, was_gone=True)
 
 
-def end_lost(run: Run, ledger: Ledger, backend: Backend, *, say: Say) -> Run:
+def end_lost(run: Run, context: Context) -> Run:
     """End what is left of a lost machine. Raises ResultsNotHome where its disk may hold the only copy of results."""
     if run.phase is not Phase.LOST or not run.may_bill:
         return run
     if disk_may_hold_results(run):
-        raise ResultsNotHome(
-            f"the machine of `{run.run_id}` is stopped, and its disk, which bills, may hold results that are not home",
-            hint=f"start it at the provider's console (or `sky start {run.machine_name}`) and `cloudrun fetch"
-            f" {run.run_id}`, or leave them behind: `cloudrun down {run.run_id} --force`",
-        )
-    say(f"{run.run_id} is lost: {run.message}")
+        message, hint = stopped_words(run)
+        raise ResultsNotHome(message, hint=hint)
+    context.say(f"{run.run_id} is lost: {run.message}")
     if run.store_uri is not None and not run.home_complete:
         with suppress(CloudrunError):  # the bucket keeps them
-            fetch(run, ledger, to=None)
-    return end_billing(ledger.get(run.run_id), ledger, backend, say=say, was_gone=True)
+            copy_home(run, context.ledger, to=None)
+    return end_billing(context.current(run), context, was_gone=True)
 
 
-def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gone: bool = False) -> Run:
+def end_billing(run: Run, context: Context, *, was_gone: bool = False) -> Run:
     """Release the machine, record the proven end, and complete the receipt at home.
 
     One that `was_gone`, or was stopped, before is billed to its provider's record of that, else to the last moment
@@ -102,31 +96,22 @@ def end_billing(run: Run, ledger: Ledger, backend: Backend, *, say: Say, was_gon
     """
     if run.released_at is not None:
         return run
-    say(f"ending the machine of {run.run_id} ...")
-    ending = ending_of(run, backend) if was_gone else None
+    context.say(f"ending the machine of {run.run_id} ...")
+    ending = ending_of(run, context.backend) if was_gone else None
     began = time.monotonic()
-    released_at = backend.release(run)
+    released_at = context.backend.release(run)
     took_s = time.monotonic() - began
     by_itself = Phase.LOST if was_gone and run.run_uri is not None else Phase.STOPPED
-    run = ledger.change(
-        run.run_id,
-        phase=run.phase if run.phase.is_final else by_itself,
-        **(ending or Ending(_ended_by(run, backend, released_at))).as_fields(),
-        end_is_proven=True,
-        finished_at=run.finished_at or now_utc(),
-        eta_s=None,
-    )
+    ended, now = ending or Ending(_ended_by(run, context.backend, released_at)), now_utc()
+    run = context.update(run, lambda run: run.released(ended, disk_until=released_at, else_phase=by_itself, now=now))
     try:
-        run = ledger.change(
-            run.run_id,
-            sky_account=backend.account(run),
-            measured=measured_of(note(run, ledger, release_s=took_s)),
-            alternatives=_on_other_offers(run, backend),
-        )
+        account, others = context.backend.account(run), _on_other_offers(run, context.backend)
+        measured = measured_of(note(run, context.ledger, release_s=took_s))
+        run = context.update(run, lambda run: run.closed(account, measured, others))
     except Exception as err:  # noqa: BLE001 - the bill has ended; whatever these rest on is no reason to say otherwise
-        say(f"the receipt of {run.run_id} is not complete: {brief(err)}")
+        context.say(f"the receipt of {run.run_id} is not complete: {brief(err)}")
     if run.folder is not None and Path(run.folder).is_dir():
-        write_accounts(run, Path(run.folder), say)
+        write_accounts(run, Path(run.folder), context.say)
     return run
 
 
@@ -136,11 +121,11 @@ def _ended_by(run: Run, backend: Backend, released_at: datetime) -> datetime:
     return released_at if told is None or run.billed_from is None else max(min(told, released_at), run.billed_from)
 
 
-def end_safely(run: Run, ledger: Ledger, backend: Backend, say: Say) -> Run:
+def end_safely(run: Run, context: Context) -> Run:
     """End a launch that broke. What earlier shifts left on the machine comes home first, or the machine stays up."""
     if run.past_phases and run.run_uri is not None and run.may_bill:
-        run = bring_home(run, ledger, say)
-    return end_billing(run, ledger, backend, say=say)
+        run = bring_home(run, context)
+    return end_billing(run, context)
 
 
 def _on_other_offers(run: Run, backend: Backend) -> tuple[Alternative, ...]:
@@ -153,48 +138,50 @@ def _on_other_offers(run: Run, backend: Backend) -> tuple[Alternative, ...]:
         return ()
 
 
-def _stop_job(run: Run, backend: Backend, say: Say) -> None:
+def _stop_job(run: Run, context: Context) -> None:
     """Ask the worker to save and stop; a job that has ended already is left as it is."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     try:
-        if isinstance(read_result(store), Result):
+        if isinstance(read_result(store), Result) or not store.is_there():
             return
-        store.put("stop", b"")
-        say(f"asked {run.run_id} to save and stop ...")
-        until = time.monotonic() + _STOP_WAIT_S
+        store.put(STOP, b"")
+        context.say(f"asked {run.run_id} to save and stop ...")
+        until = time.monotonic() + STOP_WAIT_S
         while not isinstance(read_result(store), Result) and time.monotonic() < until:
-            if backend.observe(run) not in (JobState.ACTIVE, JobState.UNKNOWN):
+            if context.backend.observe(run) not in (JobState.ACTIVE, JobState.UNKNOWN):
                 return
             time.sleep(0.3)
     except StoreError as err:
-        say(f"the machine of {run.run_id} does not answer: {err.message}")
+        context.say(f"the machine of {run.run_id} does not answer: {err.message}")
 
 
-def bring_home(run: Run, ledger: Ledger, say: Say) -> Run:
+def bring_home(run: Run, context: Context) -> Run:
     """Fetch what is not home yet. Raises ResultsNotHome where that fails: the machine must then stay."""
     if run.home_complete:
         return run
+    if run.store_uri is None and is_wiped(run):
+        context.say(f"nothing of {run.run_id} is left to bring home: its folder was removed from its machine")
+        return run
     began = time.monotonic()
     try:
-        folder = fetch(
-            run, ledger, to=None, listener=in_lines(say, lambda entry: say(f"fetched {entry.key.removeprefix('out/')}"))
-        )
+        listener = in_lines(context.say, lambda entry: context.say(f"fetched {below_out(entry.key)}"))
+        folder = copy_home(run, context.ledger, to=None, listener=listener)
     except RunNotFinished:
         _refuse_where_the_machine_has_more(run)
         return run  # it wrote nothing: there is nothing to lose
     except StoreError as err:
         if _is_surely_stored(run):
-            say(f"the results could not be fetched ({err.message}); all of them are in {run.store_uri}")
+            context.say(f"the results could not be fetched ({err.message}); all of them are in {run.store_uri}")
             return run
         if not run.may_bill:
             raise
         raise _not_home(run, err.message) from err
-    say(f"results in {folder}")
-    _refuse_where_the_machine_has_more(ledger.get(run.run_id))
-    run = note(ledger.get(run.run_id), ledger, upload_s=time.monotonic() - began)
+    context.say(f"results in {folder}")
+    _refuse_where_the_machine_has_more(context.current(run))
+    run = note(context.current(run), context.ledger, upload_s=time.monotonic() - began)
     if run.store_uri is not None and run.home_complete and answers(run):
-        _await_the_bucket(run, say)
+        _await_the_bucket(run, context)
     return run
 
 
@@ -202,7 +189,7 @@ def _refuse_where_the_machine_has_more(run: Run) -> None:
     """What came home is not all of it, the bucket has not either, and the machine cannot be asked for the rest."""
     if not run.may_bill or run.run_uri is None or run.home_complete:
         return
-    if not answers(run) and not _is_surely_stored(run):
+    if not answers(run) and not is_wiped(run) and not _is_surely_stored(run):
         raise _not_home(run, "its machine does not answer and may hold newer ones")
 
 
@@ -213,15 +200,15 @@ def _not_home(run: Run, why: str) -> ResultsNotHome:
     )
 
 
-def _await_the_bucket(run: Run, say: Say) -> None:
+def _await_the_bucket(run: Run, context: Context) -> None:
     """The results are home, so this is for the bucket's sake alone, and not for long: the machine bills."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    until = time.monotonic() + _STORED_WAIT_S
+    until = time.monotonic() + STORED_WAIT_S
     try:
-        while store.read("stored", limit=1) is None:
+        while store.read(STORED, limit=1) is None:
             if time.monotonic() > until:
-                say(f"{run.store_uri} does not have all of it; the results at home are complete")
+                context.say(f"{run.store_uri} does not have all of it; the results at home are complete")
                 return
             time.sleep(0.3)
     except StoreError:

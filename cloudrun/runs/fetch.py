@@ -1,259 +1,48 @@
-"""Bring a run's files home, verified, in the layout that the contract describes."""
+"""fetch: bring a run's results home, once or for as long as it runs; a finished run's machine then ends."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cloudrun import atomic
-from cloudrun.checkpoints import bests, is_best
-from cloudrun.errors import RunNotFinished, StoreError
-from cloudrun.ledger import Ledger
-from cloudrun.metrics import metrics_at
-from cloudrun.mirror import OnFile, OnProgress, Progress, make_way, missing, pull
-from cloudrun.pace import Pace
-from cloudrun.received import summary_at
-from cloudrun.run import Phase, Result, Run, now_utc
-from cloudrun.runs.accounts import replace_file, write_accounts
-from cloudrun.runs.fetch_lock import fetching
-from cloudrun.runs.home_names import UNREADABLE_RESULT, is_renamed, name_at_home
-from cloudrun.runs.last_word import BadResult, read_result
-from cloudrun.runs.source import answers, source_of
-from cloudrun.stores import Entry, Store, open_store
-from cloudrun.untrusted import LARGEST_RESULT_BYTES
-
-_OWN_USE = ("progress.json",)  # heartbeat files: of no use at home
-_PIECE_BYTES = 64_000_000  # of the log, which may have gigabytes
-_NAMED = 10  # files of which something has to be said
-
-
-def default_folder(run: Run) -> Path:
-    return Path(run.folder) if run.folder else Path("runs").absolute() / run.run_id
+from cloudrun.protocol.words import OnFinish
+from cloudrun.run import Run
+from cloudrun.runs.context import Context
+from cloudrun.runs.down import end_billing
+from cloudrun.runs.fetch_watch import fetch_until_it_ends
+from cloudrun.runs.lost import refuse_stopped
+from cloudrun.runs.results import Listener, copy_home
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """Who hears of a fetch: each file that came, how far it is, and news in a line."""
+class Fetched:
+    """Where the results are, and the run as it is since."""
 
-    on_file: OnFile = lambda _: None
-    on_progress: OnProgress = lambda _: None
-    say: Callable[[str], None] = lambda _: None
-
-
-def in_lines(say: Callable[[str], None], on_file: OnFile) -> Listener:
-    """A line a file, and every half minute how far it is."""
-    pace = Pace()
-
-    def on_progress(progress: Progress) -> None:
-        nonlocal pace
-        if progress.files_done == progress.files_total:
-            pace = Pace()  # the next one counts anew
-        elif pace.is_due(progress.bytes_done):
-            say(f"fetching: {pace.text(progress.bytes_done, progress.bytes_total, files=progress.files)}")
-
-    return Listener(on_file, on_progress, say)
+    run: Run
+    folder: Path
 
 
 def fetch(
-    run: Run, ledger: Ledger, *, to: Path | None, best_only: bool = False, listener: Listener | None = None
-) -> Path:
-    """Copy what is there now and return the folder. Once the job has ended, the run is marked as home.
+    run: Run,
+    context: Context,
+    *,
+    to: Path | None = None,
+    best_only: bool = False,
+    watch: bool = False,
+    listener: Listener | None = None,
+) -> Fetched:
+    """Copy what is there, and with `watch` go on until the run has ended.
 
-    A file that cannot be understood comes home as it is, and is named; `run` is as it was found by the last look.
-    Raises RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
+    Where all of a run that has ended is home, and its job file says `down`, its machine is ended. Raises RunNotFinished
+    where there is nothing yet, StoreError where a file does not arrive whole.
     """
-    folder = folder_for(run, to)
-    try:
-        return _bring(run, ledger, folder, best_only=best_only, listener=listener or Listener())
-    except OSError as err:
-        raise StoreError(
-            f"cannot write the results to {folder}: {err.strerror}",
-            hint=f"name another folder: `cloudrun fetch {run.run_id} --to DIR`; is there room on the disk?",
-        ) from err
-
-
-def what_is_new(run: Run, *, to: Path | None, best_only: bool = False) -> list[Entry]:
-    """The files that `fetch` would copy now. Raises RunNotFinished where there is nothing yet."""
-    store = _store_of(run)
-    if store is None:
-        home = Path(run.folder) if run.folder else None
-        if home is None or not home.is_dir():
-            raise _nothing_yet(run, "nothing to fetch")
-        return []
-    entries = _entries(run, store, best_only=best_only)
-    return [entry for entry, _ in missing(entries, name_at_home, folder_for(run, to))]
-
-
-def folder_for(run: Run, to: Path | None) -> Path:
-    return to.absolute() if to is not None else default_folder(run)
-
-
-def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener: Listener) -> Path:
-    store = _store_of(run)
-    if store is None:
-        return _from_home(run, folder, best_only=best_only, say=listener.say)
-    word = read_result(store)  # asked first: files listed after it are final
-    # One that cannot be read says so only of a run that has ended: the job's command may have written it.
-    ended = isinstance(word, Result) or (isinstance(word, BadResult) and run.phase.is_final)
-    entries = _entries(run, store, best_only=best_only)
-    folder.mkdir(parents=True, exist_ok=True)
-    with fetching(folder, home=ledger.home, say=listener.say) as beat:
-        began = now_utc()
-
-        def on_progress(progress: Progress) -> None:
-            beat()
-            listener.on_progress(progress)
-
-        pull(
-            store,
-            entries,
-            name_at_home,
-            folder,
-            listener.on_file,
-            on_progress=on_progress,
-            on_damage=lambda entry: listener.say(
-                f"{name_at_home(entry.key)} arrived damaged (sha256 differs): fetching it again"
-            ),
-        )
-        if best_only:
-            return folder
-        _copy_log(store, folder)
-        if ended:
-            _tell_oddities(store, entries, folder, word, listener.say)
-        index = store.read("log.index", limit=LARGEST_RESULT_BYTES)
-        if index is not None:
-            ledger.keep_log_index(run.run_id, index)
-        shift = run.shift
-        run = ledger.get(run.run_id)  # another fetch may have been quicker
-        if run.shift != shift:
-            raise StoreError(
-                f"`{run.run_id}` was resumed while it was fetched", hint=f"`cloudrun logs {run.run_id}` follows it"
-            )
-        is_home = folder == default_folder(run) or not default_folder(run).is_dir()
-        if is_home:
-            run = ledger.change(run.run_id, folder=str(folder), home_complete=ended or run.home_complete)
-        if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
-            _tell_the_machine(run, listener.say)
-        if ended and is_home and run.home_at is None:
-            run = ledger.change(run.run_id, fetch_began_at=began, home_at=now_utc())
-        write_accounts(run, folder, listener.say)
-    return folder
-
-
-def _tell_oddities(
-    store: Store, entries: Sequence[Entry], folder: Path, word: Result | BadResult | None, say: Callable[[str], None]
-) -> None:
-    """Name what has not come, has come under another name, or is kept though nobody can read it."""
-    if isinstance(word, BadResult):
-        replace_file(folder / UNREADABLE_RESULT, word.content, folder)
-        say(f"the run's result.json cannot be read ({word.why}); it is kept as {folder / UNREADABLE_RESULT}")
-    renamed = [entry.key for entry in entries if is_renamed(entry.key)]
-    for key in renamed[:_NAMED]:
-        say(f"{key.removeprefix('out/')[:100]} is at home as {name_at_home(key)}: its own name is none that works here")
-    left_out = [one.removeprefix("out/") for one in store.left_out("out")]
-    for one in left_out[:_NAMED]:
-        say(f"left out: {one}")
-    unnamed = len(renamed[_NAMED:]) + len(left_out[_NAMED:])
-    if unnamed:
-        say(f"and {unnamed} more that are renamed or left out")
-    for trouble in (summary_at(folder)[1], metrics_at(folder)[1]):
-        if trouble:
-            say(trouble)
-
-
-def _tell_the_machine(run: Run, say: Callable[[str], None]) -> None:
-    """That the results are home: they are, whether it hears of it or not."""
-    assert run.run_uri is not None
-    try:
-        open_store(run.run_uri).put("home", b"")
-    except StoreError as err:
-        say(f"the machine of {run.run_id} could not be told that the results are home: {err.message}")
-
-
-def _store_of(run: Run) -> Store | None:
-    """Where there may be more than what is at home; None where that is all there is."""
-    store = None if _is_home(run) else source_of(run)
-    return None if store is None or (run.store_uri is not None and not _holds(store)) else store
-
-
-def _entries(run: Run, store: Store, *, best_only: bool) -> list[Entry]:
-    entries = [entry for entry in store.entries("out") if name_at_home(entry.key) not in _OWN_USE]
-    if best_only:
-        entries = [entry for entry in entries if is_best(name_at_home(entry.key))]
-        if not entries:
-            raise _nothing_yet(run, "no best checkpoint")
-    return entries
-
-
-def metrics_at_home(run: Run) -> list[dict[str, Any]]:
-    """Return the rows of the `metrics.jsonl` that was fetched of a run; none where there is no such file."""
-    return metrics_at(Path(run.folder))[0] if run.folder else []
-
-
-def _from_home(run: Run, folder: Path, *, best_only: bool, say: Callable[[str], None]) -> Path:
-    """The machine is gone: what is at home is what there is."""
-    home = None if run.folder is None else Path(run.folder)
-    if home is None or not (home.is_dir() or run.home_complete):
-        raise _nothing_yet(run, "nothing to fetch")
-    if not home.is_dir():
-        raise StoreError(
-            f"the results of `{run.run_id}` were fetched to {home}, which is not there any more",
-            hint="the machine is gone, so there is no other copy; look where that folder was moved to",
-        )
-    if best_only:
-        found = bests(home)
-        if not found:
-            raise _nothing_yet(run, "no best checkpoint")
-        for best in found if folder != home else ():
-            copy = folder / best.relative_to(home)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(best, copy)
-    elif folder != home:
-        shutil.copytree(home, folder, dirs_exist_ok=True)
-    if not best_only:
-        write_accounts(run, folder, say)
-    return folder
-
-
-def _is_home(run: Run) -> bool:
-    """All of it, with no machine that may have more; a folder that was moved away can come from the bucket again."""
-    gone = run.released_at is not None or run.run_uri is None
-    return gone and run.home_complete and run.folder is not None and Path(run.folder).is_dir()
-
-
-def _holds(store: Store) -> bool:
-    """A run whose machine never came up has left nothing in its bucket."""
-    return store.read("status.json", limit=1) is not None
-
-
-def _copy_log(store: Store, folder: Path) -> None:
-    """The log grows while it is read, so it is copied as it stands and never by hash.
-
-    A machine that goes away meanwhile takes nothing from what is home.
-    """
-    partial = folder / f"log.txt{atomic.PARTIAL}"
-    make_way(partial, folder)
-    make_way(folder / "log.txt", folder)
-    content = store.read("log.txt", limit=_PIECE_BYTES)
-    if content is None:
-        return
-    with partial.open("wb") as copy:
-        while content:
-            copy.write(content)
-            is_all = len(content) < _PIECE_BYTES
-            content = None if is_all else store.read("log.txt", offset=copy.tell(), limit=_PIECE_BYTES)
-    atomic.settle(partial, folder / "log.txt")
-
-
-def _nothing_yet(run: Run, what: str) -> RunNotFinished:
-    if run.phase in (Phase.LAUNCHING, Phase.PREPARING):
-        why, hint = f"it is {run.phase.value}", f"wait for the first epoch: `cloudrun logs {run.run_id}`"
-    elif not run.phase.is_final:
-        why, hint = "the first epoch is not over", f"`cloudrun logs {run.run_id}` shows how far it is"
+    refuse_stopped(run)
+    heard_by = listener or Listener(say=context.say)
+    if watch:
+        folder = fetch_until_it_ends(run, context, to=to, best_only=best_only, listener=heard_by)
     else:
-        why = f"it {run.phase.value}" + (f": {run.message}" if run.message else "")
-        hint = f"`cloudrun logs {run.run_id}` may say more"
-    return RunNotFinished(f"`{run.run_id}` has {what}: {why}", hint=hint)
+        folder = copy_home(run, context.ledger, to=to, best_only=best_only, listener=heard_by)
+    run = context.current(run)
+    if run.home_complete and run.may_bill and run.phase.is_final and run.on_finish is OnFinish.DOWN:
+        run = end_billing(run, context)
+    return Fetched(run, folder)

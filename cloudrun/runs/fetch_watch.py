@@ -6,41 +6,39 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cloudrun.backends import Backend
 from cloudrun.errors import Interrupted, RunNotFinished, StoreError
-from cloudrun.ledger import Ledger
+from cloudrun.protocol.outputs import METRICS_KEY
 from cloudrun.run import Run
-from cloudrun.runs.fetch import Listener, fetch
+from cloudrun.runs.context import Context
 from cloudrun.runs.refresh import refresh
+from cloudrun.runs.results import Listener, copy_home
 
 # A look hashes the run's files where they lie: too often would take the machine's time from the job.
 _LOCAL_PAUSE_S = 1.0
 _REMOTE_PAUSE_S = 15.0
 # Written anew with every look, so that a line for each time would hide the checkpoints.
-_ALWAYS_NEW = ("out/metrics.jsonl",)
+_ALWAYS_NEW = (METRICS_KEY,)
 
 
-def fetch_until_it_ends(
-    run: Run, ledger: Ledger, backend: Backend, *, to: Path | None, best_only: bool, listener: Listener
-) -> Path:
+def fetch_until_it_ends(run: Run, context: Context, *, to: Path | None, best_only: bool, listener: Listener) -> Path:
     """Returns the folder once the run has ended and all of it is home.
 
-    A connection that drops is waited for while the job runs. Raises Interrupted on Ctrl-C, and what `fetch`
+    A connection that drops is waited for while the job runs. Raises Interrupted on Ctrl-C, and what `copy_home`
     raises once the run has ended.
     """
     quiet = replace(listener, on_file=lambda entry: None if entry.key in _ALWAYS_NEW else listener.on_file(entry))
     trouble = ""
     try:
         while True:
-            run = refresh(ledger.get(run.run_id), ledger, backend)
+            run = refresh(context.current(run), context)
             has_ended = run.phase.is_final
             try:
-                folder = fetch(run, ledger, to=to, best_only=best_only, listener=quiet)
+                folder = copy_home(run, context.ledger, to=to, best_only=best_only, listener=quiet)
                 trouble = ""
                 if has_ended:
                     return folder
             except (RunNotFinished, StoreError) as err:
-                if has_ended and not _went_meanwhile(run, ledger):
+                if has_ended and not _went_meanwhile(run, context):
                     raise
                 if isinstance(err, StoreError) and err.message != trouble:
                     trouble = err.message
@@ -50,9 +48,9 @@ def fetch_until_it_ends(
         raise _interrupted(run) from None
 
 
-def _went_meanwhile(run: Run, ledger: Ledger) -> bool:
+def _went_meanwhile(run: Run, context: Context) -> bool:
     """Another command, which had brought all of it home, has ended the machine: there it is now."""
-    return run.released_at is None and ledger.get(run.run_id).released_at is not None
+    return run.released_at is None and context.current(run).released_at is not None
 
 
 def _interrupted(run: Run) -> Interrupted:

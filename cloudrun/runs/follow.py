@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 
-from cloudrun.backends import Backend, Say
+from cloudrun.backends import Say
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
-from cloudrun.ledger import Ledger
+from cloudrun.protocol.run_folder import ANSWER, LOG, QUESTION
+from cloudrun.protocol.timing import FOLLOWER_SILENCE_S
+from cloudrun.protocol.words import NO, YES
 from cloudrun.received import question_from
-from cloudrun.run import JobState, Run
+from cloudrun.records import JobState
+from cloudrun.run import Run
+from cloudrun.runs.console import Ask
+from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.runs.refresh import look, record
-from cloudrun.runs.source import answers, bucket_of
+from cloudrun.runs.source import answers, bucket_of, is_wiped
 from cloudrun.stores import Store, open_store
 from cloudrun.units import duration
 from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
@@ -21,18 +26,12 @@ from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 # How often to look; a look at a rented machine is one command over a connection that is kept open.
 _LOCAL_PAUSE_S = 0.2
 _REMOTE_PAUSE_S = 0.5
-# A worker whose heartbeat is older than this may be dead: only then is the backend asked.
-_SILENCE_S = 20.0
 # Looks at the backend in a row that must find the job gone before it is believed.
 _LOOKS = 2
 # Whoever follows is told when neither the machine nor its provider has said anything for so long.
 _UNKNOWN_S = 15 * 60.0
 # Read at once of a log: gigabytes that have come since the last look must not fill this computer's memory.
 _PIECE_BYTES = 16_000_000
-
-
-Ask = Callable[[str, float], bool]
-"""Takes a question and how many seconds to wait for its answer; True: yes."""
 
 
 class NoAnswer(CloudrunError):
@@ -55,7 +54,7 @@ class LogReader:
         """What is new. With `last`, also a final line that has no line end."""
         is_all = False
         while not is_all:
-            fresh = self._store.read("log.txt", offset=self._offset, limit=_PIECE_BYTES) or b""
+            fresh = self._store.read(LOG, offset=self._offset, limit=_PIECE_BYTES) or b""
             is_all = len(fresh) < _PIECE_BYTES
             self._offset += len(fresh)
             *whole, self._rest = (self._rest + fresh).split(b"\n")
@@ -68,16 +67,43 @@ class LogReader:
 
 def follow(
     run: Run,
-    ledger: Ledger,
-    backend: Backend,
+    context: Context,
     *,
-    on_line: Callable[[str], None],
+    reader: LogReader,
+    until: Callable[[], bool] = lambda: False,
+    answers_questions: bool = False,
+) -> Run:
+    """Pass each new line of the log to the console until the job has ended (or `until` says so).
+
+    With `answers_questions` what the worker asks is put to the console, too; where nobody is there, the worker answers
+    itself after a minute: no.
+    """
+    ask = context.console.ask if answers_questions else None
+    lines = followed(run, context, reader=reader, until=until, ask=ask, say=context.say)
+    return shown(lines, context.console.on_line)
+
+
+def shown(lines: Generator[str, None, Run], on_line: Callable[[str], None]) -> Run:
+    """Pass each line to `on_line`; returns the run as it is when there are no more."""
+    while True:
+        try:
+            line = next(lines)
+        except StopIteration as end:
+            run: Run = end.value
+            return run
+        on_line(line)
+
+
+def followed(
+    run: Run,
+    context: Context,
+    *,
     reader: LogReader,
     until: Callable[[], bool] = lambda: False,
     ask: Ask | None = None,
     say: Say = lambda _: None,
-) -> Run:
-    """Pass each new line of the log to `on_line` until the job has ended (or `until` says so).
+) -> Generator[str, None, Run]:
+    """Yield each new line of the log until the job has ended (or `until` says so); returns the run as it is then.
 
     What the worker asks is put to `ask`; without it the worker answers itself after a minute: no. `say` is told what
     cannot be read.
@@ -89,19 +115,17 @@ def follow(
         )
     store = open_store(run.run_uri)
     pause = _LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S
-    watch = _Watch(run, ledger, backend, store)
+    watch = _Watch(run, context, store)
     questions = None if ask is None else _Questions(store, run.run_uri, ask, say)
     while not watch.ended() and not until():
-        for line in _quietly(reader):
-            on_line(line)
+        yield from _quietly(reader)
         if questions is not None:
             questions.answer()
         time.sleep(pause)
     bucket = bucket_of(watch.run)
     if bucket is not None and watch.run.phase.is_final and not answers(watch.run):
         reader.go_on_in(bucket)  # the machine went away before all of its log was read
-    for line in _quietly(reader, last=watch.run.phase.is_final):
-        on_line(line)
+    yield from _quietly(reader, last=watch.run.phase.is_final)
     return watch.run
 
 
@@ -117,19 +141,19 @@ class _Questions:
 
     def answer(self) -> None:
         try:
-            content = self._store.read("question.json", limit=LARGEST_DOCUMENT_BYTES + 1)
-            if content is None or self._store.read("answer", limit=1) is not None:
+            content = self._store.read(QUESTION, limit=LARGEST_DOCUMENT_BYTES + 1)
+            if content is None or self._store.read(ANSWER, limit=1) is not None:
                 return
             asked = question_from(content)
             said = self._ask(asked.question, asked.wait_s)
-            self._store.put("answer", b"yes" if said else b"no")
+            self._store.put(ANSWER, YES if said else NO)
         except StoreError:
             return  # the next look asks again, or the worker answers itself
         except Unreadable as err:
             if not self._has_complained:
                 self._has_complained = True
                 self._say(
-                    f"{self._run_uri}/question.json cannot be read ({err}): the run goes on, and a question of its"
+                    f"{self._run_uri}/{QUESTION} cannot be read ({err}): the run goes on, and a question of its"
                     " worker that nobody answers counts as No after a minute"
                 )
 
@@ -137,10 +161,9 @@ class _Questions:
 class _Watch:
     """Knows when the job has ended, without ever believing one failed check."""
 
-    def __init__(self, run: Run, ledger: Ledger, backend: Backend, store: Store) -> None:
+    def __init__(self, run: Run, context: Context, store: Store) -> None:
         self.run = run
-        self._ledger = ledger
-        self._backend = backend
+        self._context = context
         self._store = store
         self._heard_at = time.monotonic()
         self._heartbeat: datetime | None = None
@@ -158,32 +181,34 @@ class _Watch:
         now = time.monotonic()
         self._is_bad = isinstance(result, BadResult)  # while the worker lives, it will write a better one
         if result is not None and not isinstance(result, BadResult):
-            self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, result)
+            self.run = record(self.run, self._context, JobState.ACTIVE, progress, result)
             return True
         if progress is not None and progress.heartbeat_at != self._heartbeat:
             self._unknown_since = None
             self._heartbeat, self._heard_at, self._gone = progress.heartbeat_at, now, 0
             if now - self._recorded_at > 5:
-                self.run = record(self.run, self._ledger, self._backend, JobState.ACTIVE, progress, None)
+                self.run = record(self.run, self._context, JobState.ACTIVE, progress, None)
                 self._recorded_at = now
-        if now - self._heard_at < (2.0 if self.run.backend == "local" else _SILENCE_S):
+        if now - self._heard_at < (2.0 if self.run.backend == "local" else FOLLOWER_SILENCE_S):
             return False
         return self._silent(now)
 
     def _silent(self, now: float) -> bool:
         """No heartbeat for a while: ask the backend, and believe it when it says the same twice."""
-        job = self._backend.observe(self.run)
+        job = self._context.backend.observe(self.run)
         self._refuse_to_wait_for_ever(job, now)
         if job in (JobState.ACTIVE, JobState.UNKNOWN):
             self._heard_at = now
-            # The bucket may know more; or the worker has gone, and the switch waits for the results to be fetched.
-            if self._is_bad or (job is JobState.UNKNOWN and self.run.store_uri is not None):
-                self.run = look(self.run, self._ledger, self._backend)
+            # The bucket may know more; or the worker has gone, and the switch waits for the results to be fetched; or
+            # the run's folder has been removed.
+            is_odd = job is JobState.ACTIVE and is_wiped(self.run)
+            if self._is_bad or is_odd or (job is JobState.UNKNOWN and self.run.store_uri is not None):
+                self.run = look(self.run, self._context)
             return self.run.phase.is_final
         self._gone += 1
         if self._gone < _LOOKS:
             return False
-        self.run = look(self.run, self._ledger, self._backend)
+        self.run = look(self.run, self._context)
         return self.run.phase.is_final
 
     def _refuse_to_wait_for_ever(self, job: JobState, now: float) -> None:

@@ -11,7 +11,8 @@ from cloudrun.dataset_check import Survey
 from cloudrun.errors import JobFileError
 from cloudrun.estimate import Machine, NoEstimate, estimate, start_s
 from cloudrun.plan import DataRoute, Plan
-from cloudrun.run import Estimate, Measured, Phase, Quote, Run
+from cloudrun.records import Estimate, Measured, Phase, Quote
+from cloudrun.run import Run
 from cloudrun.spec import Budget
 from cloudrun.speed import memory_fit
 from cloudrun.units import duration

@@ -6,17 +6,26 @@ import os
 
 from cloudrun.atomic import PARTIAL
 from cloudrun.names import RENAMED, renamed
-
-MADE_HERE = ("log.txt", "job.yaml", "cost.json", "report.html")
-UNREADABLE_RESULT = "result.json.unreadable"
+from cloudrun.protocol.outputs import (
+    MADE_AT_HOME,
+    METRICS,
+    OUT_OF_FOLD,
+    PREDICTIONS,
+    PREDICTIONS_VAL,
+    PROGRESS,
+    SUMMARY,
+    UNREADABLE_RESULT,
+    below_out,
+)
+from cloudrun.protocol.run_folder import OUT
 
 # What others read by its name, and what is written beside it: a folder of that name would be in the way.
 _OURS = (
-    *MADE_HERE, *(f"{name}{PARTIAL}" for name in MADE_HERE), UNREADABLE_RESULT,
-    "summary.json", "metrics.jsonl", "progress.json", "predictions.csv", "predictions-val.csv", "oof.csv",
+    *MADE_AT_HOME, *(f"{name}{PARTIAL}" for name in MADE_AT_HOME), UNREADABLE_RESULT,
+    SUMMARY, METRICS, PROGRESS, PREDICTIONS, PREDICTIONS_VAL, OUT_OF_FOLD,
 )  # fmt: skip
 # Folders of cloudrun's own at home: what has such a name of its own keeps its whole key.
-_FOLDERS = ("out", RENAMED)
+_FOLDERS = (OUT, RENAMED)
 _LONGEST_PART = 255
 _LONGEST_PATH = 1000
 _DEEPEST = 64
@@ -28,11 +37,11 @@ def name_at_home(key: str) -> str:
     A file that has the name of one that is made at home, or a folder that has the name of a file of ours, stays below
     `out/`. What is too long or too deep for a file system, or would leave the folder, is `renamed/HASH-NAME`.
     """
-    name = key.removeprefix("out/")
+    name = below_out(key)
     parts = name.split("/")
     if not _is_possible(parts):
         return renamed(key)
-    is_taken = name in MADE_HERE if len(parts) == 1 else parts[0] in (*_OURS, *_FOLDERS)
+    is_taken = name in MADE_AT_HOME if len(parts) == 1 else parts[0] in (*_OURS, *_FOLDERS)
     return key if is_taken else name
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from cloudrun.protocol.run_folder import RESULT, STATUS
+from cloudrun.protocol.timing import LAST_WORD_SILENCE_S
+from cloudrun.protocol.words import EndReason
 from cloudrun.received import progress_from, result_from
-from cloudrun.run import Progress, Result, Run, now_utc
+from cloudrun.records import Progress, Result, now_utc
+from cloudrun.run import Run
 from cloudrun.stores import Store
 from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 
-# Five times the pause between two beats of the worker's heart.
-_SILENCE_S = 10.0
 _LOOK_EVERY_S = 0.5
 
 
@@ -25,7 +27,7 @@ class BadResult:
 
 def read_result(store: Store) -> Result | BadResult | None:
     """Return the worker's last word; None while there is none. Raises StoreError where the store cannot be reached."""
-    content = _read(store, "result.json")
+    content = _read(store, RESULT)
     if content is None:
         return None
     try:
@@ -36,7 +38,7 @@ def read_result(store: Store) -> Result | BadResult | None:
 
 def read_progress(store: Store) -> Progress | None:
     """Return the heartbeat; None where there is none, or where it cannot be read: the next one is written anew."""
-    content = _read(store, "status.json")
+    content = _read(store, STATUS)
     try:
         return None if content is None else progress_from(content)
     except Unreadable:
@@ -59,11 +61,11 @@ def last_word(store: Store, run: Run, *, may_go_on: bool) -> Result | None:
 
 def _beats(store: Store) -> bool:
     """Whether the heartbeat changes: by its bytes, since a newer worker's may be more than can be understood."""
-    before = _read(store, "status.json")
-    until = time.monotonic() + _SILENCE_S
+    before = _read(store, STATUS)
+    until = time.monotonic() + LAST_WORD_SILENCE_S
     while time.monotonic() < until:
         time.sleep(_LOOK_EVERY_S)
-        if not isinstance(read_result(store), BadResult) or _read(store, "status.json") != before:
+        if not isinstance(read_result(store), BadResult) or _read(store, STATUS) != before:
             return True
     return False
 
@@ -71,9 +73,9 @@ def _beats(store: Store) -> bool:
 def _unknown_end(run: Run, found: BadResult, progress: Progress | None) -> Result:
     began = progress.started_at if progress is not None else None
     return Result(
-        reason="failed",
+        reason=EndReason.FAILED,
         exit_code=1,
-        message=f"how it ended is not known: its result.json cannot be read ({found.why})",
+        message=f"how it ended is not known: its {RESULT} cannot be read ({found.why})",
         started_at=began or run.started_at or run.billed_from or run.created_at,
         finished_at=now_utc(),
         phases=progress.phases if progress is not None else (),

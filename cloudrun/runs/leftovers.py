@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from cloudrun.backends import Backend, Say, open_backend
-from cloudrun.cost import Ending
 from cloudrun.errors import StoreError
 from cloudrun.job_file import Job
 from cloudrun.ledger import BeingLaunched, Ledger
 from cloudrun.plan import DataRoute, Plan
-from cloudrun.run import JobState, Phase, Run
+from cloudrun.protocol.run_folder import DATA_READY, ORDER, STATUS
+from cloudrun.records import JobState
+from cloudrun.run import Ending, Run
+from cloudrun.runs.attempt import Started, attend, send_data, signals_as_interrupt, start
 from cloudrun.runs.console import Console
+from cloudrun.runs.context import Context
 from cloudrun.runs.down import end_safely
 from cloudrun.runs.follow import LogReader
-from cloudrun.runs.launch import Started, attend, send_data, signals_as_interrupt, start
 from cloudrun.runs.refresh import ending_of
 from cloudrun.runs.rent import rent
 from cloudrun.stores import open_store
@@ -30,60 +31,58 @@ def adoptable(job: Job, ledger: Ledger) -> Run | None:
     return None
 
 
-def end_leftovers(ledger: Ledger, say: Say, *, but: Run | None) -> None:
+def end_leftovers(ledger: Ledger, console: Console, *, but: Run | None) -> None:
     """End the machines that launches left behind. Raises StillBilling, or ResultsNotHome where one holds results."""
     for run in ledger.cut_short():
         if but is not None and run.run_id == but.run_id:
             continue
         if _has_all_it_needs(run):
-            ledger.change(run.run_id, handed_over=True)  # it goes on by itself
+            ledger.update(run.run_id, Run.left_to_itself)  # it goes on by itself
             continue
-        say(f"the launch of {run.run_id} was cut short, and its machine may be billing")
+        console.say(f"the launch of {run.run_id} was cut short, and its machine may be billing")
         if not run.phase.is_final:
-            run = ledger.change(run.run_id, phase=Phase.STOPPED, message="its launch was cut short")
-        end_safely(run, ledger, open_backend(run.backend, ledger.home), say)
+            run = ledger.update(run.run_id, lambda run: run.stopped("its launch was cut short"))
+        end_safely(run, Context.of(run.backend, ledger, console))
 
 
-def adopt(run: Run, plan: Plan, ledger: Ledger, backend: Backend, *, detach: bool, console: Console) -> Run:
+def adopt(run: Run, plan: Plan, context: Context, *, detach: bool) -> Run:
     """Go on with a launch that was cut short: on the machine that it left, else on a new one once that is gone."""
-    with ledger.launching(run.run_id), signals_as_interrupt():
-        run = ledger.get(run.run_id)  # it may have changed while a question waited for its answer
+    with context.ledger.launching(run.run_id), signals_as_interrupt():
+        run = context.current(run)  # it may have changed while a question waited for its answer
         if run.handed_over or not run.may_bill:
             raise BeingLaunched(
                 f"another command has gone on with `{run.run_id}` meanwhile",
                 hint=f"`cloudrun logs {run.run_id}` follows it; the same `cloudrun launch` again starts another run",
             )
-        ledger.change(run.run_id, phase=Phase.LAUNCHING, message="", exit_code=None, finished_at=None)
-        started = _go_on(run, plan, ledger, backend, console)
-        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
-    return attend(started, plan, ledger, backend, console, detach=detach)
+        context.update(run, Run.going_on)
+        started = _go_on(run, plan, context)
+        started = Started(context.update(run, Run.left_to_itself), started.reader)
+    return attend(started, plan, context, detach=detach)
 
 
-def _go_on(run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> Started:
-    job = backend.observe(run)
+def _go_on(run: Run, plan: Plan, context: Context) -> Started:
+    job = context.backend.observe(run)
     if run.run_uri is None and job in (JobState.IDLE, JobState.UNKNOWN):
         # Renting by the same name gives the machine that is there, or the one that is just being made.
-        console.say(f"going on with {run.run_id} on the machine that its launch left")
-        rent(plan, ledger, backend, console)
-        return start(plan, ledger, backend, console)
+        context.say(f"going on with {run.run_id} on the machine that its launch left")
+        rent(plan, context)
+        return start(plan, context)
     if job is JobState.ACTIVE and run.run_uri is not None:
         reader = LogReader(open_store(run.run_uri))
         if plan.data_route is not DataRoute.PUSHED or _has_all_it_needs(run):
-            console.say(f"going on with {run.run_id}, which runs")
-            return Started(ledger.change(run.run_id, phase=Phase.PREPARING), reader)
-        console.say(f"going on with {run.run_id}: its machine waits for the data")
-        ledger.change(run.run_id, phase=Phase.PREPARING)
-        return Started(send_data(run, plan, ledger, backend, console, reader), reader)
-    console.say(f"the machine that the launch of {run.run_id} left is of no use: ending it before another is rented")
-    ending = ending_of(run, backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
-    released_at = backend.release(run)
+            context.say(f"going on with {run.run_id}, which runs")
+            return Started(context.update(run, Run.preparing), reader)
+        context.say(f"going on with {run.run_id}: its machine waits for the data")
+        context.update(run, Run.preparing)
+        return Started(send_data(run, plan, context, reader), reader)
+    context.say(f"the machine that the launch of {run.run_id} left is of no use: ending it before another is rented")
+    ending = ending_of(run, context.backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
+    released_at = context.backend.release(run)
     ended = ending or Ending(released_at)
-    earlier = run.model_copy(update=ended.as_fields()).closed_intervals(ended.at)
-    ledger.change(
-        run.run_id, earlier=earlier, run_uri=None, billed_from=None, start_is=None, last_seen_at=None, quote=None
-    )
-    rent(plan, ledger, backend, console)
-    return start(plan, ledger, backend, console)
+    earlier = run.gone(ended).closed_intervals(ended.at)
+    context.update(run, lambda run: run.without_machine(earlier))
+    rent(plan, context)
+    return start(plan, context)
 
 
 def _has_all_it_needs(run: Run) -> bool:
@@ -92,9 +91,9 @@ def _has_all_it_needs(run: Run) -> bool:
         return False
     store = open_store(run.run_uri)
     try:
-        order = store.read("order.json", limit=LARGEST_DOCUMENT_BYTES + 1)
-        if order is None or store.read("status.json", limit=1) is None:
+        order = store.read(ORDER, limit=LARGEST_DOCUMENT_BYTES + 1)
+        if order is None or store.read(STATUS, limit=1) is None:
             return False
-        return store.read("data.ready", limit=1) is not None or not parse_object(order)["data_arrives"]
+        return store.read(DATA_READY, limit=1) is not None or not parse_object(order)["data_arrives"]
     except (StoreError, Unreadable, KeyError):
         return False

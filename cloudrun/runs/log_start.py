@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from cloudrun.protocol.run_folder import LOG, LOG_INDEX
 from cloudrun.stores import Store
 from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
@@ -20,8 +21,8 @@ def start_offset(store: Store, *, tail: int | None, since: datetime | None, inde
     """Byte of `log.txt` to begin with; the later one where both are asked for. A fetched run has its index apart."""
     offset = 0
     if since is not None:
-        index = store.read("log.index", limit=LARGEST_RESULT_BYTES) or index_at_home or b""
-        offset = offset_since(index, since, end=store.size("log.txt") or 0)
+        index = store.read(LOG_INDEX, limit=LARGEST_RESULT_BYTES) or index_at_home or b""
+        offset = offset_since(index, since, end=store.size(LOG) or 0)
     if tail is not None:
         offset = max(offset, offset_of_tail(store, tail, floor=offset))
     return offset
@@ -29,12 +30,12 @@ def start_offset(store: Store, *, tail: int | None, since: datetime | None, inde
 
 def offset_of_tail(store: Store, lines: int, *, floor: int = 0) -> int:
     """Byte of `log.txt` at which its last `lines` lines begin; at least `floor`, before which nothing is read."""
-    start = end = store.size("log.txt") or 0
+    start = end = store.size(LOG) or 0
     piece_bytes = _PIECE_BYTES
     wanted = lines  # line ends that stand before the lines, from the end on
     while wanted > 0 and start > floor:
         stop, start = start, max(start - piece_bytes, floor)
-        piece = store.read("log.txt", offset=start, limit=stop - start) or b""
+        piece = store.read(LOG, offset=start, limit=stop - start) or b""
         if stop == end and piece.endswith(b"\n"):
             piece = piece[:-1]  # it ends the last line, and begins none
         found = piece.count(b"\n")

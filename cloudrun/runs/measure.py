@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from cloudrun.ledger import Ledger
+from cloudrun.protocol.words import WorkerPhase
 from cloudrun.received import Summary, summary_at
-from cloudrun.run import Measured, Phase, Run
+from cloudrun.records import Measured, Phase
+from cloudrun.run import Run
 from cloudrun.spec import JobSpec
 from cloudrun.workload import kind_of, machine_key
 
@@ -25,8 +27,10 @@ def measured_of(run: Run) -> Measured | None:
     seen = run.measured or _blank(run)
     if seen is None or not run.phases or run.past_phases or run.earlier:
         return seen
-    command_s = _seconds(run, "run")
-    changes: dict[str, Any] = {"setup_s": (_seconds(run, "verify") or 0.0) + (_seconds(run, "prepare") or 0.0)}
+    command_s = _seconds(run, WorkerPhase.RUN)
+    changes: dict[str, Any] = {
+        "setup_s": (_seconds(run, WorkerPhase.VERIFY) or 0.0) + (_seconds(run, WorkerPhase.PREPARE) or 0.0)
+    }
     if run.billed_from is not None and run.started_at is not None:
         changes["provision_s"] = max(0.0, (run.started_at - run.billed_from).total_seconds())
     if run.phase is Phase.SUCCEEDED:
@@ -39,7 +43,10 @@ def measured_of(run: Run) -> Measured | None:
 def note(run: Run, ledger: Ledger, **parts: float) -> Run:
     """Remember a part that only the command which saw it can tell: the transfers and the release."""
     seen = run.measured or _blank(run)
-    return run if seen is None else ledger.change(run.run_id, measured=_with(seen, parts))
+    if seen is None:
+        return run
+    measured = _with(seen, parts)
+    return ledger.update(run.run_id, lambda run: run.took(measured))
 
 
 def _with(seen: Measured, changes: Mapping[str, Any]) -> Measured:
@@ -81,6 +88,6 @@ def _is_a_speed(images_per_s: float) -> bool:
     return 1e-3 <= images_per_s <= 1e7
 
 
-def _seconds(run: Run, name: str) -> float | None:
+def _seconds(run: Run, name: WorkerPhase) -> float | None:
     found = [float(phase["seconds"]) for phase in run.phases if phase["name"] == name]
     return sum(found) if found else None

@@ -16,6 +16,7 @@ from cloudrun.errors import JobFileError, StoreError, UsageError
 from cloudrun.imagedata.dataset import Reading
 from cloudrun.job_file import Job, missing_secrets
 from cloudrun.plan import Plan, make_plan
+from cloudrun.protocol.words import OnFinish
 from cloudrun.recipe.weights import NoWeights, weight_file
 from cloudrun.run import new_run_id
 from cloudrun.runs.source_check import check_access, check_source
@@ -110,7 +111,7 @@ def check_store(job: Job) -> None:
 def _refuse_unready(job: Job) -> None:
     """What a valid job file may say that this version cannot do yet."""
     spec = job.spec
-    if spec.lifecycle.on_finish == "stop":
+    if OnFinish(spec.lifecycle.on_finish) is OnFinish.STOP:
         raise JobFileError(
             f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
             hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",

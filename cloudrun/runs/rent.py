@@ -3,92 +3,98 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from cloudrun.agreed import agreed_usd, is_too_dear, left_to_try, rent_limit_s
-from cloudrun.backends import Backend, NotInTime, Terms
+from cloudrun.agreed import agreed_usd, is_too_dear, left_to_try, rent_limit_s, waiting_bills
+from cloudrun.backends import NotInTime, Terms
 from cloudrun.cost import cost_of
 from cloudrun.errors import Interrupted, NoMachine
-from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Phase, Quote, Run, now_utc
-from cloudrun.runs.console import Console
+from cloudrun.records import Phase, Quote, now_utc
+from cloudrun.run import Ending, Run
+from cloudrun.runs.context import Context
 from cloudrun.runs.undo import fail, stopped_meanwhile, undone
 
 # The machine bills while nobody answers.
 _ANSWER_WAIT_S = 60.0
-# By which this computer's clock may differ from a provider's.
-_CLOCKS_S = timedelta(seconds=5)
 
 
-def rent(plan: Plan, ledger: Ledger, backend: Backend, console: Console) -> None:
+def rent(plan: Plan, context: Context) -> None:
     """Get the machine. Whatever happens in here, nothing is left billing that the ledger does not know."""
-    run = _opened(plan, ledger, backend)
+    run = _opened(plan, context)
     try:
-        quote = _first_that_will_do(plan, run, ledger, backend, console)
-        _keep(quote, run, ledger, backend)
+        quote = _first_that_will_do(plan, run, context)
+        _keep(quote, run, context)
     except NoMachine as err:
-        if _closed(run, ledger, err.message).phase is Phase.FAILED:
+        if _closed(run, context, err.message).phase is Phase.FAILED:
             raise
         raise stopped_meanwhile(run) from None
     except KeyboardInterrupt:
-        raise undone(run, ledger, backend, console, "while the machine was being rented") from None
+        raise undone(run, context, "while the machine was being rented") from None
     except Interrupted:
         raise
     except Exception as err:
-        fail(run, ledger, backend, console, err)
+        fail(run, context, err)
         raise
 
 
-def _first_that_will_do(plan: Plan, run: Run, ledger: Ledger, backend: Backend, console: Console) -> Quote:
+def _first_that_will_do(plan: Plan, run: Run, context: Context) -> Quote:
     """By the job's list. Raises NoMachine where what is left of it is too slow, too dear, or not there."""
     while True:
-        quote, refused = _tried(plan, run, ledger, backend, console)
+        quote, refused = _tried(plan, run, context)
         if refused is None and quote is not None:
             return quote
         assert refused is not None
         rest = _without(plan, quote.gpu if quote is not None else getattr(refused, "gpu", None))
         if rest is None:
             raise refused
-        console.say(f"{refused.message}; trying {' or '.join(rest.spec.gpu)}")
-        run, plan = _next_bill(run, ledger), rest
+        context.say(f"{refused.message}; trying {' or '.join(rest.spec.gpu)}")
+        run, plan = _next_bill(run, context), rest
 
 
-def _opened(plan: Plan, ledger: Ledger, backend: Backend) -> Run:
+def _opened(plan: Plan, context: Context) -> Run:
     """Open the bill before the cloud is called."""
-    known = ledger.get(plan.run_id)
-    first = {"billed_from": now_utc(), "start_is": "request"}  # else a launch that was cut short asked before
-    run = ledger.change(plan.run_id, rented_by=backend.identity(), **({} if known.billed_from is not None else first))
+    identity, now = context.backend.identity(), now_utc()
+
+    def opened(run: Run) -> Run:
+        return run if run.phase.is_final else run.asking_for_machine(rented_by=identity, now=now)
+
+    run = context.ledger.update(plan.run_id, opened)
     if run.phase.is_final:
-        ledger.change(run.run_id, billed_from=known.billed_from, start_is=known.start_is)
         raise stopped_meanwhile(run)
     return run
 
 
-def _tried(
-    plan: Plan, run: Run, ledger: Ledger, backend: Backend, console: Console
-) -> tuple[Quote | None, NoMachine | None]:
+def _tried(plan: Plan, run: Run, context: Context) -> tuple[Quote | None, NoMachine | None]:
     """The machine at a price that is agreed to; or why it was given back, and its quote where it had one."""
     so_far = cost_of(run, now_utc())
     agreed = run.expected
     hourly = agreed.total_hourly_usd if agreed is not None else 0.0
     budget = plan.spec.budget
-    within_s = rent_limit_s(budget, hourly, billed_s=so_far.hours * 3600, spent_usd=float(so_far.usd))
-    terms = Terms(agreed, within_s, lambda since, hourly: _note_start(run.run_id, ledger, since, hourly))
+    within_s = rent_limit_s(
+        budget,
+        hourly,
+        billed_s=so_far.hours * 3600,
+        spent_usd=float(so_far.usd),
+        waiting_bills=agreed is None or waiting_bills(agreed.infra),
+    )
+    terms = Terms(agreed, within_s, lambda since, hourly: _note_start(run, context, since, hourly))
     try:
-        quote = backend.rent(plan, console.say, terms)
+        quote = context.backend.rent(plan, context.say, terms)
     except NotInTime as late:
-        if _was_there(ledger.get(run.run_id)):
-            ledger.change(run.run_id, last_seen_at=late.ended_at)
+        if context.current(run).was_seen:
+            ended_at = late.ended_at
+            context.update(run, lambda run: run.seen(ended_at))
         return None, late
     if agreed is None or not is_too_dear(agreed, quote):
         return quote, None
     dear = _too_dear(agreed, quote)
-    ledger.change(run.run_id, quote=quote)
-    if console.agree is not None and console.agree(f"{dear.message}. Keep it?", _ANSWER_WAIT_S):
+    context.update(run, lambda run: run.priced(quote))
+    if context.console.agree is not None and context.console.agree(f"{dear.message}. Keep it?", _ANSWER_WAIT_S):
         return quote, None
-    console.say(f"{dear.message}: ending it")
-    ledger.change(run.run_id, last_seen_at=backend.release(ledger.get(run.run_id)))
+    context.say(f"{dear.message}: ending it")
+    released_at = context.backend.release(context.current(run))
+    context.update(run, lambda run: run.seen(released_at))
     return quote, dear
 
 
@@ -102,66 +108,34 @@ def _too_dear(agreed: Quote, quote: Quote) -> NoMachine:
     )
 
 
-def _keep(quote: Quote, run: Run, ledger: Ledger, backend: Backend) -> None:
-    run = ledger.change(run.run_id, quote=quote, last_seen_at=now_utc())
+def _keep(quote: Quote, run: Run, context: Context) -> None:
+    now = now_utc()
+    run = context.update(run, lambda run: run.rented(quote, now))
     if run.phase.is_final:  # `down` came while the machine was being rented, perhaps too early to see it
-        released_at = backend.release(run)
-        if ledger.get(run.run_id).released_at is None:
-            ledger.change(run.run_id, released_at=released_at, end_is_proven=True)
+        ended = Ending(context.backend.release(run))
+        context.update(run, lambda run: run if run.released_at is not None else run.gone(ended, is_proven=True))
         raise stopped_meanwhile(run)
 
 
-def _note_start(run_id: str, ledger: Ledger, since: datetime, hourly_usd: float | None) -> None:
-    """Count the bill by the provider's own time of the machine, and price, where the two clocks can be of one world."""
-
-    def changes(run: Run) -> dict[str, object]:
-        if run.billed_from is None or run.released_at is not None:
-            return {}
-        now = now_utc()
-        seen: dict[str, object] = {"last_seen_at": now}
-        if hourly_usd is not None and run.price is not None:
-            seen["quote"] = run.price.at_its_providers(hourly_usd, now)
-        if run.billed_from - _CLOCKS_S <= since <= now + _CLOCKS_S and run.start_is != "provider":
-            seen.update(billed_from=min(since.replace(microsecond=0), now), start_is="provider")
-        return seen
-
-    ledger.update(run_id, changes)
+def _note_start(run: Run, context: Context, since: datetime, hourly_usd: float | None) -> None:
+    """Count the bill by the provider's own time of the machine, and by its price."""
+    now = now_utc()
+    context.update(run, lambda run: run.noticed(since, hourly_usd, now=now))
 
 
-def _next_bill(run: Run, ledger: Ledger) -> Run:
+def _next_bill(run: Run, context: Context) -> Run:
     """Close the bill of a machine that was given back, and open the next."""
-    run = ledger.get(run.run_id)
+    now = now_utc()
+    run = context.current(run)
     if run.phase.is_final:
         raise stopped_meanwhile(run)
-    ended_at = run.last_seen_at or now_utc()
-    return ledger.change(
-        run.run_id,
-        earlier=run.closed_intervals(ended_at) if _was_there(run) else run.earlier,
-        quote=None,
-        billed_from=now_utc(),
-        start_is="request",
-        last_seen_at=None,
-    )
+    return context.update(run, lambda run: run.next_machine(now))
 
 
-def _was_there(run: Run) -> bool:
-    """Whether anybody has seen a machine of this bill."""
-    return run.start_is == "provider" or run.quote is not None or run.last_seen_at is not None
-
-
-def _closed(run: Run, ledger: Ledger, why: str) -> Run:
-    """There is no machine, and the backend has shown it: what was there until now is billed."""
-    run = ledger.get(run.run_id)
+def _closed(run: Run, context: Context, why: str) -> Run:
+    """There is no machine, and the backend has shown it."""
     now = now_utc()
-    fields: dict[str, object] = {}
-    if not run.phase.is_final:  # else another command has ended it, and says why
-        fields = {"phase": Phase.FAILED, "exit_code": 3, "message": why, "finished_at": now}
-    if run.released_at is None:
-        if _was_there(run) or run.phase.is_final:
-            fields.update(released_at=run.last_seen_at or now, end_is_proven=True)
-        else:
-            fields.update(billed_from=None, start_is=None)
-    return ledger.change(run.run_id, **fields)
+    return context.update(run, lambda run: run.not_rented(why, now))
 
 
 def _without(plan: Plan, gpu: str | None) -> Plan | None:

@@ -3,70 +3,63 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from cloudrun.backends import Backend
-from cloudrun.checkpoints import can_go_on
-from cloudrun.cost import Ending
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Estimate, JobState, Phase, Quote, Run, now_utc
+from cloudrun.protocol.checkpoints import can_go_on
+from cloudrun.protocol.run_folder import LEAVE, LEFT_BY_AN_ATTEMPT, LOG, RESULT
+from cloudrun.protocol.timing import ATTEMPT_ENDS_S, ATTEMPT_GOES_S
+from cloudrun.records import Estimate, JobState, Quote, now_utc
+from cloudrun.run import Ending, Run
+from cloudrun.runs.attempt import Started, attend, signals_as_interrupt, start
 from cloudrun.runs.console import Console
+from cloudrun.runs.context import Context
+from cloudrun.runs.datasets import store_data
 from cloudrun.runs.down import bring_home, end_billing
-from cloudrun.runs.fetch import fetch
-from cloudrun.runs.launch import Started, attend, signals_as_interrupt, start
 from cloudrun.runs.lost import disk_may_hold_results
+from cloudrun.runs.prepared import Prepared
 from cloudrun.runs.refresh import ending_of
 from cloudrun.runs.rent import rent
+from cloudrun.runs.results import copy_home
 from cloudrun.runs.source import answers
 from cloudrun.stores import open_store
 
-# Left by the worker's last shift; the next one must not take them for its own.
-_LAST_SHIFT = (
-    "result.json", "stop", "home", "stored", "leave", "data.ready", "data.beat", "status.json",
-    "question.json", "answer", "ready", "begin",
-)  # fmt: skip
-_SHIFT_ENDS_S = 2.0
-# The uploader is given some seconds to let go of a file, other machines to hear that the shift is over.
-_SHIFT_GOES_S = 12.0
 
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What the run will take from here on, and at which price; written only once it really goes on."""
 
-Foretold = Mapping[str, Estimate | Quote | None]
-"""`estimate` and `expected`: written only once the run really goes on."""
+    estimate: Estimate | None
+    expected: Quote | None
 
 
 class StillRunning(CloudrunError):
     pass
 
 
-def resume(
-    run: Run,
-    plan: Plan,
-    ledger: Ledger,
-    backend: Backend,
-    *,
-    detach: bool,
-    console: Console,
-    estimate: Estimate | None = None,
-    expected: Quote | None = None,
-) -> Run:
+def resume(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool) -> Run:
     """Raises StillRunning where there is nothing to resume, RunNotFinished where there is nothing to go on from."""
+    run = prepared.resumes
+    assert run is not None, "it was prepared to be resumed"
     if not run.phase.is_final:
         raise StillRunning(f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it")
-    with ledger.launching(run.run_id), signals_as_interrupt():
-        if not ledger.get(run.run_id).phase.is_final:  # another command was quicker
+    context = Context(ledger, prepared.backend, console)
+    plan = store_data(prepared.plan, context.state_folder, console.say, console.on_bytes)
+    with context.ledger.launching(run.run_id), signals_as_interrupt():
+        if not context.current(run).phase.is_final:  # another command was quicker
             raise StillRunning(f"`{run.run_id}` goes on already", hint=f"`cloudrun logs {run.run_id}` follows it")
-        foretold = {"estimate": estimate, "expected": expected}
+        foretold = Foretold(prepared.forecast.estimate, prepared.forecast.quote)
         if answers(run):
             _refuse_other_nodes(run, plan)
-            console.say("its machine is up: going on there")
-            started = _go_on_here(run, plan, ledger, backend, console, foretold)
+            context.say("its machine is up: going on there")
+            started = _go_on_here(run, plan, context, foretold)
         else:
-            started = _go_on_elsewhere(run, plan, ledger, backend, console, foretold)
-        started = Started(ledger.change(run.run_id, handed_over=True), started.reader)
-    return attend(started, plan, ledger, backend, console, detach=detach)
+            started = _go_on_elsewhere(run, plan, context, foretold)
+        started = Started(context.update(run, Run.left_to_itself), started.reader)
+    return attend(started, plan, context, detach=detach)
 
 
 def _refuse_other_nodes(run: Run, plan: Plan) -> None:
@@ -77,52 +70,48 @@ def _refuse_other_nodes(run: Run, plan: Plan) -> None:
         )
 
 
-def _go_on_here(
-    run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, foretold: Foretold
-) -> Started:
-    ledger.change(run.run_id, handed_over=False)  # from here on nothing watches the machine but this
+def _go_on_here(run: Run, plan: Plan, context: Context, foretold: Foretold) -> Started:
+    context.update(run, Run.watched)  # from here on nothing watches the machine but this
     try:
-        shown = _make_way(run, plan, backend)
+        shown = _make_way(run, plan, context)
     except KeyboardInterrupt:
-        console.say("interrupted: ending the machine, once its results are home")
-        _give_up(run, ledger, backend, console)
+        context.say("interrupted: ending the machine, once its results are home")
+        _give_up(run, context)
         raise Interrupted(
             f"interrupted; `{run.run_id}` is ended and nothing is billing", hint=f"`cloudrun resume {run.run_id}`"
         ) from None
     except Exception as err:
-        console.say(f"it cannot go on: {err}")
-        _give_up(run, ledger, backend, console)
+        context.say(f"it cannot go on: {err}")
+        _give_up(run, context)
         raise
-    ledger.change(run.run_id, **_reopened(run, plan), **foretold)
-    return start(plan, ledger, backend, console, log_shown=shown)
+    context.update(run, lambda run: _reopened(run, plan, foretold))
+    return start(plan, context, log_shown=shown)
 
 
-def _give_up(run: Run, ledger: Ledger, backend: Backend, console: Console) -> None:
-    end_billing(bring_home(ledger.get(run.run_id), ledger, console.say), ledger, backend, say=console.say)
+def _give_up(run: Run, context: Context) -> None:
+    end_billing(bring_home(context.current(run), context), context)
 
 
-def _make_way(run: Run, plan: Plan, backend: Backend) -> int:
+def _make_way(run: Run, plan: Plan, context: Context) -> int:
     """Have the last shift leave the machine, with nothing that the next could take for its own; its log's bytes."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    store.put("leave", b"")  # the last shift's switch may still wait: it goes, and leaves the machine
-    time.sleep(_SHIFT_ENDS_S)
+    store.put(LEAVE, b"")  # the last shift's switch may still wait: it goes, and leaves the machine
+    time.sleep(ATTEMPT_ENDS_S)
     waits = run.store_uri is not None or run.nodes > 1
-    until = time.monotonic() + (_SHIFT_GOES_S if waits else 0.0)
-    while time.monotonic() < until and backend.observe(run) is JobState.ACTIVE:
+    until = time.monotonic() + (ATTEMPT_GOES_S if waits else 0.0)
+    while time.monotonic() < until and context.backend.observe(run) is JobState.ACTIVE:
         time.sleep(0.5)
-    shown = len(store.read("log.txt") or b"")
-    store.remove(_LAST_SHIFT)
+    shown = len(store.read(LOG) or b"")
+    store.remove(LEFT_BY_AN_ATTEMPT)
     _forget_last_result(plan)
     return shown
 
 
-def _go_on_elsewhere(
-    run: Run, plan: Plan, ledger: Ledger, backend: Backend, console: Console, foretold: Foretold
-) -> Started:
+def _go_on_elsewhere(run: Run, plan: Plan, context: Context, foretold: Foretold) -> Started:
     if run.store_uri is not None and not run.home_complete:
-        console.say(f"fetching what {run.store_uri} has ...")
-        run = _fetched(run, ledger)
+        context.say(f"fetching what {run.store_uri} has ...")
+        run = _fetched(run, context)
     home = Path(run.folder) if run.folder else None
     if home is None or not can_go_on(home):
         raise RunNotFinished(
@@ -130,41 +119,30 @@ def _go_on_elsewhere(
             hint=f"start anew: `cloudrun launch {run.job_path}`",
         )
     if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
-        job = backend.observe(run)
+        job = context.backend.observe(run)
         _refuse_to_lose(run, job)
-        ending = ending_of(run, backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
-        released_at = backend.release(run)
-        run = run.model_copy(update=(ending or Ending(released_at)).as_fields())
+        ending = ending_of(run, context.backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
+        released_at = context.backend.release(run)
+        run = run.gone(ending or Ending(released_at))
     _forget_last_result(plan)
     earlier = run.closed_intervals(run.released_at or now_utc())
-    ledger.change(
-        run.run_id,
-        **_reopened(run, plan),
-        **foretold,
-        earlier=earlier,
-        billed_from=None,
-        start_is=None,
-        released_at=None,
-        released_by=None,
-        last_seen_at=None,
-        quote=None,
-        run_uri=None,
-    )
+    context.update(run, lambda run: _reopened(run, plan, foretold).without_machine(earlier))
     try:
-        rent(plan, ledger, backend, console)
+        rent(plan, context)
     except BaseException:  # what is at home is still the newest: a bucket that lagged behind must not replace it
-        ledger.change(run.run_id, home_complete=run.home_complete)
+        is_complete = run.home_complete
+        context.update(run, lambda run: run.still_home(is_complete=is_complete))
         raise
-    log = home / "log.txt"
-    return start(plan, ledger, backend, console, home=home, log_shown=log.stat().st_size if log.exists() else 0)
+    log = home / LOG
+    return start(plan, context, results=home, log_shown=log.stat().st_size if log.exists() else 0)
 
 
-def _fetched(run: Run, ledger: Ledger) -> Run:
+def _fetched(run: Run, context: Context) -> Run:
     try:
-        fetch(run, ledger, to=None)
+        copy_home(run, context.ledger, to=None)
     except RunNotFinished:
         return run  # the bucket has nothing: what is at home will have to do
-    return ledger.get(run.run_id)
+    return context.current(run)
 
 
 def _refuse_to_lose(run: Run, job: JobState) -> None:
@@ -182,31 +160,8 @@ def _refuse_to_lose(run: Run, job: JobState) -> None:
 def _forget_last_result(plan: Plan) -> None:
     """Else the bucket would say of the shift to come how the last one ended."""
     if plan.store_uri is not None:
-        open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove(["result.json"])
+        open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove([RESULT])
 
 
-def _reopened(run: Run, plan: Plan) -> dict[str, object]:
-    """A resumed run starts its phases anew; its results at home are no longer the last ones."""
-    return {
-        "phase": Phase.LAUNCHING,
-        "job": plan.spec.as_plain(),
-        "backend": plan.backend,
-        "infra": plan.spec.infra,
-        "gpu": plan.spec.gpu,
-        "store_uri": plan.store_uri,
-        "endpoint": plan.spec.endpoint,
-        "exit_code": None,
-        "message": "",
-        "finished_at": None,
-        "home_complete": False,
-        "projected_s": None,
-        "projected_usd": None,
-        "projection_rests_on": None,
-        "handed_over": False,
-        "fetch_began_at": None,
-        "home_at": None,
-        "sky_account": None,
-        "end_is_proven": False,
-        "past_phases": (*run.past_phases, *run.phases),
-        "phases": (),
-    }
+def _reopened(run: Run, plan: Plan, foretold: Foretold) -> Run:
+    return run.reopened(plan.assignment).foretold(foretold.estimate, foretold.expected)

@@ -7,19 +7,19 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cloudrun import atomic
-from cloudrun.backends import Backend, Say
 from cloudrun.ledger import Ledger
 from cloudrun.machines import Machine, Scan, strays
+from cloudrun.runs.context import Context
 from cloudrun.untrusted import LARGEST_RESULT_BYTES, Unreadable, read_limited
 
 _REMEMBERED = "scan.json"
 
 
-def scan(ledger: Ledger, backend: Backend) -> Scan:
+def scan(context: Context) -> Scan:
     """Asked now. What is learned about runs is for `refresh`: this is about machines."""
-    found = backend.scan()
-    ledger.home.mkdir(parents=True, exist_ok=True)
-    _remember(found, ledger.home)
+    found = context.backend.scan()
+    context.state_folder.mkdir(parents=True, exist_ok=True)
+    _remember(found, context.state_folder)
     return found
 
 
@@ -36,14 +36,14 @@ def _remember(found: Scan, home: Path) -> None:
     atomic.write(home / _REMEMBERED, found.model_dump_json(indent=1))
 
 
-def end_stray(machine: Machine, ledger: Ledger, backend: Backend, say: Say) -> None:
+def end_stray(machine: Machine, context: Context) -> None:
     """End a machine that no run is billed for. Raises StillBilling where that can't be proven."""
-    say(f"ending {machine.name} on {machine.infra} ...")
-    backend.end_machine(machine)
-    known = last_scan(ledger.home)
+    context.say(f"ending {machine.name} on {machine.infra} ...")
+    context.backend.end_machine(machine)
+    known = last_scan(context.state_folder)
     if known is not None:
         left = tuple(one for one in known.machines if one.name != machine.name)
-        _remember(known.model_copy(update={"machines": left}), ledger.home)
+        _remember(known.model_copy(update={"machines": left}), context.state_folder)
 
 
 def strays_known(ledger: Ledger) -> tuple[Scan | None, list[Machine]]:

@@ -6,9 +6,9 @@ import threading
 import time
 from pathlib import Path
 
+from cloudrun.protocol.run_folder import DATA, DATA_BEAT
+from cloudrun.protocol.timing import DATA_BEAT_EVERY_S
 from cloudrun.stores import OnBytes, Store
-
-_BEAT_S = 15.0
 
 
 class _Cancelled(Exception):
@@ -34,7 +34,7 @@ class Sending(threading.Thread):
     def run(self) -> None:
         began = time.monotonic()
         try:
-            self._store.push(self._folder, "data", self._progress)
+            self._store.push(self._folder, DATA, self._progress)
             self.took_s = time.monotonic() - began
             self.has_succeeded = True
         except _Cancelled:
@@ -55,6 +55,6 @@ class Sending(threading.Thread):
             raise _Cancelled
         self.sent_bytes = sent
         self._on_bytes(sent, total)
-        if time.monotonic() - self._beat_at > _BEAT_S:
-            self._store.put("data.beat", b"")
+        if time.monotonic() - self._beat_at > DATA_BEAT_EVERY_S:
+            self._store.put(DATA_BEAT, b"")
             self._beat_at = time.monotonic()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from cloudrun.errors import StoreError
-from cloudrun.run import Result, Run
+from cloudrun.protocol.run_folder import LOG, ORDER, STATUS
+from cloudrun.records import Result
+from cloudrun.run import Run
 from cloudrun.runs.last_word import read_result
 from cloudrun.stores import Store, open_store
 
 # Of a run's folder that is there: the job may have made something else of one of them.
-_THERE = ("order.json", "log.txt", "status.json")
+_THERE = (ORDER, LOG, STATUS)
 
 
 def answers(run: Run) -> bool:
@@ -18,6 +20,16 @@ def answers(run: Run) -> bool:
     store = open_store(run.run_uri)
     try:
         return any(store.read(name, limit=1) is not None for name in _THERE)
+    except StoreError:
+        return False
+
+
+def is_wiped(run: Run) -> bool:
+    """Whether the machine answers and the run's folder is not there: somebody removed it, and nothing of it is left."""
+    if run.released_at is not None or run.run_uri is None:
+        return False
+    try:
+        return not open_store(run.run_uri).is_there()
     except StoreError:
         return False
 

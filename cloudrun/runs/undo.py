@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from cloudrun.backends import Backend
-from cloudrun.errors import Interrupted
-from cloudrun.ledger import Ledger
-from cloudrun.run import Phase, Run
-from cloudrun.runs.console import Console
+from cloudrun.errors import BudgetUsed, Interrupted
+from cloudrun.run import Run
+from cloudrun.runs.context import Context
 from cloudrun.runs.down import end_safely
 
 
-def fail(run: Run, ledger: Ledger, backend: Backend, console: Console, err: Exception) -> None:
+def fail(run: Run, context: Context, err: Exception) -> None:
     """The launch broke: end what was rented before the error is shown."""
-    console.say(f"the launch failed: {err}")
+    context.say(f"the launch failed: {err}")
+    by_budget = isinstance(err, BudgetUsed)
     with suppress(OSError):  # a disk that is full must not keep the machine up
-        ledger.change(run.run_id, phase=Phase.FAILED, exit_code=1, message=str(err))
-    end_safely(ledger.get(run.run_id), ledger, backend, console.say)
+        context.update(run, lambda run: run.failed(str(err), by_budget=by_budget))
+    end_safely(context.current(run), context)
 
 
-def undone(run: Run, ledger: Ledger, backend: Backend, console: Console, when: str) -> Interrupted:
+def undone(run: Run, context: Context, when: str) -> Interrupted:
     """Ctrl-C before the job could go on by itself."""
-    console.say("interrupted: ending the machine; a second Ctrl-C leaves it up")
-    end_safely(ledger.get(run.run_id), ledger, backend, console.say)
+    context.say("interrupted: ending the machine; a second Ctrl-C leaves it up")
+    end_safely(context.current(run), context)
     return Interrupted(
         f"interrupted {when}; `{run.run_id}` is ended and nothing is billing", hint="launch it again when you like"
     )

@@ -43,6 +43,10 @@ class Store(Protocol):
         """What lies below `prefix` and cannot be copied, as `NAME (why)`: pipes, lost links, what cannot be read."""
         ...
 
+    def is_there(self) -> bool:
+        """Whether the run's folder itself is there; a bucket has none that could be removed."""
+        ...
+
     def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
         """At most `limit` bytes of `key` from `offset` on; None where there is no such file, or something else."""
         ...

@@ -45,6 +45,9 @@ class DirectoryStore:
         found = left_out_below(self._folder / prefix)
         return sorted(f"{path.relative_to(self._folder).as_posix()} ({why})" for path, why in found)
 
+    def is_there(self) -> bool:
+        return self._folder.is_dir()
+
     def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
         try:
             return read_regular(self._folder / key, offset=offset, limit=limit)

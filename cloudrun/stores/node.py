@@ -78,6 +78,10 @@ class NodeStore:
             found.add(f"{key} ({_WHY.get(kind, 'neither a file nor a folder')})")
         return sorted(found)
 
+    def is_there(self) -> bool:
+        code, _ = self._connection.run(f"[ -d {quote(self._folder)} ] || exit {_ABSENT}")
+        return code != _ABSENT
+
     def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
         path = quote(f"{self._folder}/{key}")
         # A pipe would be waited for: what is no file is none.

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
 from cloudrun.retry import doubled, tries
 from cloudrun.stores.ranges import note_of
@@ -97,6 +97,10 @@ class _Ranges:
                     raise
             if at == end:
                 break
+            if self._failed.is_set():  # another range has failed, and this one was given up
+                return
+        if at != end:
+            raise ResponseStreamingError(error=f"it breaks off at byte {at - begin} of {end - begin}")
         with self._lock:
             self._notes.write(f"{begin}.\n")  # the dot: a line that a kill cut short has none
             self._notes.flush()

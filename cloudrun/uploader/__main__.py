@@ -9,9 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
+from cloudrun.protocol.order import read_order
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.words import JobExit
 from cloudrun.worker.journal import last_word
-from cloudrun.worker.order import read_order
-from cloudrun.worker.upload import NOT_YET
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--every", type=float, default=10.0, metavar="SECONDS", help="How often to look for changes.")
     options = parser.parse_args(argv)
     if importlib.util.find_spec("boto3") is None:
-        return NOT_YET
+        return JobExit.NO_BOTO3
     run_dir: Path = options.run_dir.absolute()
     parent = os.getppid()
 
@@ -37,9 +38,9 @@ def main(argv: list[str]) -> int:
     from cloudrun.stores.s3 import S3Store
     from cloudrun.uploader.watch import Watch
 
-    order = read_order(run_dir / "order.json")
+    order = read_order(RunFolder(run_dir).order)
     assert order.store_uri is not None
-    store = S3Store(order.store_uri, order.endpoint, journal=run_dir / "uploads.json")
+    store = S3Store(order.store_uri, order.endpoint, journal=RunFolder(run_dir).uploads)
     watch = Watch(run_dir, store, order.store_uri, every_s=options.every)
     return 0 if watch.until_stored(go_on=lambda: os.getppid() == parent) else 1
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from cloudrun.atomic import TEMPORARY
 from cloudrun.errors import StoreError
 from cloudrun.names import renamed
+from cloudrun.protocol.outputs import OUT_PREFIX
+from cloudrun.protocol.run_folder import LOG, LOG_INDEX, OUT, RESULT, STATUS
 from cloudrun.stores import Entry
 from cloudrun.stores.listing import files_below, left_out_below
 from cloudrun.stores.s3 import S3Store
@@ -18,7 +20,7 @@ from cloudrun.stores.s3_upload import FileChanged
 from cloudrun.untrusted import read_regular
 
 # Appended to, or replaced whole, by the worker: as they stand, they are right at any instant.
-_WORKERS_OWN = ("status.json", "log.index", "log.txt")
+_WORKERS_OWN = (STATUS, LOG_INDEX, LOG)
 _LONGEST_KEY = 800  # of the 1024 bytes that S3 allows, some are the prefix's
 # Longer than a tick of the clock by which files are dated: a file as young as this may change without a trace.
 _QUIET_S = 0.2
@@ -43,36 +45,36 @@ class Outbox:
         Raises StoreError at the first file that the bucket does not take.
         """
         if self._there is None:
-            if not (self._dir / "result.json").exists():
-                self._store.remove(["result.json"])  # of a shift before this one
-            self._there = {entry.key: entry for entry in self._store.entries("out")}
+            if not (self._dir / RESULT).exists():
+                self._store.remove([RESULT])  # of a shift before this one
+            self._there = {entry.key: entry for entry in self._store.entries(OUT)}
         for name in _WORKERS_OWN:
             self._send_as_it_stands(name)
         return [path.name for path in self._outputs() if not self._send_whole(path)]
 
     def send_result(self) -> None:
         """The last word. Raises StoreError where the bucket does not have all that it speaks of."""
-        there = {entry.key: entry for entry in self._store.entries("out")}
+        there = {entry.key: entry for entry in self._store.entries(OUT)}
         missing = [key for key, (_, entry) in self._sent.items() if entry is not None and there.get(key) != entry]
         if missing:
             for key in missing:
                 del self._sent[key]
             raise StoreError(f"the bucket has lost {', '.join(sorted(missing))}", hint="it is sent again")
-        for path, why in left_out_below(self._dir / "out"):
+        for path, why in left_out_below(self._dir / OUT):
             self._leave_out(path.relative_to(self._dir).as_posix(), why)
         for name in _WORKERS_OWN:
             self._send_as_it_stands(name)
-        content = read_regular(self._dir / "result.json")
+        content = read_regular(self._dir / RESULT)
         if content is None:
-            raise StoreError("result.json is no file", hint="the worker writes it again")
-        self._store.put("result.json", content)
-        if self._store.read("result.json") != content:
-            raise StoreError("the bucket gives back another result.json", hint="it is sent again")
+            raise StoreError(f"{RESULT} is no file", hint="the worker writes it again")
+        self._store.put(RESULT, content)
+        if self._store.read(RESULT) != content:
+            raise StoreError(f"the bucket gives back another {RESULT}", hint="it is sent again")
 
     def _outputs(self) -> Iterator[Path]:
         """Small ones first: a checkpoint of gigabytes keeps nobody waiting."""
         sized = []
-        for path in files_below(self._dir / "out"):
+        for path in files_below(self._dir / OUT):
             if path.name.endswith(TEMPORARY):
                 continue
             try:
@@ -103,7 +105,7 @@ class Outbox:
             self._leave_out(key, "its name is not UTF-8")
             return True
         if len(key.encode()) > _LONGEST_KEY:  # S3 has no longer ones: it would be refused again and again
-            key = f"out/{renamed(key)}"
+            key = f"{OUT_PREFIX}{renamed(key)}"
         try:
             stat = path.stat()
             if self._sent.get(key, (None,))[0] == _mark(stat):

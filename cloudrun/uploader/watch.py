@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cloudrun.errors import StoreError
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.timing import QUIET_WAIT_S
 from cloudrun.retry import Backoff, doubled
 from cloudrun.stores.s3 import S3Store
 from cloudrun.uploader.outbox import Outbox
@@ -15,8 +17,6 @@ from cloudrun.worker.journal import last_word
 
 _LOOK_S = 0.3
 _PAUSES_S = doubled(1.0, 7, longest_s=60.0)
-# A file that something goes on writing to after the job has ended is not waited for longer: the machine bills.
-_QUIET_WAIT_S = 30.0
 
 
 class Watch:
@@ -39,7 +39,7 @@ class Watch:
         while go_on():
             ended = last_word(self._dir) is not None  # asked first: files listed after it are final
             if ended and patient_until is None:
-                patient_until = time.monotonic() + _QUIET_WAIT_S
+                patient_until = time.monotonic() + QUIET_WAIT_S
             try:
                 changing = self._outbox.send_changed()
                 if changing and patient_until is not None and time.monotonic() > patient_until:
@@ -48,7 +48,7 @@ class Watch:
                 if ended and not changing:
                     self._announce()
                     self._outbox.send_result()
-                    (self._dir / "stored").touch()
+                    RunFolder(self._dir).stored.touch()
                     return True
                 self._succeeded()
                 just_written = bool(changing) and not was_changing  # most likely whole by the next look

@@ -9,25 +9,27 @@ import os
 import sys
 from pathlib import Path
 
-from cloudrun.worker.holder import Place, begin, hold, watch_detached, watch_here
+from cloudrun.protocol.order import Order, read_order
+from cloudrun.protocol.run_folder import Place, RunFolder, place_of
+from cloudrun.protocol.words import WorkerCommand
+from cloudrun.worker.holder import begin, hold, watch_detached, watch_here
 from cloudrun.worker.journal import Journal
 from cloudrun.worker.node import Node
-from cloudrun.worker.order import Order, read_order
 from cloudrun.worker.shift import Shift
 from cloudrun.worker.switch import Switch
 
 
 def main(argv: list[str]) -> int:
     run_dir = Path(argv[1]).absolute()
-    order = read_order(run_dir / "order.json")
-    if argv[2:] == ["shift"]:
+    order = read_order(RunFolder(run_dir).order)
+    if argv[2:] == [WorkerCommand.ATTEMPT]:
         return Shift(run_dir, order, Journal(run_dir)).work()
     rank = int(os.environ.get("SKYPILOT_NODE_RANK", "0")) if order.nodes > 1 else 0
-    place = Place(run_dir, f"node{rank}" if rank else "switch")
-    if argv[2:3] == ["watch"]:  # outside the SkyPilot job, with the lock
+    place = place_of(run_dir, rank)
+    if argv[2:3] == [WorkerCommand.WATCH]:  # outside the SkyPilot job, with the lock
         return watch_detached(place, order, int(argv[3]), lambda: _watch(place, order, rank))
-    detached = [sys.executable, "-m", "cloudrun.worker", str(run_dir), "watch"]
-    if argv[2:] == ["begin"]:  # before there is a SkyPilot job
+    detached = [sys.executable, "-m", "cloudrun.worker", str(run_dir), WorkerCommand.WATCH.value]
+    if argv[2:] == [WorkerCommand.BEGIN]:  # before there is a SkyPilot job
         return begin(place, order, detached)
     if order.outlives_its_job:
         return hold(place, order, detached)

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cloudrun.protocol.messages import replace_text
+from cloudrun.protocol.order import Order
 from cloudrun.untrusted import read_object
-from cloudrun.worker.journal import replace_text
-from cloudrun.worker.order import Order
 
 _KEEP_EVERY_S = 5.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

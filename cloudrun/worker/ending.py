@@ -9,8 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.words import MachineEnding
 from cloudrun.retry import Backoff
-from cloudrun.worker.order import Order
+from cloudrun.worker.sky_internals import ASK_SKYLET, TERMINATE
 from cloudrun.worker.sky_runtime import sky_environment, sky_python
 
 _PATIENCE_S = 25.0
@@ -21,40 +23,6 @@ _PAUSES_S = (25.0, 75.0, 175.0, 300.0)
 _POWER_OFF_AFTER_S = 600.0
 # Where a machine that powers itself off bills its disk alone. Not Azure, which bills what is off and still allocated.
 _OFF_IS_CHEAP = ("aws", "gcp")
-
-# Skylet runs outside the job's tree. It ends the machine at its next look, and again at each one after that.
-_ASK_SKYLET = """
-import os, sys
-import psutil
-from sky.skylet import autostop_lib
-autostop_lib.set_autostop(0, "cloudvmray", autostop_lib.AutostopWaitFor.NONE, True)
-others = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"]) if one.pid != os.getpid()]
-sys.exit(0 if any("sky.skylet.skylet" in words for words in others) else "SkyPilot's skylet does not run")
-"""
-
-# As skylet does it, less its `ray stop`; with the machine's own role on AWS, as there.
-_TERMINATE = """
-import os
-for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-    os.environ.pop(name, None)
-os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.environ["AWS_CONFIG_FILE"] = "/dev/null"
-from sky import provision
-from sky.skylet import autostop_lib
-from sky.utils import cluster_utils, yaml_utils
-config = yaml_utils.read_yaml(os.path.expanduser(cluster_utils.SKY_CLUSTER_YAML_REMOTE_PATH))
-machine = dict(
-    provider_name=cluster_utils.get_provider_name(config),
-    cluster_name_on_cloud=config["cluster_name"],
-    provider_config=config["provider"],
-)
-autostop_lib.set_autostopping_started()
-if config["max_workers"] > 0:
-    try:
-        provision.terminate_instances(**machine, worker_only=True)
-    except Exception as err:
-        print(f"the other machines: {err!r}")
-provision.terminate_instances(**machine)
-"""
 
 
 @dataclass(frozen=True)
@@ -71,13 +39,13 @@ def ways_to_end(order: Order, *, slurm_job: str | None, tried_s: float, python: 
 
     `python` is SkyPilot's own on the machine.
     """
-    terminate = Way("let SkyPilot end the machine", [python, "-c", _TERMINATE])
+    terminate = Way("let SkyPilot end the machine", [python, "-c", TERMINATE])
     if slurm_job is not None:
         # To the batch script, whose exit cleans up after SkyPilot; then by force.
         gently = Way("end the Slurm allocation", ["scancel", "--full", "--signal=TERM", slurm_job])
         by_force = Way("cancel the Slurm allocation", ["scancel", slurm_job])
-        return [gently, by_force, terminate] if order.ending == "slurm" else [terminate, by_force]
-    ways = [Way("have skylet end the machine", [python, "-c", _ASK_SKYLET], _SKYLET_PATIENCE_S), terminate]
+        return [gently, by_force, terminate] if order.ending == MachineEnding.SLURM else [terminate, by_force]
+    ways = [Way("have skylet end the machine", [python, "-c", ASK_SKYLET], _SKYLET_PATIENCE_S), terminate]
     if order.cloud in _OFF_IS_CHEAP and tried_s >= _POWER_OFF_AFTER_S:
         ways.append(Way("power the machine off", ["sudo", "-n", "poweroff"]))
     return ways

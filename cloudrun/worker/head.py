@@ -18,15 +18,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any, cast
 
-from cloudrun.untrusted import read_object
-from cloudrun.worker.journal import append_to_log, replace_text
-from cloudrun.worker.order import Order
-from cloudrun.worker.wire import LARGEST_MESSAGE_BYTES, PEM, server_context, write_tar
+from cloudrun.protocol.messages import Begin, StopRequest
+from cloudrun.protocol.nodes import SECRETS, TELL, Instruction, News
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import DATA, WEIGHTS, RunFolder
+from cloudrun.protocol.timing import DISMISSED_WITHIN_S, NODE_SILENCE_S
+from cloudrun.protocol.words import EndReason, NodeState, NodeTask
+from cloudrun.worker.journal import append_to_log
+from cloudrun.worker.wire import LARGEST_MESSAGE_BYTES, server_context, write_tar
 
-# A machine that says nothing for this long is lost: it asks twice a second.
-SILENCE_S = 120.0
-_DISMISSED_WITHIN_S = 10.0
-_FOLDERS = ("data", "weights")
+_FOLDERS = (DATA, WEIGHTS)
 
 
 @dataclass
@@ -34,8 +35,8 @@ class Told:
     """What one of the other machines said last."""
 
     at: float  # monotonic
-    state: str  # preparing | ready | ended
-    reason: str = ""  # as in result.json, where it has ended
+    state: NodeState
+    reason: EndReason | None = None  # where it has ended
     message: str = ""
     is_dismissed: bool = False
 
@@ -45,6 +46,7 @@ class Head:
 
     def __init__(self, run_dir: Path, order: Order, *, address: str, secret_values: dict[str, str]) -> None:
         self._dir = run_dir
+        self._files = RunFolder(run_dir)
         self._order = order
         self._address = address
         self._secrets = secret_values
@@ -60,33 +62,33 @@ class Head:
         """Listen. Raises OSError where that is not possible."""
         self._mark.touch()
         self._server = _listening(self._address, self._order.ports, self)
-        context = server_context(self._dir / PEM)
+        context = server_context(self._files.certificate)
         # The handshake is each connection's own business, in its thread: nobody holds up the others.
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self._server.serve_forever, name="head", daemon=True).start()
 
     def look(self) -> None:
         """To be called all the time: begins when all are ready, and stops the job where one of them is lost."""
-        if (self._dir / "result.json").exists() or (self._dir / "stop").exists():
+        if self._has_ended():
             return
         with self._lock:
             told = dict(self._told)
         lost = self._lost(told)
         if lost is not None:
             reason, message = lost
-            replace_text(self._dir / "stop", json.dumps({"reason": reason, "message": message}))
-        elif self._all_are_ready(told) and not (self._dir / "begin").exists():
-            replace_text(self._dir / "begin", json.dumps({"head": f"{self._address}:{self._free_port()}"}))
+            StopRequest(reason, message).write(self._files.stop)
+        elif self._all_are_ready(told) and not self._files.begin.exists():
+            Begin(f"{self._address}:{self._free_port()}").write(self._files.begin)
 
     def dismiss(self) -> None:
         """The run is over and this machine stays: wait some seconds until the others have heard it."""
         with self._lock:
             self._is_over = True
-        until = time.monotonic() + _DISMISSED_WITHIN_S
+        until = time.monotonic() + DISMISSED_WITHIN_S
         while time.monotonic() < until:
             now = time.monotonic()
             with self._lock:
-                waiting = [one for one in self._told.values() if not one.is_dismissed and now - one.at < SILENCE_S]
+                waiting = [one for one in self._told.values() if not one.is_dismissed and now - one.at < NODE_SILENCE_S]
             if not waiting:
                 break
             time.sleep(0.1)
@@ -100,30 +102,41 @@ class Head:
 
     def hear(self, message: dict[str, Any]) -> dict[str, Any]:
         """One machine's news; the answer says what it is to do."""
-        rank = int(message["rank"])
-        if not 0 < rank < self._order.nodes:
-            raise ValueError(f"there is no node {rank}")
-        for line in list(message.get("lines", []))[:2000]:
-            append_to_log(self._dir, f"node {rank}: {line}")
-        result = message.get("result") or {}
+        news = News.read(message)
+        if not 0 < news.rank < self._order.nodes:
+            raise ValueError(f"there is no node {news.rank}")
+        for line in news.lines:
+            append_to_log(self._dir, f"node {news.rank}: {line}")
+        result = news.result
         with self._lock:
             is_over = self._is_over
-            self._told[rank] = Told(
+            self._told[news.rank] = Told(
                 time.monotonic(),
-                str(message["state"]),
-                str(result.get("reason", "")),
-                str(result.get("message", "")),
+                news.state,
+                None if result is None else result.reason,
+                "" if result is None else result.message,
                 is_dismissed=is_over,
             )
-        begin = read_object(self._dir / "begin") or {}
-        has_ended = (self._dir / "result.json").exists() or (self._dir / "stop").exists()
-        return {
-            "do": "leave" if is_over else "stop" if has_ended else "begin" if begin else "wait",
-            "head": begin.get("head"),
-            "has_data": (self._dir / "ready").exists(),
-            "has_weights": (self._dir / "weights").is_dir(),
-            "mark": self._mark.name,
-        }
+        return self._instruction(is_over=is_over).as_plain()
+
+    def _instruction(self, *, is_over: bool) -> Instruction:
+        begin = Begin.read(self._files.begin)
+        return Instruction(
+            NodeTask.LEAVE
+            if is_over
+            else NodeTask.STOP
+            if self._has_ended()
+            else NodeTask.BEGIN
+            if begin is not None
+            else NodeTask.WAIT,
+            head=None if begin is None else begin.head,
+            has_data=self._files.ready.exists(),
+            has_weights=self._files.weights.is_dir(),
+            mark=self._mark.name,
+        )
+
+    def _has_ended(self) -> bool:
+        return self._files.result.exists() or self._files.stop.exists()
 
     def secrets_for(self, _: dict[str, Any]) -> dict[str, Any]:
         return dict(self._secrets)
@@ -131,28 +144,27 @@ class Head:
     def folder(self, name: str) -> Path | None:
         return self._dir / name if name in _FOLDERS and (self._dir / name).is_dir() else None
 
-    def _lost(self, told: dict[int, Told]) -> tuple[str, str] | None:
+    def _lost(self, told: dict[int, Told]) -> tuple[EndReason, str] | None:
         """(reason, message) where a machine cannot go on, or does not come."""
         now = time.monotonic()
         for rank, one in sorted(told.items()):
             which = f"node {rank} of {self._order.nodes} (from 0)"
-            if one.state == "ended" and one.reason != "finished":
-                reason = (
-                    one.reason
-                    if one.reason in ("stopped", "preempted", "no_gpu", "setup_failed", "no_data")
-                    else "failed"
-                )
-                return reason, f"{which}: {one.message or one.reason}"
-            if one.state != "ended" and now - one.at > SILENCE_S:
-                return "failed", f"{which} has said nothing for {SILENCE_S / 60:g} minutes"
+            if one.state is NodeState.ENDED and one.reason is not EndReason.FINISHED:
+                reason = one.reason or EndReason.FAILED
+                return reason, f"{which}: {one.message or reason}"
+            if one.state is not NodeState.ENDED and now - one.at > NODE_SILENCE_S:
+                return EndReason.FAILED, f"{which} has said nothing for {NODE_SILENCE_S / 60:g} minutes"
         missing = [rank for rank in range(1, self._order.nodes) if rank not in told]
         if missing and now - self._began > self._order.idle_s:
-            return "failed", f"node {missing[0]} of {self._order.nodes} (from 0) has not come within {self._minutes()}"
+            return (
+                EndReason.FAILED,
+                f"node {missing[0]} of {self._order.nodes} (from 0) has not come within {self._minutes()}",
+            )
         return None
 
     def _all_are_ready(self, told: dict[int, Told]) -> bool:
         others = [told[rank].state for rank in sorted(told)]
-        return others == ["ready"] * (self._order.nodes - 1) and (self._dir / "ready").exists()
+        return others == [NodeState.READY] * (self._order.nodes - 1) and self._files.ready.exists()
 
     def _minutes(self) -> str:
         return f"{self._order.idle_s / 60:g} minutes"
@@ -191,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60.0
 
     def do_POST(self) -> None:
-        ways = {"/tell": self.server.head.hear, "/secrets": self.server.head.secrets_for}
+        ways = {TELL: self.server.head.hear, SECRETS: self.server.head.secrets_for}
         size = int(self.headers.get("Content-Length", "0"))
         if self.path not in ways or size > LARGEST_MESSAGE_BYTES:
             self.send_error(404)

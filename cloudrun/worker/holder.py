@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from cloudrun import locks
+from cloudrun.protocol.messages import replace_text
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import Place
 from cloudrun.untrusted import read_object
-from cloudrun.worker.journal import replace_text
-from cloudrun.worker.order import Order
 
 _LOOK_EVERY_S = 0.3
 # A switch that dies again and again guards nothing: then SkyPilot's idle timer is to see a machine without a job.
@@ -28,44 +28,17 @@ _STARTS = 5
 _PAUSE_S = 2.0
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the watching process of one machine keeps its lock and its last word; of several machines each its own."""
+def write_end(place: Place, order: Order, code: int) -> None:
+    """Write how the watching process ended, so that a second start does not begin again."""
+    with suppress(OSError):  # a full disk, or the folder is gone
+        replace_text(place.end, json.dumps({"order_id": order.identity(), "exit_code": code}))
 
-    run_dir: Path
-    name: str = "switch"  # of several machines that share a disk, each has its own
 
-    @property
-    def lock(self) -> Path:
-        return self.run_dir / f"{self.name}.lock"
-
-    @property
-    def holder_lock(self) -> Path:
-        """Held while a SkyPilot job waits for the switch: SkyPilot then sees the machine as busy."""
-        return self.run_dir / f"{self.name}-holder.lock"
-
-    @property
-    def clock(self) -> Path:
-        return self.run_dir / f"{self.name}.json"
-
-    @property
-    def errors(self) -> Path:
-        return self.run_dir / f"{self.name}.err"
-
-    @property
-    def end(self) -> Path:
-        return self.run_dir / f"{self.name}.end"
-
-    def write_end(self, order: Order, code: int) -> None:
-        """Write how the watching process ended, so that a second start does not begin again."""
-        with suppress(OSError):  # a full disk, or the folder is gone
-            replace_text(self.end, json.dumps({"order_id": order.identity(), "exit_code": code}))
-
-    def read_end(self, order: Order) -> int | None:
-        """Return the exit code of the process that has carried out this order; None where it has not ended."""
-        end = read_object(self.end) or {}
-        code = end.get("exit_code")
-        return code if end.get("order_id") == order.identity() and isinstance(code, int) else None
+def read_end(place: Place, order: Order) -> int | None:
+    """Return the exit code of the process that has carried out this order; None where it has not ended."""
+    end = read_object(place.end) or {}
+    code = end.get("exit_code")
+    return code if end.get("order_id") == order.identity() and isinstance(code, int) else None
 
 
 def watch_here(place: Place, order: Order, watch: Callable[[], int]) -> int:
@@ -73,10 +46,10 @@ def watch_here(place: Place, order: Order, watch: Callable[[], int]) -> int:
     while True:
         held = locks.take(place.lock)
         if held is not None:
-            code = place.read_end(order)
+            code = read_end(place, order)
             if code is None:
                 code = watch()
-                place.write_end(order, code)
+                write_end(place, order, code)
             os.close(held)
             return code
         time.sleep(_LOOK_EVERY_S)
@@ -84,7 +57,7 @@ def watch_here(place: Place, order: Order, watch: Callable[[], int]) -> int:
 
 def begin(place: Place, order: Order, command: list[str]) -> int:
     """Have `command` run outside this process's tree, unless it runs or has run; return at once."""
-    if place.read_end(order) is None:
+    if read_end(place, order) is None:
         _start_detached(place, command)
     return 0
 
@@ -105,7 +78,7 @@ def hold(place: Place, order: Order, command: list[str]) -> int:
             if locks.is_held_by_another(probe.fileno()):
                 time.sleep(_LOOK_EVERY_S)
                 continue
-            code = place.read_end(order)
+            code = read_end(place, order)
             if code is not None:
                 return code
             if starts == _STARTS or not place.run_dir.is_dir():
@@ -121,7 +94,7 @@ def watch_detached(place: Place, order: Order, held: int, watch: Callable[[], in
     """Run `watch` in this process, which has inherited the lock."""
     os.set_inheritable(held, False)  # noqa: FBT003 - it takes no keyword
     code = watch()
-    place.write_end(order, code)
+    write_end(place, order, code)
     return code
 
 

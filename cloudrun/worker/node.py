@@ -6,7 +6,6 @@ all of them share. What its job writes stays here: the results are the head's.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -15,25 +14,34 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from cloudrun.protocol.messages import Begin, Result, StopRequest, replace_text
+from cloudrun.protocol.nodes import SECRETS, TELL, Instruction, News
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import (
+    CODE,
+    DATA,
+    DATA_SIGNS,
+    LABELS,
+    LEFT_BY_AN_ATTEMPT,
+    TRAIN_CONFIG,
+    WEIGHTS,
+    Place,
+    RunFolder,
+)
+from cloudrun.protocol.timing import NODE_BUDGET_PATIENCE_S, NODE_SILENCE_S, NODE_TELLS_EVERY_S, SAVE_PATIENCE_S
+from cloudrun.protocol.words import EndReason, MachineEnding, NodeState, NodeTask
 from cloudrun.retry import attempted
-from cloudrun.untrusted import read_object
 from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
-from cloudrun.worker.head import SILENCE_S
-from cloudrun.worker.holder import Place
-from cloudrun.worker.journal import append_to_log, bury, replace_text
-from cloudrun.worker.order import Order
+from cloudrun.worker.journal import append_to_log, bury, last_word
 from cloudrun.worker.shift_process import ShiftProcess
-from cloudrun.worker.wire import PEM, Line, NotWhole
+from cloudrun.worker.wire import Line, NotWhole
 
-_TELL_EVERY_S = 0.5
-_SAVE_PATIENCE_S = 20.0
-_BUDGET_PATIENCE_S = 120.0  # the head's switch ends all machines, and takes some seconds
 _LINES_BYTES = 64_000
-# Of an earlier shift on this machine.
-_LAST_SHIFT = ("result.json", "stop", "ready", "begin", "status.json", "job.pid")
+# Of an earlier attempt on this machine, but for its data: they are as they were.
+_LAST_ATTEMPT = tuple(name for name in LEFT_BY_AN_ATTEMPT if name not in DATA_SIGNS)
 
 
 Answer = TypeVar("Answer")
@@ -47,8 +55,10 @@ class Node:
         self._order = order
         self._rank = rank
         self._head = head
-        self._dir = run_dir.with_name(f"{run_dir.name}.{rank}")
-        self._clock = Clock(place.clock, order, order_path=run_dir / "order.json")
+        self._shared = RunFolder(run_dir)
+        self._files = self._shared.of_node(rank)
+        self._dir = self._files.root
+        self._clock = Clock(place.clock, order, order_path=self._shared.order)
         self._shift: ShiftProcess | None = None
         self._signalled = False
         self._shown = 0  # bytes of the log that the head has
@@ -63,9 +73,9 @@ class Node:
         if found is None:
             return 1  # SkyPilot ends the job on all machines
         line, answer = found
-        secret_values = _tried(lambda: line.tell("/secrets", {}))
+        secret_values = _tried(lambda: line.tell(SECRETS, {}))
         os.environ.update({str(name): str(value) for name, value in secret_values.items()})
-        shares = (self._run_dir / str(answer["mark"])).exists()
+        shares = (self._run_dir / answer.mark).exists()
         if self._clock.goes_on or ShiftProcess.is_at_work(self._dir):
             self._shift = ShiftProcess.left_by_an_earlier_switch(self._dir)
             self._shown = self._log_bytes()
@@ -75,50 +85,55 @@ class Node:
         self._shift_process.finish()
         return 0
 
-    def _begin(self, line: Line, answer: dict[str, Any], *, shares: bool) -> None:
+    def _begin(self, line: Line, answer: Instruction, *, shares: bool) -> None:
         """Start the shift, in a folder of its own."""
         self._make_folder(shares=shares)
-        if answer["has_weights"] and not shares:
+        if answer.has_weights and not shares:
             try:
-                _tried(lambda: line.fetch("/weights", self._run_dir / "weights"))
+                _tried(lambda: line.fetch(f"/{WEIGHTS}", self._shared.weights))
             except (OSError, NotWhole) as err:  # the shift ends by it, and the head hears why
-                self._stop("no_data", f"the weights did not come from the head: {err}")
+                self._stop(EndReason.NO_DATA, f"the weights did not come from the head: {err}")
         self._shift = ShiftProcess.start(self._dir, billed_s=self._billed_s())
         self._clock.keep()
 
-    def _join(self) -> tuple[Line, dict[str, Any]] | None:
+    def _join(self) -> tuple[Line, Instruction] | None:
         """The line to the head, and what it says first; None where there is no head within its time."""
         until = time.monotonic() + self._order.idle_s
-        news = {"rank": self._rank, "state": "preparing"}
+        news = News(self._rank, NodeState.PREPARING).as_plain()
         failed: OSError | None = None
         while time.monotonic() < until and not self._signalled:
             for port in self._order.ports:
-                line = Line(self._run_dir / PEM, self._head, port)
+                line = Line(self._shared.certificate, self._head, port)
                 try:
-                    return line, line.tell("/tell", news)
+                    return line, Instruction.read(line.tell(TELL, news))
                 except OSError as err:
                     failed = err
-            time.sleep(_TELL_EVERY_S)
+            time.sleep(NODE_TELLS_EVERY_S)
         sys.stderr.write(f"cloudrun: node {self._rank} cannot reach its head at {self._head}: {failed}\n")
         return None
 
     def _make_folder(self, *, shares: bool) -> None:
         self._dir.mkdir(exist_ok=True)
-        for name in _LAST_SHIFT:
+        for name in _LAST_ATTEMPT:
             (self._dir / name).unlink(missing_ok=True)
         self._shown = self._log_bytes()  # of an earlier shift: the head has it
-        for name in ("code", "train.yaml", "labels.csv"):
+        for name in (CODE, TRAIN_CONFIG, LABELS):
             if (self._run_dir / name).exists() and not (self._dir / name).is_symlink():
                 (self._dir / name).symlink_to(self._run_dir / name)
         # The results, their store and the end of the machine are the head's business.
         own = replace(
-            self._order, ending="nobody", has_timer=False, store_uri=None, may_ask=False, node_rank=self._rank
+            self._order,
+            ending=MachineEnding.NOBODY,
+            has_timer=False,
+            store_uri=None,
+            may_ask=False,
+            node_rank=self._rank,
         )
         if shares:
             own = replace(own, make_data=None, data_beside=False, data_arrives=True)
-            if not (self._dir / "data").is_symlink():
-                (self._dir / "data").symlink_to(self._run_dir / "data")
-        replace_text(self._dir / "order.json", own.as_json())
+            if not self._files.data.is_symlink():
+                self._files.data.symlink_to(self._shared.data)
+        replace_text(self._files.order, own.as_json())
         self._needs_data = own.data_arrives
 
     def _attend(self, line: Line, *, shares: bool) -> None:
@@ -127,32 +142,32 @@ class Node:
             self._clock.keep()
             self._bury_a_dead_shift()
             try:
-                answer = line.tell("/tell", self._news())
+                answer = Instruction.read(line.tell(TELL, self._news().as_plain()))
                 heard_at = time.monotonic()
                 if not self._obey(answer, line, shares=shares):
                     return
             except OSError:
                 silence_s = time.monotonic() - heard_at
-                if silence_s > SILENCE_S:
-                    self._stop("stopped", f"the head has said nothing for {SILENCE_S / 60:g} minutes")
-                if silence_s > max(self._order.idle_s, 2 * SILENCE_S):
+                if silence_s > NODE_SILENCE_S:
+                    self._stop(EndReason.STOPPED, f"the head has said nothing for {NODE_SILENCE_S / 60:g} minutes")
+                if silence_s > max(self._order.idle_s, 2 * NODE_SILENCE_S):
                     self._end_machine("its head is lost")
-            if self._billed_s() > self._order.limit_s() + _BUDGET_PATIENCE_S:
+            if self._billed_s() > self._order.limit_s() + NODE_BUDGET_PATIENCE_S:
                 self._end_machine("its budget is used")
             if self._signalled and not self._shift_lives():
                 return
-            time.sleep(_TELL_EVERY_S)
+            time.sleep(NODE_TELLS_EVERY_S)
 
-    def _obey(self, answer: dict[str, Any], line: Line, *, shares: bool) -> bool:
+    def _obey(self, answer: Instruction, line: Line, *, shares: bool) -> bool:
         """Whether to go on."""
-        if answer["do"] == "leave":
-            self._stop("stopped", "the run is over")
+        if answer.task is NodeTask.LEAVE:
+            self._stop(EndReason.STOPPED, "the run is over")
             return False
-        if answer["do"] == "stop":
-            self._stop("stopped", "the run stops")
-        elif answer["do"] == "begin" and not (self._dir / "begin").exists():
-            replace_text(self._dir / "begin", json.dumps({"head": answer["head"]}))
-        if self._needs_data and answer["has_data"] and self._provider is None:
+        if answer.task is NodeTask.STOP:
+            self._stop(EndReason.STOPPED, "the run stops")
+        elif answer.task is NodeTask.BEGIN and not self._files.begin.exists():
+            Begin(str(answer.head)).write(self._files.begin)
+        if self._needs_data and answer.has_data and self._provider is None:
             self._provider = threading.Thread(target=self._provide, args=(line, shares), name="data", daemon=True)
             self._provider.start()
         return True
@@ -160,24 +175,25 @@ class Node:
     def _provide(self, line: Line, shares: bool) -> None:
         """The data, and then the word that they are whole."""
         try:
-            if not shares and not (self._dir / "data.ready").exists():
+            if not shares and not self._files.data_ready.exists():
                 began = time.monotonic()
-                count = _tried(lambda: line.fetch("/data", self._dir / "data"))
+                count = _tried(lambda: line.fetch(f"/{DATA}", self._files.data))
                 append_to_log(self._dir, f"{count} files from the head in {time.monotonic() - began:.1f} s")
         except (OSError, NotWhole) as err:
-            self._stop("no_data", f"the data did not come from the head: {err}")
+            self._stop(EndReason.NO_DATA, f"the data did not come from the head: {err}")
             return
-        (self._dir / "data.ready").touch()
+        self._files.data_ready.touch()
 
-    def _news(self) -> dict[str, Any]:
-        result = read_object(self._dir / "result.json")
-        state = "ended" if result else "ready" if (self._dir / "ready").exists() else "preparing"
-        return {"rank": self._rank, "state": state, "result": result, "lines": self._new_lines()}
+    def _news(self) -> News:
+        result = Result.read(self._files.result)
+        is_ready = self._files.ready.exists()
+        state = NodeState.ENDED if result else NodeState.READY if is_ready else NodeState.PREPARING
+        return News(self._rank, state, result, tuple(self._new_lines()))
 
     def _new_lines(self) -> list[str]:
         """Whole lines of the log that the head does not have yet."""
         try:
-            with (self._dir / "log.txt").open("rb") as log:
+            with self._files.log.open("rb") as log:
                 log.seek(self._shown)
                 new = log.read(_LINES_BYTES)
         except FileNotFoundError:
@@ -187,9 +203,9 @@ class Node:
         lines = whole.decode("utf-8", "replace").splitlines()
         return [line.removeprefix("cloudrun: ") for line in lines]
 
-    def _stop(self, reason: str, message: str) -> None:
-        if not (self._dir / "stop").exists():
-            replace_text(self._dir / "stop", json.dumps({"reason": reason, "message": message}))
+    def _stop(self, reason: EndReason, message: str) -> None:
+        if not self._files.stop.exists():
+            StopRequest(reason, message).write(self._files.stop)
 
     @property
     def _shift_process(self) -> ShiftProcess:
@@ -197,13 +213,13 @@ class Node:
         return self._shift
 
     def _log_bytes(self) -> int:
-        log = self._dir / "log.txt"
+        log = self._files.log
         return log.stat().st_size if log.exists() else 0
 
     def _bury_a_dead_shift(self) -> None:
-        if self._shift_process.lives or (self._dir / "result.json").exists():
+        if self._shift_process.lives or last_word(self._dir) is not None:
             return
-        self._shift_process.kill(patience_s=_SAVE_PATIENCE_S)
+        self._shift_process.kill(patience_s=SAVE_PATIENCE_S)
         bury(self._dir, self._shift_process.obituary)
 
     def _end_machine(self, why: str) -> None:
@@ -229,4 +245,4 @@ class Node:
 
 def _tried(ask: Callable[[], Answer]) -> Answer:
     """Ask the head up to three times. Raises OSError or NotWhole of the last."""
-    return attempted(ask, failing_by=(OSError, NotWhole), pauses_s=(_TELL_EVERY_S, _TELL_EVERY_S))
+    return attempted(ask, failing_by=(OSError, NotWhole), pauses_s=(NODE_TELLS_EVERY_S, NODE_TELLS_EVERY_S))

@@ -6,24 +6,22 @@ and decides once, early, whether a run that will not fit its budget goes on: lat
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from cloudrun.untrusted import read_object
-from cloudrun.worker.journal import replace_text
-from cloudrun.worker.order import Order
+from cloudrun.protocol.messages import CorrectedEstimate, JobProgress, Question, Timing
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.outputs import PROGRESS
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.timing import QUESTION_WAIT_S
+from cloudrun.protocol.words import YES
 
 ENOUGH_STEPS = 20
 # A projection is believed to break a budget when it does so by more than this part of itself.
 UNCERTAINTY = 0.05
-# An answer that does not come is a No: nobody is there.
-ANSWER_WAIT_S = 60.0
 _LOOK_EVERY_S = 1.0
-_MOST_STEPS, _LONGEST_S = 10**12, 1e9  # beyond these nobody has timed anything
 
 
 @dataclass(frozen=True)
@@ -41,25 +39,18 @@ class Projection:
         return f"{self.timed_steps} timed steps on this machine" + (" and its evaluations" if self.is_whole else "")
 
 
-def project(timing: dict[str, Any], order: Order, billed_s: float) -> Projection | None:
+def project(timing: Timing | None, order: Order, billed_s: float) -> Projection | None:
     """From the trainer's `timing` (progress.json); None where nothing has been timed."""
-    try:
-        steps, seconds = int(timing["timed_steps"]), float(timing["timed_s"])
-        left, evaluation_s = int(timing["steps_left"]), float(timing["evaluation_left_s"])
-        per_epoch, is_whole = int(timing["steps_per_epoch"]), bool(timing["evaluation_is_measured"])
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None  # a trainer of the user's own, which need not time anything
-    if not (1 <= steps <= _MOST_STEPS and 0 <= left <= _MOST_STEPS):
+    if timing is None:
         return None
-    if not (0 <= seconds <= _LONGEST_S and 0 <= evaluation_s <= _LONGEST_S):
-        return None
-    total_s = billed_s + left * seconds / steps + evaluation_s + order.after_s
+    steps = timing.timed_steps
+    total_s = billed_s + timing.steps_left * timing.timed_s / steps + timing.evaluation_left_s + order.after_s
     return Projection(
         total_s=total_s,
         total_usd=order.spent_by(total_s),
         timed_steps=steps,
-        is_enough=steps >= ENOUGH_STEPS or is_whole or steps >= per_epoch,
-        is_whole=is_whole,
+        is_enough=steps >= ENOUGH_STEPS or timing.evaluation_is_measured or steps >= timing.steps_per_epoch,
+        is_whole=timing.evaluation_is_measured,
     )
 
 
@@ -78,11 +69,12 @@ class Overseer:
     """Looks at the trainer's timing while it trains; asks, where somebody attached may answer."""
 
     def __init__(
-        self, run_dir: Path, order: Order, *, say: Callable[[str], None], publish: Callable[[dict[str, Any]], None]
+        self, run_dir: Path, order: Order, *, say: Callable[[str], None], publish: Callable[[CorrectedEstimate], None]
     ) -> None:
         """`say` takes lines for the log, `publish` what the heartbeat tells of the corrected estimate."""
-        self._progress = run_dir / "out" / "progress.json"
-        self._question, self._answer = run_dir / "question.json", run_dir / "answer"
+        files = RunFolder(run_dir)
+        self._progress = files.out / PROGRESS
+        self._question, self._answer = files.question, files.answer
         self._since = time.time() - 1.0  # file times are coarser than the clock
         self._order = order
         self._say = say
@@ -105,11 +97,7 @@ class Overseer:
         if projection is None or not projection.is_enough:
             return None
         self._publish(
-            {
-                "projected_s": round(projection.total_s, 1),
-                "projected_usd": round(projection.total_usd, 4),
-                "rests_on": projection.rests_on,
-            }
+            CorrectedEstimate(round(projection.total_s, 1), round(projection.total_usd, 4), projection.rests_on)
         )
         stage = 2 if projection.is_whole else 1
         if stage <= self._said or self._goes_on:
@@ -124,26 +112,26 @@ class Overseer:
             return None
         return self._too_much or None
 
-    def _timing(self) -> dict[str, Any]:
+    def _timing(self) -> Timing | None:
         """What the trainer says, unless it is left from the shift before a resume."""
         if not self._progress.exists() or self._progress.stat().st_mtime < self._since:
-            return {}
-        return (read_object(self._progress) or {}).get("timing") or {}
+            return None
+        progress = JobProgress.read(self._progress)
+        return None if progress is None else progress.timing
 
     def _ask(self, now: float) -> None:
         self._asked_at = now
         self._say(f"{self._too_much}; asking whether to go on")
-        question = {"question": f"{self._too_much}; go on until the budget ends it?", "wait_s": ANSWER_WAIT_S}
-        replace_text(self._question, json.dumps(question))
+        Question(f"{self._too_much}; go on until the budget ends it?", QUESTION_WAIT_S).write(self._question)
 
     def _reply(self, waited_s: float) -> str | None:
         """Training goes on while somebody thinks."""
-        given = self._answer.read_text(encoding="utf-8").strip() if self._answer.exists() else None
-        if given is None and waited_s < ANSWER_WAIT_S:
+        given = self._answer.read_bytes().strip() if self._answer.exists() else None
+        if given is None and waited_s < QUESTION_WAIT_S:
             return None
         self._question.unlink(missing_ok=True)
         self._asked_at = None
-        if given == "yes":
+        if given == YES:
             self._goes_on = True
             self._say("going on, as answered, until the budget ends it")
             return None

@@ -8,28 +8,27 @@ import subprocess
 import time
 from pathlib import Path
 
-from cloudrun.untrusted import read_object
+from cloudrun.protocol.messages import Begin, StopRequest
+from cloudrun.protocol.order import Order, Step
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.timing import JOB_GRACE_S
+from cloudrun.protocol.words import EndReason, JobExit, WorkerPhase
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import Journal
-from cloudrun.worker.order import Order, Step, venv_of
 from cloudrun.worker.process_group import group_lives, wait_until_gone
 from cloudrun.worker.projection import Overseer
 from cloudrun.worker.shift_process import SWITCH_IS_GONE
 
-# The trainer saves within seconds of SIGTERM; a command of the user's own gets as long.
-GRACE_S = 30.0
 # What a command leaves running is given so long to end by itself, and again once it is told to.
 _LEFTOVER_GRACE_S = 3.0
 # Of a command, and of a shell whose command was.
 _ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
-# A job's exit code for "stopped, with a complete checkpoint"; the trainer's, and any other's that keeps to it.
-STOPPED_EARLY = 75
 
 
 class Ended(Exception):
     """The run ends here, for `reason`; not always an error."""
 
-    def __init__(self, reason: str, exit_code: int, message: str) -> None:
+    def __init__(self, reason: EndReason, exit_code: int, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.exit_code = exit_code
@@ -40,7 +39,7 @@ class Shift:
     """One run, from the worker's start to its last word."""
 
     def __init__(self, run_dir: Path, order: Order, journal: Journal) -> None:
-        self._dir = run_dir
+        self._files = RunFolder(run_dir)
         self._order = order
         self._journal = journal
         billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the switch has counted on
@@ -48,11 +47,11 @@ class Shift:
         self._signalled = False
         self._is_unwatched = False
         self._beside: Child | None = None
-        self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.projected.update)
-        self._data = Path(order.data_path) if order.data_path else run_dir / "data"
-        self._venv = venv_of(run_dir)
+        self._overseer = Overseer(run_dir, order, say=journal.say, publish=journal.correct)
+        self._data = Path(order.data_path) if order.data_path else self._files.data
+        self._venv = self._files.venv
         self._python = order.python_in(run_dir)
-        self._out = run_dir / "out"
+        self._out = self._files.out
         self._out.mkdir(exist_ok=True)
 
     def work(self) -> int:
@@ -65,13 +64,13 @@ class Shift:
             self._prepare()
             self._meet()
             self._train()
-            end = Ended("finished", 0, "finished")
+            end = Ended(EndReason.FINISHED, JobExit.DONE, "finished")
         except Ended as err:
             end = err
         except BaseException as err:
-            self._journal.finish(reason="failed", exit_code=70, message=f"the worker failed: {err!r}")
+            self._journal.finish(reason=EndReason.FAILED, exit_code=JobExit.BUG, message=f"the worker failed: {err!r}")
             raise
-        self._journal.say(end.message if end.reason == "finished" else f"{end.reason}: {end.message}")
+        self._journal.say(end.message if end.reason is EndReason.FINISHED else f"{end.reason}: {end.message}")
         self._journal.finish(reason=end.reason, exit_code=end.exit_code, message=end.message)
         if self._order.ends_machine:
             stored = " or in the store" if self._order.store_uri else ""
@@ -92,7 +91,7 @@ class Shift:
         order = self._order
         if not order.gpu_count:
             return
-        self._journal.enter("verify")
+        self._journal.enter(WorkerPhase.VERIFY)
         wanted = " or ".join(order.gpu_names)
         try:
             answer = subprocess.run(
@@ -104,14 +103,16 @@ class Shift:
             )
         except (OSError, subprocess.TimeoutExpired) as err:
             raise Ended(
-                "no_gpu", 1, f"{wanted} was asked for, but nvidia-smi does not run here ({_brief(err)})"
+                EndReason.NO_GPU,
+                JobExit.FAILED,
+                f"{wanted} was asked for, but nvidia-smi does not run here ({_brief(err)})",
             ) from err
         found = [line.strip() for line in answer.stdout.splitlines() if line.strip()]
         if answer.returncode != 0 or len(found) < order.gpu_count:
             said = (answer.stderr or answer.stdout).strip().splitlines()
             raise Ended(
-                "no_gpu",
-                1,
+                EndReason.NO_GPU,
+                JobExit.FAILED,
                 f"{wanted} was asked for, but nvidia-smi finds {len(found)} GPU(s): {' '.join(said[:1])}",
             )
         for line in found:
@@ -120,7 +121,7 @@ class Shift:
     def _prepare(self) -> None:
         """Set-up runs while the data arrive; both must be whole before training starts."""
         order = self._order
-        self._journal.enter("prepare")
+        self._journal.enter(WorkerPhase.PREPARE)
         try:
             for step in order.setup:
                 self._journal.say(f"set-up: {step.name} ...")
@@ -129,14 +130,16 @@ class Shift:
                 self._journal.say(f"set-up: {step.name} took {time.monotonic() - began:.1f} s")
                 if code != 0:
                     tail = self._journal.tail()
-                    raise Ended("setup_failed", 1, f"set-up step `{step.name}` ended with {code}: {tail}")
+                    raise Ended(
+                        EndReason.SETUP_FAILED, JobExit.FAILED, f"set-up step `{step.name}` ended with {code}: {tail}"
+                    )
                 if order.data_beside and self._beside is None and order.make_data is not None:
                     self._beside = self._start(order.make_data)
             if order.make_data is not None:
                 self._check_data(self._wait(self._beside or self._start(order.make_data)))
         finally:
             if self._beside is not None and self._beside.exit_code() is None:
-                self._beside.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
+                self._beside.stop(grace_s=JOB_GRACE_S, meanwhile=self._journal.beat)
             self._beside = None
         if order.data_arrives:
             self._await_data()
@@ -145,13 +148,13 @@ class Shift:
         """Raise Ended where the command that brings the data has failed."""
         step = self._order.make_data
         if code and step is not None:
-            raise Ended("no_data", 1, f"`{step.name}` ended with {code}: {self._journal.tail()}")
+            raise Ended(EndReason.NO_DATA, JobExit.FAILED, f"`{step.name}` ended with {code}: {self._journal.tail()}")
 
     def _await_data(self) -> None:
-        self._journal.enter("sync")
-        if not (self._dir / "data.ready").exists():
+        self._journal.enter(WorkerPhase.SYNC)
+        if not self._files.data_ready.exists():
             self._journal.say("set up; waiting for the rest of the data ...")
-        while not (self._dir / "data.ready").exists():
+        while not self._files.data_ready.exists():
             self._check_end()
             time.sleep(0.2)
 
@@ -159,29 +162,29 @@ class Shift:
         """Where several machines train together: say that this one is ready, and wait until all are."""
         if self._order.nodes == 1:
             return
-        self._journal.enter("wait")
-        (self._dir / "ready").touch()
+        self._journal.enter(WorkerPhase.WAIT)
+        self._files.ready.touch()
         self._journal.say(f"ready; waiting for all {self._order.nodes} machines ...")
-        while not (self._dir / "begin").exists():
+        while not self._files.begin.exists():
             self._check_end()
             time.sleep(0.2)
 
     def _train(self) -> None:
-        self._journal.enter("run")
+        self._journal.enter(WorkerPhase.RUN)
         child = self._start(self._order.command)
         code = self._wait(child)
         wait_until_gone(child.pid, _LEFTOVER_GRACE_S, self._journal.beat)
         if group_lives(child.pid):  # it would write on while the results are fetched, and hold the GPU
             self._journal.say("the command has ended: ending what it left running")
             child.stop(grace_s=_LEFTOVER_GRACE_S, meanwhile=self._journal.beat)
-        if code == STOPPED_EARLY:
-            raise _saved(self._reason_to_end() or Ended("stopped", code, "it was told to stop"))
+        if code == JobExit.STOPPED_EARLY:
+            raise _saved(self._reason_to_end() or Ended(EndReason.STOPPED, code, "it was told to stop"))
         asked = self._reason_to_end()
         if code != 0 and asked is not None:  # a signal to everybody ended the job before it could save
             raise asked
         if code != 0:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise Ended("failed", code, f"the job ended with {how}: {self._journal.tail()}")
+            raise Ended(EndReason.FAILED, code, f"the job ended with {how}: {self._journal.tail()}")
 
     def _run(self, step: Step) -> int:
         """Run one step to its end, or end it and raise when the run has to stop."""
@@ -196,24 +199,24 @@ class Shift:
                 log_fd=self._journal.log_fd,
             )
         except CannotStart as err:
-            raise Ended("failed", 1, f"`{step.name}` cannot start: {err}") from err
+            raise Ended(EndReason.FAILED, JobExit.FAILED, f"`{step.name}` cannot start: {err}") from err
 
     def _wait(self, child: Child) -> int:
-        (self._dir / "job.pid").write_text(str(child.pid))
+        self._files.job_pid.write_text(str(child.pid))
         while child.wait(0.2) is None:
             if self._beside is not None and self._beside is not child and self._beside.exit_code():
-                child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
+                child.stop(grace_s=JOB_GRACE_S, meanwhile=self._journal.beat)
                 self._check_data(self._beside.exit_code())
             why = self._reason_to_end()
             if why is not None:
                 self._journal.say(f"{why.message}; saving what there is")
-                stopped_with = child.stop(grace_s=GRACE_S, meanwhile=self._journal.beat)
-                raise _saved(why) if stopped_with == STOPPED_EARLY else why
+                stopped_with = child.stop(grace_s=JOB_GRACE_S, meanwhile=self._journal.beat)
+                raise _saved(why) if stopped_with == JobExit.STOPPED_EARLY else why
             self._journal.beat()
         code = child.exit_code()
         assert code is not None
         if code in _ENDED_BY_SIGTERM:  # as all of it may be; a program that it called may still save
-            child.finish(grace_s=GRACE_S, meanwhile=self._journal.beat)
+            child.finish(grace_s=JOB_GRACE_S, meanwhile=self._journal.beat)
         return code
 
     def _check_end(self) -> None:
@@ -227,24 +230,21 @@ class Shift:
 
         The switch and `cloudrun down` ask by a file. On a rented machine a signal without it is its provider's.
         """
-        asked = self._journal.asked_to_stop()
+        asked = StopRequest.read(self._files.stop)
         if asked is not None:
-            reason = asked.get("reason", "stopped")
-            code = 75 if reason in ("stopped", "budget", "preempted") else 1
-            return Ended(reason, code, asked.get("message", "asked to stop"))
+            return _early(asked.reason or EndReason.STOPPED, asked.message or "asked to stop")
         if self._is_unwatched:  # nobody minds the budget any more
-            return Ended("failed", 1, "its switch was killed")
+            return Ended(EndReason.FAILED, JobExit.FAILED, "its switch was killed")
         if self._signalled and self._order.may_be_taken_away:
-            return Ended("preempted", 75, "the machine is being taken away")
+            return _early(EndReason.PREEMPTED, "the machine is being taken away")
         if self._signalled:
-            return Ended("stopped", 75, "asked to stop")
+            return _early(EndReason.STOPPED, "asked to stop")
         too_much = self._overseer.reason_to_stop(time.monotonic() - self._billing_began)
-        return None if too_much is None else Ended("budget", 75, too_much)
+        return None if too_much is None else _early(EndReason.BUDGET, too_much)
 
     def _code_dir(self) -> Path:
-        code = self._dir / "code"
-        work = code / "workdir"
-        return work if work.is_dir() else code if code.is_dir() else self._dir
+        places = (self._files.workdir, self._files.code, self._files.root)
+        return next(place for place in places if place.is_dir())
 
     def _fill(self, word: str) -> str:
         """Whole words alone are filled in: the text of a user's own command is never touched."""
@@ -252,8 +252,8 @@ class Shift:
             "{python}": self._python,
             "{data}": str(self._data),
             "{out}": str(self._out),
-            "{config}": str(self._dir / "train.yaml"),
-            "{labels}": str(self._dir / "labels.csv"),
+            "{config}": str(self._files.train_config),
+            "{labels}": str(self._files.labels),
             "{node_rank}": str(self._order.node_rank),
             "{head}": ":".join(self._head()),
         }
@@ -261,8 +261,8 @@ class Shift:
 
     def _head(self) -> tuple[str, str]:
         """Host and port of the first machine, for the job's processes; known once all have met."""
-        begin = read_object(self._dir / "begin") or {}
-        host, _, port = str(begin.get("head", "127.0.0.1:0")).rpartition(":")
+        begin = Begin.read(self._files.begin) or Begin("127.0.0.1:0")
+        host, _, port = begin.head.rpartition(":")
         return host, port
 
     def _environment(self) -> dict[str, str]:
@@ -270,7 +270,7 @@ class Shift:
         # Job runners set it to 1, which would keep a CPU's other cores idle.
         env.pop("OMP_NUM_THREADS", None)
         env.update(self._order.env)
-        paths: list[str] = [str(self._dir / "code"), *filter(None, [env.get("PYTHONPATH")])]
+        paths: list[str] = [str(self._files.code), *filter(None, [env.get("PYTHONPATH")])]
         env.update(
             # `python` in a command of the user's own is the one that has torch.
             PATH=os.pathsep.join([str(Path(self._python).parent), env.get("PATH", os.defpath)]),
@@ -279,7 +279,7 @@ class Shift:
             CLOUDRUN_RUN_ID=self._order.run_id,
             CLOUDRUN_DATA=str(self._data),
             CLOUDRUN_OUTPUT=str(self._out),
-            CLOUDRUN_CODE=str(self._dir / "code"),
+            CLOUDRUN_CODE=str(self._files.code),
             CLOUDRUN_VENV=str(self._venv),
         )
         if self._order.nodes > 1:
@@ -288,6 +288,11 @@ class Shift:
         if self._order.gpu_count:
             env["CLOUDRUN_EXPECT_GPU"] = "1"
         return env
+
+
+def _early(reason: EndReason, message: str) -> Ended:
+    """The end of a run that is told to stop."""
+    return Ended(reason, reason.exit_code, message)
 
 
 def _saved(why: Ended) -> Ended:

@@ -11,14 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from cloudrun import locks
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.timing import LAST_WORDS_S
+from cloudrun.protocol.words import WorkerCommand
 from cloudrun.worker.child import end_with_parent
 from cloudrun.worker.process_group import signal_group, wait_until_gone
 
-# The shift holds it while it lives, so that a second switch sees the first one's shift.
-_LOCK = "shift.lock"
 # Tells the shift that its switch was killed.
 SWITCH_IS_GONE = signal.SIGUSR1
-_GRACE_S = 60.0
 _KILLED_WITHIN_S = 5.0
 
 
@@ -33,19 +33,19 @@ class ShiftProcess:
     @classmethod
     def start(cls, run_dir: Path, *, billed_s: float) -> ShiftProcess:
         """Start it; `billed_s` seconds are on the bill now."""
-        held = locks.take(run_dir / _LOCK)
+        held = locks.take(RunFolder(run_dir).attempt_lock)  # so that a second switch sees this shift
         assert held is not None, "there is a shift already"
         os.set_inheritable(held, True)  # noqa: FBT003 - it takes no keyword
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cloudrun.worker", str(run_dir), "shift"],
+                [sys.executable, "-m", "cloudrun.worker", str(run_dir), WorkerCommand.ATTEMPT.value],
                 env={**os.environ, "CLOUDRUN_BILLED_S": f"{billed_s:.1f}"},
                 close_fds=False,  # it holds its own lock, and that by which a local run is known to live
                 preexec_fn=_hear_of_parents_end if sys.platform == "linux" else None,
             )
         finally:
             os.close(held)
-        (run_dir / "shift.pid").write_text(str(process.pid))
+        RunFolder(run_dir).attempt_pid.write_text(str(process.pid))
         return cls(run_dir, process)
 
     @classmethod
@@ -56,7 +56,7 @@ class ShiftProcess:
     @staticmethod
     def is_at_work(run_dir: Path) -> bool:
         """Return whether a shift lives in the folder, whoever has started it."""
-        return locks.is_held(run_dir / _LOCK)
+        return locks.is_held(RunFolder(run_dir).attempt_lock)
 
     @property
     def lives(self) -> bool:
@@ -80,17 +80,17 @@ class ShiftProcess:
         self._signal(signal.SIGKILL)
         self._wait(_KILLED_WITHIN_S)
         try:
-            group = int((self._dir / "job.pid").read_text())
+            group = int(RunFolder(self._dir).job_pid.read_text())
         except (FileNotFoundError, ValueError):
             return
         for number, seconds in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
             signal_group(group, number)
             wait_until_gone(group, seconds)
-        (self._dir / "job.pid").unlink(missing_ok=True)
+        RunFolder(self._dir).job_pid.unlink(missing_ok=True)
 
     def finish(self) -> None:
         """Give it a minute for its last words, then kill it."""
-        if not self._wait(_GRACE_S):
+        if not self._wait(LAST_WORDS_S):
             self.kill(patience_s=0)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -100,7 +100,7 @@ class ShiftProcess:
             self._process.send_signal(number)
             return
         with suppress(OSError, ValueError):
-            os.kill(int((self._dir / "shift.pid").read_text()), number)
+            os.kill(int(RunFolder(self._dir).attempt_pid.read_text()), number)
 
     def _wait(self, seconds: float) -> bool:
         """Until it has ended, at most `seconds`; whether it has."""

@@ -15,20 +15,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cloudrun.protocol.order import Order
 from cloudrun.worker.child import end_with_parent
-from cloudrun.worker.order import Order
+from cloudrun.worker.sky_internals import ARM
 
 _ARM_EVERY_S = 3600.0
 _REMIND_EVERY_S = 60.0
 _PATIENCE_S = 60.0
-
-_ARM = """
-import sys
-from sky.skylet import autostop_lib
-autostop_lib.set_autostop(int(sys.argv[1]), "cloudvmray", autostop_lib.AutostopWaitFor.JOBS, True)
-"""
-REMIND = "from sky.skylet import autostop_lib; autostop_lib.set_last_active_time_to_now()"
-
 
 # As it was when the worker began: the job's own keys, which come later, are not for asking its provider.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -62,7 +55,7 @@ class IdleTimer:
         now = time.monotonic()
         if self._armed_at is None or now - self._armed_at >= (_ARM_EVERY_S if self._has_job() else _REMIND_EVERY_S):
             self._armed_at = now
-            self._start(_ARM, f"{max(self._order.idle_s / 60, 1):.0f}")
+            self._start(ARM, f"{max(self._order.idle_s / 60, 1):.0f}")
 
     def leave(self) -> None:
         """Let go of the timer, which goes on by itself: what is asked of skylet next must not be undone."""

@@ -9,7 +9,6 @@ to start it: with the first one's count of what is billed, and never with a seco
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
@@ -17,26 +16,24 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cloudrun.untrusted import read_object
+from cloudrun.protocol.messages import Heartbeat, StopRequest
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.outputs import METRICS, PROGRESS
+from cloudrun.protocol.run_folder import Place, RunFolder, secrets_path
+from cloudrun.protocol.timing import SAVE_PATIENCE_S, WATCHDOG_LOOKS_EVERY_S, WIPED_PATIENCE_S
+from cloudrun.protocol.words import TRAIN_STEP, EndReason, JobExit, WorkerPhase
 from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import Head
-from cloudrun.worker.holder import Place, has_holder
-from cloudrun.worker.journal import append_to_log, bury, last_word, replace_text
-from cloudrun.worker.order import Order, secrets_path
+from cloudrun.worker.holder import has_holder
+from cloudrun.worker.journal import append_to_log, bury, last_word
 from cloudrun.worker.shift_process import ShiftProcess
 from cloudrun.worker.sky_runtime import IdleTimer
 from cloudrun.worker.upload import Upload
 from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
 
-_LOOK_EVERY_S = 0.5
-# The job's command that tells of each step; a command of the user's own may be silent for hours.
-_TELLS_STEPS = "train"
-_SAVE_PATIENCE_S = 20.0
 # Between two looks: the computer was suspended, or its clock was set.
 _ASLEEP_S = 30.0
-# `down` removes the folder, then has the machine ended: seconds, if nothing comes between.
-_WIPED_PATIENCE_S = 120.0
 
 
 class Switch:
@@ -44,8 +41,9 @@ class Switch:
 
     def __init__(self, place: Place, order: Order, *, address: str) -> None:
         self._dir = run_dir = place.run_dir
+        self._files = RunFolder(run_dir)
         self._order = order
-        self._clock = Clock(place.clock, order, order_path=run_dir / "order.json")
+        self._clock = Clock(place.clock, order, order_path=self._files.order)
         self._signalled = False
         self._shift: ShiftProcess | None = None
         self._address = address
@@ -70,7 +68,7 @@ class Switch:
         if self._order.nodes > 1:
             self._lead(secret_values)
         while self._goes_on():
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(WATCHDOG_LOOKS_EVERY_S)
         self._shift.finish()
         if self._head is not None:
             self._head.close() if self._signalled else self._head.dismiss()
@@ -78,7 +76,7 @@ class Switch:
         self._timer.leave()
         Path(secrets_path(self._order.run_id)).unlink(missing_ok=True)
         result = last_word(self._dir)
-        return 1 if result is None else int(result["exit_code"])
+        return JobExit.FAILED if result is None else result.exit_code
 
     def _secrets(self) -> dict[str, str]:
         """Read what the launch put into this machine's memory for the job.
@@ -101,7 +99,7 @@ class Switch:
             head.start()
         except OSError as err:
             message = f"cannot listen for the other machines at {self._address}: {err}"
-            replace_text(self._dir / "stop", json.dumps({"reason": "failed", "message": message}))
+            StopRequest(EndReason.FAILED, message).write(self._files.stop)
             return
         self._head = head
 
@@ -113,6 +111,7 @@ class Switch:
         self._clock.keep()
         self._timer.tend()
         try:
+            self._dir.stat()
             if self._head is not None:
                 self._head.look()
             if not self._act(verdict(self._order, self._look())):
@@ -129,10 +128,13 @@ class Switch:
         """Until the budget is used; where the run's folder is gone, somebody is ending the machine, or was cut off."""
         now = time.monotonic()
         self._blind_since = self._blind_since or now
-        is_wiped = not self._dir.exists() and now - self._blind_since > _WIPED_PATIENCE_S
+        has_waited = self._signalled or now - self._blind_since > WIPED_PATIENCE_S
+        is_wiped = has_waited and not self._dir.exists()
         is_used = self._billed_s() >= self._order.limit_s() - self._order.end_lead_s
         if not is_wiped and not is_used:
             return True
+        if is_wiped and self._shift is not None:
+            self._shift.ask_to_stop()  # what it saves, nobody can find
         if self._order.ends_machine:
             self._end_machine("its budget is used" if is_used else "its run's folder is gone")
         return False
@@ -151,35 +153,34 @@ class Switch:
             self._awake_since = now
         self._looked_at = now
         result = last_word(self._dir)
-        status = read_object(self._dir / "status.json") or {}
-        phase = status.get("phase") if result is None else None
+        beat = Heartbeat.read(self._files.status)
+        phase = beat.phase if result is None and beat is not None else None
         assert self._shift is not None
         return Facts(
             billed_s=self._billed_s(),
             shift_lives=self._shift.lives,
-            is_left=_age(self._dir / "leave") is not None,
+            is_left=_age(self._files.leave) is not None,
             is_signalled=self._signalled,
-            stop_age_s=_age(self._dir / "stop"),
-            result_age_s=None if result is None else _age(self._dir / "result.json"),
-            has_output=result is None or _has_output(self._dir / "out"),
-            safe_age_s=_first(_age(self._dir / "home"), _age(self._dir / "stored")),
-            data_silence_s=self._silence(status, "data.beat") if phase == "sync" else None,
-            step_silence_s=self._step_silence(status) if phase == "run" else None,
+            stop_age_s=_age(self._files.stop),
+            result_age_s=None if result is None else _age(self._files.result),
+            has_output=result is None or _has_output(self._files.out),
+            safe_age_s=_first(_age(self._files.home), _age(self._files.stored)),
+            data_silence_s=self._silence(beat, self._files.data_beat) if phase is WorkerPhase.SYNC else None,
+            step_silence_s=self._step_silence(beat) if phase is WorkerPhase.RUN else None,
         )
 
-    def _silence(self, status: dict[str, object], *names: str) -> float:
+    def _silence(self, beat: Heartbeat | None, *files: Path) -> float:
         """Seconds since the phase began, one of the files last changed, or this computer awoke."""
-        ages = [_age(self._dir / name) for name in names]
-        began = status.get("phase_began")
-        is_number = isinstance(began, int | float) and math.isfinite(began)
-        since_began = time.time() - float(str(began)) if is_number else 0.0
+        ages = [_age(path) for path in files]
+        began = None if beat is None else beat.phase_began
+        since_began = 0.0 if began is None else time.time() - began
         return min([since_began, self._looked_at - self._awake_since, *(age for age in ages if age is not None)])
 
-    def _step_silence(self, status: dict[str, object]) -> float | None:
-        told = (self._dir / "out" / "progress.json").exists()
-        if not told and self._order.command.name != _TELLS_STEPS:
+    def _step_silence(self, beat: Heartbeat | None) -> float | None:
+        progress = self._files.out / PROGRESS
+        if not progress.exists() and self._order.command.name != TRAIN_STEP:
             return None
-        return self._silence(status, "out/progress.json", "out/metrics.jsonl")
+        return self._silence(beat, progress, self._files.out / METRICS)
 
     def _act(self, what: Verdict) -> bool:
         """Carry it out; whether to go on."""
@@ -188,22 +189,28 @@ class Switch:
             case Wait():
                 return True
             case Stop(reason, message):
-                replace_text(self._dir / "stop", json.dumps({"reason": reason, "message": message}))
+                StopRequest(reason, message).write(self._files.stop)
                 return True
             case Kill():
                 self._say("the job does not stop: ending its processes")
                 self._shift.kill(patience_s=0)
                 return True
             case Bury():
-                self._shift.kill(patience_s=_SAVE_PATIENCE_S)
-                reason = "preempted" if self._signalled and self._order.may_be_taken_away else "failed"
+                self._shift.kill(patience_s=SAVE_PATIENCE_S)
+                is_taken = self._signalled and self._order.may_be_taken_away
+                reason = EndReason.PREEMPTED if is_taken else EndReason.FAILED
                 bury(self._dir, self._shift.obituary, reason=reason)
                 return True
             case End(why):
                 if last_word(self._dir) is None:
                     self._shift.kill(patience_s=0)
                     with suppress(OSError):  # a full disk
-                        bury(self._dir, "it did not save in time", reason="budget", exit_code=75)
+                        bury(
+                            self._dir,
+                            "it did not save in time",
+                            reason=EndReason.BUDGET,
+                            exit_code=JobExit.STOPPED_EARLY,
+                        )
                 self._end_machine(why)
                 return False
             case Leave():
@@ -211,9 +218,9 @@ class Switch:
 
     def _is_enough(self) -> bool:
         """Whether the bucket is not waited for: a new shift, all home and the machine ends, or no budget left."""
-        is_home = _age(self._dir / "home") is not None
+        is_home = _age(self._files.home) is not None
         is_used = self._billed_s() >= self._order.limit_s()
-        return _age(self._dir / "leave") is not None or (self._signalled and is_home) or is_used
+        return _age(self._files.leave) is not None or (self._signalled and is_home) or is_used
 
     def _end_machine(self, why: str) -> None:
         """Returns only by being ended itself, or once a signal has told it that somebody else is at it."""
@@ -227,7 +234,7 @@ class Switch:
 
 
 def _has_output(out: Path) -> bool:
-    return any(path.name != "progress.json" for path in out.rglob("*") if path.is_file() or path.is_symlink())
+    return any(path.name != PROGRESS for path in out.rglob("*") if path.is_file() or path.is_symlink())
 
 
 def _age(path: Path) -> float | None:

@@ -7,19 +7,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.timing import LAST_UPLOAD_S, UPLOADER_GRACE_S
+from cloudrun.protocol.words import JobExit
 from cloudrun.retry import Backoff, doubled
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.journal import append_to_log
-from cloudrun.worker.order import Order
 
-# The uploader's exit code for "this Python has no boto3": the set-up installs it.
-NOT_YET = 78
 _NOT_YET_PAUSE_S = 2.0
 _NO_PYTHON_PAUSE_S = 0.5
 _PAUSES_S = doubled(1.0, 7, longest_s=60.0)
-# How long the last files may take once there is nothing else to wait for.
-LAST_UPLOAD_S = 30.0
-_STOP_GRACE_S = 5.0
 
 
 class Upload:
@@ -27,6 +25,7 @@ class Upload:
 
     def __init__(self, run_dir: Path, order: Order, *, python: str) -> None:
         self._dir = run_dir
+        self._files = RunFolder(run_dir)
         self._order = order
         self._python = python
         self._child: Child | None = None
@@ -35,7 +34,7 @@ class Upload:
 
     @property
     def is_stored(self) -> bool:
-        return (self._dir / "stored").exists()
+        return self._files.stored.exists()
 
     def tend(self) -> None:
         """To be called all the time; starts it where it does not run."""
@@ -57,13 +56,13 @@ class Upload:
             self.tend()
             time.sleep(0.2)
         if self._child is not None:
-            self._child.stop(grace_s=_STOP_GRACE_S, meanwhile=lambda: None)
+            self._child.stop(grace_s=UPLOADER_GRACE_S, meanwhile=lambda: None)
             self._child = None
 
     def _start(self) -> None:
-        paths = [str(self._dir / "code"), os.environ.get("PYTHONPATH", "")]
+        paths = [str(self._files.code), os.environ.get("PYTHONPATH", "")]
         env = {**os.environ, **self._order.env, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        with (self._dir / "log.txt").open("ab") as log:
+        with self._files.log.open("ab") as log:
             try:
                 self._child = Child(
                     [self._python, "-m", "cloudrun.uploader", str(self._dir)],
@@ -75,8 +74,8 @@ class Upload:
                 self._next_at = time.monotonic() + _NO_PYTHON_PAUSE_S
 
     def _pause_after(self, code: int) -> float:
-        """Seconds until the next start; what is more than "not yet" is told."""
-        if code == NOT_YET:
+        """Seconds until the next start; what is more than that is told."""
+        if code == JobExit.NO_BOTO3:  # the set-up installs it
             return _NOT_YET_PAUSE_S
         append_to_log(self._dir, f"the uploader ended with {code}; starting it again")
         return self._backoff.failed()

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cloudrun.worker.order import Order
-
-# A job that was asked to stop has this long before everything is killed; it is asked with SIGTERM first.
-STOP_PATIENCE_S = 75.0
-# Whoever brought the results home ends the machine himself; the switch does it when he has gone.
-HOME_PATIENCE_S = 45.0
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.timing import HOME_PATIENCE_S, STOP_PATIENCE_S
+from cloudrun.protocol.words import EndReason, OnFinish
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Wait:
 class Stop:
     """Ask the job to save and stop."""
 
-    reason: str
+    reason: EndReason
     message: str
 
 
@@ -86,11 +83,11 @@ def _while_it_runs(order: Order, facts: Facts) -> Verdict:
         return Kill() if facts.stop_age_s > STOP_PATIENCE_S else Wait()
     if facts.billed_s >= order.limit_s() - order.reserve_s():
         spent = order.spent_by(facts.billed_s)
-        return Stop("budget", f"the budget is used: {facts.billed_s / 3600:.2f} h, ${spent:.2f}")
+        return Stop(EndReason.BUDGET, f"the budget is used: {facts.billed_s / 3600:.2f} h, ${spent:.2f}")
     if facts.data_silence_s is not None and facts.data_silence_s > order.idle_s:
-        return Stop("no_data", f"no data have come for {order.idle_s / 60:g} minutes")
+        return Stop(EndReason.NO_DATA, f"no data have come for {order.idle_s / 60:g} minutes")
     if facts.step_silence_s is not None and facts.step_silence_s > order.stall_s:
-        return Stop("stalled", f"no training step for {order.stall_s / 60:g} minutes")
+        return Stop(EndReason.STALLED, f"no training step for {order.stall_s / 60:g} minutes")
     return Wait()
 
 
@@ -102,7 +99,7 @@ def _after_it_ended(order: Order, facts: Facts) -> Verdict:
         return Leave()  # a store that takes nothing must not hold this computer for ever
     if facts.safe_age_s is None and (facts.has_output or facts.result_age_s < order.idle_s):
         return Wait()  # the machine's disk is the only copy: it stays until they are fetched, within the budget
-    if order.on_finish == "keep" or not order.ends_machine:
+    if order.on_finish == OnFinish.KEEP or not order.ends_machine:
         return Leave()
     if facts.safe_age_s is not None and facts.safe_age_s < HOME_PATIENCE_S:
         return Wait()

@@ -15,9 +15,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-PEM = "nodes.pem"  # in RUN_DIR: certificate and key
+from cloudrun.protocol.timing import NODE_REQUEST_S
+
 LARGEST_MESSAGE_BYTES = 1_000_000
-_TIMEOUT_S = 20.0
 # The last member of a folder's tar: one that breaks off before it is not whole.
 _COUNT = ".cloudrun-count"
 
@@ -67,7 +67,7 @@ class Line:
 
     @contextmanager
     def _request(self, method: str, path: str, body: bytes | None) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT_S, context=self._context)
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=NODE_REQUEST_S, context=self._context)
         try:
             connection.request(method, path, body=body)
             answer = connection.getresponse()

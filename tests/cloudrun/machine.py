@@ -13,7 +13,8 @@ import pytest
 
 from cloudrun.cli.main import main
 from cloudrun.ledger import Ledger
-from cloudrun.run import Run, now_utc
+from cloudrun.records import now_utc
+from cloudrun.run import Run
 
 MOMENT = "2026-11-24T12:00:00Z"
 RESULT: dict[str, Any] = {

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from cloudrun.agreed import agreed_usd, capped, is_price, is_too_dear, left_to_try, rent_limit_s
-from cloudrun.run import Fallback, Quote
+from cloudrun.records import Fallback, Quote
+from cloudrun.render import plan_text
 from cloudrun.spec import Budget
 from tests.cloudrun.test_cost import START
+from tests.cloudrun.test_sky_task import a_plan
 
 
 def a_quote(gpu: str = "RTX4090:1", hourly_usd: float = 0.69, **changes: Any) -> Quote:
@@ -90,13 +92,27 @@ def test_own_machines_have_no_price_to_limit() -> None:
         ({"max_cost": 5, "max_hours": 4}, 0.0, {}, 1200),
         ({"max_cost": 5, "max_hours": 4}, 4.0, {"billed_s": 900, "spent_usd": 4.0}, 300),
         ({"max_cost": 5, "max_hours": 4}, 1.0, {"billed_s": 99999, "spent_usd": 9.0}, 0),
+        ({"max_cost": 0.072, "max_hours": 4}, 0.72, {}, 270),  # of six minutes as well
         ({"max_cost": 5, "max_hours": 4, "rent_minutes": 90}, 0.69, {}, 5400),
+        ({"max_cost": 0.1, "max_hours": 4, "rent_minutes": 90}, 1.0, {}, 270),  # renting alone is not to go over it
+        ({"max_cost": 0.1, "max_hours": 4, "rent_minutes": 90}, 1.0, {"waiting_bills": False}, 5400),  # a queue
+        ({"max_cost": 0.1, "max_hours": 4, "rent_minutes": 2}, 1.0, {}, 120),
     ],
 )
 def test_renting_has_a_deadline(
-    budget: dict[str, float], hourly_usd: float, spent: dict[str, float], limit_s: float
+    budget: dict[str, float], hourly_usd: float, spent: dict[str, Any], limit_s: float
 ) -> None:
     assert rent_limit_s(Budget.model_validate(budget), hourly_usd, **spent) == pytest.approx(limit_s)
+
+
+def test_the_plan_says_how_long_is_waited_and_what_that_can_cost() -> None:
+    plan = a_plan(budget={"max_cost": 0.072, "max_hours": 4}, infra="runpod")
+    quote = a_quote("RTX4090:1", 0.72, disk_hourly_usd=0.0)
+    said = "waits    4 min 30 s at most for each machine that is asked for, $0.05 where it bills meanwhile"
+    assert said in plan_text(plan, quote, START)
+    assert "waits    20 min 00 s at most for each machine that is asked for (budget.rent" in plan_text(
+        plan, None, START
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.protocol.order import Order
 from cloudrun.worker.clock import Clock, Kept, Moment, billed_at, read_kept
-from cloudrun.worker.order import Order
 from tests.orders import an_order
 
 ORDER = an_order("true", written_at=9_000.0, billed_s=100.0)

@@ -9,7 +9,7 @@ import pytest
 from cloudrun.cli.forecast import Forecast
 from cloudrun.estimate import Machine, NoEstimate, after_s, estimate, start_s
 from cloudrun.plan import make_plan
-from cloudrun.run import Estimate, Measured, Part
+from cloudrun.records import Estimate, Measured, Part
 from cloudrun.runs.foresee import StartOverBudget, exceeds, refuse_hopeless
 from cloudrun.spec import Budget, JobSpec
 from cloudrun.workload import Workload, workload_of

@@ -16,8 +16,8 @@ from cloudrun.errors import StoreError
 from cloudrun.ledger import Ledger
 from cloudrun.mirror import Progress, pull
 from cloudrun.pace import Pace
-from cloudrun.runs.fetch import Listener, fetch
 from cloudrun.runs.fetch_lock import fetching
+from cloudrun.runs.results import Listener, copy_home
 from cloudrun.stores import Entry
 from cloudrun.stores.directory import DirectoryStore
 from cloudrun.worker.child import end_with_parent
@@ -229,7 +229,7 @@ def test_a_run_that_is_resumed_while_it_is_fetched_is_not_taken_for_home(shell: 
         resumed.append(shell("resume", "-d", "--yes", run_id).code)
 
     with pytest.raises(StoreError, match="was resumed while it was fetched"):
-        fetch(ledger.get(run_id), ledger, to=None, listener=Listener(on_file=resume))
+        copy_home(ledger.get(run_id), ledger, to=None, listener=Listener(on_file=resume))
     assert resumed == [0]
     assert not ledger.get(run_id).home_complete
     assert not (folder / "home").exists()

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from cloudrun.worker.holder import Place
-from cloudrun.worker.order import Order
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import Place
 from cloudrun.worker.shift_process import ShiftProcess
 from tests.cloudrun.test_worker import has_ended, wait_for
 from tests.orders import an_order

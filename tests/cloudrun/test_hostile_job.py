@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.protocol.messages import Timing, replace_text
 from cloudrun.untrusted import read_object
-from cloudrun.worker.journal import bury, last_word, replace_text
+from cloudrun.worker.journal import bury, last_word
 from cloudrun.worker.projection import project
 from tests.cloudrun.machine import BAD
 from tests.conftest import Shell
@@ -116,8 +117,8 @@ def test_a_timing_without_end_foretells_nothing(key: str, number: object) -> Non
         "timed_steps": 50, "timed_s": 5.0, "steps_left": 100, "evaluation_left_s": 1.0, "steps_per_epoch": 50,
         "evaluation_is_measured": True,
     }  # fmt: skip
-    assert project(timing, an_order("true"), 10.0) is not None
-    assert project({**timing, key: number}, an_order("true"), 10.0) is None
+    assert project(Timing.read(timing), an_order("true"), 10.0) is not None
+    assert project(Timing.read({**timing, key: number}), an_order("true"), 10.0) is None
 
 
 @pytest.mark.parametrize(
@@ -144,4 +145,6 @@ def test_a_dead_shift_is_buried_whatever_its_status_says(tmp_path: Path, status:
     (tmp_path / "status.json").write_text(status)
     (tmp_path / "stop").write_text('{"message": 5}')
     bury(tmp_path, "its worker was killed")
-    assert (last_word(tmp_path) or {})["message"] == "5; its worker was killed"
+    word = last_word(tmp_path)
+    assert word is not None
+    assert word.message == "5; its worker was killed"

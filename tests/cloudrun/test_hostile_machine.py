@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cloudrun.run import Phase
+from cloudrun.records import Phase
 from cloudrun.runs.accounts import write_accounts
 from cloudrun.stores.s3 import S3Store
 from tests.cloudrun.machine import BAD, MOMENT, RESULT, STATUS, Desk, desk

@@ -12,12 +12,16 @@ from typing import cast
 import pytest
 
 from cloudrun.backends import Backend
+from cloudrun.backends.local import LocalBackend
 from cloudrun.cost import cost_of
 from cloudrun.ledger import Ledger
-from cloudrun.run import JobState, Phase, Run, now_utc
-from cloudrun.runs import launch
+from cloudrun.records import JobState, Phase, now_utc
+from cloudrun.run import Run
+from cloudrun.runs import attempt
+from cloudrun.runs.attempt import signals_as_interrupt
+from cloudrun.runs.console import Console
+from cloudrun.runs.context import Context
 from cloudrun.runs.down import ResultsNotHome, down
-from cloudrun.runs.launch import Console, signals_as_interrupt
 from cloudrun.ssh import MachineUnreachable
 from tests.cloudrun.test_cost import a_run as priced_run
 from tests.cloudrun.test_ledger import a_run
@@ -78,14 +82,14 @@ def test_an_outage_while_results_come_home_is_waited_for(
             raise ResultsNotHome("not home", hint="again") from unreachable
         return run
 
-    monkeypatch.setattr(launch, "bring_home", bring_home)
-    monkeypatch.setattr(launch, "_OUTAGE_PAUSES_S", (0, 0, 0))
-    console = Console(say=said.append, on_line=said.append, on_bytes=lambda *_: None)
+    monkeypatch.setattr(attempt, "bring_home", bring_home)
+    monkeypatch.setattr(attempt, "_OUTAGE_PAUSES_S", (0, 0, 0))
+    context = Context(ledger, LocalBackend(tmp_path), Console(said.append))
     if outages == 2:
-        assert launch._insist_on_results(run, ledger, console) == run
+        assert attempt._insist_on_results(run, context) == run
     else:
         with pytest.raises(ResultsNotHome):
-            launch._insist_on_results(run, ledger, console)
+            attempt._insist_on_results(run, context)
     assert len(tries) == min(outages, 3) + 1
     assert said == ["not home; trying again in 0 s, Ctrl-C leaves it"] * min(outages, 3)
 
@@ -117,7 +121,7 @@ def test_a_machine_that_ended_itself_is_billed_to_what_is_known_of_it(
     since = now_utc() - timedelta(hours=14)
     ledger.add(priced_run(billed_from=since, last_seen_at=since + timedelta(hours=1), phase=Phase.RUNNING))
     gone = Gone(None if told_h is None else since + timedelta(hours=told_h))
-    run = down(ledger.get("r"), ledger, cast("Backend", gone), force=True, say=lambda _: None)
+    run = down(ledger.get("r"), Context(ledger, cast("Backend", gone)), force=True)
     assert run.end_is_proven
     cost = cost_of(run, now_utc())
     assert cost.usd == Decimal(usd)

@@ -172,3 +172,14 @@ def test_several_machines_have_to_make_sense(tmp_path: Path, text: str, said: st
     with pytest.raises(JobFileError) as caught:
         load_job(write(tmp_path, GOOD + text))
     assert said in caught.value.message
+
+
+def test_a_job_file_that_does_not_exist_names_each_other_one_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "demo.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(JobFileError) as caught:
+        load_job(Path("jobs/none.yaml"))
+    assert caught.value.hint == "job files here: jobs/demo.yaml"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cloudrun.backends.sky_keys import CAN_WITHHOLD, removal, settings_for
+from cloudrun.backends.skypilot.keys import CAN_WITHHOLD, removal, settings_for
 from cloudrun.keys import KeysSent
 from tests.conftest import Shell
 from tests.sky_accounts import SkyAccounts
@@ -52,7 +52,7 @@ from sky import skypilot_config, clouds, resources
 from sky.backends import backend_utils, cloud_vm_ray_backend
 from sky.server.requests import payloads
 from sky.utils import annotations
-from cloudrun.backends.sky_keys import keys_sent, sparing
+from cloudrun.backends.skypilot.keys import keys_sent, sparing
 from cloudrun.plan import make_plan
 from cloudrun.spec import JobSpec
 from sky.utils.registry import CLOUD_REGISTRY

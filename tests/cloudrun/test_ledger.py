@@ -16,7 +16,9 @@ from cloudrun.backends.local import LocalBackend
 from cloudrun.errors import NoSuchRun
 from cloudrun.home import may_bill
 from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
-from cloudrun.run import JobState, Measured, Phase, Quote, Result, Run, now_utc
+from cloudrun.records import JobState, Measured, Phase, Quote, Result, now_utc
+from cloudrun.run import Assignment, Ending, Run
+from cloudrun.runs.context import Context
 from cloudrun.runs.refresh import record
 
 
@@ -41,9 +43,9 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_a_new_process_reads_what_another_recorded(ledger: Ledger) -> None:
     ledger.add(a_run("plants-1"))
-    ledger.change("plants-1", phase=Phase.RUNNING, epoch=3)
+    ledger.update("plants-1", lambda run: run.begun("file:///tmp/plants-1"))
     again = Ledger(ledger.home).get("plants-1")
-    assert (again.phase, again.epoch) == (Phase.RUNNING, 3)
+    assert (again.phase, again.run_uri) == (Phase.PREPARING, "file:///tmp/plants-1")
 
 
 def test_one_id_is_never_given_twice(ledger: Ledger) -> None:
@@ -83,8 +85,9 @@ from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
 ledger = Ledger(Path(sys.argv[1]))
 print("ready", flush=True)
 for epoch in range(1, int(sys.argv[2])):
-    run = ledger.get("plants-1")
-    ledger.change("plants-1", **{sys.argv[3]: (getattr(run, sys.argv[3]) or 0) + 1})
+    ledger.update(
+        "plants-1", lambda run: run.model_copy(update={sys.argv[3]: (getattr(run, sys.argv[3]) or 0) + 1})
+    )
 """
 
 
@@ -118,7 +121,9 @@ def test_a_kill_at_any_instant_leaves_a_whole_record(ledger: Ledger, millisecond
     process.wait()
     process.stdout.close()
     before = ledger.get("plants-1").epoch or 0
-    ledger.change("plants-1", epoch=before + 1)  # the lock went with the process
+    ledger.update(
+        "plants-1", lambda run: run.model_copy(update={"epoch": before + 1})
+    )  # the lock went with the process
     assert ledger.get("plants-1").epoch == before + 1
 
 
@@ -159,11 +164,13 @@ def test_what_was_seen_late_does_not_undo_what_another_command_has_written(ledge
     ended = now_utc()
     ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=ended))
     before_the_look = ledger.get("plants-1")
-    proven: dict[str, object] = {"phase": Phase.STOPPED, "message": "asked to stop", "released_at": ended}
-    ledger.change("plants-1", end_is_proven=True, finished_at=ended, **proven)  # `down`, while the look went on
-    after = record(before_the_look, ledger, LocalBackend(tmp_path), JobState.ABSENT, None, None)
-    assert {name: getattr(after, name) for name in proven} == proven
-    assert (after.exit_code, after.finished_at) == (None, ended)
+    ledger.update("plants-1", lambda run: run.stopped("asked to stop"))  # `down`, while the look went on
+    ledger.update(
+        "plants-1", lambda run: run.released(Ending(ended), disk_until=ended, else_phase=Phase.LOST, now=ended)
+    )
+    after = record(before_the_look, Context(ledger, LocalBackend(tmp_path)), JobState.ABSENT, None, None)
+    assert (after.phase, after.message, after.released_at) == (Phase.STOPPED, "asked to stop", ended)
+    assert (after.exit_code, after.finished_at, after.end_is_proven) == (None, ended, True)
 
 
 def test_a_machine_that_its_provider_took_back_was_not_stopped_by_its_user(ledger: Ledger, tmp_path: Path) -> None:
@@ -171,7 +178,7 @@ def test_a_machine_that_its_provider_took_back_was_not_stopped_by_its_user(ledge
     ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
     said = {"reason": "preempted", "exit_code": 75, "message": "", "started_at": began, "finished_at": began}
     result = Result.model_validate(said)
-    after = record(ledger.get("plants-1"), ledger, LocalBackend(tmp_path), JobState.UNKNOWN, None, result)
+    after = record(ledger.get("plants-1"), Context(ledger, LocalBackend(tmp_path)), JobState.UNKNOWN, None, result)
     assert (after.phase, after.phase.is_final, after.phase.exit_code) == (Phase.PREEMPTED, True, 1)
     assert after.may_bill  # until its end is proven
 
@@ -180,11 +187,12 @@ def test_a_result_of_the_shift_before_does_not_end_a_run_that_was_resumed(ledger
     began = now_utc()
     ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
     before_the_look = ledger.get("plants-1")
-    moment = began.isoformat()
-    shift = {"name": "run", "from": moment, "to": moment, "seconds": 0.0}
-    ledger.change("plants-1", phase=Phase.LAUNCHING, past_phases=(shift,))  # `resume`, while the look went on
+    shift = {"name": "run", "from": began.isoformat(), "to": began.isoformat(), "seconds": 0.0}
+    ledger.update("plants-1", lambda run: run.model_copy(update={"phases": (shift,)}))
+    again = Assignment(job={}, backend="local", infra="local", gpu=(), store_uri=None, endpoint=None)
+    ledger.update("plants-1", lambda run: run.reopened(again))  # `resume`, while the look went on
     result = Result(reason="stopped", exit_code=75, message="", started_at=began, finished_at=began)
-    after = record(before_the_look, ledger, LocalBackend(tmp_path), JobState.ACTIVE, None, result)
+    after = record(before_the_look, Context(ledger, LocalBackend(tmp_path)), JobState.ACTIVE, None, result)
     assert (after.phase, after.exit_code) == (Phase.LAUNCHING, None)
 
 
@@ -266,10 +274,9 @@ def a_quote(**changes: object) -> Quote:
     return Quote.model_validate({**fields, **changes})
 
 
-def test_a_slip_in_the_name_of_a_money_field_is_refused(ledger: Ledger) -> None:
-    ledger.add(a_run("plants-1"))
+def test_a_slip_in_the_name_of_a_money_field_is_refused() -> None:
     with pytest.raises(ValueError, match="projected_used"):
-        ledger.change("plants-1", projected_used=3.0)
+        a_run("plants-1", projected_used=3.0)
     with pytest.raises(ValueError, match="disk_hourly"):
         a_quote(disk_hourly=0.1)
 
@@ -279,7 +286,7 @@ def test_what_could_not_be_read_back_is_not_written(ledger: Ledger, speed: objec
     ledger.add(a_run("plants-1"))
     measured = Measured(kind="run", machine="cpu", infra="local").model_copy(update={"images_per_s": speed})
     with pytest.raises(ValueError, match="images_per_s"):
-        ledger.change("plants-1", measured=measured)
+        ledger.update("plants-1", lambda run: run.took(measured))
     assert ledger.get("plants-1").measured is None
 
 

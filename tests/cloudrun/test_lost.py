@@ -14,8 +14,10 @@ from cloudrun.cost import cost_of
 from cloudrun.ledger import Ledger
 from cloudrun.receipt import receipt
 from cloudrun.receipt_text import receipt_text
-from cloudrun.run import JobState, Phase, Run, now_utc
+from cloudrun.records import JobState, Phase, now_utc
+from cloudrun.run import Run
 from cloudrun.runs import follow as following
+from cloudrun.runs.context import Context
 from cloudrun.runs.down import ResultsNotHome, down, end_lost
 from cloudrun.runs.follow import LogReader, NoAnswer, follow
 from cloudrun.runs.lost import disk_may_hold_results
@@ -62,9 +64,13 @@ def rented(home: Path, **changes: Any) -> tuple[Ledger, Run]:
     return ledger, ledger.get("r")
 
 
+def with_backend(ledger: Ledger, provider: Provider) -> Context:
+    return Context(ledger, cast("Backend", provider))
+
+
 def test_a_machine_that_its_provider_stopped_is_lost_and_not_stopped_by_anybody(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path)
-    lost = look(run, ledger, cast("Backend", Provider(JobState.STOPPED)))
+    lost = look(run, with_backend(ledger, Provider(JobState.STOPPED)))
     assert (lost.phase, lost.exit_code, lost.may_bill) == (Phase.LOST, 1, True)
     assert lost.message.startswith("it left no result: its provider stopped the machine (outbid, ")
 
@@ -78,8 +84,8 @@ def test_what_is_left_of_it_is_ended_and_billed_until_it_was_stopped(
     provider = Provider(JobState.STOPPED)
     if told_min is not None:
         provider.told = run.billed_from + timedelta(minutes=told_min)
-    lost = look(run, ledger, cast("Backend", provider))
-    ended = end_lost(lost, ledger, cast("Backend", provider), say=lambda _: None)
+    lost = look(run, with_backend(ledger, provider))
+    ended = end_lost(lost, with_backend(ledger, provider))
     assert provider.ended == ["r"]
     assert (ended.phase, ended.may_bill) == (Phase.LOST, False)
     cost = receipt(ended, now_utc())
@@ -108,9 +114,9 @@ def test_the_only_copy_is_only_thrown_away_by_force(tmp_path: Path) -> None:
     ledger, run = rented(tmp_path, quote=a_quote(infra="aws"))
     provider = Provider(JobState.STOPPED)
     with pytest.raises(ResultsNotHome, match="may hold results that are not home"):
-        down(run, ledger, cast("Backend", provider), force=False, say=lambda _: None)
+        down(run, with_backend(ledger, provider), force=False)
     assert provider.ended == []
-    ended = down(ledger.get("r"), ledger, cast("Backend", provider), force=True, say=lambda _: None)
+    ended = down(ledger.get("r"), with_backend(ledger, provider), force=True)
     assert (provider.ended, ended.phase, ended.may_bill) == (["r"], Phase.LOST, False)
     assert cost_of(ended, now_utc()).hours == pytest.approx(0.5)
 
@@ -120,7 +126,7 @@ def test_following_ends_with_a_machine_that_is_stopped(tmp_path: Path) -> None:
     folder.mkdir()
     ledger, run = rented(tmp_path, run_uri=folder.as_uri(), backend="local")
     reader = LogReader(open_store(folder.as_uri()))
-    seen = follow(run, ledger, cast("Backend", Provider(JobState.STOPPED)), on_line=lambda _: None, reader=reader)
+    seen = follow(run, with_backend(ledger, Provider(JobState.STOPPED)), reader=reader)
     assert seen.phase is Phase.LOST
 
 
@@ -131,5 +137,5 @@ def test_following_ends_where_nobody_says_anything_for_minutes(tmp_path: Path, m
     ledger, run = rented(tmp_path, run_uri=folder.as_uri(), backend="local")
     reader = LogReader(open_store(folder.as_uri()))
     with pytest.raises(NoAnswer, match="neither the machine of `r` nor its provider has said anything"):
-        follow(run, ledger, cast("Backend", Provider(JobState.UNKNOWN)), on_line=lambda _: None, reader=reader)
+        follow(run, with_backend(ledger, Provider(JobState.UNKNOWN)), reader=reader)
     assert ledger.get("r").phase is Phase.RUNNING  # which proves nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloudrun.metrics import parse_metrics
+from cloudrun.protocol.metrics import parse_metrics
 
 GOOD = '{"kind": "val", "epoch": 1, "accuracy": 0.5, "time": "2026-11-24T12:00:00Z"}'
 

@@ -18,7 +18,11 @@ from typing import Any
 import pytest
 
 from cloudrun.backends.node_certificate import make_certificate
-from cloudrun.worker.order import Order, Step
+from cloudrun.protocol.messages import Result, StopRequest
+from cloudrun.protocol.nodes import News
+from cloudrun.protocol.order import Order, Step
+from cloudrun.protocol.words import EndReason, NodeState
+from cloudrun.worker.head import Head
 from cloudrun.worker.wire import Line, NotWhole, read_tar, write_tar
 from tests.orders import an_order
 
@@ -257,7 +261,7 @@ kill -KILL $PPID
 IMPATIENT = """\
 import sys
 from cloudrun.worker import __main__, node
-node.SILENCE_S = 2.0
+node.NODE_SILENCE_S = 2.0
 sys.exit(__main__.main(sys.argv))
 """
 
@@ -326,3 +330,11 @@ def test_a_folder_whose_paths_lead_out_is_refused(tmp_path: Path) -> None:
         tar.addfile(tarfile.TarInfo("../out"))
     with (tmp_path / "tar").open("rb") as file, pytest.raises(NotWhole, match="leads out"):
         read_tar(file, tmp_path / "to")
+
+
+@pytest.mark.parametrize("reason", [EndReason.BUDGET, EndReason.STALLED, EndReason.PREEMPTED])
+def test_the_run_ends_for_the_reason_for_which_another_machine_has_ended(tmp_path: Path, reason: EndReason) -> None:
+    head = Head(tmp_path, an_order("true", nodes=2), address="127.0.0.1", secret_values={})
+    head.hear(News(1, NodeState.ENDED, Result(reason, 1, "why", "", "")).as_plain())
+    head.look()
+    assert StopRequest.read(tmp_path / "stop") == StopRequest(reason, "node 1 of 2 (from 0): why")

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from cloudrun.backends import Offer
-from cloudrun.backends.sky_offers import is_a_gpu, offer_of
+from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
 from cloudrun.cli.offers import offer_row, offers_table
 from cloudrun.plan import Plan, make_plan
-from cloudrun.run import Measured
+from cloudrun.records import Measured
 from cloudrun.runs.foresee import RankedOffer, rank
 from cloudrun.spec import JobSpec
 from cloudrun.workload import kind_of, workload_of

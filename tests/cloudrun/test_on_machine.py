@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from cloudrun import locks
-from cloudrun.backends import on_machine
-from cloudrun.backends.on_machine import data_on_their_way, kept_awake, switch_lives
+from cloudrun.backends.skypilot import on_machine
+from cloudrun.backends.skypilot.on_machine import data_on_their_way, kept_awake, switch_lives
 from cloudrun.errors import StoreError
+from cloudrun.protocol.run_folder import Place
 from cloudrun.ssh import Connection
-from cloudrun.worker.holder import Place
 
 
 class Here(Connection):
@@ -85,7 +85,7 @@ def test_a_switch_that_began_before_skypilot_took_the_job_is_told_that_data_come
     machine: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would count what SkyPilot takes as silence, and stop the job for want of data."""
-    monkeypatch.setattr(on_machine, "_BEAT_EVERY_S", 0.05)
+    monkeypatch.setattr(on_machine, "DATA_EXPECTED_EVERY_S", 0.05)
     run_dir = tmp_path / "a folder with 'words'"
     run_dir.mkdir()
     with data_on_their_way(machine, str(run_dir)):

@@ -11,7 +11,7 @@ import pytest
 import cloudrun
 
 # The order and the secrets, which the launch has written: each of their bytes counts.
-TRUSTED = ("worker/order.py", "worker/switch.py")
+TRUSTED = ("protocol/order.py", "worker/switch.py")
 PACKAGE = Path(cloudrun.__file__).parent
 
 

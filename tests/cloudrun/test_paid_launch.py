@@ -101,22 +101,19 @@ def test_the_plan_as_json_has_the_estimate_and_the_live_price(laptop: Shell) -> 
     assert plain["fits_budget"] is True
 
 
-# As `launch` does, but for the look at SkyPilot's server, which would be started for it and outlive the test.
+# `launch` up to its question; the next step would start SkyPilot's server, which would outlive the test.
 _ASK = """\
 import sys
 from pathlib import Path
-from cloudrun.backends import open_backend
-from cloudrun.cli.forecast import look_ahead
-from cloudrun.job_file import load_job
+from cloudrun.cli.forecast import is_agreed, show
 from cloudrun.home import home_folder
+from cloudrun.job_file import load_job
 from cloudrun.ledger import Ledger
-from cloudrun.runs.prepare import check_job, plan_for
-job = load_job(Path("job.yaml"), overrides=sys.argv[1:])
-plan = plan_for(job)
-quote = open_backend("sky", home_folder()).quote(plan)
-forecast = look_ahead(plan, quote, check_job(job), Ledger(home_folder()))
-forecast.show()
-print("agreed" if forecast.is_agreed("Rent it?", yes=False) else "declined")
+from cloudrun.runs.prepared import examine, prepare
+ledger = Ledger(home_folder())
+prepared = prepare(examine(load_job(Path("job.yaml"), overrides=sys.argv[1:]), ledger, print), ledger)
+show(prepared.forecast)
+print("agreed" if is_agreed(prepared.forecast, "Rent it?", yes=False) else "declined")
 """
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from cloudrun.worker.order import Order
+from cloudrun.protocol.messages import Timing
+from cloudrun.protocol.order import Order
 from cloudrun.worker.projection import Overseer, breaks_budget, project
 
 
@@ -36,7 +37,7 @@ def timing(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_is_billed_what_is_left_and_what_comes_after_add_up() -> None:
-    projection = project(timing(), an_order(), billed_s=30.0)
+    projection = project(Timing.read(timing()), an_order(), billed_s=30.0)
     assert projection is not None
     assert projection.total_s == 30 + 100 * 0.5 + 10 + 20
     assert projection.total_usd == pytest.approx(0.11)
@@ -53,14 +54,14 @@ def test_what_is_billed_what_is_left_and_what_comes_after_add_up() -> None:
     ],
 )
 def test_a_few_steps_are_not_relied_on_unless_the_epoch_has_no_more(changes: dict[str, Any], is_enough: bool) -> None:
-    projection = project(timing(**changes), an_order(), billed_s=0.0)
+    projection = project(Timing.read(timing(**changes)), an_order(), billed_s=0.0)
     assert projection is not None
     assert projection.is_enough is is_enough
 
 
 @pytest.mark.parametrize("known", [{}, {"timed_steps": 0}, {"timed_steps": "many"}, timing(timed_steps=0)])
 def test_a_trainer_that_times_nothing_is_never_stopped_for_it(known: dict[str, Any]) -> None:
-    assert project(known, an_order(), billed_s=0.0) is None
+    assert project(Timing.read(known), an_order(), billed_s=0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_trainer_that_times_nothing_is_never_stopped_for_it(known: dict[str, A
 def test_a_budget_is_broken_when_it_is_by_more_than_the_uncertainty(
     billed_s: float, order: dict[str, float], said: str | None
 ) -> None:
-    projection = project(timing(), an_order(**order), billed_s=billed_s)
+    projection = project(Timing.read(timing()), an_order(**order), billed_s=billed_s)
     assert projection is not None
     assert breaks_budget(projection, an_order(**order)) == said
 
@@ -99,7 +100,12 @@ class TestOverseer:
     @pytest.fixture
     def oversee(self, folder: Path, said: list[str], told: dict[str, Any]) -> Callable[..., Overseer]:
         def make(**changes: Any) -> Overseer:
-            overseer = Overseer(folder, an_order(**changes), say=said.append, publish=told.update)
+            overseer = Overseer(
+                folder,
+                an_order(**changes),
+                say=said.append,
+                publish=lambda corrected: told.update(corrected.as_plain()),
+            )
             (folder / "out" / "progress.json").write_text(json.dumps({"epoch": 1, "timing": timing()}))
             return overseer
 
@@ -111,7 +117,12 @@ class TestOverseer:
         progress = folder / "out" / "progress.json"
         progress.write_text(json.dumps({"timing": timing()}))
         os.utime(progress, (time.time() - 60, time.time() - 60))
-        overseer = Overseer(folder, an_order(max_cost_usd=0.05), say=said.append, publish=told.update)
+        overseer = Overseer(
+            folder,
+            an_order(max_cost_usd=0.05),
+            say=said.append,
+            publish=lambda corrected: told.update(corrected.as_plain()),
+        )
         assert overseer.reason_to_stop(30.0) is None
         assert said == []
 
@@ -148,7 +159,7 @@ class TestOverseer:
         assert (overseer.reason_to_stop(30.0) or "").endswith("the answer was no")
 
     def test_silence_stops_it(self, oversee: Callable[..., Overseer], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cloudrun.worker.projection.ANSWER_WAIT_S", 0.0)
+        monkeypatch.setattr("cloudrun.worker.projection.QUESTION_WAIT_S", 0.0)
         overseer = oversee(max_cost_usd=0.05, may_ask=True)
         assert overseer.reason_to_stop(30.0) is None
         assert (overseer.reason_to_stop(30.0) or "").endswith("nobody answered")

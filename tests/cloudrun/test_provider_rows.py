@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cloudrun.backends.provider_rows import (
+from cloudrun.backends.skypilot.provider_rows import (
     aws_machine,
     aws_transition,
     from_epoch,
@@ -17,7 +17,7 @@ from cloudrun.backends.provider_rows import (
     slurm_end,
     vast_machine,
 )
-from cloudrun.backends.sky_records import billed_quote
+from cloudrun.backends.skypilot.records import billed_quote
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_machines import a_machine
 

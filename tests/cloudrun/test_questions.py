@@ -9,7 +9,9 @@ from typing import cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.run import JobState
+from cloudrun.records import JobState
+from cloudrun.runs.console import Console
+from cloudrun.runs.context import Context
 from cloudrun.runs.follow import LogReader, follow
 from cloudrun.stores import open_store
 from tests.cloudrun.test_lost import Provider, rented
@@ -36,10 +38,9 @@ class Followed:
             self.asked.append(question)
             return True
 
-        follow(
-            run, ledger, cast("Backend", Provider(JobState.ACTIVE)), on_line=lambda _: None,
-            reader=LogReader(open_store(folder.as_uri())), until=enough, ask=ask, say=self.said.append,
-        )  # fmt: skip
+        console = Console(say=self.said.append, ask=ask)
+        context = Context(ledger, cast("Backend", Provider(JobState.ACTIVE)), console)
+        follow(run, context, reader=LogReader(open_store(folder.as_uri())), until=enough, answers_questions=True)
 
 
 def test_a_question_is_asked_once_and_its_answer_is_written(tmp_path: Path) -> None:

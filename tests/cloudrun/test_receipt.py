@@ -12,7 +12,7 @@ from cloudrun.backends import Offer
 from cloudrun.overdue import overdue
 from cloudrun.receipt import receipt
 from cloudrun.receipt_text import months, receipt_text, receipts_csv
-from cloudrun.run import Estimate, Part, SkyAccount
+from cloudrun.records import Estimate, Part, SkyAccount
 from tests.cloudrun.test_cost import START, a_run, quote
 
 

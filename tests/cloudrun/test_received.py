@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.metrics import metrics_at
+from cloudrun.protocol.metrics import metrics_at
 from cloudrun.received import Summary, progress_from, question_from, result_from, summary_at, understood
-from cloudrun.run import Progress, Quote, Result
+from cloudrun.records import Progress, Quote, Result
 from cloudrun.runs.home_names import name_at_home
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.stores.directory import DirectoryStore

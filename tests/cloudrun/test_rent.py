@@ -15,8 +15,10 @@ from cloudrun.cost import cost_of
 from cloudrun.errors import Interrupted, NoMachine
 from cloudrun.ledger import Ledger
 from cloudrun.plan import Plan
-from cloudrun.run import Fallback, Phase, Quote, Run, now_utc
+from cloudrun.records import Fallback, Phase, Quote, now_utc
+from cloudrun.run import Run
 from cloudrun.runs.console import Console
+from cloudrun.runs.context import Context
 from cloudrun.runs.rent import rent
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_cost import a_run
@@ -81,7 +83,7 @@ def a_ledger(home: Path, **changes: Any) -> Ledger:
 
 
 def try_to_rent(ledger: Ledger, market: Market, console: Console, gpu: tuple[str, ...] = ("RTX4090:1",)) -> Run:
-    rent(a_plan(gpu=gpu, infra="runpod"), ledger, cast("Backend", market), console)
+    rent(a_plan(gpu=gpu, infra="runpod"), Context(ledger, cast("Backend", market), console))
     return ledger.get(RUN)
 
 
@@ -153,7 +155,11 @@ def test_a_down_from_elsewhere_while_it_is_rented_leaves_a_bill(tmp_path: Path) 
     market = Market({"RTX4090:1": None})
 
     def down() -> None:
-        ledger.change(RUN, phase=Phase.STOPPED, message="stopped while it was launched", billed_from=since)
+        for step in (
+            lambda run: run.stopped("stopped while it was launched"),
+            lambda run: run.model_copy(update={"billed_from": since}),
+        ):
+            ledger.update(RUN, step)
 
     market.meanwhile = down
     with pytest.raises(Interrupted, match="stopped by another command"):

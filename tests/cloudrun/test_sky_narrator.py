@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from cloudrun.backends.sky_narrator import Narrator
+from cloudrun.backends.skypilot.narrator import Narrator
 
 SAID = (
     "Considered resources (1 node):\n"

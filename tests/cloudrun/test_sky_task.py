@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from cloudrun.backends.sky_task import begin_script, job_config, machine_config
+from cloudrun.backends.skypilot.task import begin_script, job_config, machine_config
 from cloudrun.plan import DataRoute, Plan, make_plan
+from cloudrun.protocol.order import Order
 from cloudrun.snapshot import base_task
 from cloudrun.spec import JobSpec
-from cloudrun.worker.order import Order
 
 
 def a_plan(**job: Any) -> Plan:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from cloudrun.run import Phase
+from cloudrun.protocol.order import Order, Step
+from cloudrun.records import Phase
 from cloudrun.runs.refresh import read_result
 from cloudrun.stores.s3 import S3Store
-from cloudrun.worker.order import Order, Step
 from tests.cloudrun.test_worker import an_order, wait_for
 from tests.seaweedfs import BUCKET, SECRET, SeaweedFS
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cloudrun.worker.order import Order
+from cloudrun.protocol.order import Order
 from cloudrun.worker.verdict import Bury, End, Facts, Kill, Leave, Stop, Verdict, Wait, verdict
 
 LIMIT_S = 4 * 3600.0

@@ -16,10 +16,13 @@ from typing import Any, cast
 
 import pytest
 
+from cloudrun.protocol import messages
+from cloudrun.protocol.messages import CorrectedEstimate
+from cloudrun.protocol.order import Order, Step, read_order
+from cloudrun.protocol.run_folder import Place
+from cloudrun.protocol.words import EndReason, WorkerPhase
 from cloudrun.untrusted import read_object
 from cloudrun.worker import journal, switch
-from cloudrun.worker.holder import Place
-from cloudrun.worker.order import Order, Step, read_order
 from tests.orders import an_order
 
 StartWorker = Callable[[Order], "subprocess.Popen[bytes]"]
@@ -101,21 +104,21 @@ def test_whoever_finds_the_result_finds_the_last_progress_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = journal.Journal(tmp_path)
-    worker.enter("run")
+    worker.enter(WorkerPhase.RUN)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "progress.json").write_text('{"epoch": 3, "epochs": 3}')
-    worker.projected["projected_s"] = 9.0
+    worker.correct(CorrectedEstimate(9.0, 1.0, "9 steps"))
     worker.beat()  # too soon after the last
     seen: list[dict[str, Any] | None] = []
-    replace_text = journal.replace_text
+    replace_text = messages.replace_text
 
     def look_once_it_is_there(path: Path, text: str) -> None:
         replace_text(path, text)
         if path.name == "result.json":
             seen.append(read_object(tmp_path / "status.json"))
 
-    monkeypatch.setattr(journal, "replace_text", look_once_it_is_there)
-    worker.finish(reason="finished", exit_code=0, message="finished")
+    monkeypatch.setattr(messages, "replace_text", look_once_it_is_there)
+    worker.finish(reason=EndReason.FINISHED, exit_code=0, message="finished")
     for file in (worker._log, worker._index):
         file.close()
     (status,) = seen
@@ -292,7 +295,7 @@ def test_what_a_command_leaves_running_is_ended_with_it(start: StartWorker, tmp_
 IMPATIENT = """
 import runpy, sys
 from cloudrun.worker import switch
-switch._WIPED_PATIENCE_S = 1.0
+switch.WIPED_PATIENCE_S = 1.0
 sys.argv = ["cloudrun.worker", sys.argv[1]]
 runpy.run_module("cloudrun.worker", run_name="__main__")
 """
@@ -351,16 +354,16 @@ def test_a_computer_that_slept_has_not_stalled(tmp_path: Path) -> None:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (half_an_hour_ago, half_an_hour_ago))
     watch = switch.Switch(Place(tmp_path), an_order("true"), address="")
-    status: dict[str, object] = {"phase": "run", "phase_began": half_an_hour_ago - 60}
+    beat = messages.Heartbeat(WorkerPhase.RUN, "", "", half_an_hour_ago - 60)
     watch._awake_since = half_an_hour_ago - 60
-    assert (watch._step_silence(status) or 0) == pytest.approx(1800, abs=5)  # it was awake, and nothing came
+    assert (watch._step_silence(beat) or 0) == pytest.approx(1800, abs=5)  # it was awake, and nothing came
     watch._looked_at = half_an_hour_ago
     watch._shift = cast("Any", SimpleNamespace(lives=True))
     watch._look()
-    assert 0 <= (watch._step_silence(status) or 0) < 5
+    assert 0 <= (watch._step_silence(beat) or 0) < 5
     watch._looked_at = watch._awake_since = time.time() + 3600  # the clock was set back by an hour
     watch._look()
-    assert 0 <= (watch._step_silence(status) or 0) < 5
+    assert 0 <= (watch._step_silence(beat) or 0) < 5
 
 
 def test_a_disk_that_is_full_for_a_moment_does_not_end_the_job(tmp_path: Path) -> None:

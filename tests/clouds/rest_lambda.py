@@ -46,7 +46,7 @@ class Lambda:
         return shown | ({"name": name} if name else {})
 
     def look(self, home: Path) -> dict[str, Any]:
-        from cloudrun.backends.listing import CannotList, end_machine, list_machines
+        from cloudrun.backends.skypilot.listing import CannotList, end_machine, list_machines
 
         seen = list_machines("lambda")
         for machine in seen:

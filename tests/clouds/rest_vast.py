@@ -106,7 +106,7 @@ class Vast:
     def look(self, home: Path) -> dict[str, Any]:
         from sky.adaptors import vast
 
-        from cloudrun.backends.listing import end_machine, list_machines
+        from cloudrun.backends.skypilot.listing import end_machine, list_machines
 
         machines = list_machines("vast")
         saw: dict[str, Any] = {
@@ -143,9 +143,9 @@ class Vast:
     def _prices(self) -> dict[str, Any]:
         """What a new machine costs now, and what the one that is up is billed at."""
         from cloudrun.agreed import is_too_dear
-        from cloudrun.backends.listing import machines_of
         from cloudrun.backends.live_price import live_price
-        from cloudrun.backends.sky_records import billed_quote
+        from cloudrun.backends.skypilot.listing import machines_of
+        from cloudrun.backends.skypilot.records import billed_quote
         from tests.cloudrun.test_agreed import a_quote
 
         agreed = a_quote("RTX4090:1", 0.4, infra="vast", disk_hourly_usd=0.0)
@@ -172,7 +172,7 @@ class _ForgetfulSky:
 
 def _is_proven_gone(home: Path) -> bool:
     """Whether cloudrun believes what such a server says."""
-    from cloudrun.backends.sky import SkyBackend
+    from cloudrun.backends.skypilot.backend import SkyBackend
     from tests.cloudrun.test_agreed import a_quote
     from tests.cloudrun.test_cost import a_run
 
@@ -184,7 +184,7 @@ def _is_proven_gone(home: Path) -> bool:
 
 def _listed() -> list[str] | str:
     """The handles of our machines; or why there is no list."""
-    from cloudrun.backends.listing import CannotList, list_machines
+    from cloudrun.backends.skypilot.listing import CannotList, list_machines
 
     try:
         return [machine.handle for machine in list_machines("vast")]

@@ -149,6 +149,13 @@ def test_the_size_of_a_file_is_told_without_reading_it(place: Place, tmp_path: P
         assert place.store.size("pipe") is place.store.size("folder") is None
 
 
+def test_whether_the_runs_folder_is_there_is_told(place: Place, tmp_path: Path) -> None:
+    assert place.store.is_there()
+    if (tmp_path / "run").is_dir():
+        shutil.rmtree(tmp_path / "run")
+        assert not place.store.is_there()
+
+
 def test_what_is_no_file_is_not_waited_for_and_is_named(place: Place, tmp_path: Path) -> None:
     place.write("out/best.pt", b"weights")
     if not (tmp_path / "run").is_dir():

@@ -1,4 +1,4 @@
-"""How many images at once fit into memory: the largest micro-batch, found by trying."""
+"""Find the largest micro-batch that fits into memory, by trying."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from trainer.session.probe import is_out_of_memory, make_images, release, restor
 if TYPE_CHECKING:
     from trainer.session.setup import TrainingSetup
 
-# Of what is usable, kept free: fragments, cuDNN's workspaces, the augmentation, a step's odds and ends.
+# Share of the usable memory that stays free: for fragments, cuDNN's workspaces, the augmentation, small tensors.
 HEADROOM = 0.1
-# AdamW keeps two moments of each weight, from its first step on.
+# Moments of each weight that AdamW keeps from its first step on.
 _MOMENTS = 2
 
 
 def largest_that_fits(most: int, fits: Callable[[int], bool]) -> int | None:
-    """`most` images in as few even parts as fit: the images of a part. None: not even the smallest part fits.
+    """Return the images of a part, for `most` images in as few even parts as fit.
 
-    Halved until it fits, then narrowed down. What fits, fits with fewer images, too.
+    None: not even the smallest part fits. The size is halved until it fits, then searched by bisection. Sizes below one
+    that fits, fit, too.
     """
     sizes = part_sizes(most)
     failing, fitting = -1, 0
@@ -42,15 +43,15 @@ def largest_that_fits(most: int, fits: Callable[[int], bool]) -> int | None:
 
 
 def part_sizes(most: int) -> list[int]:
-    """Of the largest part, in 1, 2, 3, ... parts: numbers between these would make no fewer parts."""
+    """Return the largest part in 1, 2, 3, ... parts: sizes between these would not need fewer parts."""
     return sorted({max(even_sizes(most, count)) for count in range(2, most)} | {most}, reverse=True)
 
 
 @dataclass
 class MemoryProbe:
-    """Whether a real pass of so many images fits into the device's memory, head-room left. `peaks`: bytes, by images.
+    """Test whether a real pass of so many images fits into the memory of the device, with room left.
 
-    On a CPU it fits if it does not fail: how much there is, is not known beforehand.
+    `peaks`: bytes, by images. On a CPU it fits if it does not fail, since the usable memory is not known beforehand.
     """
 
     setup: TrainingSetup
@@ -78,7 +79,7 @@ class MemoryProbe:
         labels = torch.zeros(count, dtype=torch.int64, device=place)
         if setup.device.is_cuda:
             self.usable = torch.cuda.mem_get_info(place)[0] + torch.cuda.memory_reserved(place)
-        for _ in range(2):  # the first one is cuDNN's search, whose workspaces are no part of a step
+        for _ in range(2):  # the first pass includes cuDNN's search, whose workspaces no later step needs
             if setup.device.is_cuda:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(place)
@@ -90,7 +91,7 @@ class MemoryProbe:
             self.peaks[count] = torch.cuda.max_memory_reserved(place) + self._moments_to_come()
 
     def _moments_to_come(self) -> int:
-        """Bytes; 0 once the optimizer has made its first step, or was restored."""
+        """Return bytes; 0 once the optimizer has made its first step, or was restored."""
         if self.setup.optimizer.state:
             return 0
-        return _MOMENTS * sum(one.numel() * one.element_size() for one in self.setup.model.parameters())
+        return _MOMENTS * sum(weight.numel() * weight.element_size() for weight in self.setup.model.parameters())

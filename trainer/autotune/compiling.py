@@ -1,6 +1,7 @@
-"""torch.compile for training: where it pays, warmed up before the first step, and dropped where it does not work.
+"""Compile the model for training with torch.compile, before the first step, where it is worth it.
 
-Evaluation and `predict` stay eager: they would be compiled anew for their own sizes, for a part of the work.
+It is dropped where it fails. Evaluation and `predict` are not compiled: they would need compiling for their own sizes,
+for a small part of the work.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from trainer.session.device import Device
 from trainer.session.probe import is_out_of_memory, make_images, release, restored_after, run_pass, seconds_of, wait_for
 from trainer.session.step import micro_batches
 
-# Of a pass's time, saved by compiling, before it has been tried. Cited: nothing for EfficientNet-B0's training (geti
+# Share of a pass that compiling is expected to save. Cited: nothing for EfficientNet-B0's training (geti
 # #3758), 14 % for EfficientNet-B3 and 41 % for ResNeSt at inference on an RTX 4090.
 EXPECTED_GAIN = 0.1
-# To compile forward and backward for one shape, a layer with weights. Cited: ResNet-50, 54 such layers, 28 s, and twice
-# that with cold caches (pytorch/benchmark #1547); EfficientNet-B0, 82 layers, about 75 s (geti #3758).
+# Seconds a layer with weights, to compile forward and backward for one shape. Cited: ResNet-50, 54 such layers, 28 s,
+# and twice that with cold caches (pytorch/benchmark #1547); EfficientNet-B0, 82 layers, about 75 s (geti #3758).
 SECONDS_A_LAYER = 1.0
 BACKEND = "inductor"
-# Compiling takes minutes for one size; a compiler that takes longer than this is taken for a stall.
+# Compiling takes minutes for one size; after this time it counts as a stall.
 PATIENCE_S = 1800.0
 _PASSES = 8
-# For what was not compiled beforehand: another size, another memory layout.
+# For inputs that were not compiled beforehand: another size, another memory format.
 STANCE: Literal["eager_on_recompile", "fail_on_recompile"] = "eager_on_recompile"
 _MOST_S = 3.0
 
 
 class Compiled:
-    """A model's logits: compiled for the shapes that `learn` was called with, eager for any other.
+    """Logits of a model: compiled for the shapes that `learn` was called with, eager for any other.
 
     So nothing is compiled in the middle of an epoch, whether images grow, files are skipped or memory runs out.
     """
@@ -57,7 +58,10 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """What came of it. `rates`: images per second, compiled and eager. `compiled`: None: it failed, or is no faster."""
+    """Result of compiling.
+
+    `rates`: images per second, compiled and eager. `compiled`: None: it failed, or is no faster.
+    """
 
     compiled: Callable[[Tensor], Tensor] | None
     seconds: float
@@ -66,7 +70,7 @@ class Compilation:
 
 
 def passes_an_epoch(images: int, *, batch_size: int, micro_batch: int, ranks: Ranks = ALONE) -> Counter[int]:
-    """Images at once -> how often an epoch has such a pass, in this process."""
+    """Return images at once -> number of such passes in an epoch, in this process."""
     passes: Counter[int] = Counter()
     for size in even_sizes(images, batch_size):
         own = len(range(ranks.rank, size, ranks.world))
@@ -75,14 +79,14 @@ def passes_an_epoch(images: int, *, batch_size: int, micro_batch: int, ranks: Ra
 
 
 def layer_count(model: nn.Module) -> int:
-    """Those with weights of their own: what the compiler works on."""
-    return sum(isinstance(one, nn.Conv2d | nn.Linear) for one in model.modules())
+    """Count the layers with weights, on which the compiler works."""
+    return sum(isinstance(module, nn.Conv2d | nn.Linear) for module in model.modules())
 
 
 def sizes_worth_it(passes: Mapping[int, int], *, epochs: float, image_s: float, layers: int) -> list[int]:
-    """Numbers of images at once for which compiling is expected to save more than it takes, the most frequent first.
+    """Return the numbers of images at once for which compiling should save more than it takes, the most frequent first.
 
-    `epochs`: those left at full image size. `image_s`: seconds of an image's eager pass.
+    `epochs`: left at full image size. `image_s`: seconds of the eager pass of an image.
     """
     saved_s = {count: times * epochs * count * image_s * EXPECTED_GAIN for count, times in passes.items()}
     worth = [count for count, seconds in saved_s.items() if seconds > expected_seconds(layers)]
@@ -90,12 +94,12 @@ def sizes_worth_it(passes: Mapping[int, int], *, epochs: float, image_s: float, 
 
 
 def expected_seconds(layers: int) -> float:
-    """Of compiling for one number of images at once."""
+    """Return the seconds of compiling for one number of images at once."""
     return layers * SECONDS_A_LAYER
 
 
 def eager_rate(model: Ensemble, device: Device, *, count: int, size: int) -> float | None:
-    """Images per second, forward and backward, of the whole model; None where memory runs out."""
+    """Return images per second, forward and backward, of the whole model; None where memory runs out."""
     try:
         with restored_after(model):
             return _rate(model.logits, make_images(count, size=size, device=device), device)
@@ -117,7 +121,7 @@ def compile_model(
 ) -> Compilation:
     """Compile for `counts` images of `size` px at once, the first of which is timed against eager.
 
-    Whatever the compiler raises, it is told, and the model is eager as before.
+    Any exception of the compiler becomes `failure`, and the model is eager as before.
     """
     began, failure = time.monotonic(), None
     rates: tuple[float, float] | None = None
@@ -132,7 +136,7 @@ def compile_model(
                     if must_be_faster and rates[0] <= rates[1]:
                         break
         wait_for(device)
-    except Exception as err:  # noqa: BLE001 - dynamo, inductor, triton and the C++ compiler each raise their own
+    except Exception as err:  # noqa: BLE001 - dynamo, inductor, triton and the C++ compiler raise errors of their own
         failure = _first_line(err)
     else:
         if not must_be_faster or rates is None or rates[0] > rates[1]:
@@ -144,7 +148,7 @@ def compile_model(
 
 @contextmanager
 def heartbeats(heartbeat: Callable[[], None], *, every_s: float = 10.0, most_s: float = PATIENCE_S) -> Iterator[None]:
-    """Call `beat` meanwhile, from a thread of its own, so that long work is not taken for a stall."""
+    """Call `heartbeat` from a thread inside the context, so that long work is not taken for a stall."""
     is_done, began = threading.Event(), time.monotonic()
 
     def keep() -> None:
@@ -161,7 +165,7 @@ def heartbeats(heartbeat: Callable[[], None], *, every_s: float = 10.0, most_s: 
 
 
 def outcome(tried: Compilation, *, images_left: float) -> str:
-    """A line for the log. `images_left`: to be trained with at full size."""
+    """Return a line for the log. `images_left`: still to be trained with at full size."""
     if tried.failure is not None:
         return f"warning: the compiler failed after {tried.seconds:.0f} s, so nothing is compiled: {tried.failure}"
     assert tried.rates is not None
@@ -169,15 +173,15 @@ def outcome(tried: Compilation, *, images_left: float) -> str:
     speeds = f"{fast:.0f} against {slow:.0f} images/s"
     if tried.compiled is None:
         return f"not compiled: tried for {tried.seconds:.0f} s, and is no faster, {speeds}"
-    said = f"compiled in {tried.seconds:.0f} s: {speeds}"
+    text = f"compiled in {tried.seconds:.0f} s: {speeds}"
     if fast <= slow:
-        return f"{said}; it is no faster"
-    # Of the time that is left: until the images that have been trained with have saved what compiling took.
+        return f"{text}; it is no faster"
+    # Time until the trained images have saved as much as compiling took.
     pays_after_s = tried.seconds / (1 / slow - 1 / fast) / fast
     left_s = images_left / fast
     if pays_after_s > left_s:
-        return f"{said}; does not pay for itself in the {as_time(left_s)} left"
-    return f"{said}; pays for itself after {as_time(pays_after_s)} of {as_time(left_s)}"
+        return f"{text}; does not pay for itself in the {as_time(left_s)} left"
+    return f"{text}; pays for itself after {as_time(pays_after_s)} of {as_time(left_s)}"
 
 
 def as_time(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Which memory format each backbone is faster in, by measuring: no rule knows all of timm's models on every GPU."""
+"""Measure which memory format each backbone is faster in: no rule is right for all of timm's models on every GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer.session.probe import is_out_of_memory, make_images, release, restor
 if TYPE_CHECKING:
     from trainer.session.setup import TrainingSetup
 
-# The first pass loads kernels and lets cuDNN look for its algorithms.
+# The first pass loads kernels and has cuDNN search its algorithms.
 _WARMUPS, _PASSES = 2, 5
 _MOST_S = 3.0
 
@@ -25,28 +25,30 @@ Rates = dict[str, float]
 
 
 def measure_formats(model: Ensemble, device: Device, *, count: int, size: int) -> list[Rates]:
-    """Of each backbone with `count` images of `size` px at once, or half as many where memory runs out, and so on.
+    """Measure each backbone with `count` images of `size` px at once, or half as many where memory runs out, and so on.
 
-    Afterwards the backbones lie anyhow: call `lay_out`.
+    The backbones are left in any format: call `set_memory_formats` afterwards.
     """
     with restored_after(model):
         return [_rates(backbone, device, count=count, size=size) for backbone in model.backbones.values()]
 
 
 def faster(rates: Rates, *, otherwise: str) -> str:
-    """The format to take; `otherwise` where nothing was measured."""
+    """Return the faster format; `otherwise` where nothing was measured."""
     return max(rates, key=rates.__getitem__, default=otherwise)
 
 
 def slowest(processes: Sequence[Rates]) -> Rates:
-    """Of what several processes measured: a run is as fast as its slowest; a format has to work in each."""
+    """Combine the rates of several processes: a run is as fast as its slowest, and a format has to work in each."""
     return {
-        name: min(one[name] for one in processes) for name in MEMORY_FORMATS if all(name in one for one in processes)
+        name: min(rates[name] for rates in processes)
+        for name in MEMORY_FORMATS
+        if all(name in rates for rates in processes)
     }
 
 
 def set_memory_formats(setup: TrainingSetup, formats: Sequence[str]) -> None:
-    """Put the model into `formats`, and with it what lies beside it: moments, averages, gradients' buffers."""
+    """Put the model into `formats`, and with it moments, averages and gradient buffers."""
     setup.model.set_memory_formats(formats)
     align_moments(setup.optimizer)
     if setup.ema:
@@ -82,6 +84,6 @@ def _rates_of_batch(backbone: nn.Module, device: Device, *, count: int, size: in
         except RuntimeError as err:
             if is_out_of_memory(err):
                 raise
-            # Some models view() what does not lie in one piece in this format; if it is more, training will say it.
+            # Some models call view() on tensors that this format does not allow; any other fault shows in training.
         release(backbone)
     return rates

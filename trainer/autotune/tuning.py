@@ -1,7 +1,7 @@
-"""What a run finds out at its start: memory formats, images at once, and whether compiling pays.
+"""Measure at the start of a run: memory formats, images at once, and whether compiling is worth it.
 
-On a GPU by measuring. On a CPU by rule alone: a run that is killed before its first checkpoint has to go on to equal
-numbers, and what is measured on a busy computer changes.
+On a GPU only. On a CPU rules decide: a run that is killed before its first checkpoint must continue to equal numbers,
+and measurements on a busy computer differ.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ def tune(
     heartbeat: Callable[[], None] = lambda: None,
     measures: bool | None = None,
 ) -> None:
-    """Set the model's memory formats, `micro_batch` and compiled forward, by what a checkpoint knows or by measuring.
+    """Set the model's memory formats, `micro_batch` and compiled forward, from a checkpoint or by measuring.
 
     `epoch`, `step`: how far the run has come. `measures`: None: on a GPU. Weights, batch norms' statistics and random
-    numbers stay what they are. Raises StoppedEarly between two parts, once `stop` is set.
+    numbers do not change. Raises StoppedEarly between two parts, once `stop` is set.
 
-    Several processes measure at the same time, and agree on the slowest's figures: after each step they have to be
-    equal to the bit, and gradients are summed as they lie in memory.
+    Several processes measure at the same time, and agree on the figures of the slowest: after each step they have to be
+    equal to the bit, and gradients are summed in their memory format.
     """
     gpu = _cards(setup)
-    known = setup.autotune if setup.autotune and setup.autotune.gpu == gpu else None
+    saved = setup.autotune if setup.autotune and setup.autotune.gpu == gpu else None
     measures = setup.device.is_cuda if measures is None else measures
     if setup.has_shared_norms and (measures or setup.config.compile == "on"):
-        # Each pass waits for the other processes' passes, and by the clock one may do more of them.
+        # Each pass waits for the passes of the other processes, whose number depends on the clock.
         say("nothing is measured or compiled: batch norm is over all processes; `sync_batchnorm: false` changes that")
-    tuning = _Tuning(setup, known, say, heartbeat, measures and not setup.has_shared_norms)
+    tuning = _Tuning(setup, saved, say, heartbeat, measures and not setup.has_shared_norms)
 
     is_long = measures or takes_long(setup)
 
@@ -83,19 +83,19 @@ def tune(
 
 
 def takes_long(setup: TrainingSetup) -> bool:
-    """Whether `tune` may work for a minute or more."""
+    """Return whether `tune` may take a minute or more."""
     return setup.device.is_cuda or setup.config.compile == "on"
 
 
 def full_size_epochs(setup: TrainingSetup, *, epoch: int, step: int) -> float:
-    """Epochs left that train at full image size: compiled is for that size alone."""
+    """Return the epochs left at full image size: only that size is compiled."""
     config = setup.config
-    left = [one for one in range(epoch, config.epochs + 1) if size_at(one, config) == config.image_size]
+    left = [number for number in range(epoch, config.epochs + 1) if size_at(number, config) == config.image_size]
     return len(left) - (step / setup.steps_per_epoch if epoch in left else 0.0)
 
 
 def _cards(setup: TrainingSetup) -> str | None:
-    """The GPUs of all processes, `2 x A100` where there are several; None on a CPU."""
+    """Return the GPUs of all processes, `2 x A100` where there are several; None on a CPU."""
     counts = Counter(name for name in setup.ranks.gather(setup.device.gpu_name) if name is not None)
     several = [f"{count} x {name}" if count > 1 else name for name, count in sorted(counts.items())]
     return " + ".join(several) or None
@@ -104,13 +104,13 @@ def _cards(setup: TrainingSetup) -> str | None:
 @dataclass(frozen=True, slots=True)
 class _Tuning:
     setup: TrainingSetup
-    known: AutotuneResult | None
+    saved: AutotuneResult | None
     say: Say
     heartbeat: Callable[[], None]
     measures: bool
 
     def formats(self) -> tuple[str, ...]:
-        """Those that were found, or nothing where config or rule said them."""
+        """Return the formats that were measured; empty where config or rule decided."""
         setup, config = self.setup, self.setup.config
         if config.memory_format != "auto":
             set_memory_formats(setup, [config.memory_format] * len(config.backbones))
@@ -118,10 +118,10 @@ class _Tuning:
         if not self.measures:
             set_memory_formats(setup, setup.model.format_names())
             return ()
-        if self.known and self.known.memory_formats:
-            set_memory_formats(setup, self.known.memory_formats)
-            self.say(f"memory formats as before: {', '.join(map(_words, self.known.memory_formats))}")
-            return self.known.memory_formats
+        if self.saved and self.saved.memory_formats:
+            set_memory_formats(setup, self.saved.memory_formats)
+            self.say(f"memory formats as before: {', '.join(map(_words, self.saved.memory_formats))}")
+            return self.saved.memory_formats
         return self._measured_formats()
 
     def _measured_formats(self) -> tuple[str, ...]:
@@ -129,28 +129,31 @@ class _Tuning:
         by_rule = setup.model.format_names()
         size = setup.config.image_size
         own = measure_formats(setup.model, setup.device, count=setup.micro_batch, size=size)
-        rates = [slowest(one) for one in zip(*setup.ranks.gather(own), strict=True)]
-        chosen = tuple(faster(one, otherwise=rule) for one, rule in zip(rates, by_rule, strict=True))
+        rates = [slowest(backbone) for backbone in zip(*setup.ranks.gather(own), strict=True)]
+        chosen = tuple(faster(measured, otherwise=rule) for measured, rule in zip(rates, by_rule, strict=True))
         set_memory_formats(setup, chosen)
         for name, format_name, measured in zip(setup.config.backbones, chosen, rates, strict=True):
             speeds = ", ".join(
-                f"{_words(one)} {measured[one]:.0f} images/s" if one in measured else f"{_words(one)} failed"
-                for one in ("contiguous", "channels_last")
+                f"{_words(option)} {measured[option]:.0f} images/s"
+                if option in measured
+                else f"{_words(option)} failed"
+                for option in ("contiguous", "channels_last")
             )
             self.say(f"memory format: {name} {_words(format_name)} ({speeds})")
         return chosen
 
     def micro_batch(self) -> int | None:
+        """Return the micro-batch that was found to fit; None where config or rule decided."""
         setup = self.setup
         if setup.config.micro_batch != "auto" or not self.measures:
             return None
-        if self.known and self.known.micro_batch:
-            setup.micro_batch = min(self.known.micro_batch, setup.micro_batch)
+        if self.saved and self.saved.micro_batch:
+            setup.micro_batch = min(self.saved.micro_batch, setup.micro_batch)
             self.say(f"batch: {setup.batch_size}, {setup.micro_batch} at once, as before")
             return setup.micro_batch
         began, probe = time.monotonic(), MemoryProbe(setup, {})
         fitting = largest_that_fits(setup.micro_batch, probe.fits)
-        # Where not even 2 fit, the first step tells of it.
+        # Where not even 2 fit, the first step reports it.
         setup.micro_batch = -setup.ranks.decide(-(fitting or 2))[0]
         peak = ""
         if fitting and probe.usable:
@@ -160,7 +163,9 @@ class _Tuning:
         return setup.micro_batch
 
     def compiled(self, *, epochs: float) -> tuple[tuple[int, ...] | None, float]:
-        """Images at once for which it was found to pay, None where the config said it; and seconds of compiling."""
+        """Return the sizes for which compiling was worth it, None where the config decided; and the seconds of
+        compiling.
+        """
         setup, wish = self.setup, self.setup.config.compile
         setup.model.compiled = None
         if wish == "off" or setup.has_shared_norms or (wish == "auto" and not self.measures):
@@ -174,12 +179,16 @@ class _Tuning:
         if wish == "on":
             compilation = self._compile([count for count, _ in passes.most_common()], epochs=epochs)
             return None, compilation.seconds
-        known = self.known.compiled_sizes if self.known else None
-        if known == ():
+        compiled_before = self.saved.compiled_sizes if self.saved else None
+        if compiled_before == ():
             self.say("not compiled, as before")
             return (), 0.0
-        # Not where `micro_batch` is another by now. Each process has sizes of its own, one image apart.
-        sizes = [count for count, _ in passes.most_common() if known and (count in known or setup.ranks.world > 1)]
+        # Not where `micro_batch` has changed. Each process has sizes of its own, one image apart.
+        sizes = [
+            count
+            for count, _ in passes.most_common()
+            if compiled_before and (count in compiled_before or setup.ranks.world > 1)
+        ]
         is_known = bool(sizes)
         if not is_known:
             sizes = self._sizes_worth_it(passes, epochs=epochs)

@@ -1,4 +1,4 @@
-"""Folds that were trained one after another, told as one run: for those who read a run's metrics and summary."""
+"""Merge the folds' metrics and summaries into those of one run, for readers of a run's files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.atomic import replacing
 
 
 def join_metrics(folders: Sequence[Path], *, epochs: int, out: Path) -> None:
-    """metrics.jsonl of the folds that have begun as one: `fold` from 0, and epochs that go on counting."""
+    """Write one metrics.jsonl of the folds that have begun: `fold` from 0, and epochs that count on."""
     lines = []
     for fold, folder in enumerate(folders):
         path = folder / "metrics.jsonl"
@@ -24,13 +24,13 @@ def join_metrics(folders: Sequence[Path], *, epochs: int, out: Path) -> None:
 
 
 def summary_in(folder: Path) -> dict[str, Any]:
-    """The content of its summary.json."""
+    """Return the content of the folder's summary.json."""
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return summary
 
 
 def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -> dict[str, Any]:
-    """What a single run's summary says, for those who read that: out of fold in place of validation."""
+    """Return the keys of a single run's summary, with out-of-fold values in place of validation."""
     whole, test = together["out_of_fold"], together["test"] or {}
     metric = "macro_f1" if together["thresholds"] else "accuracy"
     trained = [part["images_per_s"] * part["train_seconds"] for part in parts]
@@ -53,7 +53,7 @@ def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -
         "best_metric": whole[metric],
         "val_accuracy": whole["accuracy"],
         "test_accuracy": test.get("accuracy"),
-        "test_recall": {name: one["recall"] for name, one in test["per_class"].items()} if test else None,
+        "test_recall": {name: rates["recall"] for name, rates in test["per_class"].items()} if test else None,
         **(
             {"val_macro_f1": whole["macro_f1"], "test_macro_f1": test.get("macro_f1")} if together["thresholds"] else {}
         ),
@@ -66,9 +66,9 @@ def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -
         "evaluated_images": sum(part["evaluated_images"] for part in parts),
         "unreadable_images": sorted({name for part in parts for name in part["unreadable_images"]}),
         "findings": [
-            {**one, "message": f"fold {fold}: {one['message']}"}
+            {**finding, "message": f"fold {fold}: {finding['message']}"}
             for fold, part in enumerate(parts)
-            for one in part["findings"]
+            for finding in part["findings"]
         ],
         **{key: parts[-1][key] for key in same},
     }

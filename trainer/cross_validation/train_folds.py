@@ -1,4 +1,4 @@
-"""All k folds one after another, and what they say together: each image judged by the fold that never saw it."""
+"""Train all k folds one after another, and merge them: each image is judged by the fold that did not train on it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def train_folds(
 ) -> dict[str, Any]:
     """Train each fold in `out`/fold-I, then write oof.csv, predictions.csv (with a test folder) and summary.json.
 
-    `calibrate`: predictions.csv gets the probabilities at the temperature that is fitted out of fold. `ranks`: joined.
-    A fold that is done is not trained again, and the current one goes on from its checkpoint. Raises as
-    `trainer.training.engine.train` does, and ConfigError where `config` has no folds; the content of summary.json.
+    Returns the content of summary.json. A fold that is done is not trained again, and the current one continues from
+    its checkpoint. `calibrate`: predictions.csv gets the probabilities at the temperature that is fitted out of fold.
+    `ranks`: joined. Raises as `trainer.training.engine.train` does, and ConfigError where `config` has no folds.
     """
     if not config.folds:
         raise ConfigError("the config has no folds: `folds` is 0", hint="write `folds: 5`")
@@ -56,7 +56,7 @@ def train_folds(
         if ranks.from_main(partial(is_done, folder, of_fold, dataset)):
             progress.say(f"fold {fold} of {config.folds} is done")
             continue
-        if fold:  # the first one makes a checkpoint when it is stopped
+        if fold:  # the first fold writes a checkpoint when it is stopped
             stop.raise_if_set()
         progress.say(f"fold {fold} of {config.folds}:")
         progress.is_part(epochs_before=fold * config.epochs, epochs_in_all=config.folds * config.epochs)
@@ -67,10 +67,10 @@ def train_folds(
                 runs_after=after,
             )  # fmt: skip
         finally:
-            gc.collect()  # a compiled model and its call hold each other, and the next fold needs their memory
+            gc.collect()  # a compiled model and its call refer to each other, and the next fold needs their memory
             if ranks.is_main:
                 join_metrics(folders[: fold + 1], epochs=config.epochs, out=out)
-    summary = ranks.from_main(partial(gather, folders, dataset, out=out, calibrate=calibrate))
+    summary = ranks.from_main(partial(merge_folds, folders, dataset, out=out, calibrate=calibrate))
     whole = summary["out_of_fold"]
     progress.say(
         f"out of fold: accuracy {whole['accuracy']:.4f}, macro F1 {_shown(whole['macro_f1'])}, "
@@ -85,7 +85,10 @@ def train_folds(
 
 
 def is_done(folder: Path, config: TrainConfig, dataset: Dataset) -> bool:
-    """Whether `config` has been trained to its end in `folder`, on these images. Raises ConfigError if on others."""
+    """Return whether `config` was trained to its end in `folder`, on these images.
+
+    Raises ConfigError where another config was.
+    """
     last_path, summary_path = folder / "checkpoints" / "last.pt", folder / "summary.json"
     if not (last_path.exists() and summary_path.exists() and (folder / "oof.csv").exists()):
         return False
@@ -95,7 +98,7 @@ def is_done(folder: Path, config: TrainConfig, dataset: Dataset) -> bool:
     return bool(has_ended and saved["data_digest"] == digest_of(dataset, config))
 
 
-def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: bool = False) -> dict[str, Any]:
+def merge_folds(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: bool = False) -> dict[str, Any]:
     """Write what the folds that are done in `folders` say together; the content of summary.json.
 
     Where an image may have several classes, their thresholds are tuned on all out-of-fold predictions at once.
@@ -120,7 +123,7 @@ def gather(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: b
         tests = [read_predictions(folder / "predictions.csv") for folder in folders]
         if calibrate:
             tests = [_tempered(test, fitted.temperature, several=targets.has_several) for test in tests]
-            if limits is not None:  # they move with the probabilities
+            if limits is not None:  # thresholds move with the probabilities
                 limits = tempered(torch.tensor(limits), fitted.temperature, several=True).tolist()
                 rule = decision_rule(targets, limits)
         mean = mean_predictions(tests)

@@ -1,4 +1,4 @@
-"""Crop, flip, rotation, colours and normalising of a whole batch, on its device: one resample, one colour pass."""
+"""Augment a whole batch on its device: crop, flip, rotate, recolour and normalise, with one resampling."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch.nn import functional
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, on_device
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision weigh them
-# On a CPU a few images at a time stay in its cache: twice as fast as 32 at once.
+# On a CPU, images of a chunk. Few of them stay in the CPU's cache: twice as fast as 32 at once.
 _CHUNK_CPU = 4
 
 
 def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tensor:
-    """uint8 images that were resized to squares, (B, 3, R, R) -> normalised float32 (B, 3, size, size).
+    """Return normalised float32 (B, 3, size, size) of uint8 images that were resized to squares, (B, 3, R, R).
 
-    `draws` (B, 9) holds a `trainer.data.augment_params.Draw` a row. The order is torchvision's: crop and resize,
-    flip, rotate about the middle with black corners, then the colours.
+    `augment_params` (B, 9) has the fields of an `AugmentParams` in each row. The order is that of torchvision: crop and
+    resize, flip, rotate about the middle with black corners, then the colours.
     """
     count = len(squares_BCHW)
-    # Bilinear sampling sees two pixels: where squares are twice as large, four samples make a pixel.
+    # Bilinear sampling reads two pixels a side: where squares are twice as large, a pixel is the mean of four samples.
     samples = max(1, squares_BCHW.shape[-1] // size)
     columns, rows, first, last = _geometry(augment_params[:, :6], size=size * samples)
     across = _centres(size * samples, augment_params)
@@ -28,27 +28,27 @@ def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tenso
     chunk = count if squares_BCHW.is_cuda else _CHUNK_CPU
     for start in range(0, count, chunk):
         part = slice(start, start + chunk)
-        # x and y apart, (B, 2, S, S): faster to write than pairs, and as fast to sample from.
+        # x and y are separate, (B, 2, S, S): faster to write than pairs, and as fast to sample from.
         grid = (columns[part] + rows[part]).permute(0, 2, 3, 1)
-        seen = functional.grid_sample(squares_BCHW[part].float(), grid, padding_mode="border", align_corners=False)
+        sampled = functional.grid_sample(squares_BCHW[part].float(), grid, padding_mode="border", align_corners=False)
         inside = (across >= first[part]) & (across <= last[part])
-        seen.mul_(inside.unsqueeze(1).float())
+        sampled.mul_(inside.unsqueeze(1).float())
         if samples > 1:
-            seen = functional.avg_pool2d(seen, samples)
-        recolour(seen, augment_params[part, 6:], out=images[part])
+            sampled = functional.avg_pool2d(sampled, samples)
+        recolour(sampled, augment_params[part, 6:], out=images[part])
     return images
 
 
 def _geometry(geometry: Tensor, *, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where output pixels come from: `columns` (B, 2, 1, size) + `rows` (B, 2, size, 1) is x and y in the square.
+    """Return where output pixels come from, and the part of each row that lies within the crop.
 
-    Coordinates are those of `grid_sample` without `align_corners`: edges are -1 and 1. `first` and
-    `last` (B, size, 1) bound the part of each row that lies within the crop.
+    `columns` (B, 2, 1, size) + `rows` (B, 2, size, 1) is x and y in the square, in the coordinates of `grid_sample`
+    without `align_corners`: edges are -1 and 1. `first` and `last` (B, size, 1) bound the part within the crop.
     """
     left, top, width, height, flip, degrees = geometry.unsqueeze(-1).unbind(1)
     at = _centres(size, geometry).unsqueeze(0)
     cos, sin = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
-    # From the output back to the crop: turned the other way. There x = cos u - sin v, y = sin u + cos v.
+    # From the output back to the crop the rotation is reversed: x = cos u - sin v, y = sin u + cos v.
     columns = torch.stack((width * flip * cos * at, height * sin * at), dim=1).unsqueeze(2)
     rows = torch.stack(
         (2 * left + width - 1 - width * flip * sin * at, 2 * top + height - 1 + height * cos * at), dim=1
@@ -61,25 +61,26 @@ def _geometry(geometry: Tensor, *, size: int) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def _interval(offset: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest and largest u with |slope * u + offset| <= 1."""
+    """Return the smallest and the largest u with |slope * u + offset| <= 1."""
     steep = torch.where(slope.abs() < 1e-6, 1e-6, slope)
     ends = (-1 - offset) / steep, (1 - offset) / steep
     return torch.minimum(*ends), torch.maximum(*ends)
 
 
 def _centres(size: int, like: Tensor) -> Tensor:
-    """Of `size` pixels between -1 and 1."""
+    """Return the centres of `size` pixels between -1 and 1."""
     return (torch.arange(size, device=like.device, dtype=like.dtype) * 2 + 1) / size - 1
 
 
 def recolour(images_BCHW: Tensor, colours: Tensor, *, out: Tensor) -> None:
-    """Brightness, contrast and saturation by `colours` (B, 3), cut off at black and white, normalised, into `out`.
+    """Change brightness, contrast and saturation by `colours` (B, 3), clip, normalise, and write to `out`.
 
-    Each is a blend with black, the image's mean grey, or its own grey; as these are linear they make
-    one matrix, and their order does not matter. torchvision also cuts off after each of them.
+    Each change is a blend with black, with the mean grey of the image, or with the grey of the pixel. All three are
+    linear, so that one matrix does them in any order. Values are clipped to black and white once; torchvision clips
+    after each change.
     """
     pixels = images_BCHW.flatten(2)
-    luma, mean, std = (on_device(one, pixels.device) for one in (_LUMA, IMAGENET_MEAN, IMAGENET_STD))
+    luma, mean, std = (on_device(numbers, pixels.device) for numbers in (_LUMA, IMAGENET_MEAN, IMAGENET_STD))
     brightness, contrast, saturation = colours.view(-1, 3, 1, 1).unbind(1)
     grey = (pixels.mean(2) @ luma).view(-1, 1, 1)
     matrix = brightness * contrast * (saturation * torch.eye(3, device=pixels.device) + (1 - saturation) * luma)

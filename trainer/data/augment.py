@@ -1,6 +1,6 @@
-"""What is done to images on their way to the model, before and on the device.
+"""Transform images before they reach the model: on the CPU one by one, on the device a batch at a time.
 
-Transforms work on PIL images and end in uint8; `prepare` runs on the device, for a whole batch.
+Transforms take PIL images and return uint8; `normalise` runs on the device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Square:
-    """PIL image -> uint8 (3, side, side), whatever its shape: the crops are made on the device."""
+    """Resize a PIL image of any shape to uint8 (3, side, side). Crops are made on the device."""
 
     def __init__(self, side: int) -> None:
         self.side = side
@@ -33,27 +33,33 @@ class Square:
 
 
 def ranges_of(config: TrainConfig) -> Ranges:
+    """Return the ranges of the config from which augmentation parameters are drawn."""
     return Ranges(config.crop_scale_min, config.rotation_degrees, config.color_jitter)
 
 
 def square_side(config: TrainConfig) -> int:
-    """Pixels of the squares that training images are decoded to; auto: as evaluation, 256/224 of `image_size`."""
+    """Return the pixels a side of decoded training images; auto: as in evaluation, 256/224 of `image_size`."""
     return round(config.image_size * 256 / 224) if config.decoded_size == "auto" else config.decoded_size
 
 
 def evaluation_transform(image_size: int) -> v2.Transform:
-    """PIL image -> uint8 (3, S, S): shorter side to 256/224 of `image_size`, then the middle."""
+    """Return a transform of PIL images to uint8 (3, S, S): shorter side to 256/224 of `image_size`, centre crop."""
     return v2.Compose([v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size), v2.PILToTensor()])
 
 
 def normalise(images_BCHW: Tensor) -> Tensor:
-    """uint8 -> float32 with ImageNet's mean and standard deviation taken out."""
-    mean, std = (on_device(one, images_BCHW.device).view(3, 1, 1) * 255 for one in (IMAGENET_MEAN, IMAGENET_STD))
+    """Return float32 images with the mean and the standard deviation of ImageNet removed, from uint8."""
+    mean, std = (
+        on_device(numbers, images_BCHW.device).view(3, 1, 1) * 255 for numbers in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return images_BCHW.float().sub_(mean).div_(std)
 
 
 @functools.cache
 def on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
-    """Made once: a GPU would finish all that it has been given before it takes numbers from Python."""
-    with torch.inference_mode(mode=False):  # else one that validation makes first could not be trained with
+    """Return `numbers` as a tensor on `device`, made once.
+
+    To copy numbers from Python makes a GPU finish everything it was given before.
+    """
+    with torch.inference_mode(mode=False):  # a tensor made in inference mode could not be trained with
         return torch.tensor(numbers, device=device)

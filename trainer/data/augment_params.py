@@ -1,4 +1,4 @@
-"""What chance does to an image: crop, flip, rotation and colours, drawn from a seed. Imports no torch."""
+"""Draw the parameters of an augmentation from a seed: crop, flip, rotation and colours. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """From where the draws are taken; named as the config's fields."""
+    """Ranges that parameters are drawn from; the names are those of the config."""
 
     crop_scale_min: float
     rotation_degrees: float
@@ -21,13 +21,13 @@ class Ranges:
 
 
 class AugmentParams(NamedTuple):
-    """Of one image: the box to crop in fractions of its sides, and what is done to what is in there."""
+    """Augmentation of one image: the box to crop, in fractions of the sides, and the changes to its content."""
 
     left: float
     top: float
     width: float
     height: float
-    flip: float  # -1: mirrored, 1: as it is
+    flip: float  # -1: mirrored, 1: not mirrored
     degrees: float  # counter-clockwise
     brightness: float
     contrast: float
@@ -35,9 +35,10 @@ class AugmentParams(NamedTuple):
 
 
 def draw_params(ranges: Ranges, seed: int, *, width: int, height: int) -> AugmentParams:
-    """A pure function of its arguments; distributed as torchvision's transforms of the same names.
+    """Return the parameters for one image, a pure function of the arguments.
 
-    `width`, `height`: pixels of the original, whatever size it was decoded to.
+    They are distributed as in torchvision's transforms of the same names. `width`, `height`: pixels of the original
+    file, whatever size it was decoded to.
     """
     rng = random.Random(seed)
     left, top, box_width, box_height = _box(rng, ranges.crop_scale_min, width, height)
@@ -54,7 +55,7 @@ def draw_params(ranges: Ranges, seed: int, *, width: int, height: int) -> Augmen
 
 
 def _box(rng: random.Random, scale_min: float, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height in pixels.
+    """Return left, top, width and height of the crop in pixels.
 
     Source: torchvision's RandomResizedCrop, after Szegedy et al. 2014, arXiv:1409.4842, section 6.
     """
@@ -65,7 +66,7 @@ def _box(rng: random.Random, scale_min: float, width: int, height: int) -> tuple
         if 0 < box_width <= width and 0 < box_height <= height:
             left, top = rng.randint(0, width - box_width), rng.randint(0, height - box_height)
             return left, top, box_width, box_height
-    # No such box fits: the largest one in the middle, of the nearest ratio.
+    # No box fitted: take the largest box in the middle, with the nearest ratio.
     box_width = min(width, max(1, round(height * _RATIOS[1])))
     box_height = min(height, max(1, round(width / _RATIOS[0])))
     return (width - box_width) // 2, (height - box_height) // 2, box_width, box_height

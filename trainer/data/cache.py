@@ -1,8 +1,8 @@
-"""Decoded images on this machine's disk, each checked before it is used. A cache may be lost at any time.
+"""Keep decoded images on the disk of this machine. Each is checked before it is used; a cache may be lost at any time.
 
-A file: header, then an entry an image (key, checks, original size), then the pixels of each. What a
-killed process left half-written fails its check, what belongs to a changed file has another key:
-both are decoded again. A cache is removed when its run has ended; one that was stopped finds it again.
+A file has a header, an entry for each image (key, checks, original size), then the pixels of each image. An image that
+a killed process left half-written fails its check, and an image of a changed file has another key: both are decoded
+again. A cache is removed when its run has ended; a run that was stopped finds its cache again.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ log = logging.getLogger(__name__)
 
 
 class PixelCache:
-    """uint8 images (3, side, side) of `paths` by their index; shared by the processes that hold it."""
+    """Store uint8 images (3, side, side) of `paths` by index. Processes share the file."""
 
     def __init__(self, folder: Path, paths: Sequence[Path], *, recipe: str, side: int, limit_bytes: int) -> None:
-        """`recipe` names how pixels come from files: what another recipe made is not used.
+        """Open or create the cache. Raises OSError.
 
-        Only the first images are kept where `limit_bytes` does not hold all of them. Raises OSError.
+        `recipe` names how pixels are made from files; pixels of another recipe are not used. Only the first images are
+        kept where `limit_bytes` is too small for all of them.
         """
         self._shape = (3, side, side)
         self._record_bytes = -(-3 * side * side // 8) * 8
@@ -52,7 +53,7 @@ class PixelCache:
             self._keys.append(hashlib.blake2b(key.encode(), key=_VERSION, digest_size=16).digest())
             names.update(f"|{path.absolute()}".encode())
         self.path = folder / f"{names.hexdigest()}.pixels"
-        # Rounded up to a page, so that entries and pixels share none.
+        # Rounded up to a page, so that entries and pixels never share a page.
         self._pixels_at = -(-max(1, self.kept * _ENTRY.size) // mmap.PAGESIZE) * mmap.PAGESIZE
         self.size_bytes = self._pixels_at + max(1, self.kept * self._record_bytes)
         self._open()
@@ -65,7 +66,7 @@ class PixelCache:
         self._is_full = False
 
     def __getstate__(self) -> dict[str, object]:
-        """For loader processes that are not forked but begin anew, as on a Mac: they open the file themselves."""
+        """Leave out the open file: loader processes that are not forked (macOS) open it themselves."""
         return {key: value for key, value in vars(self).items() if key not in ("_file", "_bytes")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -73,7 +74,10 @@ class PixelCache:
         self._open()
 
     def get(self, index: int) -> Pixels | None:
-        """The image if it is whole and of the file as it is; it is checked the first time in each process."""
+        """Return image `index`, or None where it is absent, incomplete or of a changed file.
+
+        Each process checks it once.
+        """
         if index >= self.kept:
             return None
         key, width, height, *checks = _ENTRY.unpack_from(self._bytes, index * _ENTRY.size)
@@ -87,7 +91,10 @@ class PixelCache:
         return Pixels(record[: math.prod(self._shape)].reshape(self._shape), width, height)
 
     def put(self, index: int, pixels: Pixels) -> None:
-        """Keep an image; the entry is written after the pixels. A full disk ends keeping, not the run."""
+        """Keep an image; the entry is written after the pixels.
+
+        On a full disk no more images are kept, and the run goes on.
+        """
         if index >= self.kept or self._is_full:
             return
         record = np.zeros(self._record_bytes, np.uint8)
@@ -103,7 +110,7 @@ class PixelCache:
             log.warning("no more decoded images are kept: %s", err)
 
     def remove(self) -> None:
-        """Give the disk back; processes that still read it do so undisturbed."""
+        """Delete the file; processes that still read it are not disturbed."""
         self.path.unlink(missing_ok=True)
 
     def _record_at(self, index: int) -> int:
@@ -111,7 +118,10 @@ class PixelCache:
 
 
 def limit_bytes(cache_gb: float | Literal["auto"]) -> int:
-    """auto: half of the disk that is free, and no more than half of the memory, from where reading costs nothing."""
+    """Return the bytes that caches may use; auto: half of the free disk, at most half of the memory.
+
+    Files beyond the memory would be read from the disk again.
+    """
     if cache_gb != "auto":
         return round(cache_gb * 1e9)
     free = shutil.disk_usage(tempfile.gettempdir()).free // 2
@@ -121,9 +131,9 @@ def limit_bytes(cache_gb: float | Literal["auto"]) -> int:
 
 
 def open_cache(paths: Sequence[Path], *, recipe: str, side: int, limit: int) -> PixelCache | None:
-    """A cache in this machine's folder for temporary files; None where it may hold nothing, or cannot be made.
+    """Return a cache in the folder for temporary files.
 
-    `limit`: bytes.
+    None where `limit` (bytes) allows no image, or the file cannot be made.
     """
     try:
         folder = _own_folder()
@@ -139,7 +149,7 @@ def open_cache(paths: Sequence[Path], *, recipe: str, side: int, limit: int) -> 
 
 
 def _own_folder() -> Path:
-    """Of this user alone: others may write to the folder around it."""
+    """Return a folder of this user alone: other users may write to the folder around it."""
     folder = Path(tempfile.gettempdir()) / f"cloudrun-pixels-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     stat = folder.lstat()
@@ -149,7 +159,7 @@ def _own_folder() -> Path:
 
 
 def _forget_old(folder: Path) -> None:
-    """What a run left that was killed and never resumed."""
+    """Remove caches of runs that were killed and never resumed."""
     for path in folder.glob("*.pixels"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _FORGOTTEN_AFTER_S:
@@ -157,7 +167,10 @@ def _forget_old(folder: Path) -> None:
 
 
 def _checks(record: NDArray[np.uint8], width: int, height: int) -> tuple[int, int]:
-    """A sum and a weighted sum of 64-bit words: finds pages that were never written, at a tenth of a CRC's time."""
+    """Return a sum and a weighted sum of 64-bit words, which find pages that were never written.
+
+    They take a tenth of the time of a CRC.
+    """
     words = record.view("<u8")
     with np.errstate(over="ignore"):
         plain, weighted = words.sum(dtype=np.uint64), (words * _weights(len(words))).sum(dtype=np.uint64)

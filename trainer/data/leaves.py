@@ -1,6 +1,6 @@
-"""Synthetic leaves: drawn images in four classes, for demos and tests without a download.
+"""Draw leaves in four classes, for demos and tests without a download.
 
-Nothing here is a photograph. Accuracy on it says that training works, and nothing about real plants.
+Nothing here is a photograph. Accuracy on these images shows that training works, and says nothing about real plants.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 from trainer.errors import TrainerError
 
 CLASSES = ("healthy", "multiple", "rust", "scab")
-_OVERSAMPLE = 2  # drawn at twice the size, so that edges come out smooth
+_OVERSAMPLE = 2  # drawn at twice the size, for smooth edges
 
 Color = tuple[int, int, int]
 
@@ -24,13 +24,12 @@ Color = tuple[int, int, int]
 def write_leaves(
     folder: Path, *, train: int = 400, val: int = 80, test: int = 80, size: int = 96, seed: int = 0
 ) -> None:
-    """Fill `folder` with {train,val,test}/<class>/*.jpg: so many images a split, `size` pixels square.
+    """Fill `folder` with {train,val,test}/<class>/*.jpg: the given number of images a split, `size` pixels square.
 
-    `healthy`, `rust` (small orange pustules), `scab` (large dark blotches) and `multiple` (both).
-    The same arguments give the same images. Written beside `folder` and renamed, so that `folder` is
-    whole or absent; a folder that these arguments already filled is left as it is.
-
-    Raises TrainerError where `folder` holds something else.
+    `healthy`, `rust` (small orange pustules), `scab` (large dark blotches) and `multiple` (both). The same arguments
+    give the same images. The images are written beside `folder`, which is then renamed: it is complete or absent. A
+    folder that these arguments already filled is left unchanged. Raises TrainerError where `folder` holds something
+    else.
     """
     recipe = f"synthetic leaves: train={train} val={val} test={test} size={size} seed={seed}\n"
     marker = folder / ".leaves"
@@ -58,7 +57,7 @@ def write_leaves(
 
 
 def draw_leaf(label: str, *, size: int, seed: str) -> Image.Image:
-    """One RGB leaf, `size` pixels square: shape, pose, colours, background and light drawn from `seed`."""
+    """Draw one RGB leaf, `size` pixels square: shape, pose, colours, background and light come from `seed`."""
     dice = random.Random(f"{seed}/{label}")
     side = size * _OVERSAMPLE
     green = (dice.randint(50, 120), dice.randint(110, 175), dice.randint(30, 85))
@@ -72,7 +71,7 @@ def draw_leaf(label: str, *, size: int, seed: str) -> Image.Image:
     mask = Image.new("L", (side, side), 0)
     ImageDraw.Draw(mask).polygon(outline, fill=255)
     angle, shift = dice.uniform(0, 360), [dice.randint(-side // 12, side // 12) for _ in range(2)]
-    blade, mask = (ImageChops.offset(one.rotate(angle, Image.Resampling.BILINEAR), *shift) for one in (blade, mask))
+    blade, mask = (ImageChops.offset(layer.rotate(angle, Image.Resampling.BILINEAR), *shift) for layer in (blade, mask))
     image = _background(dice, side)
     image.paste(blade, mask=mask)
     image = image.resize((size, size), Image.Resampling.BOX)
@@ -80,7 +79,7 @@ def draw_leaf(label: str, *, size: int, seed: str) -> Image.Image:
 
 
 def _outline(dice: random.Random, side: int) -> list[tuple[float, float]]:
-    """A pointed oval along the vertical, with teeth; it reaches to 0.42 of the side."""
+    """Return a pointed oval along the vertical, with teeth; it reaches to 0.42 of the side."""
     length, width = side * dice.uniform(0.36, 0.42), side * dice.uniform(0.2, 0.33)
     teeth, depth, bulge = dice.randint(8, 22), dice.uniform(0.0, 0.05), dice.uniform(0.8, 1.3)
     points = []
@@ -106,7 +105,7 @@ def _draw_veins(draw: ImageDraw.ImageDraw, dice: random.Random, side: int, green
 
 
 def _draw_rust(draw: ImageDraw.ImageDraw, dice: random.Random, side: int) -> None:
-    """Many small round pustules, yellow to orange, each with a darker heart."""
+    """Draw many small round pustules, yellow to orange, each with a darker centre."""
     for _ in range(dice.randint(10, 26)):
         x, y = (side / 2 + dice.gauss(0, 0.13) * side for _ in range(2))
         radius = side * dice.uniform(0.014, 0.032)
@@ -117,7 +116,7 @@ def _draw_rust(draw: ImageDraw.ImageDraw, dice: random.Random, side: int) -> Non
 
 
 def _draw_scab(blade: Image.Image, dice: random.Random, side: int) -> None:
-    """A few large blotches, olive to black, with soft ragged edges."""
+    """Draw a few large blotches, olive to black, with soft ragged edges."""
     spots = Image.new("L", (side, side), 0)
     draw = ImageDraw.Draw(spots)
     for _ in range(dice.randint(2, 5)):
@@ -134,7 +133,7 @@ def _draw_scab(blade: Image.Image, dice: random.Random, side: int) -> None:
 
 
 def _background(dice: random.Random, side: int) -> Image.Image:
-    """Soil, sky, straw or bench: a gradient between two colours, with blurred clutter."""
+    """Return soil, sky, straw or a bench: a gradient between two colours, with blurred clutter."""
     tones = dice.choice((((95, 70, 50), (60, 45, 35)), ((190, 205, 220), (150, 175, 200)),
                          ((200, 190, 150), (160, 145, 110)), ((150, 150, 150), (95, 95, 100)),
                          ((70, 95, 60), (40, 60, 40))))  # fmt: skip

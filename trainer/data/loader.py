@@ -1,6 +1,6 @@
-"""Files -> batches. Order and augmentation are pure functions of (seed, epoch, sample), never of the workers.
+"""Load files as batches. Order and augmentation are pure functions of (seed, epoch, sample), never of the workers.
 
-What is read is the same whether it was decoded just now or comes from a cache.
+Pixels are the same whether a file was decoded just now or comes from a cache.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from trainer.data.unreadable import Unreadable
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
 
-# A process that cannot hand over a batch (shared memory is full) says so on stderr, and torch waits for it for ever.
-# In several waits, of which one is lost when a run is suspended (Ctrl-Z) for however long.
+# Where shared memory is full, a loader process cannot hand over its batch, and torch would wait for ever.
+# Seconds of a wait, and how many waits: a run that is suspended (Ctrl-Z), however long, loses one of them.
 WAIT_S, WAITS = 30, 10
 
 Value = TypeVar("Value")
 Transform = Callable[[Image.Image], Tensor]
-"""An RGB image -> uint8 (3, S, S)."""
+"""Make uint8 (3, S, S) of an RGB image."""
 
 
 class Batch(NamedTuple):
-    """uint8 images (B, 3, S, S) and the classes' indices (B,)."""
+    """uint8 images (B, 3, S, S) and the indices (B,) of their labels."""
 
     images: Tensor
     labels: Tensor
     augment_params: Tensor | None = None
-    """(B, 9), a `trainer.data.augment_params.Draw` a row, where the images are still to be augmented."""
+    """(B, 9), the fields of an `AugmentParams` in each row; None: the images are not to be augmented."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Broken:
-    """Crosses from a worker in place of an image: torch would garble an exception with two arguments."""
+    """Unreadable image, sent from a worker instead of an exception: torch would garble one with two arguments."""
 
     path: Path
     reason: str
 
 
 class _Sample(NamedTuple):
-    """`pixels`: None where none could be read. `broken`: what was found on the way to it."""
+    """`pixels`: None where no image could be read. `broken`: unreadable images that were tried before it."""
 
     pixels: Pixels | None
     label: int
@@ -71,7 +71,7 @@ _Key = tuple[int, int]  # epoch, index of the file
 
 
 class ImageFiles(Dataset[_Sample]):
-    """Pixels of files by (epoch, index), each with a draw from a seed that only these and `seed` determine."""
+    """Give the pixels of files by (epoch, index), with augmentation parameters from these and `seed`."""
 
     def __init__(
         self,
@@ -90,19 +90,24 @@ class ImageFiles(Dataset[_Sample]):
         return len(self._files)
 
     def __getitem__(self, key: _Key) -> _Sample:
-        """In place of an image to augment that cannot be read comes the next one, so that batches keep their size."""
+        """Return a sample.
+
+        Instead of an unreadable training image comes the next readable one, so that batches keep their size.
+        """
         epoch, index = key
         ways = len(self._files) if self._ranges else 1
         broken: list[_Broken] = []
         for place in (way % len(self._files) for way in range(index, index + ways)):
-            found = self._pixels(place)
-            if isinstance(found, _Broken):
-                broken.append(found)
+            pixels = self._pixels(place)
+            if isinstance(pixels, _Broken):
+                broken.append(pixels)
                 continue
             drawn = None
             if self._ranges:
-                drawn = draw_params(self._ranges, mix(self._seed, epoch, index), width=found.width, height=found.height)
-            return _Sample(found, self._files[place][1], drawn, tuple(broken))
+                drawn = draw_params(
+                    self._ranges, mix(self._seed, epoch, index), width=pixels.width, height=pixels.height
+                )
+            return _Sample(pixels, self._files[place][1], drawn, tuple(broken))
         return _Sample(None, self._files[index][1], None, tuple(broken))
 
     def _pixels(self, index: int) -> Pixels | _Broken:
@@ -121,13 +126,13 @@ class ImageFiles(Dataset[_Sample]):
 
 
 class EpochBatches:
-    """The keys of the batches of one epoch from a step on: set `epoch` and `start`, then iterate.
+    """Give the keys of the batches of one epoch: set `epoch` and `start` (a step), then iterate.
 
-    Of several processes each has its share: of every batch, or without a `seed` a stretch of the files.
+    With several processes each has its share: of every batch, or without a `seed` a stretch of the files.
     """
 
     def __init__(self, count: int, batch_size: int, *, seed: int | None, ranks: Ranks = ALONE) -> None:
-        """`seed`: None keeps the order of the files, and `batch_size` is of this process alone."""
+        """`seed`: None keeps the order of the files, and `batch_size` then counts images of this process alone."""
         self._seed, self._ranks = seed, ranks
         own = stretch(count, ranks) if seed is None else range(count)
         self._indices = own
@@ -152,7 +157,7 @@ class EpochBatches:
 
 
 class Loader:
-    """Batches of `files`; `workers` processes decode ahead, 0 decodes in this one."""
+    """Give batches of `files`. `workers` processes decode ahead; with 0 this process decodes."""
 
     def __init__(
         self,
@@ -170,10 +175,11 @@ class Loader:
         ranks: Ranks = ALONE,
         prefetch: int = 4,
     ) -> None:
-        """`seed`: None keeps the order of the files. `ranges`: None draws no augmentation.
+        """`seed`: None keeps the order of the files. `ranges`: None: no augmentation.
 
-        `prefetch`: batches that each process has under way. `at_least`: pixels that `transform` needs on a side; None
-        for all that the file has. `unreadable`: counts what is skipped; None: nothing is. `ranks`: who has what share.
+        `prefetch`: batches that each worker prepares ahead. `at_least`: pixels a side that `transform` needs; None: all
+        that the file has. `unreadable`: counts skipped images; None: an unreadable image is an error. `ranks`: the
+        processes that share the files.
         """
         self._unreadable = unreadable
         self._batches = EpochBatches(len(files), batch_size, seed=seed, ranks=ranks)
@@ -187,23 +193,23 @@ class Loader:
             prefetch_factor=prefetch if workers else None,
             timeout=WAIT_S if workers else 0,
             worker_init_fn=_leave_signals_to_parent,
-            generator=torch.Generator().manual_seed(0),  # or it would draw from the model's RNG
+            generator=torch.Generator().manual_seed(0),  # without it, torch would draw from the model's RNG
         )
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Return the steps of an epoch."""
         return len(self._batches)
 
     @property
     def sizes(self) -> list[int]:
-        """Images of each step's batch, of all processes together where it is shared."""
+        """Images in the batch of each step, over all processes that share it."""
         return self._batches.sizes
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """The epoch's batches from step `start` on.
+        """Yield the batches of an epoch from step `start` on.
 
-        Raises FolderProblem naming an unreadable image, TrainerError where a process that loads has died, or none of
-        them hands over a batch for minutes.
+        Raises FolderProblem naming an unreadable image; TrainerError where a loader process has died, or no batch
+        arrives for minutes.
         """
         self._batches.epoch, self._batches.start = epoch, start
         try:
@@ -213,31 +219,31 @@ class Loader:
                 raise
             raise TrainerError(
                 f"a process that loads images has died: {' '.join(str(err).split())}",
-                hint="was memory short? fewer `workers` need less; the same command goes on from the last checkpoint",
+                hint="lower `workers` if memory was short; the same command continues from the last checkpoint",
             ) from err
 
     def _begin(self) -> Iterator[Any]:
         with _signals_held():  # the processes are forked here, the first time
             try:
-                batches = iter(self._torch_loader)  # later it waits for each of them to say that it begins anew
+                batches = iter(self._torch_loader)  # later it waits until each process has acknowledged the new epoch
             except RuntimeError as err:
                 if not _is_wait_over(err):
                     raise
-                for process in self._processes():  # which of them have said so is forgotten
+                for process in self._processes():  # which processes have acknowledged is not known
                     process.kill()
                 self.close()
                 batches = iter(self._torch_loader)
             if threading.current_thread() is threading.main_thread():
-                # torch's handler would raise wherever this process is when one dies; asking for a batch finds it, too.
+                # torch's handler would raise anywhere in this process when a worker dies; the next batch finds it, too.
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return batches
 
     def _read(self, batches: Iterator[tuple[Batch | None, list[_Broken]]]) -> Iterator[Batch]:
         for batch, broken in batches:
-            for one in broken:
+            for image in broken:
                 if self._unreadable is None:
-                    raise UnreadableImage(one.path, one.reason)
-                self._unreadable.note(one.path, one.reason)
+                    raise UnreadableImage(image.path, image.reason)
+                self._unreadable.note(image.path, image.reason)
             if batch is not None:
                 yield batch
 
@@ -246,9 +252,9 @@ class Loader:
         return list(iterator._workers) if isinstance(iterator, _MultiProcessingDataLoaderIter) else []  # noqa: SLF001
 
     def close(self) -> None:
-        """End the processes. Left to Python's exit they would not: it asks by SIGTERM, and waits.
+        """End the loader processes. Python's exit would only send them SIGTERM, which they ignore, and wait.
 
-        To drop the last reference would do as well, but a traceback may hold one.
+        To drop the last reference would do as well, but a traceback may hold a reference.
         """
         processes, iterator = self._processes(), self._torch_loader._iterator  # noqa: SLF001
         self._torch_loader._iterator = None  # noqa: SLF001
@@ -259,7 +265,7 @@ class Loader:
 
 
 def _waited_for(batches: Iterator[Value]) -> Iterator[Value]:
-    """torch's iterator ends its wait by an error, and can be asked again."""
+    """Yield the batches. torch ends a wait with an error, after which its iterator can be asked again."""
     waits = 0
     while True:
         try:
@@ -273,8 +279,8 @@ def _waited_for(batches: Iterator[Value]) -> Iterator[Value]:
             if waits == WAITS:
                 raise TrainerError(
                     f"no batch came from the processes that load images in {WAITS * WAIT_S} s",
-                    hint="is shared memory (/dev/shm) full, or does the disk not answer? a traceback may stand above; "
-                    "the same command goes on from the last checkpoint",
+                    hint="check that shared memory (/dev/shm) is not full and the disk answers; a traceback may be "
+                    "above; the same command continues from the last checkpoint",
                 ) from err
         else:
             waits = 0
@@ -286,7 +292,7 @@ def _is_wait_over(err: RuntimeError) -> bool:
 
 
 def even_sizes(count: int, batch_size: int) -> list[int]:
-    """Sizes of the batches that hold `count` images once: as even as can be, so that none is tiny.
+    """Return the sizes of batches that hold `count` images once, as even as possible, so that no batch is tiny.
 
     At most `batch_size`, but never 1 (batch norm needs two) unless `count` is 1.
     """
@@ -294,28 +300,28 @@ def even_sizes(count: int, batch_size: int) -> list[int]:
 
 
 def spread(count: int, parts: int) -> list[int]:
-    """Sizes of `parts` that are as even as can be."""
+    """Return the sizes of `parts` parts, as even as possible."""
     return [count // parts + (part < count % parts) for part in range(parts)]
 
 
 def stretch(count: int, ranks: Ranks) -> range:
-    """Which of `count` files are this process's: one after another, so that the processes' stretches make the whole."""
+    """Return the indices of this process among `count` files: a range, so that all ranges together cover the files."""
     sizes = spread(count, ranks.world)
     first = sum(sizes[: ranks.rank])
     return range(first, first + sizes[ranks.rank])
 
 
 def mix(*numbers: int) -> int:
-    """A 63-bit seed from several numbers."""
+    """Return a 63-bit seed from several numbers."""
     text = ",".join(map(str, numbers)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None, *, ranks: Ranks = ALONE) -> None:
-    """Open every file, without decoding: finds at the start what would end an epoch, or the last minute.
+def check_headers(files: Sequence[LabelledFile], unreadable: Unreadable | None = None, *, ranks: Ranks = ALONE) -> None:
+    """Open every file without decoding it, to find at the start what would end the run later.
 
-    Each process opens its share, and all hear what was found. Raises FolderProblem at the first that is no image, or
-    where `found` says that there are too many.
+    Each process opens its share, and all get the result. Raises FolderProblem at the first unreadable image, or, where
+    `unreadable` counts them, when there are too many.
     """
     own = stretch(len(files), ranks)
     paths = [path for path, _ in files[own.start : own.stop]]
@@ -326,14 +332,14 @@ def check_headers(files: Sequence[LabelledFile], found: Unreadable | None = None
     with ThreadPoolExecutor(8) as pool:
         reasons = [reason for part in ranks.gather(list(pool.map(problem, paths))) for reason in part]
     for (path, _), reason in zip(files, reasons, strict=True):
-        if reason is not None and found is None:
+        if reason is not None and unreadable is None:
             raise UnreadableImage(path, reason)
-        if reason is not None and found is not None:
-            found.note(path, reason)
+        if reason is not None and unreadable is not None:
+            unreadable.note(path, reason)
 
 
 def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
-    broken = [one for sample in samples for one in sample.broken]
+    broken = [image for sample in samples for image in sample.broken]
     whole = [
         (sample.pixels.values, sample.label, sample.augment_params) for sample in samples if sample.pixels is not None
     ]
@@ -345,7 +351,7 @@ def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
 
 
 def _has_ended(process: BaseProcess) -> bool:
-    process.join(1)  # what it held is closed a moment before it is gone
+    process.join(1)  # its files are closed a moment before it has ended
     return process.exitcode is not None
 
 
@@ -354,7 +360,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """What asks to stop waits meanwhile, here and in processes that are forked meanwhile."""
+    """Hold back SIGINT and SIGTERM here, and in processes that are forked here."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield
@@ -363,6 +369,9 @@ def _signals_held() -> Iterator[None]:
 
 
 def _leave_signals_to_parent(_: int) -> None:
-    """Signals reach the whole process group; the trainer still needs its loaders to finish the step."""
+    """Ignore SIGINT and SIGTERM in a loader process.
+
+    Signals reach the whole process group, and the training process needs its loaders to finish the step.
+    """
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""How many batches loader processes may have under way: they hand them over in shared memory.
+"""Limit the batches that loader processes prepare ahead: they hand them over in shared memory.
 
-Containers often have little of it, and where it runs out a batch is lost, and the training process waits for it.
+Containers often have little of it. Where it runs out a batch is lost, and the training process waits for it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FOLDER = Path("/dev/shm")
-_PREFETCH = 4  # batches of each process, at most
-# Of what is free: the rest is for the other loader, and for what the training process still holds.
+_PREFETCH = 4  # most batches of each process
+# Share of the free bytes; the rest is for the other loader, and for batches that the training process still holds.
 _SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class LoaderBudget:
-    """`workers` processes, each with `prefetch` batches under way. `few`: why there are fewer than were wanted."""
+    """`workers` processes, each with `prefetch` batches ahead. `shortage`: why there are fewer than were wanted."""
 
     workers: int
     prefetch: int
@@ -25,9 +25,9 @@ class LoaderBudget:
 
 
 def loader_budget(wanted: int, *, batch_bytes: int, processes: int = 1, free: int | None = None) -> LoaderBudget:
-    """As many of `wanted` as shared memory has room for; none where not even two batches fit.
+    """Return as many of `wanted` workers as shared memory has room for; none where not even two batches fit.
 
-    `processes`: that train together on this machine, and share it. `free`: bytes; None: as they are now.
+    `processes`: training processes that share the memory of this machine. `free`: bytes; None: asked of the system.
     """
     free = _free() if free is None else free
     if wanted == 0 or free is None:

@@ -1,4 +1,4 @@
-"""Mixup and cutmix: each image of a batch is blended with, or gets a piece of, another one; its loss is of both."""
+"""Apply mixup and cutmix: each image of a batch is mixed with another one, and its loss is that of both labels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from cloudrun.recipe.train_config import TrainConfig
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """The same for a whole batch. `share` is how much of an image stays; a box (left, top, right, bottom) of the
-    other one takes the rest's place, or without a box the other shines through everywhere."""
+    """The same mix for a whole batch.
+
+    `share` of an image stays. With a box (left, top, right, bottom), the other image fills the box; without, the other
+    image is blended in everywhere.
+    """
 
     share: float
     box: tuple[int, int, int, int] | None = None
 
     def images(self, images_BCHW: Tensor) -> Tensor:
-        """The other image is the one as far from the batch's end as this from its start."""
+        """Return mixed images.
+
+        The partner of an image is as far from the end of the batch as the image is from its start.
+        """
         others = images_BCHW.flip(0)
         if self.box is None:
             return images_BCHW * self.share + others * (1 - self.share)
@@ -30,16 +36,16 @@ class Mix:
         return mixed
 
     def losses(self, own: Tensor, others: Tensor) -> Tensor:
-        """Of losses by the images' own labels and by those of their others."""
+        """Mix the losses by the images' own labels with those by their partners' labels."""
         return own * self.share + others * (1 - self.share)
 
 
 def draw_mix(config: TrainConfig, *, size: int) -> Mix | None:
-    """For images of `size` px, from torch's global CPU generator, which is a function of the step.
+    """Draw a mix for images of `size` px from torch's global CPU generator, whose seed is a function of the step.
 
-    None where the config mixes nothing. With both on, each step is one or the other. Source: Zhang et al. 2018,
-    arXiv:1710.09412; Yun et al. 2019, arXiv:1905.04899: shares from a Beta distribution, a box anywhere, cut off at
-    the border.
+    None where the config mixes nothing. With mixup and cutmix on, each step has one of them. Source: Zhang et al. 2018,
+    arXiv:1710.09412; Yun et al. 2019, arXiv:1905.04899: shares from a Beta distribution, a box anywhere, clipped at the
+    border.
     """
     alphas = [(name, alpha) for name, alpha in (("mixup", config.mixup), ("cutmix", config.cutmix)) if alpha]
     if not alphas:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Pixels(NamedTuple):
-    """uint8 (3, H, W), and the width and height that the file has."""
+    """uint8 (3, H, W), and the width and height of the file."""
 
     values: NDArray[np.uint8]
     width: int

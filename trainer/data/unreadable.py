@@ -1,4 +1,4 @@
-"""Images that cannot be read: each is named once and skipped; too many of them end the run."""
+"""Count images that cannot be read: each is named once and skipped; too many end the run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from cloudrun.imagedata.folders import FolderProblem
 
 
 class Unreadable:
-    """Those of `images` training and validation images; `share` of them may be unreadable."""
+    """Unreadable images among `images` training and validation images; at most `share` of them is allowed."""
 
     def __init__(self, *, images: int, share: float) -> None:
         self._images, self._share = images, share
         self._paths: dict[Path, str] = {}
         self.lines: list[str] = []
-        """Warnings that nobody has seen yet: `say` appends to it until somebody listens."""
+        """Warnings that were not shown yet: `say` appends here until it is replaced."""
         self.say = self.lines.append
 
     def __contains__(self, path: Path) -> bool:
@@ -23,19 +23,19 @@ class Unreadable:
 
     @property
     def paths(self) -> list[Path]:
-        """Sorted."""
+        """Paths of the unreadable images, sorted."""
         return sorted(self._paths)
 
     def found(self) -> list[tuple[Path, str]]:
-        """Path and reason of each, in the order in which they were found."""
+        """Return path and reason of each, in the order in which they were found."""
         return list(self._paths.items())
 
     def remember(self, paths: Iterable[Path]) -> None:
-        """Those that an earlier process of this run has named, and skipped."""
+        """Add images that an earlier process of this run has named and skipped."""
         self._paths.update(dict.fromkeys(paths, "found before"))
 
     def note(self, path: Path, reason: str) -> None:
-        """Raise FolderProblem where `path` is one too many."""
+        """Add an image. Raises FolderProblem where that is one too many."""
         if path in self._paths:
             return
         self._paths[path] = reason

@@ -1,8 +1,8 @@
-"""Gradients summed over the processes of a run, bucket by bucket, while the backward pass still goes on.
+"""Sum gradients over the processes of a run, bucket by bucket, during the backward pass.
 
 torch's DistributedDataParallel does this, too, but where one process runs out of memory in the middle of a backward
-pass, the others wait for its part for ever. Here it sends what it has, all agree that the step is void, and do it
-again with a smaller micro-batch.
+pass, the others wait for its part for ever. Here that process sends what it has, all processes agree that the step is
+void, and repeat it with a smaller micro-batch.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from torch import Tensor, nn
 
 from trainer.distributed.ranks import Ranks, peers
 
-# As in torch's DistributedDataParallel: the first is small, so that sending begins early.
+# As in torch's DistributedDataParallel: the first bucket is small, so that sending begins early.
 _FIRST_BUCKET_BYTES, _BUCKET_BYTES = 1 << 20, 25 << 20
 
 
 class GradientSync:
-    """Of `model`'s parameters, whose gradients lie in a few long buffers; and means of its batch norms' statistics.
+    """Sum the gradients of `model` over the processes, and average the statistics of its batch norms.
 
-    A step: `zero`, backward passes, the last of them after `arm`, `finish`.
+    Gradients are stored in a few long buffers. Calls of a step: `zero`, backward passes, with `arm` before the last,
+    `finish`.
     """
 
     def __init__(self, model: nn.Module, ranks: Ranks) -> None:
-        """All begin with the weights of the main process. Raises PeerLost."""
+        """Give all processes the weights of the main process. Raises PeerLost."""
         with peers():
             for value in model.state_dict().values():
                 dist.broadcast(value, src=0)
         self._world = ranks.world
-        self._statistics = [one for one in model.buffers() if one.is_floating_point()]
-        trained = [one for one in model.parameters() if one.requires_grad]
-        self._buckets = [_Bucket(part) for part in _parts(trained[::-1])]  # about the order of the backward pass
+        self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._buckets = [_Bucket(part) for part in _parts(trained[::-1])]  # roughly in the order of the backward pass
         self._sent, self._is_armed = 0, False
         self._sum_nothing()
         for bucket in self._buckets:
@@ -41,24 +42,24 @@ class GradientSync:
                 parameter.register_post_accumulate_grad_hook(self._noting(bucket))  # type: ignore[no-untyped-call]
 
     def match_memory_formats(self) -> None:
-        """After the parameters got another memory format, in every process the same."""
+        """Rebuild the buffers after the parameters changed their memory format, the same in every process."""
         for bucket in self._buckets:
             bucket.match_memory_formats()
 
     def zero(self) -> None:
-        """Instead of the optimizer's `zero_grad`."""
+        """Set the gradients to 0; replaces the optimizer's `zero_grad`."""
         self._sent, self._is_armed = 0, False
         for bucket in self._buckets:
             bucket.zero()
 
     def arm(self) -> None:
-        """The next backward pass is the step's last: the gradients that it completes are sent."""
+        """Mark the next backward pass as the last of the step: gradients that it completes are sent."""
         self._is_armed = True
 
     def finish(self, *sums: Tensor) -> tuple[Tensor, ...]:
-        """Until all gradients are sums over the processes. `sums`: scalars to sum, too. Raises PeerLost.
+        """Wait until all gradients are sums over the processes. `sums`: scalars to sum, too. Raises PeerLost.
 
-        Also for a backward pass that was cut short: what has not been sent goes out as it is.
+        Also after a backward pass that was cut short: buckets that were not sent are sent as they are.
         """
         while self._sent < len(self._buckets):
             self._send_next()
@@ -69,7 +70,7 @@ class GradientSync:
         return summed
 
     def _sum_nothing(self) -> None:
-        """NCCL takes memory for each way of its at the first use: before it is measured what else fits."""
+        """Use each bucket once: NCCL allocates memory at first use, which must be before memory is measured."""
         with peers():
             for bucket in self._buckets:
                 bucket.send()
@@ -80,7 +81,7 @@ class GradientSync:
             if not self._is_armed:
                 return
             bucket.missing -= 1
-            # In one order everywhere, whichever is complete first.
+            # In the same order in all processes, whichever bucket is complete first.
             while self._sent < len(self._buckets) and not self._buckets[self._sent].missing:
                 self._send_next()
 
@@ -92,34 +93,36 @@ class GradientSync:
         self._sent += 1
 
     def _share(self, sums: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        flat = torch.cat([*(one.detach().reshape(1).float() for one in sums), *map(torch.flatten, self._statistics)])
+        flat = torch.cat(
+            [*(value.detach().reshape(1).float() for value in sums), *map(torch.flatten, self._statistics)]
+        )
         with peers():
             dist.all_reduce(flat)
-        counts = [one.numel() for one in self._statistics]
+        counts = [buffer.numel() for buffer in self._statistics]
         summed, *means = torch.split(flat, [len(sums), *counts])
         if means:
             torch._foreach_div_(means, self._world)
-            shaped = [mean.view_as(one) for mean, one in zip(means, self._statistics, strict=True)]
+            shaped = [mean.view_as(buffer) for mean, buffer in zip(means, self._statistics, strict=True)]
             torch._foreach_copy_(self._statistics, shaped)
-        return tuple(part.to(one.dtype) for part, one in zip(summed.unbind(), sums, strict=True))
+        return tuple(part.to(value.dtype) for part, value in zip(summed.unbind(), sums, strict=True))
 
 
 class _Bucket:
-    """Gradients of `parameters` in one buffer, laid out as the parameters are, as the fused optimizer wants them."""
+    """Gradients of `parameters` in one buffer, in their memory formats, as the fused optimizer needs them."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.parameters = parameters
         self.missing = len(parameters)
-        self._flat = torch.zeros(sum(one.numel() for one in parameters)).to(parameters[0])
+        self._flat = torch.zeros(sum(parameter.numel() for parameter in parameters)).to(parameters[0])
         self._views: list[Tensor] = []
         self.match_memory_formats()
         self._work: dist.Work | None = None
 
     def match_memory_formats(self) -> None:
         self._views, place = [], 0
-        for one in self.parameters:
-            self._views.append(torch.as_strided(self._flat, one.size(), one.stride(), place))
-            place += one.numel()
+        for parameter in self.parameters:
+            self._views.append(torch.as_strided(self._flat, parameter.size(), parameter.stride(), place))
+            place += parameter.numel()
 
     def zero(self) -> None:
         self.missing, self._work = len(self.parameters), None
@@ -138,9 +141,9 @@ class _Bucket:
 def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     part: list[nn.Parameter] = []
     size, limit = 0, _FIRST_BUCKET_BYTES
-    for one in parameters:
-        part.append(one)
-        size += one.numel() * one.element_size()
+    for parameter in parameters:
+        part.append(parameter)
+        size += parameter.numel() * parameter.element_size()
         if size >= limit:
             yield part
             part, size, limit = [], 0, _BUCKET_BYTES

@@ -1,8 +1,8 @@
-"""One process for each GPU of this machine, started and watched by torchrun's own library.
+"""Start one process for each GPU of this machine, and watch them, with torchrun's library.
 
-What it does not do is done here: an error is said once, by the process that met it first; and a run that was asked to
-stop ends with the exit code of one. Where several machines train together, each has a launcher, and they meet at the
-first one's address.
+Added to that library: an error is shown once, by the process that met it first, and a run that was asked to stop ends
+with the exit code of a stop. Where several machines train together each has a launcher, and they meet at the address of
+the first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PATIENCE_S = 60.0
 
 
 def process_count(config: TrainConfig, asked: int | None, environment: Mapping[str, str] = os.environ) -> int:
-    """How many processes to start: as `asked`, or one for each GPU. 1: this one does it all.
+    """Return how many processes to start: as `asked`, or one for each GPU. 1: this process trains.
 
     Raises ConfigError where there are fewer GPUs.
     """
@@ -56,27 +56,27 @@ def process_count(config: TrainConfig, asked: int | None, environment: Mapping[s
 
 
 def is_to_launch(processes: int, nodes: Nodes, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this process is one that starts others, and no one of them."""
+    """Return True in a launcher, False in a training process."""
     return "RANK" not in environment and (processes > 1 or nodes.count > 1)
 
 
 def launch(argv: Sequence[str], *, processes: int, nodes: Nodes = ONE_NODE, stop: StopFlag) -> int:
-    """Run `python -m trainer argv` in `processes` processes of this machine; the exit code.
+    """Run `python -m trainer argv` in `processes` processes of this machine; return the exit code.
 
-    Raises TrainerError of one that failed, StoppedEarly where they were asked to stop while not all of
-    them listened: they had not begun, or compiled for longer than torchrun waits.
+    Raises TrainerError of a process that failed; StoppedEarly where they were asked to stop before all of them
+    listened: they had not begun, or compiled for longer than torchrun waits.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
 
-    logging.disable(logging.CRITICAL)  # torchrun says at length what is said here
+    logging.disable(logging.CRITICAL)  # torchrun would log at length what is reported here
 
     def raise_signal(number: int, _: FrameType | None) -> None:
         raise SignalException("asked to stop", sigval=signal.Signals(number))
 
-    # torchrun's own come a moment later; until then a signal must not be lost.
+    # torchrun installs its own handlers a moment later; until then a signal must not be lost.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, raise_signal)
-    stop.raise_if_set()  # it came while torch was imported
+    stop.raise_if_set()  # a signal may have come while torch was imported
     with tempfile.TemporaryDirectory(prefix="cloudrun-trainer-") as folder:
         os.environ[_REPORTS], os.environ[_PARENT] = folder, str(os.getpid())
         try:
@@ -120,19 +120,19 @@ def _start_and_watch(argv: Sequence[str], folder: Path, *, processes: int, nodes
         _end_children()
         if len(list(folder.glob("rank-*.listens"))) < processes:
             raise _stopped(asked.sigval) from None
-        killed = ["the processes did not end within 30 s of being asked to stop, and were killed"]
+        killed = ["the processes did not end within 30 s after the request to stop, and were killed"]
     return _outcome(_reports(folder), killed, processes=processes, nodes=nodes)
 
 
 def _stopped(number: signal.Signals) -> StoppedEarly:
     return StoppedEarly(
         f"stopped by {number.name} before the next step",
-        hint="the same command on the same folder goes on from what is there",
+        hint="the same command on the same folder continues from what is there",
     )
 
 
 def report_listening(*, is_heard: bool) -> None:
-    """In one of the processes: whether from here on a signal ends it with a checkpoint, between two steps."""
+    """Tell the launcher whether a signal now ends this process with a checkpoint, between two steps."""
     folder = os.environ.get(_REPORTS)
     if folder is None or "RANK" not in os.environ or not Path(folder).is_dir():
         return
@@ -144,7 +144,7 @@ def report_listening(*, is_heard: bool) -> None:
 
 
 def report_ending(code: int, error: CloudrunError | None = None) -> bool:
-    """In one of the processes: tell the one that started it how it ends. False where there is none to tell any more."""
+    """Tell the launcher how this process ends. Return False where there is no launcher, or it has ended."""
     folder = os.environ.get(_REPORTS)
     if folder is None or "RANK" not in os.environ or not Path(folder).is_dir():
         return False
@@ -164,19 +164,19 @@ def report_ending(code: int, error: CloudrunError | None = None) -> bool:
 
 
 def end_with_parent() -> None:
-    """In one of the processes: it is asked to stop when the one that started it is killed, and ends in any case."""
+    """Have this training process be asked to stop when its launcher is killed, and be ended later in any case."""
     if sys.platform != "linux" or "RANK" not in os.environ:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):
-        os._exit(STOPPED_EARLY)  # it has ended meanwhile, and nothing has begun
+        os._exit(STOPPED_EARLY)  # the launcher has already ended, and nothing has begun
     threading.Thread(target=_end_long_after, args=(os.getppid(),), name="parent", daemon=True).start()
 
 
 def _end_long_after(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(5)
-    time.sleep(_PATIENCE_S)  # for the checkpoint; a process that waits for a dead peer's GPU would wait for ever
+    time.sleep(_PATIENCE_S)  # time for the checkpoint; to wait for the GPU of a dead peer would take for ever
     os._exit(FAILED)
 
 
@@ -185,10 +185,13 @@ def _path(folder: Path, rank: int) -> Path:
 
 
 def _end_children() -> None:
-    """Those that torchrun has just started when a signal comes: it does not know of them yet, and would leave them."""
+    """End processes that torchrun started just as a signal came.
+
+    torchrun does not know them yet, and would leave them running.
+    """
     listed = Path(f"/proc/self/task/{os.getpid()}/children")
     for child in listed.read_text().split() if listed.exists() else ():
-        with suppress(ProcessLookupError):  # each is the head of a group of its own, or none of torchrun's
+        with suppress(ProcessLookupError):  # a child that leads no process group is not torchrun's
             os.killpg(int(child), signal.SIGKILL)
 
 
@@ -202,36 +205,36 @@ class _Report:
 
 
 def _reports(folder: Path) -> list[_Report]:
-    """In the order of time."""
+    """Return the reports of the processes in the order of time."""
     found = [_Report(**json.loads(path.read_text())) for path in folder.glob("rank-*.json")]
     return sorted(found, key=lambda one: one.at)
 
 
 def _outcome(reports: Sequence[_Report], killed: Sequence[str], *, processes: int, nodes: Nodes) -> int:
-    failed = [one for one in reports if one.code not in (0, STOPPED_EARLY)]
-    causes = [one for one in failed if not one.is_echo]
+    failed = [report for report in reports if report.code not in (0, STOPPED_EARLY)]
+    causes = [report for report in failed if not report.is_echo]
     if causes:
         first = causes[0]
         raise _Failed(first.message, hint=first.hint, code=first.code)
-    # One that torchrun ended before it listened says nothing: it followed another one's stop.
+    # A process that torchrun ended before it listened reports nothing: it ended because of another's stop.
     if reports and not failed and (len(reports) == processes or not killed):
-        return max(one.code for one in reports)
+        return max(report.code for report in reports)
     if not killed and nodes.count > 1:
         raise _Failed(
             f"another machine of this run has ended or is out of reach: {failed[0].message}",
-            hint="that one says why; the same command on all goes on from the last checkpoint",
+            hint="see its error; the same command on all machines continues from the last checkpoint",
             code=FAILED,
         )
     what = killed[0] if killed else failed[0].message
     raise _Failed(
         what,
-        hint="a traceback stands above, or memory was short; the same command goes on from the last checkpoint",
+        hint="see the traceback above; without one, memory was short; the same command continues from the checkpoint",
         code=FAILED,
     )
 
 
 class _Failed(TrainerError):
-    """What one of the processes said."""
+    """The error that one of the processes reported."""
 
     def __init__(self, message: str, *, hint: str, code: int) -> None:
         super().__init__(message, hint=hint)

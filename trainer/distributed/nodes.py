@@ -1,4 +1,4 @@
-"""Several machines that train together: which one this is, and how their launchers meet."""
+"""Train on several machines: which machine this is, and how their launchers meet."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from trainer.errors import DONE, STOPPED_EARLY, ConfigError, TrainerError
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-# The launchers may come as late as this after one another.
+# Longest time between the first and the last launcher.
 _MEETING_S = 600.0
-# Once all are known to be there.
+# Longest answer once all launchers are present.
 _ANSWER_S = 60
-# While torch connects, no signal is heard.
+# Longest attempt to connect, in which torch does not react to signals.
 _DEAF_S = 5
-# The first machine, where they meet, stays this long for those that have not heard yet that nothing will begin.
+# The first machine, where all meet, stays this long for machines that do not know yet that nothing will begin.
 _FAREWELL_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """This machine is `rank` of `count`, from 0; the first one's launcher listens at `head`, HOST:PORT."""
+    """This machine is `rank` of `count`, from 0. The first machine's launcher listens at `head`, HOST:PORT."""
 
     count: int = 1
     rank: int = 0
@@ -39,7 +39,7 @@ class Nodes:
         if self.count == 1:
             return
         if self.count < 1:
-            raise ConfigError(f"{self.count} machines train nothing", hint="`--nodes` is at least 1")
+            raise ConfigError(f"`--nodes {self.count}`", hint="`--nodes` is at least 1")
         if not 0 <= self.rank < self.count:
             raise ConfigError(
                 f"there is no machine {self.rank} of {self.count}",
@@ -48,7 +48,7 @@ class Nodes:
         host, _, port = self.head.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ConfigError(
-                f"`--head {self.head}` is no HOST:PORT" if self.head else f"{self.count} machines, and no `--head`",
+                f"`--head {self.head}` is not HOST:PORT" if self.head else f"{self.count} machines, and no `--head`",
                 hint="give all of them `--head HOST:PORT`, an address of the first one and a free port there",
             )
 
@@ -66,12 +66,12 @@ ONE_NODE = Nodes()
 
 
 def rendezvous(nodes: Nodes) -> dict[str, Any]:
-    """What torchrun's library is told of where the launchers find each other."""
+    """Return the settings of torchrun's library: where the launchers find each other."""
     if nodes.count == 1:
         own = {"rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0", "local_addr": "127.0.0.1"}
         return {**own, "run_id": uuid.uuid4().hex}
     return {
-        "rdzv_backend": "static",  # the ranks follow the machines': the first one's first process has the results
+        "rdzv_backend": "static",  # ranks follow the machines: the first process of the first machine has the results
         "rdzv_endpoint": nodes.head,
         "rdzv_configs": {"rank": nodes.rank, "timeout": _ANSWER_S},
         "run_id": "trainer",
@@ -80,15 +80,18 @@ def rendezvous(nodes: Nodes) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """The launchers of all machines are there. On the first machine, what they and their processes meet at."""
+    """Launchers of all machines that have met, and the store where they and their processes exchange messages."""
 
     nodes: Nodes
     store: Store
     world: int
-    """Processes of all machines."""
+    """Number of processes on all machines."""
 
     def leave(self, code: int) -> None:
-        """This machine's processes have ended with `code`: those of others that still wait for them hear of it."""
+        """Announce that this machine's processes have ended with `code`.
+
+        Processes elsewhere may still wait for them.
+        """
         from torch.distributed import DistError
 
         if code == DONE or not (self.nodes.is_first or _is_first_there(self.nodes)):
@@ -100,14 +103,14 @@ class Meeting:
             while self.nodes.is_first and not has_begun and gone < self.nodes.count and time.monotonic() < until:
                 time.sleep(0.1)
                 gone = self.store.add("gone", 0)
-        except DistError:  # the first machine has just gone: the others hear that
+        except DistError:  # the first machine has just ended, which the others notice
             return
 
 
 def meet(nodes: Nodes, *, processes: int) -> Meeting:
-    """Wait for the launchers of all machines, here since a signal is not heard while torch waits for them.
+    """Wait for the launchers of all machines; torch's own wait would not react to signals.
 
-    Raises TrainerError where one does not come.
+    Raises TrainerError where a machine does not come.
     """
     from torch.distributed import DistError
 
@@ -130,7 +133,7 @@ def _serve(nodes: Nodes) -> Store:
 
 
 def _is_first_there(nodes: Nodes) -> bool:
-    """Asked without torch, which writes a trace to stderr where it is not."""
+    """Return whether the first machine answers. torch would write a trace to stderr where it does not."""
     try:
         socket.create_connection(nodes.address, timeout=5).close()
     except OSError:
@@ -143,7 +146,7 @@ def _wait_for_first(nodes: Nodes, until: float) -> Store:
 
     while time.monotonic() < until:
         if _is_first_there(nodes):
-            with suppress(DistError):  # it has just gone, and may come back
+            with suppress(DistError):  # the first machine has just ended, and may come back
                 store = TCPStore(
                     *nodes.address, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=_DEAF_S)
                 )
@@ -154,7 +157,7 @@ def _wait_for_first(nodes: Nodes, until: float) -> Store:
 
 
 def _wait_for_all(nodes: Nodes, store: Store, processes: int, until: float) -> int:
-    """The number of processes of all machines."""
+    """Return the number of processes of all machines."""
     from torch.distributed import DistError
 
     names = {rank: f"machine-{rank}" for rank in range(nodes.count)}
@@ -168,7 +171,7 @@ def _wait_for_all(nodes: Nodes, store: Store, processes: int, until: float) -> i
             time.sleep(0.1)
     except BaseException:
         with suppress(DistError):
-            store.delete_key(names[nodes.rank])  # it may come back
+            store.delete_key(names[nodes.rank])  # this machine may come back
         raise
     raise not_met(nodes, f"machine {', '.join(missing)} did not come within {_MEETING_S:.0f} s")
 

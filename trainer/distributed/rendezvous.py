@@ -1,7 +1,7 @@
-"""The processes of a run come together before they begin, or hear that one of them will not come.
+"""Bring the processes of a run together before they begin, or tell them that a process will not come.
 
-Torch's own wait for the others hears no signal, and lasts minutes where one of them has ended. The first word counts,
-for all of them: that all are there, that one was asked to stop, or that one has failed.
+torch's own wait does not react to signals, and lasts minutes where a process has ended. Here the first message decides
+for all processes: that all are present, that one was asked to stop, or that one has failed.
 """
 
 from __future__ import annotations
@@ -20,60 +20,63 @@ if TYPE_CHECKING:
 
 _WORD = "word"
 _BEGIN, _STOP, _LOST = "begin", "stop ", "lost "
-# Their launchers have met, or the store has seen them all: they were started at about the same moment.
+# Their launchers have met, so that the processes were started at about the same moment.
 _COMING_S = 180.0
 
 
 class PeerMissing(TrainerError):
-    """Another process will not come, and its machine says why."""
+    """Another process will not come; its own error says why."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason, hint="that one says why itself; the same command begins again")
+        super().__init__(reason, hint="see the error of that process, then run the same command again")
 
 
 def shared_store(store: Store) -> Store:
-    """Where launchers and processes find each other's words, whatever of `store` torch gave to the processes."""
+    """Return the store that launchers and processes share, whatever prefix torch gave the processes."""
     from torch.distributed.distributed_c10d import PrefixStore
 
-    while isinstance(store, PrefixStore):  # some versions of torch part the processes' from the launchers'
+    while isinstance(store, PrefixStore):  # some versions of torch give the processes a prefix of their own
         store = store.underlying_store
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # `torchrun --max-restarts` begins anew
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # `torchrun --max-restarts` starts again
     return PrefixStore(f"cloudrun/{attempt}", store)
 
 
 def await_peers(store: Store, *, rank: int, world: int, stop: StopFlag) -> None:
-    """Return once all are there, in their `common` store.
+    """Return once all processes are present in their `shared_store`.
 
-    Raises StoppedEarly in all where one was asked to stop, NotAllCame.
+    Raises PeerMissing; StoppedEarly in all processes where one was asked to stop.
     """
     store.set(f"come-{rank}", "")
     until = time.monotonic() + _COMING_S
     while not store.check([_WORD]):
-        missing = [one for one in range(world) if not store.check([f"come-{one}"])]
+        missing = [peer for peer in range(world) if not store.check([f"come-{peer}"])]
         if stop.signal_name is not None:
-            _say(store, _STOP + stop.signal_name)
+            _decide(store, _STOP + stop.signal_name)
         elif not missing:
-            _say(store, _BEGIN)
+            _decide(store, _BEGIN)
         elif time.monotonic() > until:
-            _say(store, f"{_LOST}process {missing[0]} of {world} (from 0)")
+            _decide(store, f"{_LOST}process {missing[0]} of {world} (from 0)")
         else:
             time.sleep(0.05)
     word = store.get(_WORD).decode()
     if word.startswith(_STOP):
         raise StoppedEarly(
             f"stopped by {word.removeprefix(_STOP)} before the next step",
-            hint="the same command on the same folder goes on from what is there",
+            hint="the same command on the same folder continues from what is there",
         )
     if word.startswith(_LOST):
         raise PeerMissing(f"{word.removeprefix(_LOST)} did not come to train")
 
 
 def announce_absence(store: Store, failed: str | None) -> bool:
-    """Tell those that wait that `failed`, or one that was asked to stop, will not come. Whether all had begun."""
+    """Tell waiting processes that `failed`, or a process that was asked to stop, will not come.
+
+    Return whether all had begun.
+    """
     word = f"{_STOP}{signal.SIGTERM.name}" if failed is None else _LOST + failed
-    return _say(store, word) == _BEGIN
+    return _decide(store, word) == _BEGIN
 
 
-def _say(store: Store, word: str) -> str:
-    """The word that counts: the first."""
+def _decide(store: Store, word: str) -> str:
+    """Set the message, if none is set yet, and return the message that is set."""
     return store.compare_set(_WORD, "", word).decode()

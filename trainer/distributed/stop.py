@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run between two steps, with a complete checkpoint."""
+"""End a run on SIGTERM or Ctrl-C between two steps, with a complete checkpoint."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from trainer.errors import StoppedEarly
 
 
 class OnListening(Protocol):
+    """Called with `is_heard=False` before work that ignores signals, and with True after it."""
+
     def __call__(self, *, is_heard: bool) -> None: ...
 
 
 class StopFlag:
-    """Set by the first SIGTERM or SIGINT after `listen`; further ones change nothing.
+    """A flag that the first SIGTERM or SIGINT after `listen` sets; further signals change nothing.
 
-    With several processes, one that is asked to stop is enough. `tell` is told whether a signal is heard soon from now
-    on: of several, work as in `at_once` goes on to its end first.
+    With several processes it is enough that one of them is asked to stop. `on_listening(is_heard=False)` announces that
+    signals have no effect until the current work ends.
     """
 
     def __init__(self, ranks: Ranks = ALONE, *, on_listening: OnListening = lambda **_: None) -> None:
         self.signal_name: str | None = None
         self._ranks = ranks
         self._on_listening = on_listening
-        self._heard: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal may come in the middle of its `put`
+        self._heard: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # a signal may interrupt a `put`
 
     def listen(self) -> None:
         signal.signal(signal.SIGTERM, self._receive)
@@ -41,12 +43,14 @@ class StopFlag:
 
     @contextmanager
     def at_once(self, end: Callable[[str], None]) -> Iterator[None]:
-        """In here a signal calls `end` with its name, for minutes of work of which nothing has to be kept.
+        """Call `end` with the name of a signal as soon as it comes, for minutes of work whose result need not be kept.
 
-        `end` ends the process, from a thread of its own. The work is not interrupted, since it is torch's: an exception
-        of a signal that comes in the middle of its C++ code aborts the process, and its compiler logs or swallows it.
+        `end` ends the process, from a thread. The work cannot be interrupted, since it is torch's: an exception in the
+        middle of its C++ code aborts the process, and its compiler logs or swallows it. Raises StoppedEarly where the
+        flag is already set.
 
-        Of a process that is alone: several have to agree first. Raises StoppedEarly where it is set already.
+        Only in a process that trains alone: several processes have to agree first, so that the work then goes on to its
+        end.
         """
         if self._ranks.world > 1:
             self._on_listening(is_heard=False)
@@ -55,7 +59,7 @@ class StopFlag:
             finally:
                 self._on_listening(
                     is_heard=not self.is_set()
-                )  # if it is, they end now, or are killed in the middle of it
+                )  # if it is set, all processes end now, or are killed at work
             return
         self._heard = queue.SimpleQueue()
         self.raise_if_set()
@@ -65,19 +69,20 @@ class StopFlag:
             yield
         finally:
             self._heard.put(None)
-            thread.join()  # while `end` is at work nothing else begins
+            thread.join()  # nothing else begins while `end` works
 
     def raise_if_set(self) -> None:
-        """All processes ask at the same place, and agree: a signal that came a moment too late waits for the next.
+        """Raise StoppedEarly where any process was asked to stop.
 
-        Raises StoppedEarly.
+        All processes call this at the same place, and agree: a signal that comes a moment too late counts at the next
+        call.
         """
         number = 0 if self.signal_name is None else int(signal.Signals[self.signal_name])
         (agreed,) = self._ranks.decide(number)
         if agreed:
             raise StoppedEarly(
                 f"stopped by {signal.Signals(agreed).name}",
-                hint="the same command on the same folder goes on from here",
+                hint="the same command on the same folder continues from here",
             )
 
     def _receive(self, number: int, _: FrameType | None) -> None:

@@ -1,1 +1,1 @@
-"""The network, and what it learns with: targets, loss, optimiser, averaged weights."""
+"""The network, and its training targets, loss, optimizer and averaged weights."""

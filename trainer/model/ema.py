@@ -1,4 +1,4 @@
-"""A running average of the weights, which validates, is kept as the best model, and predicts."""
+"""Average the weights over steps. The average is what validates, is kept as the best model, and predicts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Average of `model`'s parameters and of its batch norms' statistics; counters are the model's own.
+    """Exponential moving average of the parameters of `model` and of its batch norms' statistics.
 
-    The decay warms up, as min(decay, (1 + step) / (10 + step)): with a constant one, a short run's
-    average would still be mostly the weights that it began with (TensorFlow's ExponentialMovingAverage).
+    Counters are the model's own. The decay warms up, as min(decay, (1 + step) / (10 + step)): with a constant decay,
+    the average of a short run would still be mostly its first weights (TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
@@ -22,19 +22,19 @@ class Ema:
 
     @property
     def decay(self) -> float:
-        """Of the next update."""
+        """Decay of the next update."""
         return min(self._decay, (1 + self._steps) / (10 + self._steps))
 
     @torch.no_grad()
     def update(self) -> None:
-        """After an optimizer step."""
+        """Add the weights of a step. Call after each optimizer step."""
         live, weight = self._live(), 1 - self.decay
         torch._foreach_lerp_(list(self._average.values()), [live[key] for key in self._average], weight)
         self._steps += 1
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights meanwhile. They change places with its own, so nothing is rounded."""
+        """Give the model the averaged weights inside the context. Both are swapped, so that nothing is rounded."""
         self._exchange()
         try:
             yield
@@ -42,7 +42,7 @@ class Ema:
             self._exchange()
 
     def match_memory_formats(self) -> None:
-        """In memory as the model's own tensors lie: they change places with these."""
+        """Store the averages in the memory formats of the model's tensors: both are swapped."""
         for key, tensor in self._live().items():
             if self._average[key].stride() != tensor.stride():
                 self._average[key] = torch.empty_like(tensor).copy_(self._average[key])
@@ -59,7 +59,7 @@ class Ema:
             value.copy_(average[key])
 
     def _live(self) -> dict[str, Tensor]:
-        """The model's own tensors, those of floating point."""
+        """Return the model's own floating-point tensors."""
         tensors = [*self._model.named_parameters(), *self._model.named_buffers()]
         return {name: tensor for name, tensor in tensors if tensor.is_floating_point()}
 

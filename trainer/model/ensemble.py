@@ -1,4 +1,4 @@
-"""timm backbones side by side, their pooled features concatenated, one linear layer."""
+"""Build the network: timm backbones side by side, pooled features concatenated, one linear layer."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 
 
 class Ensemble(nn.Module):
-    """Backbones (dict of timm name -> module that gives pooled features), dropout, one linear layer."""
+    """Backbones (dict of timm name -> module that returns pooled features), dropout, one linear layer."""
 
     def __init__(self, backbones: dict[str, nn.Module], *, feature_counts: Sequence[int], classes: int, dropout: float):
         super().__init__()
-        # A module's name must not hold a dot: `efficientnet_b3.ra2_in1k`.
+        # A module's name must not contain a dot, as in `efficientnet_b3.ra2_in1k`.
         self.backbones = nn.ModuleDict({name.replace(".", "-"): one for name, one in backbones.items()})
         self.memory_formats = [torch.contiguous_format] * len(backbones)
-        self.compiled: Callable[[Tensor], Tensor] | None = None  # `logits`, for training alone
-        self.has_mirror = False  # each image is seen mirrored, too, and the logits averaged
+        self.compiled: Callable[[Tensor], Tensor] | None = None  # a compiled `logits`, used in training only
+        self.has_mirror = False  # average the logits of each image and of its mirror image
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(sum(feature_counts), classes)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Logits (B, classes) from the backbones' pooled features, concatenated along dim 1."""
+        """Return logits (B, classes) from the pooled features of the backbones, concatenated along dim 1."""
         return self.compiled(images_BCHW) if self.compiled and self.training else self.logits(images_BCHW)
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
-        """As `forward`, and never compiled."""
+        """Return the same as `forward`, never compiled."""
         logits: Tensor = self.head(self.dropout(self.features(images_BCHW)))
         if self.has_mirror:
             logits = (logits + self.head(self.dropout(self.features(images_BCHW.flip(3))))) / 2
         return logits
 
     def features(self, images_BCHW: Tensor) -> Tensor:
-        """(B, sum of the backbones' feature counts)"""
+        """Return pooled features (B, sum of the backbones' feature counts)."""
         return torch.cat(
             [
                 backbone(images_BCHW.contiguous(memory_format=memory_format))
@@ -57,9 +57,9 @@ class Ensemble(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def use_default_formats(self, device_type: str) -> None:
-        """By rule, where nothing is measured: channels last is faster, but not for ResNeSt on a GPU.
+        """Choose memory formats by rule, where nothing is measured: channels last, but not for ResNeSt on a GPU.
 
-        535 against 202 images/s there on an RTX 3090, by timm's benchmark.
+        There contiguous is faster: 535 against 202 images/s on an RTX 3090, by timm's benchmark.
         """
         is_gpu = device_type == "cuda"
         self.set_memory_formats(
@@ -67,21 +67,22 @@ class Ensemble(nn.Module):
         )
 
     def set_memory_formats(self, formats: Sequence[str]) -> None:
-        """Each backbone in its memory format, by the names of MEMORY_FORMATS."""
+        """Put each backbone into its memory format, by the names of MEMORY_FORMATS."""
         self.memory_formats = [MEMORY_FORMATS[name] for name in formats]
         for backbone, memory_format in zip(self.backbones.values(), self.memory_formats, strict=True):
             backbone.to(memory_format=memory_format)
 
     def format_names(self) -> list[str]:
         names = {memory_format: name for name, memory_format in MEMORY_FORMATS.items()}
-        return [names[one] for one in self.memory_formats]
+        return [names[memory_format] for memory_format in self.memory_formats]
 
 
 def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | None = None) -> Ensemble:
-    """The model that `config` describes; `pretrained` in its place where given (False to load a checkpoint).
+    """Build the model that `config` describes. `pretrained` replaces the config's value (False to load a checkpoint).
 
-    Weights without a file are drawn from torch's global RNG. Raises TrainerError where weights are
-    missing, or a backbone does not take images of `config.image_size`, or of a size on the way to it.
+    Weights without a file are drawn from torch's global RNG. Raises TrainerError where weights are missing, or a
+    backbone cannot take images of `config.image_size` or of an earlier size of the run; NoWeights where the folder has
+    none.
     """
     source = config.pretrained if pretrained is None else pretrained
     backbones = {name: _backbone(name, source) for name in config.backbones}
@@ -96,10 +97,10 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
 
 
 def set_drop_path(backbone: nn.Module, rate: float, *, name: str) -> None:
-    """Leave out residual branches in training: from 0 at the first block to `rate` at the last.
+    """Skip residual branches in training (stochastic depth): from 0 at the first block to `rate` at the last.
 
-    Set on the finished module, so that weights and their file are those of the model without.
-    Source: Huang et al. 2016, arXiv:1603.09382, the linear rule. Raises TrainerError where it has none.
+    Set on the finished module, so that weights and their file are those of the model without. Source: Huang et al.
+    2016, arXiv:1603.09382, the linear rule. Raises TrainerError where `model` has no residual branches.
     """
     kwargs = {"drop_path_rate": rate, "num_classes": 0}
     try:
@@ -125,7 +126,7 @@ def _backbone(name: str, pretrained: bool | str) -> nn.Module:
         return _backbone_from(file, name)
     try:
         return _module(timm.create_model(name, pretrained=True, num_classes=0))
-    except Exception as err:  # the hub's client raises its own, httpx's and urllib's errors
+    except Exception as err:  # the hub's client raises its own errors, and those of httpx and urllib
         raise TrainerError(
             f"the pretrained weights of `{name}` could not be had: {_first_line(err)}",
             hint="without internet, set `pretrained` to a folder of <timm name>.pth files, or to false",
@@ -142,7 +143,7 @@ def _backbone_from(file: Path, name: str) -> nn.Module:
             f"{file} does not hold weights of `{name}`: {_first_line(err)}",
             hint="the file has to be as torch.save(model.state_dict()) or safetensors writes it",
         ) from err
-    # timm only warns of what is missing, and leaves it random.
+    # timm only warns of missing weights, and leaves them random.
     missing = [key for key in model.state_dict() if key not in held and not key.endswith("num_batches_tracked")]
     if missing:
         raise TrainerError(
@@ -158,7 +159,7 @@ def _module(model: object) -> nn.Module:
 
 
 def _count_features(name: str, backbone: nn.Module, image_size: int) -> int:
-    """Measured: timm's `num_features` is not what every model's pooled output has (mobilenetv3)."""
+    """Count the pooled features by a forward pass: timm's `num_features` is wrong for some models (mobilenetv3)."""
     was_training = backbone.training
     try:
         with torch.no_grad():

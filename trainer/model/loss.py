@@ -1,4 +1,4 @@
-"""How wrong a batch is: cross entropy, by default; classes may weigh more, and hard images too."""
+"""Compute the loss of each image: cross entropy, with optional weights for classes and for hard images."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ def image_losses(
     targets: Targets = ONE_CLASS,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """(B,) from float32 logits (B, classes): smoothed cross entropy * (1 - p) ** focal_gamma * the class's weight.
+    """Return (B,) losses of float32 logits (B, classes).
 
-    p: the probability given to the image's label. Source: Lin et al. 2017, arXiv:1708.02002. Where an image may have
-    several classes: the same of each class's binary cross entropy, p given to its presence or absence; their mean.
+    Smoothed cross entropy * (1 - p) ** focal_gamma * class weight, with p the probability given to the label. Source:
+    Lin et al. 2017, arXiv:1708.02002. Where an image may have several classes: the mean over the classes of the same of
+    binary cross entropy, with p given to the presence or absence of the class.
     """
     if targets.has_several:
         return _mean_of_classes(logits, targets.wanted(labels), config, class_weights)
     losses = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing, reduction="none")
     if config.focal_gamma:
-        given = logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
-        losses = losses * _focus(given, config)
+        probabilities = logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
+        losses = losses * _focus(probabilities, config)
     return losses if class_weights is None else losses * class_weights[labels]
 
 
@@ -43,13 +44,16 @@ def weights_of_classes(
     classes: int,
     sets: Sequence[Sequence[int]] | None = None,
 ) -> Tensor | None:
-    """balanced: each class weighs the same in all, and a label 1 on average. None where images weigh alike.
+    """Return the weight of each label: balanced: every class has the same total weight, and labels weigh 1 on average.
 
-    `sets`: the classes that a label stands for, where an image may have several.
+    None where all images weigh the same. `sets`: the classes that each label stands for, where an image may have
+    several.
     """
     if config.class_weights == "none":
         return None
-    counts = Counter(one for _, label in files for one in (sets[label] if sets is not None else (label,)))
+    counts = Counter(
+        class_index for _, label in files for class_index in (sets[label] if sets is not None else (label,))
+    )
     total = counts.total()
     return torch.tensor([total / (classes * max(1, counts[label])) for label in range(classes)])
 
@@ -63,6 +67,6 @@ def _mean_of_classes(logits: Tensor, wanted: Tensor, config: TrainConfig, class_
     return (losses if class_weights is None else losses * class_weights).mean(1)
 
 
-def _focus(given: Tensor, config: TrainConfig) -> Tensor:
-    # The power's slope is infinite at 0 for a gamma under 1: a perfect image would give nan.
-    return (1 - given).clamp(min=1e-6) ** config.focal_gamma
+def _focus(probabilities: Tensor, config: TrainConfig) -> Tensor:
+    # The slope of the power is infinite at 0 for a gamma below 1: an image with p = 1 would give nan.
+    return (1 - probabilities).clamp(min=1e-6) ** config.focal_gamma

@@ -1,4 +1,4 @@
-"""The learning rate of each step, and which parameters decay."""
+"""Make the optimizer and its schedule: the learning rate of each step, and which parameters decay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.model.ensemble import Ensemble
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Lengths in optimizer steps."""
+    """Learning rates, and lengths in optimizer steps."""
 
     peak_lr: float
     warmup_steps: int
@@ -26,16 +26,16 @@ class Schedule:
 
 
 def schedule_of(config: TrainConfig, *, steps_per_epoch: int) -> Schedule:
-    """At most half of the run is warm-up."""
+    """Return the schedule of a run. Warm-up is at most half of it."""
     steps = config.epochs * steps_per_epoch
     return Schedule(config.lr, min(round(config.warmup_epochs * steps_per_epoch), steps // 2), steps)
 
 
 def lr_at(step: int, schedule: Schedule) -> float:
-    """Learning rate for `step`: linear warm-up, then cosine to `schedule.final_lr`.
+    """Return the learning rate of `step`: linear warm-up, then cosine to `schedule.final_lr`.
 
-    Steps count from 0 and stay at `final_lr` after `schedule.steps`. Never 0 at step 0, or the
-    first batch would teach nothing. Source: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5.
+    Steps count from 0 and stay at `final_lr` after `schedule.steps`. Never 0 at step 0, or the first batch would teach
+    nothing. Source: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5.
     """
     if step < schedule.warmup_steps:
         return schedule.peak_lr * (step + 1) / schedule.warmup_steps
@@ -45,9 +45,9 @@ def lr_at(step: int, schedule: Schedule) -> float:
 
 
 def make_optimizer(model: Ensemble, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices and filters; norms' scales and biases are vectors, and do not decay.
+    """Return an AdamW that decays matrices and filters, but not scales of norms and biases, which are vectors.
 
-    Each group has an `lr_factor`: its part of the learning rate.
+    Each group has an `lr_factor`: its share of the learning rate.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for factor, parameter in _with_factors(model, config):
@@ -64,9 +64,10 @@ def make_optimizer(model: Ensemble, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def align_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Lay each moment in memory as its weights lie: after these got another memory format, or a checkpoint was loaded.
+    """Store each moment in the memory format of its weights.
 
-    The fused AdamW walks over both side by side. Where they lie otherwise it takes another weight's moments, silently.
+    Call after a change of formats and after a checkpoint was loaded. The fused AdamW walks over both side by side. With
+    another format it would silently use the moment of another weight.
     """
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
@@ -75,13 +76,16 @@ def align_moments(optimizer: torch.optim.Optimizer) -> None:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """To each group its part of `lr`."""
+    """Give each group its share of `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
 
 
 def _with_factors(model: Ensemble, config: TrainConfig) -> Iterator[tuple[float, nn.Parameter]]:
-    """`backbone_lr` for a backbone's last stage, times `layer_decay` for each stage before that; 1 for the head."""
+    """Yield parameters with their share of the rate: 1 for the head, `backbone_lr` for the last stage of a backbone.
+
+    Each earlier stage has `layer_decay` times the rate of the stage after it.
+    """
     for backbone in model.backbones.values():
         stages = _stages(backbone) if config.layer_decay < 1 else {}
         last = max(stages.values(), default=0)
@@ -92,7 +96,7 @@ def _with_factors(model: Ensemble, config: TrainConfig) -> Iterator[tuple[float,
 
 
 def _stages(backbone: nn.Module) -> dict[str, int]:
-    """Parameter -> its stage from 0, the stem, as timm groups them."""
+    """Return the stage of each parameter, from 0 (the stem), as timm groups them."""
     matcher = getattr(backbone, "group_matcher", None)
     if matcher is None:
         raise TrainerError(f"timm does not know the stages of a {type(backbone).__name__}", hint="set `layer_decay: 1`")

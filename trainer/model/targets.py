@@ -1,7 +1,7 @@
-"""What a model is taught and how right it is: one class an image, or any number of them.
+"""Define what a model is taught: one class an image, or any number of classes.
 
-With one class an image: softmax and cross entropy. With several: a sigmoid for each class, binary
-cross entropy, and for each class a threshold above which it is named, tuned for F1 on val.
+With one class an image: softmax and cross entropy. With several: a sigmoid for each class, binary cross entropy, and
+for each class a threshold above which it is predicted, tuned for F1 on val.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from torch.nn import functional
 
 from cloudrun.imagedata.folders import Dataset
 
-_MIDDLE = 0.5  # of a class that val does not have
+_MIDDLE = 0.5  # threshold of a class without images in val
 
 
 @dataclass(frozen=True)
 class Targets:
-    """`of_sets`: float32 (label sets, classes) of 0 and 1, a row for each value of a label; None: it is a class."""
+    """How labels become targets, losses and probabilities.
+
+    `of_sets`: float32 (label sets, classes) of 0 and 1, a row for each value of a label; None: a label is a class.
+    """
 
     of_sets: Tensor | None = None
 
@@ -32,16 +35,16 @@ class Targets:
 
     @property
     def allows_none(self) -> bool:
-        """Whether an image may have no class at all."""
+        """Whether an image may have no class."""
         return self.of_sets is not None and not bool(self.of_sets.any(1).all().item())
 
     def wanted(self, labels: Tensor) -> Tensor:
-        """float32 (B, classes) of 0 and 1 for `labels` (B,), where an image may have several classes."""
+        """Return float32 (B, classes) of 0 and 1 for `labels` (B,), where an image may have several classes."""
         assert self.of_sets is not None
         return self.of_sets.to(labels.device)[labels]
 
     def losses(self, logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
-        """(B,) from float32 `logits` (B, classes); `smoothing` pulls the targets to the middle.
+        """Return (B,) losses of float32 `logits` (B, classes); `smoothing` moves the targets to the middle.
 
         With several classes an image, the mean over the classes of binary cross entropy.
         """
@@ -51,7 +54,10 @@ class Targets:
         return functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(1)
 
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """How many images have all their classes right, and no other (at a threshold of 0.5), as a tensor ()."""
+        """Return the number of images with all their classes right, and no other, as a tensor ().
+
+        With several classes an image, at a threshold of 0.5.
+        """
         if self.of_sets is None:
             return (logits.argmax(1) == labels).sum()
         return ((logits > 0) == self.wanted(labels).bool()).all(1).sum()
@@ -64,7 +70,7 @@ ONE_CLASS = Targets()
 
 
 def targets_of(dataset: Dataset, device: torch.device | None = None) -> Targets:
-    """`device`: where the batches' labels will be."""
+    """Return the targets of a data set, on `device`, where the labels of the batches are."""
     if dataset.label_sets is None:
         return ONE_CLASS
     matrix = torch.zeros(len(dataset.label_sets), len(dataset.classes))
@@ -75,16 +81,17 @@ def targets_of(dataset: Dataset, device: torch.device | None = None) -> Targets:
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """Probabilities -> classes: those above `thresholds` (a class each), or without them the most probable one.
+    """Turn probabilities into classes.
 
-    Where none is above its threshold it is the most probable one, too, unless `allows_none`.
+    Those above `thresholds` (a value a class), or without thresholds the most probable class. Where no class is above
+    its threshold, the most probable class is predicted, unless `allows_none`.
     """
 
     thresholds: tuple[float, ...] | None = None
     allows_none: bool = False
 
     def predicted(self, probabilities: Tensor) -> Tensor:
-        """Which classes each image has: bool (N, classes), of its `probabilities` (N, classes)."""
+        """Return the classes of each image, bool (N, classes), from `probabilities` (N, classes)."""
         best = functional.one_hot(probabilities.argmax(1), probabilities.shape[1]).bool()
         if self.thresholds is None:
             return best
@@ -96,7 +103,7 @@ class DecisionRule:
 
 
 def decision_rule(targets: Targets, thresholds: Sequence[float] | None) -> DecisionRule:
-    """`thresholds`: as tuned; None before any validation."""
+    """Return the rule of `targets`. `thresholds`: as tuned; None before any validation."""
     if targets.of_sets is None:
         return DecisionRule()
     limits = [_MIDDLE] * targets.of_sets.shape[1] if thresholds is None else thresholds
@@ -104,27 +111,27 @@ def decision_rule(targets: Targets, thresholds: Sequence[float] | None) -> Decis
 
 
 def decision_rule_from(saved: dict[str, Any] | None) -> DecisionRule:
-    """What `Naming.as_plain` gave; checkpoints of before have None, and one class an image."""
+    """Return the rule that `as_plain` wrote; None (older checkpoints): one class an image."""
     if not saved or saved["thresholds"] is None:
         return DecisionRule()
     return DecisionRule(tuple(saved["thresholds"]), saved["allows_none"])
 
 
 def targets_for(rule: DecisionRule, *, classes: int) -> Targets:
-    """To predict with a model whose labels are not at hand: what its logits mean, and no label."""
+    """Return targets for prediction, from the rule of a trained model: the data have no labels."""
     return ONE_CLASS if rule.thresholds is None else Targets(torch.zeros(0, classes))
 
 
 def f1_scores(predicted: Tensor, wanted: Tensor) -> list[float | None]:
-    """F1 of each class; None where neither an image nor a prediction has it. Both are bool (N, classes)."""
+    """Return F1 of each class; None where neither an image nor a prediction has it. Both are bool (N, classes)."""
     both, either = (predicted & wanted).sum(0), predicted.sum(0) + wanted.sum(0)
     return [2 * hits / total if total else None for hits, total in zip(both.tolist(), either.tolist(), strict=True)]
 
 
 def tune_thresholds(probabilities: Tensor, wanted: Tensor) -> list[float]:
-    """For each class the threshold with the highest F1 on these images, half-way to the next probability.
+    """Return for each class the threshold with the highest F1 on these images, half-way to the next probability.
 
-    Of several that are as good, the one nearest to 0.5, so that few images do not push it to an end.
+    Of equally good thresholds, the nearest to 0.5, so that few images do not move it to an extreme.
     """
     thresholds = []
     for column in range(wanted.shape[1]):
@@ -136,11 +143,11 @@ def tune_thresholds(probabilities: Tensor, wanted: Tensor) -> list[float]:
         hits = true.cumsum(0)
         f1 = 2 * hits / (torch.arange(1, len(true) + 1) + true.sum())  # if the first k are named
         following = torch.cat([ranked[1:], torch.zeros(1, dtype=torch.float64)])
-        f1[ranked == following] = -1.0  # a threshold cannot tell equal probabilities apart
+        f1[ranked == following] = -1.0  # a threshold cannot separate equal probabilities
         between = (ranked + following) / 2
         best = f1 >= f1.max() - 1e-9
         nearest = (between - _MIDDLE).abs().masked_fill(~best, 2.0).argmin()
-        exact, above, below = (float(one[nearest].item()) for one in (between, ranked, following))
+        exact, above, below = (float(values[nearest].item()) for values in (between, ranked, following))
         short = float(f"{exact:.6g}")
         thresholds.append(short if below < short < above else exact)
     return thresholds

@@ -1,4 +1,4 @@
-"""One temperature that makes probabilities honest: fitted where the truth is known and nobody had seen the images."""
+"""Calibrate probabilities with one temperature, fitted on images that the models were not trained on."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from trainer.outputs.predictions import Predictions, log_loss
 
 COLDEST, HOTTEST = 0.05, 20.0
-_PRECISE = 1e-6  # of the temperature's logarithm
+_PRECISE = 1e-6  # precision of the logarithm of the temperature
 _SMALLEST = 1e-12
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Logits are divided by `temperature`; more than 1: the model was too sure. Log losses in nats."""
+    """Logits are divided by `temperature`; more than 1: the model was too confident. Log losses in nats."""
 
     temperature: float
     log_loss_before: float
@@ -26,10 +26,10 @@ class Calibration:
 
 
 def fit_temperature(out_of_fold: Predictions, *, several: bool) -> Calibration:
-    """The temperature from COLDEST to HOTTEST with the lowest log loss; 1 where none is better than that.
+    """Return the temperature from COLDEST to HOTTEST with the lowest log loss; 1 where no other is better.
 
-    Golden section on its logarithm: the log loss has one minimum in 1 / temperature, as it is convex in the logits.
-    `several`: an image may have several classes. Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    Golden section search on its logarithm: the log loss is convex in the logits, so that it has one minimum in 1 /
+    temperature. `several`: an image may have several classes. Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
     wanted = out_of_fold.wanted
 
@@ -56,9 +56,9 @@ def fit_temperature(out_of_fold: Predictions, *, several: bool) -> Calibration:
 
 
 def tempered(probabilities: Tensor, temperature: float, *, several: bool) -> Tensor:
-    """Probabilities (N, classes) of the same logits, divided by `temperature`; float64.
+    """Return float64 probabilities (N, classes) at another temperature.
 
-    The logits are had from the probabilities: a softmax forgets no more of them than a constant an image.
+    The logits come from the probabilities: a softmax loses only a constant of each image.
     """
     safe = probabilities.double().clamp(_SMALLEST, 1 - _SMALLEST)
     if several:

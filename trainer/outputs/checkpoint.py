@@ -1,7 +1,7 @@
-"""best.pt and last.pt: plain values and tensors, loadable with torch.load(weights_only=True).
+"""Read and write best.pt and last.pt: plain values and tensors, loadable with torch.load(weights_only=True).
 
 best.pt   config, classes, epoch, step, val_accuracy, val_loss, model
-last.pt   these and what goes on from there: batch_size, optimizer, scaler, tally, metrics, ...
+last.pt   the same, and what a resumed run needs: batch_size, optimizer, scaler, tally, metrics, ...
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.atomic import replacing
 from trainer.errors import ConfigError, TrainerError
 
 FORMAT = 1
-# What may change between one start and the next: it decides how fast, or how long, not what is learned by then.
+# Keys that may change when a run is resumed: they decide how fast, or how long, not what was learned so far.
 _MAY_CHANGE = frozenset(
     (
         "epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained", "cache_gb",
@@ -31,15 +31,15 @@ State = dict[str, Any]
 
 
 def save(state: Mapping[str, Any], path: Path) -> None:
-    """A kill at any instant leaves the previous file whole."""
+    """Write a checkpoint. A kill at any instant leaves the previous file complete."""
     with replacing(path) as file:
         torch.save({"format": FORMAT, **state}, file)
 
 
 def load(path: Path) -> State:
-    """Tensors on the CPU. Raises TrainerError where the file is absent or not one of ours."""
-    if path.is_file() and not zipfile.is_zipfile(path):  # what torch makes of other bytes ends in any exception
-        raise TrainerError(f"{path} is not a checkpoint: it is no zip archive", hint="it is damaged; remove it")
+    """Return a checkpoint with tensors on the CPU. Raises TrainerError where the file is absent or malformed."""
+    if path.is_file() and not zipfile.is_zipfile(path):  # other bytes can make torch raise any exception
+        raise TrainerError(f"{path} is not a checkpoint: not a zip archive", hint="it is damaged; remove it")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -54,7 +54,7 @@ def load(path: Path) -> State:
 
 
 def check_config(saved: Mapping[str, Any], config: TrainConfig, path: Path) -> None:
-    """Raise ConfigError naming the keys in which `config` would go on with another run than `saved`."""
+    """Raise ConfigError naming the keys of `config` that would make it another run than `saved`."""
     now = config.model_dump(mode="json")
     differ = [key for key in now if key not in _MAY_CHANGE and saved.get(key) != now[key]]
     if differ:

@@ -1,6 +1,6 @@
-"""What goes wrong with a run, told from its curves: what is seen, with its numbers, and what to try. Pure.
+"""Diagnose a run from its curves: what is wrong, with the numbers that show it, and what to try. Pure.
 
-A healthy run has no finding: what a small val set or a few steps could do by chance is none.
+A healthy run has no finding: what a small val set or a few steps can do by chance is not reported.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ Kind = Literal["not_learning", "unstable_validation", "overfitting", "out_of_mem
 Row = Mapping[str, Any]
 """A row of metrics.jsonl."""
 
-# A difference counts from so many of its standard errors on; one epoch in 700 falls as far by chance.
+# Standard errors from which a difference counts; by chance one epoch in 700 falls as far.
 _SURE = 3.0
-# The loss has hardly fallen above this part of what knowing the classes' shares gives, so long after the warm-up.
+# The loss has hardly fallen: share of the chance loss that it is still above, and epochs after the warm-up.
 _HARDLY = 0.97
 _PATIENCE_EPOCHS, _PATIENCE_STEPS = 3, 50
-# It is flat where so many epochs lowered it by less than this part, and stuck above that part of chance.
+# The loss is flat: epochs that lowered it by less than a share of it, while it is above a share of the chance loss.
 _FLAT_EPOCHS, _FLAT_PART, _STUCK = 6, 0.01, 0.7
-# Two falls of val accuracy by at least this within so many epochs, and a rise between them, are jumps.
+# Jumps: two falls of val accuracy by at least this within so many epochs, with a rise between them.
 _JUMP, _JUMP_EPOCHS = 0.05, 6
-# Overfitting: val loss so many epochs long above its best by this part, train accuracy above val's by this much.
+# Overfitting: epochs with val loss above its best by a share, and train accuracy above val accuracy by a gap.
 _WORSE_EPOCHS, _WORSE_PART, _GAP = 4, 0.1, 0.05
-# Waiting counts from this part of an epoch on, where it costs the run so much time.
+# Waiting for images: the share of an epoch from which it counts, and the least time that it costs the run.
 _WAITING, _WAITING_S = 0.3, 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`epoch`: at whose end it was found first. `message` says what is seen, `hint` what to try."""
+    """`epoch`: at whose end it was first found. `message`: what is wrong; `hint`: what to try."""
 
     kind: Kind
     message: str
@@ -45,16 +45,16 @@ class Finding:
         return {"kind": self.kind, "message": self.message, "hint": self.hint, "epoch": self.epoch}
 
     def lines(self) -> list[str]:
-        """For the log."""
+        """Return the lines of the log."""
         return [f"finding (epoch {self.epoch}): {self.message}", f"  try: {self.hint}"]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the curves alone do not say. `class_shares`: of the training images, a share a class.
+    """Facts about a run that its curves do not contain. `class_shares`: each class's share of the training images.
 
-    `has_several`: an image may have several classes. `micro_batch`: images in memory at once by now, in each of
-    `processes`. `fitting_micro_batch`: as many as were found to fit at the start, if that was looked for.
+    `has_several`: an image may have several classes. `micro_batch`: images in memory at once now, in each of
+    `processes`. `fitting_micro_batch`: how many were found to fit at the start; None where that was not searched.
     """
 
     config: TrainConfig
@@ -72,56 +72,59 @@ class Facts:
 
 
 def diagnose(rows: Sequence[Row], facts: Facts) -> list[Finding]:
-    """What is wrong at the end of the last epoch of `rows`, a row a kind and epoch in their order.
+    """Return what is wrong at the end of the last epoch of `rows`, which has a row a kind and epoch, in their order.
 
-    `train` rows may have `wait_share`: the part of the epoch in which the step waited for images.
+    `train` rows may have `wait_share`: the share of the epoch in which steps waited for images.
     """
     train, val = ([row for row in rows if row["kind"] == kind] for kind in ("train", "val"))
     if not train or len(train) != len(val):
         return []
-    found = (
+    findings = (
         _not_learning(train, val, facts),
         _unstable_validation(val, facts),
         _overfitting(train, val, facts),
         _out_of_memory(train, facts),
         _slow_loading(train, facts),
     )
-    return [one for one in found if one is not None]
+    return [finding for finding in findings if finding is not None]
 
 
 def new_findings(rows: Sequence[Row], facts: Facts, *, known: Sequence[Finding]) -> list[Finding]:
-    """Those of `diagnose` whose kind is not `known` yet: each is told once a run."""
-    kinds = {one.kind for one in known}
-    return [one for one in diagnose(rows, facts) if one.kind not in kinds]
+    """Return the findings of `diagnose` whose kind is not among `known`: each kind is reported once a run."""
+    kinds = {finding.kind for finding in known}
+    return [finding for finding in diagnose(rows, facts) if finding.kind not in kinds]
 
 
 def closing_lines(findings: Sequence[Finding]) -> list[str]:
-    """The last words of a run's log about them; none where there are none."""
+    """Return the last lines of a run's log about its findings; none where there are none."""
     if not findings:
         return []
     count = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
-    said = [f"  epoch {one.epoch}: {one.message}" for one in findings]
-    return [f"{count}; what to try stands above and in summary.json:", *said]
+    lines = [f"  epoch {finding.epoch}: {finding.message}" for finding in findings]
+    return [f"{count}; see above and summary.json for what to try:", *lines]
 
 
 def chance_loss(facts: Facts) -> float:
-    """The training loss of who knows only how frequent the classes are: ln(classes) where they are even.
+    """Return the training loss of a model that knows only how frequent the classes are.
 
-    With label smoothing, and each class's weight and focus as `trainer.model.loss` has them.
+    ln(classes) where they are even; with label smoothing, class weights and focus as in `trainer.model.loss`.
     """
     config, count = facts.config, len(facts.class_shares)
     smoothing, focus = config.label_smoothing, config.focal_gamma
     if facts.has_several:
         wanted = [share * (1 - smoothing) + smoothing / 2 for share in facts.class_shares]
         losses = [_entropy([share, 1 - share]) for share in wanted]
-        # At least: a focused loss is lower, balanced weights of rare classes are too.
+        # A lower bound: a focused loss is lower, and so are balanced weights of rare classes.
         return 0.0 if focus or config.class_weights == "balanced" else sum(losses) / count
     shares = [1 / count] * count if config.class_weights == "balanced" else list(facts.class_shares)
-    given = [share * (1 - smoothing) + smoothing / count for share in shares]
+    probabilities = [share * (1 - smoothing) + smoothing / count for share in shares]
     if not focus:
-        return _entropy(given)
-    spread = smoothing / count * -sum(math.log(one) for one in given) if smoothing else 0.0
-    losses = [(1 - one) ** focus * ((1 - smoothing) * -math.log(one) + spread) if one else 0.0 for one in given]
+        return _entropy(probabilities)
+    spread = smoothing / count * -sum(math.log(share) for share in probabilities) if smoothing else 0.0
+    losses = [
+        (1 - share) ** focus * ((1 - smoothing) * -math.log(share) + spread) if share else 0.0
+        for share in probabilities
+    ]
     return sum(share * loss for share, loss in zip(shares, losses, strict=True))
 
 
@@ -133,7 +136,7 @@ def _not_learning(train: Sequence[Row], val: Sequence[Row], facts: Facts) -> Fin
         return None
     chance, loss, accuracy = chance_loss(facts), train[-1]["loss"], val[-1]["accuracy"]
     guess = max(facts.class_shares)
-    # Where an image may have several classes, "none of them" may be right for many images: the loss alone is asked.
+    # Where an image may have several classes, "none" may be right for many images: only the loss is used.
     is_guessing = facts.has_several or accuracy < guess + _SURE * _standard_error(guess, facts.val_images)
     if chance and loss > _HARDLY * chance and is_guessing:
         seen = f"after epoch {epoch} it is {loss:.4f}, and guessing by the classes' shares alone gives {chance:.4f}"
@@ -154,7 +157,10 @@ def _not_learning(train: Sequence[Row], val: Sequence[Row], facts: Facts) -> Fin
 
 
 def _is_flat(train: Sequence[Row], val: Sequence[Row], since_warmup: Sequence[Row], config: TrainConfig) -> bool:
-    """Neither loss falls, though the rate has not come down yet. Mixed images keep a loss up that is no trouble."""
+    """Return whether neither loss falls before the rate has come down.
+
+    Mixed images keep the loss up, which is no fault.
+    """
     if config.mixup or config.cutmix or len(since_warmup) <= _FLAT_EPOCHS:
         return False
     if train[-1]["lr"] < max(row["lr"] for row in train) / 2:
@@ -167,7 +173,7 @@ def _is_flat(train: Sequence[Row], val: Sequence[Row], since_warmup: Sequence[Ro
 
 
 def _unstable_validation(val: Sequence[Row], facts: Facts) -> Finding | None:
-    """Falls and rises of val accuracy that its standard error sqrt(p (1 - p) / n) does not explain."""
+    """Find falls and rises of val accuracy that its standard error sqrt(p (1 - p) / n) does not explain."""
     config = facts.config
     settled = [row for row in val if row["epoch"] > max(_warmup_epochs(config), 2)][-_JUMP_EPOCHS - 1 :]
     accuracies = [row["accuracy"] for row in settled]
@@ -242,7 +248,7 @@ def _out_of_memory(train: Sequence[Row], facts: Facts) -> Finding | None:
 
 
 def _slow_loading(train: Sequence[Row], facts: Facts) -> Finding | None:
-    """From the second epoch on: in the first one the images are decoded and the cache is filled."""
+    """Find waits for images from the second epoch on: in the first epoch images are decoded and the cache is filled."""
     config, last = facts.config, train[-1]
     share, speed = last.get("wait_share"), last["images_per_s"]
     if last["epoch"] < 2 or share is None or share < _WAITING or not speed:
@@ -262,12 +268,15 @@ def _slow_loading(train: Sequence[Row], facts: Facts) -> Finding | None:
 
 
 def _warmup_epochs(config: TrainConfig) -> float:
-    """As `trainer.model.optim` has it: at most half of the run."""
+    """Return the epochs of warm-up as in `trainer.model.optim`: at most half of the run."""
     return min(config.warmup_epochs, config.epochs / 2)
 
 
 def _standard_error(share: float, images: int) -> float:
-    """Of a share of so many images; as of one image more, so that 0 % and 100 % of a few images are no certainty."""
+    """Return the standard error of a share of so many images.
+
+    Computed as with one image more, so that 0 % and 100 % of a few images are not certain.
+    """
     likely = (share * images + 0.5) / (images + 1)
     return math.sqrt(likely * (1 - likely) / max(1, images))
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl: a JSON object a line, and nothing in it that a resumed run would write twice."""
+"""Write metrics.jsonl: a JSON object a line; a resumed run writes no row twice."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from trainer.atomic import replacing
 
 
 class MetricsLog:
-    """Appends rows to `path`. `text` is all of it: a checkpoint keeps it, and resuming restores it."""
+    """Append rows to `path`. `text` is the whole content: checkpoints keep it, and resuming restores it."""
 
     def __init__(self, path: Path | None, text: str = "") -> None:
-        """Start `path` with `text`, whatever it held: rows after the checkpoint come again. None: in memory alone."""
+        """Start `path` with `text`, whatever it contained: rows after the checkpoint will be written again.
+
+        None: keep rows in memory.
+        """
         self._path = path
         self.text = text
         if path is not None:
@@ -35,10 +38,10 @@ class MetricsLog:
         macro_f1: float | None = None,
         wait_share: float | None = None,
     ) -> None:
-        """`kind`: train or val; `epoch` counts from 1, `step` the optimizer steps so far.
+        """Append a row. `kind`: train or val; `epoch` counts from 1, `step` is the number of optimizer steps so far.
 
-        `macro_f1`: only where an image may have several classes. `wait_share`: only of train, the part of
-        the epoch's time that passed waiting for images.
+        `macro_f1`: only where an image may have several classes. `wait_share`: only of train, the share of the epoch in
+        which steps waited for images.
         """
         row = {
             "kind": kind,
@@ -63,5 +66,5 @@ class MetricsLog:
 
 
 def now_utc() -> str:
-    """ISO 8601, to the second."""
+    """Return the time in ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

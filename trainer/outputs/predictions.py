@@ -1,4 +1,4 @@
-"""Predictions of images as CSV files, and how right they are: out of fold each image is judged by who never saw it."""
+"""Read, write and rate predictions as CSV files: oof.csv (out of fold) and predictions.csv (test images)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class Predictions:
-    """`probabilities` (N, classes) of `images`; `truth`: the classes of each image, None where nobody said."""
+    """`probabilities` (N, classes) of `images`; `truth`: the classes of each image, None where it is unknown."""
 
     classes: tuple[str, ...]
     images: tuple[str, ...]
@@ -32,19 +32,19 @@ class Predictions:
 
     @property
     def wanted(self) -> Tensor:
-        """bool (N, classes): which classes each image has."""
+        """Return the true classes of each image, bool (N, classes)."""
         assert self.truth is not None
         return torch.tensor([[name in names for name in self.classes] for names in self.truth], dtype=torch.bool)
 
     @property
     def has_several(self) -> bool:
-        """Whether an image may have several classes, or none: then the probabilities need not sum to 1."""
+        """Whether an image may have several classes, or none: probabilities then need not sum to 1."""
         sums = self.probabilities.sum(1)
         return bool(((sums - 1).abs() > 1e-3).any().item()) or any(len(names) != 1 for names in self.truth or ())
 
 
 def write_oof(path: Path, predictions: Predictions, rule: DecisionRule) -> None:
-    """A row an image: image, label (as named), truth, each class's probability to 12 digits."""
+    """Write a row an image: image, label (predicted), truth, and the probability of each class to 12 digits."""
     assert predictions.truth is not None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -59,10 +59,10 @@ def write_oof(path: Path, predictions: Predictions, rule: DecisionRule) -> None:
 
 
 def write_test_predictions(path: Path, predictions: Predictions, rule: DecisionRule) -> None:
-    """A row an image: image, label (the predicted class, or several as `a|b`), confidence, each class's probability.
+    """Write a row an image: image, label (predicted, several as `a|b`), confidence, and the probability of each class.
 
-    The confidence is the probability of the label; of several, of the least certain one; of none, that
-    no class is there.
+    The confidence is the probability of the label; of several labels, of the least certain; of none, that no class is
+    present.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -79,7 +79,7 @@ def write_test_predictions(path: Path, predictions: Predictions, rule: DecisionR
 
 
 def read_predictions(path: Path) -> Predictions:
-    """An oof.csv (with truth) or a predictions.csv (without). Raises TrainerError naming the line that is wrong."""
+    """Read an oof.csv (with truth) or a predictions.csv (without). Raises TrainerError naming the wrong line."""
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as err:
@@ -88,7 +88,7 @@ def read_predictions(path: Path) -> Predictions:
     if header[:2] != ["image", "label"] or header[2:3] not in (["truth"], ["confidence"]) or len(header) < 5:
         raise TrainerError(
             f"{path}:1: the columns are {', '.join(header) or 'none'}",
-            hint="it has to begin with image,label,truth or image,label,confidence, and go on with the classes",
+            hint="the header is image,label,truth or image,label,confidence, then the classes",
         )
     rows = []
     for number, cells in enumerate(lines[1:], start=2):
@@ -111,10 +111,10 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def rate(predictions: Predictions, rule: DecisionRule) -> dict[str, Any]:
-    """Accuracy, macro F1, log loss and ROC AUC (one class against the rest, macro), and by class.
+    """Return accuracy, macro F1, log loss and ROC AUC (one class against the rest, macro), and the same by class.
 
-    The log loss is in nats: of the true class, or with several classes an image the mean over all classes. What
-    nothing can be said about (no image of a class) is None, and is left out of the means.
+    The log loss is in nats: of the true class, or with several classes an image the mean over all classes. A value that
+    is undefined (no image of a class) is None, and is left out of the means.
     """
     wanted, predicted = predictions.wanted, rule.predicted(predictions.probabilities)
     f1 = f1_scores(predicted, wanted)
@@ -127,14 +127,14 @@ def rate(predictions: Predictions, rule: DecisionRule) -> dict[str, Any]:
         "log_loss": log_loss(predictions.probabilities, wanted, several=rule.thresholds is not None),
         "roc_auc": _mean(areas),
         "per_class": {
-            name: {"images": count, "recall": hit / count if count else None, "f1": one, "roc_auc": area}
-            for name, count, hit, one, area in zip(predictions.classes, counts, hits, f1, areas, strict=True)
+            name: {"images": count, "recall": hit / count if count else None, "f1": score, "roc_auc": area}
+            for name, count, hit, score, area in zip(predictions.classes, counts, hits, f1, areas, strict=True)
         },
     }
 
 
 def log_loss(probabilities: Tensor, wanted: Tensor, *, several: bool) -> float:
-    """In nats; probabilities (N, classes) are kept 1e-12 away from 0 and 1."""
+    """Return the log loss in nats; probabilities (N, classes) are clipped to 1e-12 away from 0 and 1."""
     safe = probabilities.clamp(_SMALLEST, 1 - _SMALLEST)
     if several:
         return float(-torch.where(wanted, safe.log(), (1 - safe).log()).mean().item())
@@ -142,15 +142,18 @@ def log_loss(probabilities: Tensor, wanted: Tensor, *, several: bool) -> float:
 
 
 def roc_auc(scores: Tensor, is_true: Tensor) -> float | None:
-    """How often a true one of `scores` (N,) is above a false one, a tie counting half; None without one of each."""
+    """Return how often the score (N,) of a true image is above that of a false one, a tie counting half.
+
+    None without a true and a false image.
+    """
     true, false = int(is_true.sum()), int((~is_true).sum())
     if not true or not false:
         return None
     _, place, count = torch.unique(scores, return_inverse=True, return_counts=True)
-    rank = (count.cumsum(0) - (count - 1) / 2)[place]  # of equal scores the mean of their ranks
+    rank = (count.cumsum(0) - (count - 1) / 2)[place]  # equal scores have the mean of their ranks
     return float((rank[is_true].sum().item() - true * (true + 1) / 2) / (true * false))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return sum(known) / len(known) if known else None
+    defined = [value for value in values if value is not None and math.isfinite(value)]
+    return sum(defined) / len(defined) if defined else None

@@ -1,6 +1,6 @@
-"""What a run says while it runs: a bar on a terminal, plain lines elsewhere, and progress.json for programs.
+"""Report the progress of a run: a bar on a terminal, plain lines elsewhere, and progress.json for programs.
 
-The only place of the trainer that writes to stderr and stdout.
+The only module of the trainer that writes to stderr and stdout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WIPE = "\r\x1b[K"
 
 
 class Progress:
-    """Reports of one run to `stream`, and to `out`/progress.json where there is an `out`."""
+    """Report a run to `stream`, and to `out`/progress.json where `out` is given."""
 
     def __init__(self, *, out: Path | None = None, stream: TextIO | None = None) -> None:
         self._out, self._stream = out, stream or sys.stderr
@@ -35,18 +35,18 @@ class Progress:
         self._epochs_in_all: int | None = None
 
     def is_part(self, *, epochs_before: int, epochs_in_all: int) -> None:
-        """progress.json counts the epochs of several runs, of which this is one."""
+        """Count the epochs of several runs in progress.json, of which this is one."""
         self._epochs_before, self._epochs_in_all = epochs_before, epochs_in_all
 
     def say(self, line: str) -> None:
-        """A line of its own, after what stands in the bar's line is wiped."""
+        """Print a line; a bar on the terminal is erased first."""
         self._stream.write(f"{_WIPE if self._bar_shown else ''}{line}\n")
         self._stream.flush()
         self._bar_shown = False
         self._shown_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether `show` would do anything: asking for the loss waits for the GPU."""
+        """Return whether `show` would print or write now: to read the loss waits for the GPU."""
         now = time.monotonic()
         return now - self._file_at >= _FILE_EVERY_S or now - self._shown_at >= self._show_every_s
 
@@ -62,7 +62,7 @@ class Progress:
         eta_s: float,
         timing: Mapping[str, float | bool],
     ) -> None:
-        """Within an epoch: `step` of `steps` are done. `eta_s`: to the end of the last epoch."""
+        """Report `step` of `steps` within an epoch. `eta_s`: seconds to the end of the last epoch."""
         now = time.monotonic()
         if now - self._file_at >= _FILE_EVERY_S:
             self._file_at = now
@@ -81,11 +81,14 @@ class Progress:
             self.say(f"epoch {epoch}/{epochs}, step {step}/{steps}: {shown}")
 
     def heartbeat(self) -> None:
-        """Nothing to say, but alive: an evaluation, or compiling, has no steps, and must not be taken for a stall."""
+        """Show that the process is alive where it has no steps.
+
+        An evaluation or compiling must not be taken for a stall.
+        """
         now = time.monotonic()
         if self._out is not None and now - self._file_at >= _FILE_EVERY_S:
             self._file_at = now
-            for name in ("progress.json", "metrics.jsonl"):  # the latter is there from the start
+            for name in ("progress.json", "metrics.jsonl"):  # metrics.jsonl exists from the start
                 with suppress(FileNotFoundError):
                     os.utime(self._out / name)
                     return
@@ -101,7 +104,7 @@ class Progress:
         eta_s: float,
         timing: Mapping[str, float | bool],
     ) -> None:
-        """progress.json says that `epoch` is done, however little time has passed."""
+        """Write to progress.json that `epoch` is done, however little time has passed."""
         numbers = {"loss": loss, "images_per_s": images_per_s, "eta_s": eta_s}
         self._write_file(timing, epoch=epoch, epochs=epochs, step=steps, steps=steps, **numbers)
 
@@ -119,7 +122,7 @@ class Progress:
 
 
 class SilentProgress(Progress):
-    """Of a process beside the main one: it would say the same."""
+    """Progress of a process beside the main one: prints nothing."""
 
     def say(self, line: str) -> None:
         pass
@@ -132,19 +135,19 @@ class SilentProgress(Progress):
 
 
 def duration(seconds: float) -> str:
-    """`0:07`, `12:34`, `1:02:03`"""
+    """Return `0:07`, `12:34` or `1:02:03`."""
     whole = max(0, round(seconds))
     hours, minutes = whole // 3600, whole // 60 % 60
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def answer(line: str) -> None:
-    """The command's answer, on stdout."""
+    """Print the command's answer on stdout."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def fail(message: str, hint: str) -> None:
-    """An error as every command of the project shows it."""
+    """Print an error as every command of the project does."""
     sys.stderr.write(f"error: {message}\n\nhint: {hint}\n")
     sys.stderr.flush()

@@ -1,30 +1,30 @@
-"""How long the parts of this process's work take: what is left is foretold from it, here and in later runs."""
+"""Time the parts of a run in this process; the rest of the run, and later runs, are estimated from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The first steps compile kernels, fill caches and wait for the loader's processes: they say nothing of the rest.
+# The first steps compile kernels, fill caches and wait for the loader processes: they are not counted.
 _WARMUP_STEPS = 3
-# A forward pass alone against forward and backward: the bound until the first evaluation has been timed.
+# Time of a forward pass as a share of forward and backward: used until the first evaluation was timed.
 _EVALUATION_SHARE = 1 / 3
 
 
 @dataclass
 class Timing:
-    """Seconds of this process alone; a resumed run is timed anew, perhaps on another machine."""
+    """Seconds in this process alone; a resumed run is timed again, perhaps on another machine."""
 
     steps_per_epoch: int
     timed_steps: int = 0
     timed_s: float = 0.0
     evaluation_s: float = 0.0
     evaluated_images: int = 0
-    _seen: int = 0
+    _steps: int = 0
 
     def add_step(self, seconds: float, *, work: float = 1.0) -> None:
-        """`work`: a part of a step at full image size; it is timed as the whole one."""
-        self._seen += 1
-        if self._seen > min(_WARMUP_STEPS, self.steps_per_epoch - 1):
+        """Count a step. `work`: its share of a step at full image size, as which it is timed."""
+        self._steps += 1
+        if self._steps > min(_WARMUP_STEPS, self.steps_per_epoch - 1):
             self.timed_steps += 1
             self.timed_s += seconds / work
 
@@ -35,9 +35,10 @@ class Timing:
     def left(
         self, *, epochs: int, steps: float, batch_size: int, val_images: int, test_images: int
     ) -> dict[str, float | bool]:
-        """For progress.json: the timed steps, and `steps` and the evaluations of `epochs` epochs as what is left.
+        """Return the timing for progress.json: timed steps, and what is left.
 
-        All steps are counted and timed as those at full image size.
+        `steps` and the evaluations of `epochs` epochs are left. All steps are counted and timed as steps at full image
+        size.
         """
         images = epochs * val_images + test_images
         is_measured = self.evaluated_images > 0

@@ -1,4 +1,4 @@
-"""Checkpoints written beside training: it stops for a copy in memory, not for the disk."""
+"""Write checkpoints in a thread: training waits for a copy in memory, not for the disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.outputs import checkpoint
 
 
 class CheckpointWriter:
-    """Writes in the order of `save`; at most one waits while another is written, so memory is bounded."""
+    """Write in the order of `save`. At most one checkpoint waits while another is written, to bound memory."""
 
     def __init__(self) -> None:
         self._waiting: queue.Queue[tuple[Mapping[str, Any], Path]] = queue.Queue(maxsize=1)
@@ -23,7 +23,7 @@ class CheckpointWriter:
         self._thread: threading.Thread | None = None
 
     def save(self, state: Mapping[str, Any], path: Path) -> None:
-        """`state` may change from here on. Raises TrainerError where an earlier file could not be written."""
+        """Copy `state`, which may change afterwards. Raises TrainerError where an earlier file could not be written."""
         self._raise_failure()
         if self._thread is None:
             self._thread = threading.Thread(target=self._write_all, name="checkpoints", daemon=True)
@@ -31,19 +31,19 @@ class CheckpointWriter:
         self._waiting.put((snapshot(state), path))
 
     def wait(self) -> None:
-        """Until all is on disk. Raises TrainerError where a file could not be written."""
+        """Wait until all files are on disk. Raises TrainerError where a file could not be written."""
         self.drain()
         self._raise_failure()
 
     def drain(self) -> None:
-        """As `wait`, but silent: for a run that ends with an error of its own."""
+        """Wait as `wait` does, without an error: for a run that ends with an error of its own."""
         self._waiting.join()
 
     def _write_all(self) -> None:
         while True:
             state, path = self._waiting.get()
             try:
-                # After a failure the rest would be newer than what they go on from.
+                # After a failure nothing is written: later files would not belong to the last complete one.
                 if self._failure is None:
                     checkpoint.save(state, path)
             except (OSError, RuntimeError) as err:
@@ -57,16 +57,16 @@ class CheckpointWriter:
             path, err = self._failure
             raise TrainerError(
                 f"{path} cannot be written: {err}",
-                hint="make room on the disk; the same command goes on from before it",
+                hint="make room on the disk; the same command continues from the last complete checkpoint",
             ) from err
 
 
 def snapshot(value: Any) -> Any:
-    """A copy on the CPU that shares no memory with `value`: tensors in dicts, lists and tuples."""
+    """Return a copy on the CPU that shares no memory with `value`: tensors in dicts, lists and tuples."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):
-        return {key: snapshot(one) for key, one in value.items()}
+        return {key: snapshot(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(snapshot(one) for one in value)
+        return type(value)(snapshot(item) for item in value)
     return value

@@ -1,4 +1,4 @@
-"""What a run found out at its start by measuring: kept in its checkpoints, so that it goes on with it."""
+"""Store what a run measured at its start: checkpoints keep it, so that a resumed run uses it again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class AutotuneResult:
-    """Empty and None: nothing was measured there, since the config or the rule of the device said it.
+    """Empty or None: not measured, since the config or the rule of the device decided.
 
-    `gpu`: where it was found; elsewhere it is worth nothing. `memory_formats`: a name a backbone. `compiled_sizes`:
-    images at once for which it paid to compile. `compile_s`: seconds that compiling took, over all starts of the run.
+    `gpu`: where it was measured; elsewhere it is not used. `memory_formats`: a name for each backbone.
+    `compiled_sizes`: images at once for which compiling was worth it. `compile_s`: seconds of compiling, over all
+    starts of the run.
     """
 
     gpu: str | None

@@ -1,4 +1,4 @@
-"""From config and data folder to a session: what is chosen for a run before its first step."""
+"""Build the TrainingSetup of a run from its config and data folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
-from trainer.model.ensemble import build_model
+from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.loss import weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of
 from trainer.model.targets import targets_of
@@ -29,8 +29,8 @@ from trainer.session.device import Device, choose_device, thread_count, tune_for
 from trainer.session.setup import TrainingSetup, average_of
 
 _AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
-_AUTO_BATCH_EACH = 32  # of several GPUs; fewer leave one waiting between its kernels
-# Batch norm's statistics of fewer images than this are too noisy: several processes put theirs together.
+_AUTO_BATCH_EACH = 32  # for each of several GPUs; with fewer images a GPU waits between its kernels
+# Batch norm's statistics of fewer images than this are too noisy: several processes combine theirs.
 _FEW_FOR_NORMS = 16
 
 
@@ -42,11 +42,11 @@ def build_setup(
     batch_size: int | None = None,
     ranks: Ranks = ALONE,
 ) -> TrainingSetup:
-    """Everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume.
+    """Return everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume.
 
-    `labels`: a CSV file; None: the folders say the classes. `ranks`: joined already.
+    `labels`: a CSV file; None: class folders. `ranks`: joined already.
     """
-    if config.fold == "all":  # a session is of one; here somebody looks at the first
+    if config.fold == "all":  # a setup is of one fold; `overfit`, `lr` and `bench` use the first
         config = config.model_copy(update={"fold": 0})
     device = choose_device(config, ranks=ranks)
     dataset = read_dataset(data, labels)
@@ -61,37 +61,25 @@ def build_setup(
         config, images=len(train_files), on_gpu=device.is_cuda, processes=ranks.world
     )
     each = _images_of_each(batch, images=len(train_files), ranks=ranks)
-    if device.is_cuda:
-        torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32
-    else:
-        tune_for_cpu()
-    torch.manual_seed(mix(config.seed))
-    model = build_model(config, classes=len(dataset.classes)).to(device.torch_device)
     micro_batch = each if config.micro_batch == "auto" else min(config.micro_batch, each)
     has_shared_norms = _shares_norms(config, device, ranks, micro_batch=micro_batch)
-    if has_shared_norms:
-        model = convert_sync_batchnorm(model)
-    model.use_default_formats(device.torch_device.type)
-    if not device.is_cuda:
-        torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
+    model = _model_on(device, config, classes=len(dataset.classes), has_shared_norms=has_shared_norms, ranks=ranks)
     weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
-    side = square_side(config)
     loading = loader_budget(
         worker_count(config, device, processes=ranks.local_world),
-        batch_bytes=each * 3 * side**2,
+        batch_bytes=each * 3 * square_side(config) ** 2,
         processes=ranks.local_world,
     )
     caches = _open_caches(config, train_files, val_files, ranks)
     loader = Loader(
         train_files,
-        Square(side),
+        Square(square_side(config)),
         batch_size=batch,
         seed=config.seed,
         workers=loading.workers,
         prefetch=loading.prefetch,
         pin_memory=device.is_cuda,
-        at_least=side,
+        at_least=square_side(config),
         ranges=ranges_of(config),
         cache=caches[0],
         unreadable=unreadable,
@@ -125,9 +113,9 @@ def build_setup(
 
 
 def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool, processes: int = 1) -> int:
-    """`auto`: 64 on a GPU, 32 on a CPU, 32 for each of several GPUs where that is more.
+    """Return the batch size; `auto`: 64 on a GPU, 32 on a CPU, 32 for each of several GPUs where that is more.
 
-    Less where an epoch would have fewer than 8 steps.
+    Smaller where an epoch would have fewer than 8 steps.
     """
     if config.batch_size != "auto":
         return config.batch_size
@@ -135,8 +123,28 @@ def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool, process
     return min(wanted, max(8, images // 8))
 
 
+def _model_on(device: Device, config: TrainConfig, *, classes: int, has_shared_norms: bool, ranks: Ranks) -> Ensemble:
+    """Return the model with weights of the config's seed, and prepare the device for it."""
+    if device.is_cuda:
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")  # TF32 for operations that autocast leaves in float32
+    else:
+        tune_for_cpu()
+    torch.manual_seed(mix(config.seed))
+    model = build_model(config, classes=classes).to(device.torch_device)
+    if has_shared_norms:
+        model = convert_sync_batchnorm(model)
+    model.use_default_formats(device.torch_device.type)
+    if not device.is_cuda:
+        torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
+    return model
+
+
 def _images_of_each(batch_size: int, *, images: int, ranks: Ranks) -> int:
-    """Of a batch, at most. Raises TrainerError where a process would have fewer than two, which batch norm needs."""
+    """Return the most images of a batch that a process has.
+
+    Raises TrainerError where a process would have fewer than two, which batch norm needs.
+    """
     smallest = min(even_sizes(images, batch_size))
     if ranks.world > 1 and smallest < 2 * ranks.world:
         raise TrainerError(
@@ -162,9 +170,9 @@ def _shares_norms(config: TrainConfig, device: Device, ranks: Ranks, *, micro_ba
 def _open_caches(
     config: TrainConfig, train_files: list[LabelledFile], val_files: list[LabelledFile], ranks: Ranks
 ) -> tuple[PixelCache | None, PixelCache | None]:
-    """For the training images' squares and for what validation sees, within `cache_gb` in all; train comes first.
+    """Return the caches of training squares and of validation images, within `cache_gb` in all; train comes first.
 
-    Processes of one machine share them: so all have the same limit, the lowest of any.
+    Processes of one machine share them, so that all use the same limit, the lowest of any.
     """
     paths, val_paths = [path for path, _ in train_files], [path for path, _ in val_files]
     limit = min(ranks.gather(limit_bytes(config.cache_gb)))
@@ -174,7 +182,7 @@ def _open_caches(
 
 
 def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
-    """The images that train in this run, and those that validate."""
+    """Return the images that train in this run, and those that validate."""
     if config.folds:
         groups = find_groups(config.groups, dataset)
         fold_of = fold_of_each(dataset, folds=config.folds, seed=config.seed, groups=groups)
@@ -188,7 +196,7 @@ def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledF
 
 
 def digest_of(dataset: Dataset, config: TrainConfig) -> str:
-    """Of the names of the images that train and of those that validate, wherever the folder lies."""
+    """Return a hash of the names and labels of the images that train and validate, wherever the folder lies."""
     digest = hashlib.sha256()
     if dataset.label_sets is not None:
         digest.update(f"{dataset.label_sets}\n".encode())

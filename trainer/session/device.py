@@ -1,4 +1,4 @@
-"""Where training runs and in which precision, decided from the config and what torch sees."""
+"""Choose the device and its precision from the config and what torch finds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device, its autocast type (float32: no autocast) and what to call them."""
+    """A device, its autocast type (float32: no autocast) and their names."""
 
     torch_device: torch.device
     autocast_dtype: torch.dtype
@@ -45,10 +45,10 @@ class Device:
 
 
 def choose_device(config: TrainConfig, environment: Mapping[str, str] = os.environ, *, ranks: Ranks = ALONE) -> Device:
-    """The device that `config` asks for: of several processes on a machine each has its own GPU.
+    """Return the device that `config` asks for; of several processes on a machine each has its own GPU.
 
-    A GPU that was asked for must work: with `device: cuda`, or with CLOUDRUN_EXPECT_GPU=1 unless
-    `device: cpu`, TrainerError names what torch sees instead of training for hours on a CPU.
+    A GPU that was asked for must work: with `device: cuda`, or with CLOUDRUN_EXPECT_GPU=1 unless `device: cpu`,
+    TrainerError names what torch finds, instead of training for hours on a CPU.
     """
     expected = config.device == "cuda" or (config.device == "auto" and environment.get("CLOUDRUN_EXPECT_GPU") == "1")
     problem = None if config.device == "cpu" else _cuda_problem(ranks.local_rank)
@@ -77,49 +77,52 @@ def choose_device(config: TrainConfig, environment: Mapping[str, str] = os.envir
 
 
 def _cuda_problem(index: int) -> str | None:
-    """Why GPU `index` cannot be used, or None after a kernel ran on it: `is_available` alone is not proof.
+    """Return why GPU `index` cannot be used; None after a kernel ran on it, since `is_available` alone is no proof.
 
-    From here on it is this process's GPU.
+    The GPU is then the current device of this process.
     """
-    seen = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
+    versions = f"torch {torch.__version__}, built for CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
-        return f"no CUDA device found ({seen}, CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')})"
+        return (
+            f"no CUDA device found ({versions}, CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')})"
+        )
     count = torch.cuda.device_count()
     if index >= count:
-        return f"process {index + 1} of this machine finds {count} GPU(s) ({seen})"
+        return f"process {index + 1} of this machine finds {count} GPU(s) ({versions})"
     try:
         torch.cuda.set_device(index)
         torch.ones(2, device="cuda").sum().item()
     except RuntimeError as err:
-        return f"GPU {index}: {str(err).splitlines()[0]} ({seen})"
+        return f"GPU {index}: {str(err).splitlines()[0]} ({versions})"
     return None
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def worker_count(config: TrainConfig, device: Device, *, processes: int = 1) -> int:
-    """Loader processes of each of `processes`. On a CPU the model takes all cores; one decodes ahead between steps."""
+    """Return the loader processes of each training process.
+
+    On a CPU the model uses all cores, and one worker decodes ahead.
+    """
     if config.workers != "auto":
         return config.workers
     return max(1, min(cores() // processes - 1, 16)) if device.is_cuda else 1
 
 
 def thread_count(*, parameters: int, processes: int = 1) -> int:
-    """Threads of the model on a CPU: all cores, but one for a tiny model, whose layers are too short to share.
+    """Return the threads of the model on a CPU: all cores, but 1 for a tiny model, whose layers are too short to share.
 
-    `processes` share the cores.
-
-    test_efficientnet + test_resnet (0.5 M parameters) at 64 px: 350 images per CPU-second with one
-    thread, 220 with two.
+    `processes` share the cores. test_efficientnet + test_resnet (0.5 M parameters) at 64 px: 350 images per CPU-second
+    with one thread, 220 with two.
     """
     return 1 if parameters < _TINY_PARAMETERS else max(1, cores() // processes)
 
 
 def tune_for_cpu() -> None:
-    """Keep freed memory: glibc hands large blocks back to the kernel and faults them in again each step."""
+    """Keep freed memory: glibc returns large blocks to the kernel, and faults them in again at each step."""
     if sys.platform != "linux":
         return
     try:

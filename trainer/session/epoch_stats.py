@@ -1,4 +1,4 @@
-"""What a step comes to, summed up without waiting for the device."""
+"""Sum the results of steps without waiting for the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.errors import TrainerError
 
 
 class StepResult(NamedTuple):
-    """Still on the device: reading them waits for the GPU."""
+    """Results that are still on the device: to read them waits for the GPU."""
 
     loss_sum: Tensor  # over the batch's images
     correct: Tensor
@@ -20,7 +20,7 @@ class StepResult(NamedTuple):
 
 
 class LossNotFinite(TrainerError):
-    """Tells of a step whose loss or gradient is infinite or not a number; nothing was learned from the gradient."""
+    """A step whose loss or gradient is infinite or not a number; its gradient was not applied."""
 
     def __init__(self, step: int) -> None:
         super().__init__(
@@ -30,13 +30,13 @@ class LossNotFinite(TrainerError):
 
 
 class FirstBadStep:
-    """The first step whose loss or gradient is not finite, noted without waiting for the device."""
+    """The first step whose loss or gradient is not finite, recorded without waiting for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
 
     def note(self, step: int, result: StepResult) -> None:
-        """`step` counts from 1."""
+        """Record the result of `step`, which counts from 1."""
         is_bad = ~(torch.isfinite(result.loss_sum) & torch.isfinite(result.gradient_norm))
         self._step = torch.where((self._step == 0) & is_bad, step, self._step)
 
@@ -44,7 +44,7 @@ class FirstBadStep:
         return bool(self._step.item())
 
     def raise_if_any(self) -> None:
-        """Raise LossNotFinite naming the step. Asked before every save, so checkpoints stay good."""
+        """Raise LossNotFinite naming the step. Call before every save, so that checkpoints stay good."""
         step = int(self._step.item())
         if step:
             raise LossNotFinite(step)
@@ -52,13 +52,13 @@ class FirstBadStep:
 
 @dataclass
 class EpochStats:
-    """Sums over an epoch's images so far; loss and count stay on the device until they are asked for."""
+    """Sums over an epoch's images so far; loss and count stay on the device until they are read."""
 
     loss_sum: Tensor
     correct: Tensor
     images: int = 0
     seconds: float = 0.0
-    waited_s: float = 0.0  # of these, for images; but for an epoch's first batch, which nothing could fetch ahead
+    waited_s: float = 0.0  # waits for images, but for the first batch of an epoch, which cannot be fetched ahead
 
     def add(self, result: StepResult, *, images: int) -> None:
         self.loss_sum += result.loss_sum

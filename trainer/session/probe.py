@@ -1,4 +1,4 @@
-"""Passes with made-up images, to be timed or to see whether they fit: the model is afterwards what it was."""
+"""Run passes with random images, to time them or to see whether they fit; the model is restored afterwards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trainer.session.device import Device
 
-# How allocators other than CUDA's say it: torch's on a CPU, oneDNN, the C++ library, cuDNN and cuBLAS.
+# Messages of allocators other than CUDA's: torch's on a CPU, oneDNN, the C++ library, cuDNN and cuBLAS.
 _NO_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "Cannot allocate memory",
@@ -23,16 +23,17 @@ _NO_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDA error: out of memory",
 )
-# Said where memory is short, and of what the card cannot do: cuDNN's workspaces, cuBLAS's handle.
+# Messages for a lack of memory (cuDNN's workspaces, cuBLAS's handle), and for what the card cannot do.
 _PERHAPS_NO_MEMORY = ("was unable to find an engine to execute this computation", "CUBLAS_STATUS_NOT_INITIALIZED")
-_TIGHT = 0.25  # of the card's memory, what is left
+_TIGHT = 0.25  # share of the card's memory that is free
 
 
 @contextmanager
 def restored_after(model: nn.Module) -> Iterator[None]:
-    """In here `model` trains; buffers (batch norms' statistics), random numbers and its mode are put back afterwards.
+    """Let `model` train in the context, and restore it afterwards.
 
-    Gradients are gone; weights are nobody's to change in here.
+    Buffers (batch norms' statistics), random numbers and the mode are restored; gradients are removed. Weights must not
+    be changed in the context.
     """
     device = next(model.parameters()).device
     before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
@@ -49,21 +50,21 @@ def restored_after(model: nn.Module) -> Iterator[None]:
 
 
 def make_images(count: int, *, size: int, device: Device) -> Tensor:
-    """float32 (count, 3, size, size): normalised images are about as noise."""
+    """Return float32 (count, 3, size, size) of noise, which normalised images resemble."""
     return torch.randn(count, 3, size, size, device=device.torch_device)
 
 
 def run_pass(forward: Callable[[Tensor], Tensor], images_BCHW: Tensor, device: Device) -> None:
-    """Forward and backward as a step does them; gradients add up."""
+    """Run forward and backward as a step does; gradients add up."""
     with device.autocast():
         out = forward(images_BCHW)
     torch.autograd.backward(out, torch.ones_like(out))
 
 
 def seconds_of(act: Callable[[], None], *, device: Device, warmups: int, most: int, most_s: float) -> float:
-    """The median over `most` times, or fewer where `most_s` would be over; after `warmups`, which are not counted.
+    """Return the median seconds of `act` over `most` calls, or fewer where `most_s` would be exceeded, after `warmups`.
 
-    The device is not waited for between two of them, as in training: what the CPU takes meanwhile is hidden.
+    The device is not waited for between two calls, as in training, so that the time of the CPU is hidden.
     """
     began = time.perf_counter()
     for _ in range(warmups):
@@ -80,7 +81,7 @@ def seconds_of(act: Callable[[], None], *, device: Device, warmups: int, most: i
             act()
             stamp.record()
         wait_for(device)
-        taken = [float(one.elapsed_time(other)) / 1000 for one, other in pairwise(stamps)]
+        taken = [float(start.elapsed_time(end)) / 1000 for start, end in pairwise(stamps)]
     else:
         moments = [time.perf_counter()]
         for _ in range(times):
@@ -105,7 +106,7 @@ def _memory_is_tight() -> bool:
 
 
 def release(model: nn.Module) -> None:
-    """Give back the gradients, and on a GPU the allocator's free blocks."""
+    """Free the gradients, and on a GPU the unused blocks of the allocator."""
     for parameter in model.parameters():
         parameter.grad = None
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What a model says about images: logits, and how right they are."""
+"""Evaluate a model on images: logits, and how right they are."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from trainer.session.probe import is_out_of_memory
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """How right a model is. What depends on thresholds is None where an image has one class.
+    """How right a model is. Values that depend on thresholds are None where an image has one class.
 
-    `accuracy`: images with all their classes right, and no other. `recalls`, `f1`: of each class; None
-    where it has no image (and, for F1, no prediction).
+    `accuracy`: images with all their classes right, and no other. `recalls`, `f1`: of each class; None where it has no
+    image (and, for F1, no prediction).
     """
 
     accuracy: float
@@ -34,11 +34,11 @@ class Rating:
 
     @property
     def macro_f1(self) -> float | None:
-        """The mean over the classes, each weighing the same."""
+        """The mean over the classes, with equal weights."""
         if self.f1 is None:
             return None
-        known = [value for value in self.f1 if value is not None]
-        return sum(known) / len(known) if known else 0.0
+        defined = [value for value in self.f1 if value is not None]
+        return sum(defined) / len(defined) if defined else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Scores:
 
     @property
     def loss(self) -> float:
-        """A mean over the images, without label smoothing."""
+        """The mean over the images, without label smoothing."""
         return float(self.targets.losses(self.logits, self.labels).mean().item())
 
     @property
@@ -59,7 +59,7 @@ class Scores:
         return self.targets.probabilities(self.logits)
 
     def rate(self, thresholds: Sequence[float] | None = None) -> Rating:
-        """With several classes an image: at `thresholds`, or at those that are best for these images."""
+        """Return the rating. With several classes an image: at `thresholds`, or at the best ones for these images."""
         if self.targets.has_several:
             return self._rate_several(thresholds)
         right = self.logits.argmax(1) == self.labels
@@ -96,11 +96,10 @@ def evaluate(
     on_batch: Callable[[], None] = lambda: None,
     ranks: Ranks = ALONE,
 ) -> Scores:
-    """Scores of all images of `loader`, fewer at once where memory runs out.
+    """Return the scores of all images of `loader`, with fewer images at once where memory runs out.
 
-    Raises StoppedEarly between two batches once `stop` is set, TrainerError where memory does not hold one image.
-
-    `ranks`: whose loaders have an image each once; all get the scores of all of them.
+    `ranks`: the processes whose loaders together have each image once; all get the scores of all images. Raises
+    StoppedEarly between two batches once `stop` is set, TrainerError where memory does not hold one image.
     """
     was_training = model.training
     model.eval()
@@ -111,8 +110,8 @@ def evaluate(
             for batch in _together(loader.epoch(0), ranks):
                 if batch is not None:
                     images = batch.images.to(device.torch_device, non_blocking=True)
-                    some, at_once = _logits(model, images, device, at_once=at_once)
-                    logits.append(some)
+                    batch_logits, at_once = _logits(model, images, device, at_once=at_once)
+                    logits.append(batch_logits)
                     labels.append(batch.labels)
                 on_batch()
                 if stop is not None:
@@ -125,9 +124,9 @@ def evaluate(
 
 
 def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: int | None) -> tuple[Tensor, int | None]:
-    """float32 (B, classes) of uint8 images, and how many may be at once from here on: None for all that there are.
+    """Return float32 (B, classes) of uint8 images, and how many may be at once from now on; None: no limit.
 
-    Raises TrainerError where memory does not hold one.
+    Raises TrainerError where memory does not hold one image.
     """
     while True:
         size = min(at_once or len(images_BCHW), len(images_BCHW))
@@ -144,15 +143,15 @@ def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: i
         # Outside the handler: the exception would keep the failed pass's tensors alive.
         if size == 1:
             raise TrainerError(
-                f"memory does not hold one image of {images_BCHW.shape[-1]} px to look at",
-                hint="is another program using it? else lower `image_size`, or choose a machine with more memory",
+                f"memory does not hold one image of {images_BCHW.shape[-1]} px",
+                hint="end other programs that use the memory, lower `image_size`, or choose a machine with more memory",
             )
         at_once = size // 2
-        torch.cuda.empty_cache()  # cuDNN and cuBLAS take theirs beside what torch keeps
+        torch.cuda.empty_cache()  # cuDNN and cuBLAS allocate beside the blocks that torch keeps
 
 
 def _together(batches: Iterator[Batch], ranks: Ranks) -> Iterator[Batch | None]:
-    """As many for each process: None where it has no more, but another has."""
+    """Yield as many batches in each process: None where this process has no more, but another has."""
     batch = next(batches, None)
     while ranks.decide(int(batch is not None))[0]:
         yield batch

@@ -1,4 +1,4 @@
-"""What a run trains with: data, model, optimizer, and what lies beside them."""
+"""The parts of a training run: data, model, optimizer, and what belongs to them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainer.session.epoch_stats import EpochStats
 
 @dataclass
 class TrainingSetup:
-    """What a run trains with; `micro_batch` shrinks where memory runs out. `tuned`: what it measured at its start."""
+    """Parts of a training run. `micro_batch` is lowered where memory runs out; `autotune`: what was measured."""
 
     config: TrainConfig
     device: Device
@@ -43,13 +43,13 @@ class TrainingSetup:
     optimizer: torch.optim.AdamW
     scaler: torch.amp.GradScaler
     train_loader: Loader
-    caches: tuple[PixelCache | None, PixelCache | None]  # of train and val
+    caches: tuple[PixelCache | None, PixelCache | None]  # for train and val
     unreadable: Unreadable
     schedule: Schedule
     batch_size: int
     micro_batch: int
     loading: LoaderBudget
-    train_size: int  # pixels of the training images by now
+    train_size: int  # current pixels a side of training images
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
     autotune: AutotuneResult | None = None
@@ -77,8 +77,9 @@ class TrainingSetup:
         seconds: float = 0.0,
         waited_s: float = 0.0,
     ) -> EpochStats:
+        """Return statistics on the device, with the sums of a checkpoint or 0."""
         place = self.device.torch_device
-        # float64, so that a sum that went through a checkpoint is the sum that did not.
+        # float64, so that a sum is the same whether or not it went through a checkpoint.
         return EpochStats(
             torch.tensor(loss_sum, dtype=torch.float64, device=place),
             torch.tensor(correct, device=place),
@@ -88,7 +89,10 @@ class TrainingSetup:
         )
 
     def val_loader(self) -> Loader:
-        """One for all epochs, so that its processes start once; a new one where memory ran out meanwhile."""
+        """Return one loader for all epochs, so that its processes start once.
+
+        A new one where `micro_batch` was lowered.
+        """
         key = self.micro_batch
         if key not in self._val_loaders:
             for old in self._val_loaders.values():
@@ -100,7 +104,10 @@ class TrainingSetup:
     def evaluation_loader(
         self, files: list[LabelledFile], *, cache: PixelCache | None = None, unreadable: Unreadable | None = None
     ) -> Loader:
-        """`unreadable`: counts images that are left out; None: each of them is needed."""
+        """Return a loader without augmentation.
+
+        `unreadable`: counts skipped images; None: an unreadable image is an error.
+        """
         loader = Loader(
             files,
             evaluation_transform(self.config.image_size),
@@ -117,15 +124,18 @@ class TrainingSetup:
         return loader
 
     def image_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B,) from float32 logits (B, classes) and labels (B,)."""
+        """Return (B,) losses of float32 logits (B, classes) and labels (B,)."""
         return image_losses(logits, labels, self.config, targets=self.targets, class_weights=self.class_weights)
 
     def with_averaged_weights(self) -> AbstractContextManager[None]:
-        """Meanwhile the model has the weights that are validated and kept: the averaged ones, where there are."""
+        """Give the model, inside the context, the weights that validate and are kept.
+
+        They are the averages, where the config asks for them.
+        """
         return self.ema.in_place() if self.ema else nullcontext()
 
     def reset_weights(self) -> None:
-        """Weights and optimizer as they were before the first step."""
+        """Restore weights and optimizer as before the first step."""
         torch.manual_seed(mix(self.config.seed))
         fresh = build_model(self.config, classes=len(self.dataset.classes))
         self.model.load_state_dict(fresh.state_dict())
@@ -133,28 +143,28 @@ class TrainingSetup:
         self.ema = average_of(self.model, self.config)
 
     def stop_loading(self) -> None:
-        """End the processes that load images."""
+        """End the loader processes."""
         for loader in (self.train_loader, *self._evaluation_loaders):
             loader.close()
 
     def close(self) -> None:
-        """The run has ended, and its decoded images are of no more use."""
+        """Remove the decoded images of a run that has ended."""
         for cache in self.caches:
             if cache is not None:
                 cache.remove()
 
     def unreadable_names(self) -> list[str]:
-        """Images that were skipped, relative to the data folder."""
+        """Return the skipped images, relative to the data folder."""
         return [path.relative_to(self.dataset.folder).as_posix() for path in self.unreadable.paths]
 
     def exchange_unreadable(self) -> None:
-        """Each process hears what the others found. Raises FolderProblem where that is too much."""
-        found = [(path.relative_to(self.dataset.folder), reason) for path, reason in self.unreadable.found()]
-        for name, reason in (one for part in self.ranks.gather(found) for one in part):
+        """Tell all processes which images are unreadable. Raises FolderProblem where there are too many."""
+        own = [(path.relative_to(self.dataset.folder), reason) for path, reason in self.unreadable.found()]
+        for name, reason in (image for part in self.ranks.gather(own) for image in part):
             self.unreadable.note(self.dataset.folder / name, reason)
 
     def facts(self) -> Facts:
-        """What the diagnosis of the run's curves needs to know besides them."""
+        """Return what the diagnosis of the curves needs besides them."""
         counts, images = self.dataset.count_classes(self.train_files), len(self.train_files)
         return Facts(
             config=self.config,
@@ -172,7 +182,7 @@ class TrainingSetup:
         )
 
     def describe(self) -> list[str]:
-        """What the run rests on, for the head of its log."""
+        """Return the lines at the head of the log: device, data, classes, model, batch."""
         names = self.dataset.classes
         held_out = "" if "val" in self.dataset.splits else " (held out from train)"
         if self.config.folds:
@@ -210,7 +220,7 @@ def _read_as(dataset: Dataset) -> list[str]:
 
 
 def average_of(model: Ensemble, config: TrainConfig) -> Ema | None:
-    """None where the config wants none."""
+    """Return the average of the weights that the config asks for; None where it asks for none."""
     return Ema(model, decay=config.ema_decay) if config.ema_decay else None
 
 

@@ -1,4 +1,4 @@
-"""What changes while a run goes on, and how it is kept in checkpoints and found there again."""
+"""Keep what changes during a run, write it to checkpoints and restore it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from trainer.session.setup import TrainingSetup
 
 @dataclass
 class Position:
-    """How far a run has come: `step` of `epoch` (from 1) are done."""
+    """How far a run has come: `step` steps of `epoch` (from 1) are done."""
 
     epoch: int = 1
     step: int = 0
@@ -36,9 +36,9 @@ class Position:
 
 @dataclass
 class Best:
-    """Of the epochs so far: highest accuracy on val, then the lowest loss.
+    """The best epoch so far: highest accuracy on val, then lowest loss.
 
-    Where an image may have several classes, the highest macro F1 at the `thresholds` that val likes best.
+    Where an image may have several classes: highest macro F1, at the `thresholds` that are best for val.
     """
 
     epoch: int = 0
@@ -48,6 +48,7 @@ class Best:
     thresholds: list[float] | None = None
 
     def is_beaten_by(self, rating: Rating, loss: float) -> bool:
+        """Return whether a new epoch is better."""
         mine = self.accuracy if self.macro_f1 is None else self.macro_f1
         metric = rating.accuracy if rating.macro_f1 is None else rating.macro_f1
         return (metric, -loss) > (mine, -self.loss)
@@ -55,7 +56,7 @@ class Best:
 
 @dataclass
 class TrainState:
-    """Everything that changes while a run goes on."""
+    """Everything that changes during a run."""
 
     setup: TrainingSetup
     out: Path
@@ -65,13 +66,13 @@ class TrainState:
     first_bad_step: FirstBadStep
     trained_s: float
     trained_images: int
-    trained_work: float  # those images, a smaller one counting less
+    trained_work: float  # the same images, weighted by their pixels
     saved_at: float
     timing: Timing
-    lr_factor: float = 1.0  # less than 1 once the loss was not finite
+    lr_factor: float = 1.0  # lowered once the loss was not finite
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
-    runs_after: int = 0  # as long as this one
+    runs_after: int = 0  # equally long runs still to come (folds)
     findings: list[Finding] = field(default_factory=list)
     metrics: MetricsLog = field(init=False)
 
@@ -92,19 +93,24 @@ class TrainState:
 
 
 def saved_in(path: Path) -> State | None:
+    """Return the checkpoint `path`, None where there is none."""
     return checkpoint.load(path) if path.exists() else None
 
 
 def open_state(
     config: TrainConfig, *, data: Path, labels: Path | Reading | None, out: Path, progress: Progress, ranks: Ranks
 ) -> TrainState:
+    """Build the setup, and return the state of the checkpoint in `out`, or that of a new run.
+
+    Raises TrainerError where the checkpoint and the data do not belong together.
+    """
     last_path = out / "checkpoints" / "last.pt"
     saved = ranks.from_main(lambda: saved_in(last_path))
-    holders = [rank for rank, has_one in enumerate(ranks.gather(last_path.exists())) if has_one]
+    holders = [rank for rank, exists in enumerate(ranks.gather(last_path.exists())) if exists]
     if saved is None and holders:
         raise TrainerError(
-            f"process {holders[0]} has {last_path}, and the main one, of another machine, has not",
-            hint="start torchrun with the `--node-rank` of before on each machine, or move the folder to the first",
+            f"process {holders[0]} has {last_path}, and the main process, on another machine, has not",
+            hint="start each machine with the same `--node-rank` as before, or move the folder to the first machine",
         )
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
@@ -119,7 +125,7 @@ def open_state(
     now = time.monotonic()
     if saved is not None and saved["data_digest"] != setup.data_digest:
         raise TrainerError(
-            f"the images that train and validate are not those that {out} was trained on",
+            f"the images that train and validate differ from those that {out} was trained on",
             hint="restore the data folder (and the file of groups, where there is one), or name another `--out` folder",
         )
     timing = Timing(steps_per_epoch=setup.steps_per_epoch)
@@ -132,8 +138,8 @@ def open_state(
     setup.autotune = AutotuneResult.from_plain(saved["tuned"]) if saved.get("tuned") else None
     if state.best.epoch and ranks.is_main and not state.best_path.exists():
         raise TrainerError(
-            f"{state.best_path} is gone, and {state.last_path} goes on from it",
-            hint=f"restore it, or remove {state.best_path.parent} to start afresh",
+            f"{state.best_path} is missing, and {state.last_path} needs it",
+            hint=f"restore it, or remove {state.best_path.parent} to start again",
         )
     progress.say(f"resumed from {last_path}: epoch {state.position.epoch}, step {state.position.step} done")
     if saved["config"]["epochs"] != config.epochs:
@@ -145,11 +151,12 @@ def open_state(
 
 
 def load_into(state: TrainState, saved: State) -> None:
+    """Restore `state` from a checkpoint."""
     setup = state.setup
     setup.model.load_state_dict(saved["model"])
     setup.optimizer.load_state_dict(saved["optimizer"])
     align_moments(setup.optimizer)
-    if saved["scaler"]:  # empty from a card that trains in bf16, or a CPU
+    if saved["scaler"]:  # empty where the checkpoint is of bf16 or of a CPU
         setup.scaler.load_state_dict(saved["scaler"])
     if setup.ema:
         setup.ema.load_state_dict(saved["ema"])
@@ -160,13 +167,13 @@ def load_into(state: TrainState, saved: State) -> None:
     state.trained_s, state.trained_images = saved["trained_s"], saved["trained_images"]
     state.trained_work = saved.get("trained_work", state.trained_images)
     state.lr_factor = saved["lr_factor"]
-    state.findings = [Finding(**one) for one in saved.get("findings", ())]
+    state.findings = [Finding(**finding) for finding in saved.get("findings", ())]
     setup.unreadable.remember(setup.dataset.folder / name for name in saved.get("unreadable", ()))
     state.saved_at = time.monotonic()
 
 
 def save(state: TrainState) -> None:
-    """The processes are equal after each step, so one of them knows all that there is to keep."""
+    """Write last.pt. All processes are equal after each step, so that the main process has everything to keep."""
     setup, epoch_stats = state.setup, state.epoch_stats
     state.saved_at = time.monotonic()
     if not setup.ranks.is_main:
@@ -181,7 +188,7 @@ def save(state: TrainState) -> None:
         "tally": epoch_stats.as_plain(),
         "best": vars(state.best),
         "metrics": state.metrics.text,
-        "findings": [one.as_plain() for one in state.findings],
+        "findings": [finding.as_plain() for finding in state.findings],
         "unreadable": setup.unreadable_names(),
         "trained_s": state.trained_s,
         "trained_images": state.trained_images,
@@ -193,6 +200,7 @@ def save(state: TrainState) -> None:
 
 
 def save_best(state: TrainState) -> None:
+    """Write best.pt."""
     if not state.setup.ranks.is_main:
         return
     content: State = {
@@ -204,7 +212,7 @@ def save_best(state: TrainState) -> None:
 
 
 def _what_is_trained(state: TrainState) -> State:
-    """What both checkpoints hold: to predict with one, nothing else is needed."""
+    """Return what both checkpoints contain: all that prediction needs."""
     setup = state.setup
     return {
         "config": setup.config.model_dump(mode="json"),

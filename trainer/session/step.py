@@ -1,4 +1,4 @@
-"""One optimizer step, in as many micro-batches as memory allows."""
+"""Take one optimizer step, in as many micro-batches as memory allows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from trainer.session.setup import TrainingSetup
 def train_step(
     setup: TrainingSetup, batch: Batch, *, say: Callable[[str], None], images: int | None = None
 ) -> StepResult:
-    """One step on `batch`. Where memory runs out the micro-batch is halved, and the step done again.
+    """Take one step on `batch`. Where memory runs out, the micro-batch is halved and the step repeated.
 
-    `images`: of the whole batch, where this process has a share of it; the result is of all of them.
+    `images`: of the whole batch, where this process has a share of it. The result is that of the whole batch.
     """
     while True:
         result = _try_step(setup, batch, images=len(batch.labels) if images is None else images)
@@ -42,7 +42,7 @@ def train_step(
 
 
 def split(batch: Batch, sizes: list[int]) -> Iterator[Batch]:
-    """Micro-batches of `sizes` images."""
+    """Yield micro-batches of `sizes` images."""
     augment_params = [None] * len(sizes) if batch.augment_params is None else torch.split(batch.augment_params, sizes)
     for images, labels, drawn in zip(
         torch.split(batch.images, sizes), torch.split(batch.labels, sizes), augment_params, strict=True
@@ -51,7 +51,7 @@ def split(batch: Batch, sizes: list[int]) -> Iterator[Batch]:
 
 
 def prepare(batch: Batch, device: torch.device, *, size: int) -> Tensor:
-    """What the model sees, float32 (B, 3, size, size) on `device`: augmented there, where the batch has draws."""
+    """Return the model's input, float32 (B, 3, size, size) on `device`: augmented where the batch has parameters."""
     images = batch.images.to(device, non_blocking=True)
     if batch.augment_params is None:
         return normalise(images)
@@ -59,7 +59,7 @@ def prepare(batch: Batch, device: torch.device, *, size: int) -> Tensor:
 
 
 def _try_step(setup: TrainingSetup, batch: Batch, *, images: int) -> StepResult | None:
-    """None where memory ran out, here or in another process: nothing has been learned then."""
+    """Return None where memory ran out, here or in another process: nothing was learned then."""
     together = setup.gradients
     try:
         done = _backward(setup, batch, images=images)
@@ -68,7 +68,7 @@ def _try_step(setup: TrainingSetup, batch: Batch, *, images: int) -> StepResult 
             raise
         if together is None:
             return None
-        if setup.has_shared_norms:  # the others wait within their forward pass
+        if setup.has_shared_norms:  # the other processes wait in their forward pass
             raise TrainerError(
                 f"memory does not hold {setup.micro_batch} images of {setup.train_size} px",
                 hint="lower `micro_batch` or `image_size`, or set `sync_batchnorm: false`",
@@ -87,7 +87,7 @@ def _try_step(setup: TrainingSetup, batch: Batch, *, images: int) -> StepResult 
 
 
 def _backward(setup: TrainingSetup, batch: Batch, *, images: int) -> tuple[Tensor, Tensor]:
-    """The gradient of the mean loss over `images`; the sum of the losses, and how many are named right."""
+    """Add the gradient of the mean loss over `images`; return the sum of losses, and the correct predictions."""
     device, together = setup.device, setup.gradients
     sizes = micro_batches(len(batch.labels), images, micro_batch=setup.micro_batch, ranks=setup.ranks)
     loss_sum = torch.zeros((), device=device.torch_device)
@@ -108,7 +108,7 @@ def _backward(setup: TrainingSetup, batch: Batch, *, images: int) -> tuple[Tenso
         if mix is not None:
             others = labels.flip(0)
             losses = mix.losses(losses, setup.image_losses(logits.float(), others))
-            labels = labels if mix.share >= 0.5 else others  # for the accuracy: what most of an image is
+            labels = labels if mix.share >= 0.5 else others  # for the accuracy: the label with the larger share
         loss = losses.sum()
         if together is not None and number == len(sizes):
             together.arm()
@@ -119,7 +119,10 @@ def _backward(setup: TrainingSetup, batch: Batch, *, images: int) -> tuple[Tenso
 
 
 def micro_batches(own: int, images: int, *, micro_batch: int, ranks: Ranks) -> list[int]:
-    """Sizes of the parts of this process's `own` of a batch of `images`; as many parts in each process."""
+    """Return the sizes of the parts of this process's `own` share of a batch of `images`.
+
+    All processes have the same number of parts.
+    """
     if ranks.world == 1:
         return even_sizes(own, micro_batch)
     most = math.ceil(images / ranks.world)
@@ -128,7 +131,10 @@ def micro_batches(own: int, images: int, *, micro_batch: int, ranks: Ranks) -> l
 
 
 def _update(setup: TrainingSetup, loss_sum: Tensor, correct: Tensor) -> StepResult:
-    """Cannot be done again: half of it may have been done. Only AdamW's moments take memory, in the first step."""
+    """Update the weights.
+
+    Cannot be repeated: half of it may be done. Only AdamW's moments take memory, in the first step.
+    """
     try:
         return _learn(setup, loss_sum, correct)
     except RuntimeError as err:
@@ -147,9 +153,9 @@ def _learn(setup: TrainingSetup, loss_sum: Tensor, correct: Tensor) -> StepResul
     limit = setup.config.grad_clip or float("inf")
     norm = torch.nn.utils.clip_grad_norm_(setup.model.parameters(), limit)
     if not scaler.is_enabled():
-        # The fused AdamW leaves the weights as they are where this is 1, as loss scaling has it do.
+        # The fused AdamW does not change the weights where this is 1, as with loss scaling.
         optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
     scaler.step(optimizer)
     scaler.update()
-    # Loss scaling meets infinite gradients by design, and skips these steps.
+    # Loss scaling produces infinite gradients by design, and skips these steps.
     return StepResult(loss_sum, correct, torch.zeros_like(norm) if scaler.is_enabled() else norm)

@@ -1,4 +1,4 @@
-"""A checkpoint that looks at images: its model on the device, and batches as it was validated with."""
+"""Load a checkpoint for prediction: its model on the device, and batches as in its validation."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _BATCH_GPU, _BATCH_CPU = 64, 32
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`classes` and `naming` as when it was trained."""
+    """A trained model, with the `classes` and the decision `rule` of its training."""
 
     config: TrainConfig
     classes: tuple[str, ...]
     rule: DecisionRule
-    place: Device
+    device: Device
     model: Ensemble
 
     def loader(self, images: Sequence[Path]) -> Loader:
-        """In this order. Raises FolderProblem at an image whose header cannot be read."""
+        """Return a loader of `images` in this order. Raises FolderProblem at an image whose header cannot be read."""
         files = [(image, UNLABELLED) for image in images]
         check_headers(files)
         size = self.config.image_size
-        batch = _batch_size(size) if self.place.is_cuda else _BATCH_CPU
-        loading = loader_budget(worker_count(self.config, self.place), batch_bytes=batch * 3 * size**2)
+        batch = _batch_size(size) if self.device.is_cuda else _BATCH_CPU
+        loading = loader_budget(worker_count(self.config, self.device), batch_bytes=batch * 3 * size**2)
         return Loader(
             files,
             evaluation_transform(size),
@@ -48,28 +48,31 @@ class TrainedModel:
             seed=None,
             workers=loading.workers,
             prefetch=loading.prefetch,
-            pin_memory=self.place.is_cuda,
+            pin_memory=self.device.is_cuda,
         )
 
 
 def _batch_size(image_size: int) -> int:
-    """On a GPU, as many pixels as 64 images of 224 px have: less than training takes of each."""
+    """Return, for a GPU, the images with as many pixels as 64 images of 224 px.
+
+    They need less memory than in training.
+    """
     return max(2, min(_BATCH_GPU, _BATCH_GPU * 224**2 // image_size**2))
 
 
 def load_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto") -> TrainedModel:
-    """The model of best.pt or last.pt. Raises TrainerError where it cannot be read, or there is no such device."""
+    """Return the model of best.pt or last.pt. Raises TrainerError where the file or the device cannot be used."""
     state = checkpoint.load(path)
     config = _config_of(state, path, device)
-    place = choose_device(config)
+    chosen = choose_device(config)
     model = build_model(config, classes=len(state["classes"]), pretrained=False)
     model.load_state_dict(state["model"])
     model.has_mirror = config.tta == "flip"
-    model.to(place.torch_device).use_default_formats(place.torch_device.type)
-    if not place.is_cuda:
+    model.to(chosen.torch_device).use_default_formats(chosen.torch_device.type)
+    if not chosen.is_cuda:
         tune_for_cpu()
         torch.set_num_threads(thread_count(parameters=model.parameter_count()))
-    return TrainedModel(config, tuple(state["classes"]), decision_rule_from(state.get("naming")), place, model)
+    return TrainedModel(config, tuple(state["classes"]), decision_rule_from(state.get("naming")), chosen, model)
 
 
 def _config_of(state: checkpoint.State, path: Path, device: str) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""How much better one method is than another on the same images, and what is chosen by that."""
+"""Compare methods on the same images, and choose the best one."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ Metric = Literal["accuracy", "macro_f1", "log_loss"]
 _HEADINGS: Mapping[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}
 _SAFE = 1e-12
 _DRAWS = 200
-_ROUNDING = 1e-9  # one image won and none lost is a gain as large as its error
+_ROUNDING = 1e-9  # one image won and none lost is a gain equal to its error
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a method says of images whose classes are known, and how it names them."""
+    """Predictions of a method for images whose classes are known, and the rule that makes classes of them."""
 
     predictions: Predictions
     rule: DecisionRule
 
     @cached_property
     def wanted(self) -> Mask:
-        """(N, classes)"""
+        """True classes, bool (N, classes)."""
         return np.asarray(self.predictions.wanted.numpy())
 
     @cached_property
     def predicted(self) -> Mask:
-        """(N, classes)"""
+        """Predicted classes, bool (N, classes)."""
         return np.asarray(self.rule.predicted(self.predictions.probabilities).numpy())
 
     @property
     def right(self) -> Mask:
-        """(N,): all classes of the image, and no other."""
+        """Whether all classes of the image are right, and no other, bool (N,)."""
         return np.asarray((self.predicted == self.wanted).all(1))
 
     @property
     def losses(self) -> Floats:
-        """(N,), in nats: of the true class, or with several classes an image the mean over all classes."""
+        """Log loss (N,) in nats: of the true class, or with several classes an image the mean over all classes."""
         safe = np.asarray(self.predictions.probabilities.numpy(), dtype=np.float64).clip(_SAFE, 1 - _SAFE)
         if self.rule.thresholds is None:
             return np.asarray(-np.log(safe[self.wanted]))
@@ -52,29 +52,29 @@ class Answer:
 
     @cached_property
     def macro_f1s(self) -> Floats:
-        """Of these images, then of as many that are drawn from them with repeats, each time: the same for each answer.
+        """Macro F1 of these images, then of each bootstrap sample of them; the samples are the same for each answer.
 
-        Classes that none of them has or gets are left out.
+        Classes that no image of a sample has or gets are left out.
         """
         both, either = (
             (self.predicted & self.wanted).astype(np.float64),
             self.predicted.astype(np.float64) + self.wanted,
         )
         images, chance = len(both), np.random.default_rng(0)
-        found = []
+        scores = []
         for draw in range(1 + _DRAWS):
             drawn = chance.integers(images, size=images) if draw else np.arange(images)
             times = np.bincount(drawn, minlength=images).astype(np.float64)
-            hits, there = times @ both, times @ either
-            found.append((2 * hits[there > 0] / there[there > 0]).mean() if there.any() else 0.0)
-        return np.asarray(found)
+            hits, present = times @ both, times @ either
+            scores.append((2 * hits[present > 0] / present[present > 0]).mean() if present.any() else 0.0)
+        return np.asarray(scores)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """To the peer, on the same images; more is better. The errors are standard errors.
+    """Difference to the peer on the same images; positive is better. Errors are standard errors.
 
-    `log_loss` is in nats below that of the peer. `won`: images named right that the peer named wrong; `lost`.
+    `log_loss`: nats below that of the peer. `won`: images right here and wrong by the peer; `lost`: the reverse.
     """
 
     accuracy: float
@@ -87,7 +87,7 @@ class Difference:
     lost: int
 
     def by(self, metric: Metric) -> tuple[float, float]:
-        """What is gained, and its standard error."""
+        """Return the gain by `metric`, and its standard error."""
         if metric == "accuracy":
             return self.accuracy, self.accuracy_error
         if metric == "macro_f1":
@@ -96,14 +96,15 @@ class Difference:
 
 
 def differences_to(peer: str, answers: Mapping[str, Answer]) -> dict[str, Difference]:
-    return {name: compare(one, answers[peer]) for name, one in answers.items() if name != peer}
+    """Return the difference of each answer to that of `peer`."""
+    return {name: compare(answer, answers[peer]) for name, answer in answers.items() if name != peer}
 
 
 def compare(candidate: Answer, peer: Answer) -> Difference:
-    """Paired: each image is judged by both, so what is hard for both does not blur the difference.
+    """Compare paired: both judge each image, so that images that are hard for both do not blur the difference.
 
-    Macro F1 is no mean over images: its error is that of drawing as many of them anew, with repeats, for both alike.
-    Source: Efron 1979, Bootstrap methods, Annals of Statistics 7(1).
+    Macro F1 is not a mean over images: its error comes from bootstrap samples, the same for both. Source: Efron 1979,
+    Bootstrap methods, Annals of Statistics 7(1).
     """
     right, was_right = candidate.right, peer.right
     accuracy, accuracy_error = _mean_and_error(right.astype(np.float64) - was_right)
@@ -122,13 +123,13 @@ def compare(candidate: Answer, peer: Answer) -> Difference:
 
 
 def choose(differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
-    """The best by `metric` among those that beat `peer` by more than a standard error.
+    """Return the best method by `metric` among those that beat `peer` by more than a standard error, else `peer`.
 
-    Ties go by the log loss, those of the log loss by accuracy. Without one it is `peer`, which learned next to nothing,
-    and so nothing by heart. To take the best of several by the images that judge them leans to the good all the same.
+    Ties are broken by the log loss, then by accuracy. `peer` has learned next to nothing, and so cannot overfit. To
+    take the best of several by the images that judge them is still optimistic.
     """
     other: Metric = "accuracy" if metric == "log_loss" else "log_loss"
-    gains = {name: one.by(metric) for name, one in differences.items()}
+    gains = {name: difference.by(metric) for name, difference in differences.items()}
     better = [name for name, (gain, error) in gains.items() if gain > error * (1 + _ROUNDING)]
     return max(better, key=lambda name: (gains[name][0], differences[name].by(other)[0]), default=peer)
 
@@ -136,17 +137,17 @@ def choose(differences: Mapping[str, Difference], peer: str, metric: Metric) -> 
 def table_of(
     rates: Mapping[str, Mapping[str, Any]], differences: Mapping[str, Difference], peer: str, metric: Metric
 ) -> list[str]:
-    """Lines: a heading, then a method each."""
+    """Return lines: a heading, then one for each method."""
     heading = "log loss saved" if metric == "log_loss" else _HEADINGS[metric]
     lines = [f"method    accuracy  macro F1  log loss   ROC AUC  {heading} against `{peer}`"]
-    for name, one in rates.items():
-        cells = "".join(f"{_shown(one[key]):>10}" for key in ("macro_f1", "log_loss", "roc_auc"))
+    for name, rate in rates.items():
+        cells = "".join(f"{_shown(rate[key]):>10}" for key in ("macro_f1", "log_loss", "roc_auc"))
         against = ""
         if name in differences:
             of = differences[name]
             gain, error = of.by(metric)
             against = f"  {gain:+.4f} ± {error:.4f}, {of.won - of.lost:+d} images ({of.won} won, {of.lost} lost)"
-        lines.append(f"{name:<8}{_shown(one['accuracy']):>10}{cells}{against}")
+        lines.append(f"{name:<8}{_shown(rate['accuracy']):>10}{cells}{against}")
     return lines
 
 

@@ -1,8 +1,8 @@
-"""Features of the folds' networks as columns that may be stacked: each network's through a head of its own.
+"""Make columns for stacking of the features of the folds' networks, by a head for each network.
 
-The features of two folds' networks live in different spaces: column 7 of one means nothing in the other, so nothing can
-learn from the one and judge the other. A logistic regression on the features of the images that a network was trained
-on, in its own space, says in classes what that space knows; and classes mean the same in every fold.
+Features of two folds' networks are in different spaces: column 7 of one network means nothing in the other, so that
+nothing can learn from one and judge the other. A logistic regression on the features of the images that a network was
+trained on translates its space into classes, which mean the same in every fold.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DeviceName = Literal["auto", "cuda", "cpu"]
 
 @dataclass(frozen=True)
 class Heads:
-    """Probabilities: `out_of_fold` (N, classes), by the head that did not see the image; of each fold's, `tests`."""
+    """Probabilities: `out_of_fold` (N, classes), of the head that did not see the image; `tests`: of each fold."""
 
     out_of_fold: Floats
     tests: tuple[Floats, ...]
@@ -46,7 +46,7 @@ class _Pooled(nn.Module):
 
 
 def fit_heads(run: FoldRun, *, data: Path, device: DeviceName, say: Callable[[str], None]) -> Heads:
-    """A head for each fold of `run`, on the images in `data`. Raises TrainerError where one is missing."""
+    """Fit a head for each fold of `run`, on the images in `data`. Raises TrainerError where an image is missing."""
     images, test_images = _files(run, run.out_of_fold.images, data), _files(run, run.test_images, data)
     truth, fold_of = run.truth.numpy(), run.fold_of.numpy()
     out_of_fold = np.zeros((len(images), len(run.out_of_fold.classes)))
@@ -71,7 +71,7 @@ def _features(trained: TrainedModel, images: Sequence[Path]) -> NDArray[np.float
     pooled = _Pooled(trained.model)
     loader = trained.loader(images)
     try:
-        features = evaluate(pooled, loader, trained.place).logits.numpy()
+        features = evaluate(pooled, loader, trained.device).logits.numpy()
     finally:
         loader.close()
     return np.asarray(features, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What `python -m trainer folds` left in its folder, read back: each fold's predictions, and who validated where."""
+"""Read the folder of `python -m trainer folds`: the predictions of each fold, and which images it validated."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from trainer.cross_validation.train_folds import join_out_of_fold
 from trainer.errors import TrainerError
 from trainer.outputs.predictions import Predictions, read_predictions
 
-_OFF = 1e-2  # six digits a class, and many classes
+_OFF = 1e-2  # six digits a class add up over many classes
 _SAME = "runs stand side by side only with the same images, labels, `seed`, `folds` and `groups`"
 
 
 @dataclass(frozen=True)
 class FoldRun:
-    """`out_of_fold`: every labelled image once, sorted; `fold_of` each of them, from 0.
+    """A run of all folds. `out_of_fold`: every labelled image once, sorted; `fold_of`: the fold of each, from 0.
 
-    `tests`: what the model of each fold says of the test images, before any `--calibrate`; empty where there are none.
+    `tests`: predictions of the test images by the model of each fold, before any `--calibrate`; empty without test
+    images.
     """
 
     folder: Path
@@ -42,7 +43,7 @@ class FoldRun:
 
     @property
     def allows_none(self) -> bool:
-        """Whether an image may have no class at all."""
+        """Whether an image may have no class."""
         return not all(self.out_of_fold.truth or ())
 
     @property
@@ -58,10 +59,10 @@ class FoldRun:
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[FoldRun, ...]:
-    """The runs in `folders`, of the same images, classes and folds. Raises TrainerError naming what differs."""
+    """Return the runs in `folders`, of the same images, classes and folds. Raises TrainerError naming a difference."""
     for at, folder in enumerate(folders):
         if any(folder.resolve() == other.resolve() for other in folders[:at]):
-            raise TrainerError(f"{folder} stands twice among the runs", hint="name each run once")
+            raise TrainerError(f"{folder} is given twice", hint="name each run once")
     runs = tuple(read_run(folder) for folder in folders)
     for run in runs[1:]:
         _check_fits(run, runs[0])
@@ -69,7 +70,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[FoldRun, ...]:
 
 
 def read_run(folder: Path) -> FoldRun:
-    """Raises TrainerError where it is not whole."""
+    """Return the run in `folder`. Raises TrainerError where it is not complete."""
     summary = _summary(folder)
     has_several = summary["has_several"]
     parts = [_part(folder, fold, "oof.csv", has_several=has_several) for fold in range(summary["folds"])]
@@ -114,7 +115,7 @@ def _summary(folder: Path) -> dict[str, Any]:
 def _part(folder: Path, fold: int, name: str, *, has_several: bool) -> Predictions:
     path = _path(folder, fold, name)
     if not path.exists():
-        raise TrainerError(f"there is no {path}: the run is not whole", hint=_again(folder, fold))
+        raise TrainerError(f"there is no {path}: the run is not complete", hint=_again(folder, fold))
     part = read_predictions(path)
     if (part.truth is None) != (name == "predictions.csv"):
         column = "confidence" if name == "predictions.csv" else "truth"
@@ -145,34 +146,36 @@ def _check_truth(folder: Path, whole: Predictions, *, has_several: bool) -> None
 
 
 def _check_teachable(folder: Path, whole: Predictions, fold_of: Tensor) -> None:
-    """Whoever is judged on a fold has to have seen each of its classes in another."""
+    """Raise TrainerError where a class occurs in one fold only: no model that is judged there has learned it."""
     for at, name in enumerate(whole.classes):
         folds = sorted(set(fold_of[whole.wanted[:, at]].tolist()))
         if len(folds) < 2:
             where = f"only in fold {folds[0]}" if folds else "of no image"
             raise TrainerError(
-                f"{folder}: the class `{name}` is {where}: nothing teaches it to whoever is judged there",
+                f"{folder}: the class `{name}` is {where}: no model that is judged there has learned it",
                 hint="train the folds with more images of it, or without it",
             )
 
 
 def _check_fits(run: FoldRun, first: FoldRun) -> None:
-    here, there = run.out_of_fold, first.out_of_fold
+    own, other = run.out_of_fold, first.out_of_fold
     if run.has_several != first.has_several:
         what = "an image may have several classes in one of them only"
-    elif here.classes != there.classes:
-        what = f"the classes are {', '.join(here.classes)} and {', '.join(there.classes)}"
-    elif here.images != there.images:
-        alone = sorted(set(here.images) ^ set(there.images))
+    elif own.classes != other.classes:
+        what = f"the classes are {', '.join(own.classes)} and {', '.join(other.classes)}"
+    elif own.images != other.images:
+        alone = sorted(set(own.images) ^ set(other.images))
         what = f"{len(alone)} image(s) are in one of them only, among them `{alone[0]}`"
-    elif here.truth != there.truth:
+    elif own.truth != other.truth:
         at = next(
-            at for at, (one, other) in enumerate(zip(here.truth or (), there.truth or (), strict=True)) if one != other
+            at
+            for at, (label, expected) in enumerate(zip(own.truth or (), other.truth or (), strict=True))
+            if label != expected
         )
-        what = f"`{here.images[at]}` is labelled otherwise"
+        what = f"`{own.images[at]}` is labelled otherwise"
     elif not torch.equal(run.fold_of, first.fold_of):
         at = int((run.fold_of != first.fold_of).int().argmax().item())
-        what = f"`{here.images[at]}` is in fold {run.fold_of[at]} and in fold {first.fold_of[at]}"
+        what = f"`{own.images[at]}` is in fold {run.fold_of[at]} and in fold {first.fold_of[at]}"
     elif run.test_images != first.test_images:
         what = f"they predict {len(run.test_images)} and {len(first.test_images)} test images, not the same ones"
     else:

@@ -1,9 +1,9 @@
-"""What can learn from predictions: four learners of three kinds, each behind one call.
+"""Learn from predictions: four learners of three kinds, each behind one call.
 
-Their libraries are an extra, and take seconds to import: each is imported where it is used. One thread and fixed seeds,
-so that the same rows give the same bytes. Settings are for hundreds to tens of thousands of rows and few columns: small
-trees, and not so many that they learn the rows by heart. Trees begin at the average and mend it: they would need many
-steps to draw its slope.
+Their libraries are an extra and take seconds to import, so that each is imported where it is used. One thread and fixed
+seeds give the same bytes for the same rows. Settings suit hundreds to tens of thousands of rows and few columns: small
+trees, and few enough that they do not learn the rows by heart. Trees start at the average and correct it: from scratch
+they would need many steps to approximate its slope.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Rows:
-    """An image a row: `columns` (N, any), and `start` (N, classes), that trees begin with.
+    """A row for each image: `columns` (N, any), and `start` (N, classes), from which trees start.
 
     `start`: log-probabilities, or log-odds where an image may have several classes.
     """
@@ -37,22 +37,25 @@ class Rows:
 
 
 Predict = Callable[[Rows], Floats]
-"""Rows -> probabilities (N, classes)."""
+"""Return probabilities (N, classes) of rows."""
 Learner = Callable[[Rows, Ints], Predict]
-"""Rows and their classes (N,), of which every one occurs -> what was learned."""
+"""Fit rows and their classes (N,), all of which occur; return the fitted model."""
 
 _INSTALL = "`pip install 'cloudrun-gpu[stacking]'`"
 _SEED = 0
 _TREES, _DEPTH, _RATE = 50, 2, 0.05
-_STRENGTH = 0.1  # scikit-learn's C: less is held back more
-_HEAD_STRENGTH = 0.01  # thousands of features, on which the network already tells its training images apart
+_STRENGTH = 0.1  # scikit-learn's C: smaller is more regularised
+_HEAD_STRENGTH = 0.01  # stronger: thousands of features, on which the network already separates its training images
 
 
 def open_learners(names: Sequence[str]) -> Mapping[str, Learner]:
-    """By name, in this order. Raises ConfigError at an unknown name, TrainerError where its library is missing."""
+    """Return the learners `names`, in this order.
+
+    Raises ConfigError at an unknown name, TrainerError without its library.
+    """
     unknown = [name for name in names if name not in LEARNERS]
     if unknown or not names or len(set(names)) < len(names):
-        what = f"`{unknown[0]}` is no learner" if unknown else "`--learners` names none, or one of them twice"
+        what = f"`{unknown[0]}` is not a learner" if unknown else "`--learners` names none, or one of them twice"
         raise ConfigError(what, hint=f"`--learners {','.join(LEARNERS)}`, or some of them")
     missing = {name: problem for name in names if (problem := _problem_with(LEARNERS[name][0]))}
     if missing:
@@ -65,7 +68,7 @@ def open_learners(names: Sequence[str]) -> Mapping[str, Learner]:
 
 
 def check_heads() -> None:
-    """Raise TrainerError where what `fit_head` needs is missing."""
+    """Raise TrainerError where the library that `fit_head` needs is missing."""
     problem = _problem_with("sklearn")
     if problem:
         raise TrainerError(f"features cannot be learned from: {problem}", hint=f"{_INSTALL}, or leave out `--features`")
@@ -74,7 +77,7 @@ def check_heads() -> None:
 def _problem_with(module: str) -> str | None:
     try:
         importlib.import_module(module)
-    except (ImportError, OSError) as err:  # OSError: the library is there, and the system's libgomp is not
+    except (ImportError, OSError) as err:  # OSError: the library is installed, but the system's libgomp is not
         return str(err).partition("\n")[0]
     return None
 
@@ -84,9 +87,9 @@ def versions_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def fit_head(features: NDArray[np.float32], truth: Ints) -> Callable[[NDArray[np.float32]], Floats]:
-    """A logistic regression on a network's features (N, F), each scaled to mean 0 and deviation 1: probabilities.
+    """Fit a logistic regression on a network's features (N, F), each scaled to mean 0 and deviation 1.
 
-    `truth`: classes (N,), or (N, classes) of 0 and 1: then one for each class.
+    `truth`: classes (N,), or (N, classes) of 0 and 1: then a regression for each class.
     """
     if truth.ndim == 1:
         return _fit_head(features, truth)
@@ -105,9 +108,9 @@ def _fit_head(features: NDArray[np.float32], truth: Ints) -> Callable[[NDArray[n
 
 
 def class_by_class(learner: Learner) -> Learner:
-    """For images with several classes: `learner` learns each class alone, yes or no, from all columns.
+    """Return a learner for images with several classes: `learner` learns each class alone, yes or no, from all columns.
 
-    The classes are (N, classes) of 0 and 1. One that every row has, or none, teaches nothing and stays as it starts.
+    The classes are (N, classes) of 0 and 1. A class that every row has, or none, keeps its start.
     """
 
     def learn(rows: Rows, truth: Ints) -> Predict:
@@ -122,7 +125,7 @@ def class_by_class(learner: Learner) -> Learner:
 
 
 def _teaches(has: Ints) -> bool:
-    """Whether there are images (N,) with the class and without it."""
+    """Return whether there are images (N,) with the class and without it."""
     return bool(has.min() < has.max())
 
 
@@ -135,7 +138,7 @@ def _always(yes: float) -> Callable[[NDArray[np.float32]], Floats]:
 
 
 def _of_class(rows: Rows, at: int) -> Rows:
-    """The same columns, and the log-probabilities of no and yes."""
+    """Return the same columns with the log-probabilities of no and yes."""
     odds = rows.start[:, at]
     return Rows(rows.columns, np.stack([-np.logaddexp(0, odds), -np.logaddexp(0, -odds)], axis=1))
 
@@ -179,7 +182,7 @@ def _xgboost(rows: Rows, truth: Ints) -> Predict:
 def _catboost(rows: Rows, truth: Ints) -> Predict:
     import catboost
 
-    if (rows.columns == rows.columns[0]).all():  # it refuses to look for what is not there
+    if (rows.columns == rows.columns[0]).all():  # XGBoost refuses to search for missing values that do not exist
         return lambda others: softmax(others.start)
     model = catboost.CatBoostClassifier(
         loss_function="MultiClass", classes_count=rows.start.shape[1], random_seed=_SEED, iterations=_TREES,
@@ -195,13 +198,13 @@ def _catboost(rows: Rows, truth: Ints) -> Predict:
 
 
 def softmax(scores: Floats) -> Floats:
-    """(N, classes) -> probabilities."""
+    """Return probabilities of (N, classes)."""
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
 def sigmoid(odds: Floats) -> Floats:
-    """Log-odds -> probabilities."""
+    """Return probabilities of log-odds."""
     return np.asarray(np.exp(-np.logaddexp(0, -odds)), dtype=np.float64)
 
 
@@ -211,4 +214,4 @@ LEARNERS: Mapping[str, tuple[str, Learner]] = {
     "xgboost": ("xgboost", _xgboost),
     "catboost": ("catboost", _catboost),
 }
-"""Name -> the module that it needs, and the learner."""
+"""By name: the module that the learner needs, and the learner."""

@@ -1,8 +1,8 @@
-"""Learners that are taught by the folds' out-of-fold predictions, beside the plain average of the runs.
+"""Fit learners to out-of-fold predictions, and compare them with the plain average of the runs.
 
-Each is judged as the folds are: taught by the other folds' rows, it predicts those of one fold, in turn. What is
-applied to the test images has learned from all rows, and sees them as it saw those: by one fold's model at a time, not
-by the mean of the folds' models, which is more often right than any of them; the mean is taken of what it answers.
+Each learner is judged as the folds are: fitted to the rows of the other folds, it predicts the rows of one fold, in
+turn. The learner of the test images is fitted to all rows. It gets predictions of one fold's model at a time, as in its
+rows, not the mean of the folds' models, which is more often right than any of them; then its answers are averaged.
 Source: Wolpert 1992, Stacked generalization, Neural Networks 5(2).
 """
 
@@ -38,7 +38,7 @@ from trainer.stacking.learners import (
 )
 
 AVERAGE, TEMPERED, ALL = "average", "tempered", "all"
-_SMALLEST = 1e-5  # a fold's predictions.csv has six digits: below this, they say nothing of a logarithm
+_SMALLEST = 1e-5  # predictions.csv of a fold has six digits: smaller probabilities have no meaningful logarithm
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Level:
-    """What learners learn from: a row a labelled image, and for each fold a row a test image, by its models.
+    """The rows that learners learn from: one for each labelled image, and for each fold those of the test images.
 
     `truth`: classes (N,); where an image may have several (N, classes) of 0 and 1.
     """
@@ -78,10 +78,10 @@ def stack(
     device: DeviceName = "auto",
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Write `out`/stacking.json, and oof.csv and predictions.csv (with a test folder) of what `choose` chooses.
+    """Write `out`/stacking.json, and oof.csv and predictions.csv (with a test folder) of the chosen method.
 
-    `folders`: runs of `python -m trainer folds`. `data`: their images; then their features are columns, too. The
-    content of stacking.json. Raises TrainerError where runs are not whole or do not fit together.
+    `folders`: runs of `python -m trainer folds`. `data`: their images; features then are columns, too. Returns the
+    content of stacking.json. Raises TrainerError where runs are not complete or do not fit together.
     """
     if data is not None:
         check_heads()
@@ -92,13 +92,13 @@ def stack(
     _say_what(runs, level, say)
     methods = learn(level, learners)
     answers = answers_of(methods, runs[0])
-    rates = {name: rate(one.predictions, one.rule) for name, one in answers.items()}
+    rates = {name: rate(answer.predictions, answer.rule) for name, answer in answers.items()}
     peer = AVERAGE if metric != "log_loss" else TEMPERED
     differences = differences_to(peer, answers)
     chosen = choose(differences, peer, metric)
     for line in [*table_of(rates, differences, peer, metric), choice_text(chosen, differences, peer, metric)]:
         say(line)
-    test = next(one.test for one in methods if one.name == chosen)
+    test = next(method.test for method in methods if method.name == chosen)
     _write_chosen(out, answers[chosen], test, runs[0].test_images, say)
     classes, limits = runs[0].out_of_fold.classes, answers[chosen].rule.thresholds
     summary = {
@@ -113,8 +113,8 @@ def stack(
         "peer": peer,
         "chosen": chosen,
         "methods": {
-            name: {**one, "against_peer": asdict(differences[name]) if name in differences else None}
-            for name, one in rates.items()
+            name: {**rating, "against_peer": asdict(differences[name]) if name in differences else None}
+            for name, rating in rates.items()
         },
         "versions": versions_of(tuple(learners)),
     }
@@ -123,26 +123,26 @@ def stack(
 
 
 def build_level(runs: Sequence[FoldRun], heads: Sequence[Heads]) -> Level:
-    """Columns: the log-probabilities of each run, then those of its heads; log-odds with several classes an image."""
+    """Make columns of the log-probabilities of each run, then of its heads; log-odds with several classes an image."""
     scores = _log_odds if runs[0].has_several else _log
 
     def rows(networks: Sequence[Floats], others: Sequence[Floats]) -> Rows:
-        columns = np.concatenate([scores(one) for one in [*networks, *others]], axis=1)
+        columns = np.concatenate([scores(part) for part in [*networks, *others]], axis=1)
         return Rows(columns, scores(_mean(networks)))
 
     networks = [_floats(run.out_of_fold) for run in runs]
     by_fold = [[_floats(run.tests[fold]) for run in runs] for fold in range(len(runs[0].tests))]
     return Level(
-        rows(networks, [one.out_of_fold for one in heads]),
+        rows(networks, [head.out_of_fold for head in heads]),
         np.asarray(runs[0].truth.numpy(), dtype=np.int64),
         np.asarray(runs[0].fold_of.numpy(), dtype=np.int64),
-        tuple(rows(tests, [one.tests[fold] for one in heads]) for fold, tests in enumerate(by_fold)),
+        tuple(rows(tests, [head.tests[fold] for head in heads]) for fold, tests in enumerate(by_fold)),
         Method(AVERAGE, _mean(networks), _mean([_mean(tests) for tests in by_fold]) if by_fold else None),
     )
 
 
 def learn(level: Level, learners: Mapping[str, Learner]) -> list[Method]:
-    """The average, the same at its temperature, what each learner says, and with several of them their mean."""
+    """Return the average, the same at its temperature, the predictions of each learner, and their mean."""
     learned = []
     for name, learner in {TEMPERED: _temper, **learners}.items():
         if level.has_several and name != TEMPERED:
@@ -153,13 +153,13 @@ def learn(level: Level, learners: Mapping[str, Learner]) -> list[Method]:
         learned.append(Method(name, out_of_fold, test))
     _, *several = learned
     if len(several) > 1:
-        tests = [one.test for one in several if one.test is not None]
-        learned.append(Method(ALL, _mean([one.out_of_fold for one in several]), _mean(tests) if tests else None))
+        tests = [method.test for method in several if method.test is not None]
+        learned.append(Method(ALL, _mean([method.out_of_fold for method in several]), _mean(tests) if tests else None))
     return [level.average, *learned]
 
 
 def judge(learner: Learner, level: Level) -> Floats:
-    """Probabilities (N, classes) of each fold's rows, by what was learned from the other folds' rows."""
+    """Return probabilities (N, classes) of each fold's rows, by a learner fitted to the rows of the other folds."""
     answers = np.empty_like(level.rows.start)
     for fold in np.unique(level.fold_of):
         is_held = level.fold_of == fold
@@ -168,22 +168,22 @@ def judge(learner: Learner, level: Level) -> Floats:
 
 
 def answers_of(methods: Sequence[Method], run: FoldRun) -> dict[str, Answer]:
-    """By name, out of fold. With several classes an image each method has the thresholds that suit it best."""
+    """Return out-of-fold answers by name. With several classes an image each method gets its own best thresholds."""
     answers = {}
-    for one in methods:
-        said = replace(run.out_of_fold, probabilities=torch.from_numpy(one.out_of_fold))
+    for method in methods:
+        predictions = replace(run.out_of_fold, probabilities=torch.from_numpy(method.out_of_fold))
         rule = DecisionRule()
         if run.has_several:
-            limits = tune_thresholds(said.probabilities, said.wanted)
+            limits = tune_thresholds(predictions.probabilities, predictions.wanted)
             rule = DecisionRule(tuple(limits), allows_none=run.allows_none)
-        answers[one.name] = Answer(said, rule)
+        answers[method.name] = Answer(predictions, rule)
     return answers
 
 
 def _write_chosen(
     out: Path, chosen: Answer, test: Floats | None, images: tuple[str, ...], say: Callable[[str], None]
 ) -> None:
-    """oof.csv, and predictions.csv where there are test images; else none of an earlier call stays."""
+    """Write oof.csv, and predictions.csv where there are test images; one of an earlier call is removed."""
     write_oof(out / "oof.csv", chosen.predictions, chosen.rule)
     path = out / "predictions.csv"
     if test is not None:
@@ -210,12 +210,15 @@ def _check_out(out: Path, folders: Sequence[Path]) -> None:
 
 
 def _temper(rows: Rows, truth: Ints) -> Predict:
-    """The average at the temperature that fits these rows best: one number, which every learner finds, too."""
+    """Return the average at the temperature that fits these rows best.
+
+    It is a single number, which every learner can find, too.
+    """
     has_several = truth.ndim == 2
     to_probabilities = sigmoid if has_several else softmax
     names = tuple(str(index) for index in range(rows.start.shape[1]))
     sets = (np.flatnonzero(row) for row in truth) if has_several else ([label] for label in truth)
-    labels = tuple(tuple(names[index] for index in one) for one in sets)
+    labels = tuple(tuple(names[index] for index in indices) for indices in sets)
     start = Predictions(
         names, tuple(map(str, range(len(truth)))), torch.from_numpy(to_probabilities(rows.start)), labels
     )

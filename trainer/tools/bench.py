@@ -1,4 +1,4 @@
-"""Images per second of the loader alone, of the model alone, and of both together."""
+"""Measure images per second of the loader alone, of the model alone, and of both together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WARMUP_STEPS = 2
 
 
 def bench(config: TrainConfig, *, data: Path | None, steps: int, say: Callable[[str], None]) -> dict[str, float | str]:
-    """Measure `steps` steps of each; the slower of loader and step is what the whole waits for."""
+    """Measure `steps` steps of each; the slower of loader and step limits both together."""
     with tempfile.TemporaryDirectory() as scratch:
         if data is None:
             data = Path(scratch) / "leaves"
@@ -55,7 +55,7 @@ def _step(setup: TrainingSetup, batch: Batch, say: Callable[[str], None]) -> int
 
 
 def _speed(setup: TrainingSetup, steps: int, act: Callable[[], int]) -> float:
-    """Images per second of `act`, which gives how many it took."""
+    """Return images per second of `act`, which returns how many it took."""
     for _ in range(_WARMUP_STEPS):
         act()
     _wait(setup)

@@ -1,4 +1,4 @@
-"""Learning rate range test: a rate that rises with each step shows where a model learns, and where it diverges."""
+"""Test a range of learning rates: the rate rises with each step, until the model diverges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.session.step import train_step
 
 LOWEST_LR, HIGHEST_LR = 1e-6, 1.0
 _SMOOTHING = 0.9
-# Times the lowest loss so far.
+# A loss of so many times the lowest one has diverged.
 _DIVERGED = 2.0
 _STEADY_STEPS = 10
 _FEWEST_STEPS = 5
@@ -29,8 +29,11 @@ _FEWEST_STEPS = 5
 
 @dataclass(frozen=True, slots=True)
 class LrRange:
-    """`steepest`: where the loss falls fastest; `diverges`: where it has risen to twice its lowest, None if it never
-    did; `curve`: rate and smoothed loss of each step."""
+    """Result of a learning rate range test.
+
+    `steepest`: where the loss falls fastest; `diverges`: where it has risen to twice its lowest, None if it never did;
+    `curve`: rate and smoothed loss of each step.
+    """
 
     steepest: float
     diverges: float | None
@@ -48,29 +51,29 @@ def lr_range(
     for line in setup.describe():
         say(line)
     try:
-        found = judge(list(_losses(setup, steps=steps, say=say)))
+        result = judge(list(_losses(setup, steps=steps, say=say)))
     finally:
         setup.stop_loading()
         setup.close()
-    say(f"the loss falls fastest at {found.steepest:.1e}; " + (
-        f"it diverges at {found.diverges:.1e}" if found.diverges else f"it does not diverge up to {HIGHEST_LR:g}"
+    say(f"the loss falls fastest at {result.steepest:.1e}; " + (
+        f"it diverges at {result.diverges:.1e}" if result.diverges else f"it does not diverge up to {HIGHEST_LR:g}"
     ))  # fmt: skip
-    say(f"`lr` is {config.lr:g}; a rate from {found.steepest / 3:.1e} to {found.steepest:.1e} is a start")
-    return found
+    say(f"`lr` is {config.lr:g}; a rate from {result.steepest / 3:.1e} to {result.steepest:.1e} is a start")
+    return result
 
 
 def rate_at(step: int, *, steps: int) -> float:
-    """From LOWEST_LR at step 0 to HIGHEST_LR at the last one."""
+    """Return the rate of `step`: LOWEST_LR at step 0, HIGHEST_LR at the last one."""
     return LOWEST_LR * math.pow(HIGHEST_LR / LOWEST_LR, step / (steps - 1))
 
 
 def judge(losses: list[tuple[float, float]]) -> LrRange:
-    """From each step's rate and loss; a loss that is not finite has diverged."""
+    """Find where the loss falls fastest and where it diverges; a loss that is not finite has diverged."""
     curve: list[tuple[float, float]] = []
     smooth, lowest, diverges = 0.0, math.inf, None
     for place, (rate, loss) in enumerate(losses):
         smooth = _SMOOTHING * smooth + (1 - _SMOOTHING) * loss
-        level = smooth / (1 - _SMOOTHING ** (place + 1))  # or it would rise from 0
+        level = smooth / (1 - _SMOOTHING ** (place + 1))  # without it, the smoothed loss would rise from 0
         if not math.isfinite(level) or (place > _STEADY_STEPS and level > _DIVERGED * lowest):
             diverges = rate
             break
@@ -85,7 +88,7 @@ def judge(losses: list[tuple[float, float]]) -> LrRange:
 
 
 def _steepest(losses: list[tuple[float, float]], *, width: int) -> float:
-    """The rate in the middle of those `width` steps through which a line falls fastest: single batches are noise."""
+    """Return the middle rate of those `width` steps through which a line falls fastest; single batches are noise."""
     slopes = []
     for start in range(max(1, len(losses) - width + 1)):
         part = losses[start : start + width]
@@ -95,7 +98,7 @@ def _steepest(losses: list[tuple[float, float]], *, width: int) -> float:
 
 
 def _losses(setup: TrainingSetup, *, steps: int, say: Callable[[str], None]) -> Iterator[tuple[float, float]]:
-    """Until it has surely diverged: judging is another's, so as not to stop on one bad batch."""
+    """Yield rate and loss until the loss has surely diverged; a single bad batch is not enough to stop."""
     batches, first = _endless(setup), math.inf
     setup.model.train()
     for step in range(steps):

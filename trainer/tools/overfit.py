@@ -1,4 +1,4 @@
-"""Learn one batch by heart. A model, labels or loss that are wired wrong cannot."""
+"""Learn one batch by heart, which a faulty model, loss or set of labels cannot."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _MOST_IMAGES = 32
 def overfit(
     config: TrainConfig, *, data: Path, labels: Path | Reading | None = None, steps: int, say: Callable[[str], None]
 ) -> bool:
-    """Whether one batch reaches a loss under 0.05 and 100 % within `steps` steps.
+    """Return whether one batch reaches a loss under 0.05 and 100 % accuracy within `steps` steps.
 
-    Without augmentation, dropout, smoothing and decay, at a constant rate. What is wrong where it
-    does not: too low or too high an `lr`, frozen weights, labels that do not belong to their images.
+    Without augmentation, dropout, smoothing and decay, at a constant rate. Reasons where it does not: too low or too
+    high an `lr`, frozen weights, labels that do not belong to their images.
     """
     plain = config.model_copy(update={"dropout": 0.0, "label_smoothing": 0.0, "weight_decay": 0.0, "workers": 0})
     setup = build_setup(plain, data, labels=labels)
@@ -49,15 +49,15 @@ def overfit(
 
 
 def _mixed_batch(files: list[tuple[Path, int]], config: TrainConfig, *, size: int) -> Batch:
-    """The first images of each class in turn."""
+    """Return the first images of each class in turn."""
     by_rank = sorted(range(len(files)), key=lambda index: (_rank(files, index), files[index][1]))
     chosen = [files[index] for index in by_rank[:size]]
     loader = Loader(chosen, evaluation_transform(config.image_size), batch_size=size, seed=None, workers=0)
     batches = list(loader.epoch(0))
-    return Batch(torch.cat([one.images for one in batches]), torch.cat([one.labels for one in batches]))
+    return Batch(torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches]))
 
 
 def _rank(files: list[tuple[Path, int]], index: int) -> int:
-    """Place of a file within its class; the files of a class stand together."""
+    """Return the place of a file within its class; the files of a class are contiguous."""
     first = next(place for place, (_, label) in enumerate(files) if label == files[index][1])
     return index - first

@@ -1,4 +1,4 @@
-"""A checkpoint and a folder of images -> predictions.csv."""
+"""Predict a folder of images with a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def predict(path: Path, *, data: Path, out: Path, device: Literal["auto", "cuda"
         raise FolderProblem(f"there are no images in {folder}", hint="`--data` takes a folder of images")
     trained = load_trained(path, device=device)
     targets = targets_for(trained.rule, classes=len(trained.classes))
-    scores = evaluate(trained.model, trained.loader(images), trained.place, targets=targets)
+    scores = evaluate(trained.model, trained.loader(images), trained.device, targets=targets)
     names = [image.relative_to(data).as_posix() for image in images]
     write_predictions(out, names, scores, trained.classes, trained.rule)

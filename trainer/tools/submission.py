@@ -1,4 +1,4 @@
-"""Predictions in the format of a competition's sample submission, and checked against it."""
+"""Write predictions in the format of a competition's sample submission, and check them against it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SEPARATORS = (" ", "|", ";", ",")
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample submission: its columns, the ids in order, and what stands beside them."""
+    """A sample submission: its columns, the ids in order, and the values beside the ids."""
 
     path: Path
     columns: tuple[str, ...]
@@ -33,10 +33,10 @@ def write_submission(
 ) -> None:
     """Write `out`: the sample's columns and ids, in its order, filled from a predictions.csv.
 
-    One column beside the id takes the label; several take probabilities, one for each class. Columns may spell a
-    class with other case, blanks, hyphens or underscores; ids are images' paths, file names or names without
-    ending. `separator`: between several classes of an image; None: as the sample has it. Raises TrainerError where an
-    id has no image or several, columns and classes do not match, or nothing says how classes are separated.
+    One column beside the id takes the label; several take probabilities, one for each class. Columns may spell a class
+    with other case, blanks, hyphens or underscores; ids are paths, file names or names without suffix. `separator`:
+    between several classes of an image; None: as in the sample. Raises TrainerError where an id has no image or
+    several, columns and classes do not match, or the separator of classes is unknown.
     """
     sample, predictions = read_sample(sample_path), read_predictions(predictions_path)
     place_of = _places(sample, predictions, predictions_path)
@@ -63,7 +63,7 @@ def write_submission(
 
 
 def read_sample(path: Path) -> Sample:
-    """Raises TrainerError naming the line that is wrong."""
+    """Read a sample submission. Raises TrainerError naming the line that is wrong."""
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as err:
@@ -71,26 +71,24 @@ def read_sample(path: Path) -> Sample:
             f"{path} cannot be read: {err}", hint="`--sample` takes the competition's sample file"
         ) from None
     if not lines or len(lines[0]) < 2:
-        raise TrainerError(
-            f"{path}:1: there are not two columns", hint="an id, then a label or a column for each class"
-        )
+        raise TrainerError(f"{path}:1: fewer than two columns", hint="an id, then a label or a column for each class")
     ids = []
-    seen: set[str] = set()
+    unique: set[str] = set()
     for number, cells in enumerate(lines[1:], start=2):
         if not cells:
             continue
         if len(cells) != len(lines[0]) or not cells[0]:
             raise TrainerError(
-                f"{path}:{number}: the row has not the {len(lines[0])} cells of the header", hint="mend it"
+                f"{path}:{number}: the row has {len(cells)} cell(s), and the header {len(lines[0])}", hint="fix the row"
             )
-        if cells[0] in seen:
+        if cells[0] in unique:
             raise TrainerError(
-                f"{path}:{number}: `{cells[0]}` stands there twice", hint="take the file as it was given"
+                f"{path}:{number}: duplicate id `{cells[0]}`", hint="use the sample submission unchanged"
             )
-        seen.add(cells[0])
+        unique.add(cells[0])
         ids.append(cells[0])
     if not ids:
-        raise TrainerError(f"{path} has no row below its header", hint="it has to name the images that are judged")
+        raise TrainerError(f"{path} has no row below its header", hint="use the sample submission unchanged")
     labels = frozenset(cell.strip() for cells in lines[1:] for cell in cells[1:])
     return Sample(path, tuple(lines[0]), tuple(ids), labels)
 
@@ -108,12 +106,12 @@ def _check_labels(sample: Sample, classes: Sequence[str]) -> None:
         if _plain(label) in spelled:
             raise TrainerError(
                 f"{sample.path} spells a class `{label}`, and the model `{spelled[_plain(label)]}`",
-                hint="name the class folders, or the labels, as the competition does; or mend predictions.csv",
+                hint="name the class folders, or the labels, as the competition does; or fix predictions.csv",
             )
 
 
 def _separator(sample: Sample, classes: Sequence[str], labels: Sequence[str], asked: str | None) -> str:
-    """What stands between several classes of an image. Raises TrainerError where nothing says it."""
+    """Return the separator between several classes of an image. Raises TrainerError where it is unknown."""
     several = [label for label in labels if SEPARATOR in label]
     if not several or asked is not None:
         return asked or SEPARATOR
@@ -125,7 +123,7 @@ def _separator(sample: Sample, classes: Sequence[str], labels: Sequence[str], as
     raise TrainerError(
         f"{len(several)} image(s) have several classes, as `{several[0]}`, and no row of {sample.path} shows how the "
         "competition separates them",
-        hint="say it: `--separator ' '`, as in Plant Pathology 2021; the competition's page on evaluation has it",
+        hint="give it: `--separator ' '`, as in Plant Pathology 2021; see the competition's page on evaluation",
     )
 
 
@@ -138,13 +136,13 @@ def _is_number(label: str) -> bool:
 
 
 def _places(sample: Sample, predictions: Predictions, path: Path) -> list[int]:
-    """For each id of the sample, which row of the predictions it is; a whole path wins over a shorter name."""
+    """Return for each id of the sample its row in the predictions; a whole path has precedence over a shorter name."""
     by_name: dict[str, list[int]] = defaultdict(list)
     for place, image in enumerate(predictions.images):
         whole = PurePosixPath(image)
         for name in {image, whole.name, whole.stem}:
             by_name[name].append(place)
-    missing = [one for one in sample.ids if one not in by_name]
+    missing = [image_id for image_id in sample.ids if image_id not in by_name]
     if missing:
         raise TrainerError(
             f"{len(missing)} of the {len(sample.ids)} ids of {sample.path} are of no image in {path}: {_some(missing)}",
@@ -152,26 +150,26 @@ def _places(sample: Sample, predictions: Predictions, path: Path) -> list[int]:
         )
     places = []
     id_at: dict[int, str] = {}
-    for one in sample.ids:
-        exact = [place for place in by_name[one] if predictions.images[place] == one]
-        found = exact or by_name[one]
-        if len(found) > 1:
+    for image_id in sample.ids:
+        exact = [place for place in by_name[image_id] if predictions.images[place] == image_id]
+        matches = exact or by_name[image_id]
+        if len(matches) > 1:
             raise TrainerError(
-                f"`{one}` of {sample.path} may be {_some([predictions.images[place] for place in found])}",
+                f"`{image_id}` of {sample.path} may be {_some([predictions.images[place] for place in matches])}",
                 hint="predict only the folder of the competition's test images",
             )
-        if found[0] in id_at:
+        if matches[0] in id_at:
             raise TrainerError(
-                f"`{id_at[found[0]]}` and `{one}` of {sample.path} are both `{predictions.images[found[0]]}`",
-                hint="take the file as it was given, and predict only the folder of its images",
+                f"`{id_at[matches[0]]}` and `{image_id}` of {sample.path} are both `{predictions.images[matches[0]]}`",
+                hint="use the sample submission unchanged, and predict only the folder of its images",
             )
-        id_at[found[0]] = one
-        places.append(found[0])
+        id_at[matches[0]] = image_id
+        places.append(matches[0])
     return places
 
 
 def _order(sample: Sample, classes: Sequence[str]) -> list[int]:
-    """For each of the sample's columns after the id, which class it is."""
+    """Return for each of the sample's columns after the id the index of its class."""
     exact = {name: at for at, name in enumerate(classes)}
     loose: dict[str, list[int]] = defaultdict(list)
     for at, name in enumerate(classes):
@@ -181,15 +179,15 @@ def _order(sample: Sample, classes: Sequence[str]) -> list[int]:
         near = loose.get(_plain(column), [])
         order.append(exact.get(column, near[0] if len(near) == 1 else None))
     unknown = [column for column, at in zip(sample.columns[1:], order, strict=True) if at is None]
-    known = [at for at in order if at is not None]
-    unused = [name for at, name in enumerate(classes) if at not in known]
-    if unknown or unused or len(set(known)) < len(known):
+    matched = [at for at in order if at is not None]
+    unused = [name for at, name in enumerate(classes) if at not in matched]
+    if unknown or unused or len(set(matched)) < len(matched):
         raise TrainerError(
             f"{sample.path}:1: the columns are not the model's classes: no class for {_some(unknown)}, "
             f"no column for {_some(unused)}",
             hint="name the class folders, or the labels' columns, as the competition names its classes",
         )
-    return known
+    return matched
 
 
 def _labels(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Training from the first step to the summary: the only module that knows the order of things."""
+"""Train from the first step to the summary: the only module that knows the order of things."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from trainer.outputs.diagnosis import closing_lines, new_findings
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
 from trainer.session.epoch_stats import FirstBadStep, LossNotFinite
-from trainer.session.scores import evaluate
+from trainer.session.scores import Rating, evaluate
 from trainer.session.state import Best, Position, TrainState, load_into, open_state, save, save_best, saved_in
 from trainer.session.step import train_step
 from trainer.training.summary import finish_run, finish_stopped_run
 
-# After a loss that is not finite.
+# Share of the learning rate after a loss that was not finite.
 _LOWER_LR = 0.1
 
 
@@ -45,14 +45,13 @@ def train(
     ranks: Ranks = ALONE,
     runs_after: int = 0,
 ) -> dict[str, Any]:
-    """Train from the checkpoint in `out`, or from scratch where there is none; the content of summary.json.
+    """Train from the checkpoint in `out`, or from the start where there is none; return the content of summary.json.
 
-    `labels`: a CSV file; None: the folders of `data` say the classes. `ranks`: joined; only the main process writes.
-    `runs_after`: as long as this one, for what is left in all.
+    `labels`: a CSV file; None: class folders in `data`. `ranks`: joined; only the main process writes. `runs_after`:
+    equally long runs still to come (folds), for the time left.
 
-    Raises StoppedEarly after a signal, with a complete checkpoint in `out`; one that comes while a GPU's speed is
-    measured or the model is compiled ends the process so. Raises CloudrunError where the data, the config or the loss
-    ends the run.
+    Raises StoppedEarly after a signal, with a complete checkpoint in `out`; a signal that comes while a GPU is measured
+    or the model is compiled ends the process. Raises CloudrunError where the data, the config or the loss ends the run.
     """
     started_at = time.monotonic()
     state = open_state(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
@@ -112,7 +111,7 @@ def _train(state: TrainState, *, stop: StopFlag, progress: Progress, started_at:
 
 
 def _tune(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
-    """What is complete by then stays as it is when a stop comes, and where nothing is, it is made first."""
+    """Measure. Saves a checkpoint first if there is none, so that a stop meanwhile loses nothing."""
     setup, position = state.setup, state.position
     is_long = takes_long(setup)
 
@@ -120,7 +119,7 @@ def _tune(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
         try:
             state.writer.wait()
             finish_stopped_run(state)
-        except Exception:  # noqa: BLE001 - met again, and said, where `tune` comes to its next part
+        except Exception:  # noqa: BLE001 - raised again, and reported, at the next part of `tune`
             return
         with suppress(OSError):
             progress.say(f"stopped by {signal_name} before the next step; {state.last_path} is complete")
@@ -129,7 +128,7 @@ def _tune(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
     if is_long and not setup.ranks.from_main(state.last_path.exists):
         save(state)
         if setup.ranks.world > 1:
-            state.writer.wait()  # they may be killed while they compile
+            state.writer.wait()  # the processes may be killed while they compile
     try:
         with stop.at_once(end) if is_long else nullcontext():
             tune(
@@ -146,11 +145,14 @@ def _tune(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
         raise StoppedEarly(
             f"{stopped.message} before the next step; {state.last_path} is complete", hint=stopped.hint
         ) from None
-    state.writer.wait()  # the loader's processes are forked next: not while another thread holds locks
+    state.writer.wait()  # loader processes are forked next, and must not be while another thread holds locks
 
 
 def _go_back(state: TrainState, err: LossNotFinite, *, progress: Progress) -> None:
-    """To the last checkpoint, or to the beginning where there is none, once, with a lower rate. Else raise `err`."""
+    """Return to the last checkpoint, or to the start where there is none, once, with a lower rate.
+
+    Raises `err` again where the rate was lowered before.
+    """
     if state.lr_factor < 1:
         raise TrainerError(
             f"{err.message}; {_LOWER_LR:g} of the learning rate had already been tried", hint=err.hint
@@ -169,12 +171,12 @@ def _go_back(state: TrainState, err: LossNotFinite, *, progress: Progress) -> No
     state.first_bad_step = FirstBadStep(setup.device.torch_device)
     progress.say(
         f"warning: {err.message}; back to epoch {state.position.epoch}, step {state.position.step}, "
-        f"and on with {_LOWER_LR:g} of the learning rate"
+        f"continuing with {_LOWER_LR:g} of the learning rate"
     )
 
 
 def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
-    """The steps of the epoch that are not done yet."""
+    """Take the steps of the epoch that are not done yet."""
     setup, config, position = state.setup, state.setup.config, state.position
     if position.step >= setup.steps_per_epoch:
         return
@@ -190,7 +192,7 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
         total_step = (position.epoch - 1) * setup.steps_per_epoch + position.step
         lr = state.lr_factor * lr_at(total_step, setup.schedule)
         set_lr(setup.optimizer, lr)
-        # Dropout is a function of the step, so that resuming repeats it, and in each process another one.
+        # Dropout is a function of step and process, so that a resumed run repeats it.
         torch.manual_seed(mix(config.seed, total_step, *([ranks.rank] if ranks.rank else [])))
         images = sizes[position.step]
         result = train_step(setup, batch, say=progress.say, images=images)
@@ -209,9 +211,9 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
         state.timing.add_step(now - step_started_at, work=work_of_epoch(position.epoch, config))
         state.trained_work += images * work_of_epoch(position.epoch, config)
         is_save_due = now - state.saved_at >= config.checkpoint_minutes * 60
-        must_show, must_save = ranks.decide(progress.is_due(), is_save_due)  # clocks differ
+        must_show, must_save = ranks.decide(progress.is_due(), is_save_due)  # the clocks of processes differ
         if must_show:
-            state.first_bad_step.raise_if_any()  # the loss is asked for here anyway
+            state.first_bad_step.raise_if_any()  # the loss is read here anyway
             _show(state, progress)
         if position.step < setup.steps_per_epoch:
             stop.raise_if_set()
@@ -223,9 +225,9 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
 
 
 def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
-    """Write the epoch's two rows, keep the best model, and move on to the next epoch."""
-    setup, position, epoch_stats = state.setup, state.position, state.epoch_stats
-    state.writer.wait()  # the loader's processes are forked: not while another thread holds locks
+    """Write the two rows of the epoch, keep the best model, and go to the next epoch."""
+    setup, position = state.setup, state.position
+    state.writer.wait()  # loader processes are forked next, and must not be while another thread holds locks
     began = time.monotonic()
     with setup.with_averaged_weights():
         scores = evaluate(
@@ -241,46 +243,53 @@ def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
     rating = scores.rate()
     state.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
-    step = position.epoch * setup.steps_per_epoch
     if not math.isfinite(scores.loss):
-        raise LossNotFinite(step)
-    lr = state.lr_factor * lr_at(step - 1, setup.schedule)
-    train_loss, train_accuracy = epoch_stats.loss(), epoch_stats.accuracy()
-    state.metrics.append(
-        "train", epoch=position.epoch, step=step, loss=train_loss, accuracy=train_accuracy, lr=lr,
-        images_per_s=epoch_stats.images_per_s(), wait_share=epoch_stats.wait_share(),
-    )  # fmt: skip
-    state.metrics.append(
-        "val", epoch=position.epoch, step=step, loss=scores.loss, accuracy=rating.accuracy, lr=lr,
-        images_per_s=val_images_per_s, macro_f1=rating.macro_f1,
-    )  # fmt: skip
+        raise LossNotFinite(position.epoch * setup.steps_per_epoch)
     is_best = state.best.is_beaten_by(rating, scores.loss)
     if is_best:
         state.best = Best(position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds)
         with setup.with_averaged_weights():
             save_best(state)
+    _report_epoch(state, rating, scores.loss, is_best=is_best, val_images_per_s=val_images_per_s, progress=progress)
+    state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
+
+
+def _report_epoch(
+    state: TrainState, rating: Rating, val_loss: float, *, is_best: bool, val_images_per_s: float, progress: Progress
+) -> None:
+    """Write the rows of metrics.jsonl and progress.json; print the epoch and what is newly found wrong."""
+    setup, position, stats = state.setup, state.position, state.epoch_stats
+    step = position.epoch * setup.steps_per_epoch
+    lr = state.lr_factor * lr_at(step - 1, setup.schedule)
+    train_loss, train_accuracy, images_per_s = stats.loss(), stats.accuracy(), stats.images_per_s()
+    state.metrics.append(
+        "train", epoch=position.epoch, step=step, loss=train_loss, accuracy=train_accuracy, lr=lr,
+        images_per_s=images_per_s, wait_share=stats.wait_share(),
+    )  # fmt: skip
+    state.metrics.append(
+        "val", epoch=position.epoch, step=step, loss=val_loss, accuracy=rating.accuracy, lr=lr,
+        images_per_s=val_images_per_s, macro_f1=rating.macro_f1,
+    )  # fmt: skip
     eta_s = _seconds_left(state)
     progress.say(
         f"epoch {position.epoch}/{setup.config.epochs}: train loss {train_loss:.4f}, accuracy "
-        f"{train_accuracy:.4f}; val loss {scores.loss:.4f}, accuracy {rating.accuracy:.4f}"
+        f"{train_accuracy:.4f}; val loss {val_loss:.4f}, accuracy {rating.accuracy:.4f}"
         f"{'' if rating.macro_f1 is None else f', macro F1 {rating.macro_f1:.4f}'}"
-        f"{' (best)' if is_best else ''}; lr {lr:.2e}, "
-        f"{epoch_stats.images_per_s():.0f} images/s, {duration(eta_s)} left"
+        f"{' (best)' if is_best else ''}; lr {lr:.2e}, {images_per_s:.0f} images/s, {duration(eta_s)} left"
     )
-    for found in new_findings(state.metrics.rows(), setup.facts(), known=state.findings):
-        state.findings.append(found)
-        for line in found.lines():
+    for finding in new_findings(state.metrics.rows(), setup.facts(), known=state.findings):
+        state.findings.append(finding)
+        for line in finding.lines():
             progress.say(line)
     progress.end_epoch(
         epoch=position.epoch,
         epochs=setup.config.epochs,
         steps=setup.steps_per_epoch,
         loss=train_loss,
-        images_per_s=epoch_stats.images_per_s(),
+        images_per_s=images_per_s,
         eta_s=eta_s,
         timing=_timing(state, epoch=position.epoch + 1, step=0),
     )
-    state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
 
 
 def _show(state: TrainState, progress: Progress) -> None:
@@ -298,7 +307,7 @@ def _show(state: TrainState, progress: Progress) -> None:
 
 
 def _timing(state: TrainState, *, epoch: int, step: int) -> dict[str, float | bool]:
-    """What is left after `step` steps of `epoch`."""
+    """Return the timing of what is left after `step` steps of `epoch`."""
     setup, after = state.setup, state.runs_after
     epochs = setup.config.epochs
     return state.timing.left(
@@ -311,7 +320,7 @@ def _timing(state: TrainState, *, epoch: int, step: int) -> dict[str, float | bo
 
 
 def _seconds_left(state: TrainState) -> float:
-    """By the speed so far; validation counts as training that is three times as fast."""
+    """Estimate from the speed so far; validation counts as training that is three times as fast."""
     setup = state.setup
     if not state.trained_work:
         return 0.0
@@ -323,7 +332,7 @@ def _seconds_left(state: TrainState) -> float:
 
 
 def _steps_left(state: TrainState, *, epoch: int, step: int) -> float:
-    """Counted as steps at full image size."""
+    """Count the steps that are left as steps at full image size."""
     steps, config = state.setup.steps_per_epoch, state.setup.config
     later = state.runs_after * work_left(epoch=1, step=0, steps_per_epoch=steps, config=config)
     return later + work_left(epoch=epoch, step=step, steps_per_epoch=steps, config=config)

@@ -120,7 +120,7 @@ def test_images_without_a_row_beside_a_test_folder_are_left_out(tmp_path: Path) 
         (["image,label", "1,x", "2,y,z"], "train.csv:3: 3 cells, and the header has 2"),
         (["image,label", "1,x", "2,x"], r"has 1 class\(es\): x"),
         (["image,label"], "has no rows"),
-        (["image,label", "1,x", '2,"y' + "z" * 140_000], "train.csv:3: this is no CSV: field larger than"),
+        (["image,label", "1,x", '2,"y' + "z" * 140_000], "train.csv:3: not a valid CSV file: field larger than"),
         (["taken_in,label", "May,x"], "train.csv:1: no column names the image; the columns are taken_in, label"),
         (["image,colour,weight", "1,red,3"], "train.csv:1: no column names the label"),
         (["image,rust,scab", "1,0,1", "2,0,0.5"], "train.csv:3: `scab` is `0.5`, not 0 or 1"),

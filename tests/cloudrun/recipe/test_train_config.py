@@ -45,7 +45,7 @@ def test_the_defaults_are_the_champion_recipe_and_warn_of_nothing() -> None:
         ({"compile": "yes"}, "train.compile", '`train.compile` is "yes", not `auto`, `on` or `off`', '"auto"'),
         ({"memory_format": "nhwc"}, "train.memory_format", "not `auto`, `channels_last` or `contiguous`", '"auto"'),
         ({"backbones": []}, "train.backbones", "`train.backbones` is an empty list", "resnest50d"),
-        ({"backbones": ["resnet18"] * 2}, "train.backbones", "resnet18 stands twice", "keep one"),
+        ({"backbones": ["resnet18"] * 2}, "train.backbones", "duplicate resnet18", "keep one"),
         ({"backbones": ["EfficientNet-B3"]}, "train.backbones.0", '"EfficientNet-B3" is not', "`efficientnet_b3`"),
         ({"backbones": ["resnest50"]}, "train.backbones.0", '"resnest50" is not a model', "`resnest50d`"),
         ({"backbones": "resnet10t.c3"}, "train.backbones.0", '"resnet10t.c3" is not', "`resnet10t.c3_in1k`"),
@@ -87,7 +87,7 @@ def test_on_and_off_are_what_yaml_reads_as_true_and_false(tmp_path: Path, text: 
     ("section", "words"),
     [
         ({"lr": 0.5}, ["`lr` is 0.5", "1e-05 to 0.01", "diverges"]),
-        ({"lr": 1e-6}, ["`lr` is 1e-06", "too slowly"]),
+        ({"lr": 1e-6}, ["`lr` is 1e-06", "too slow"]),
         ({"weight_decay": 0.1}, ["`weight_decay` is 0.1", "0.0001 to 0.01"]),
         ({"dropout": 0.6}, ["`dropout` is 0.6", "0.2 to 0.5"]),
         ({"label_smoothing": 0}, ["`label_smoothing` is 0", "0.05 to 0.2"]),

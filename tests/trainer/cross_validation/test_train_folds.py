@@ -107,7 +107,7 @@ def test_a_fold_does_not_go_on_with_other_groups(
     config = tiny_config(backbones="test_resnet", epochs=1, folds=2, groups="groups.csv")
     train_quietly(config, data, tmp_path / "out")
     groups.write_text("image,group\n" + "".join(f"{name},alone-{name}\n" for name in names))
-    with pytest.raises(TrainerError, match="that train and validate are not those") as caught:
+    with pytest.raises(TrainerError, match="that train and validate differ from those") as caught:
         train_quietly(config.model_copy(update={"epochs": 2}), data, tmp_path / "out")
     assert "the file of groups" in caught.value.hint
 

@@ -81,5 +81,5 @@ def test_groups_come_from_a_csv_file_a_json_file_or_a_column_of_the_labels(leave
 def test_a_fold_that_is_not_there_is_refused(tiny_config: Callable[..., TrainConfig]) -> None:
     with pytest.raises(ValueError, match="`fold` is 3 of 3 folds"):
         tiny_config(folds=3, fold=3)
-    with pytest.raises(ValueError, match="leaves nothing to train on"):
+    with pytest.raises(ValueError, match="leaves no images to train on"):
         tiny_config(folds=1)

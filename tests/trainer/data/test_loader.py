@@ -147,7 +147,7 @@ def test_an_image_to_evaluate_that_cannot_be_read_is_left_out(files: list[Labell
 
 def test_a_file_that_is_no_image_is_found_before_training(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
-    with pytest.raises(FolderProblem, match=r"page.jpg cannot be read as an image: it is no image"):
+    with pytest.raises(FolderProblem, match=r"page.jpg cannot be read as an image: unrecognised image format"):
         check_headers([(tmp_path / "page.jpg", 0)])
 
 

@@ -355,9 +355,9 @@ def test_bad_usage_ends_with_2(tmp_path: Path) -> None:
     [
         ((2, 2, "10.0.0.1:29500"), "there is no machine 2 of 2"),
         ((2, 0, ""), "2 machines, and no `--head`"),
-        ((2, 0, "10.0.0.1"), "`--head 10.0.0.1` is no HOST:PORT"),
-        ((2, 0, "10.0.0.1:99999"), "`--head 10.0.0.1:99999` is no HOST:PORT"),
-        ((0, 0, ""), "0 machines train nothing"),
+        ((2, 0, "10.0.0.1"), "`--head 10.0.0.1` is not HOST:PORT"),
+        ((2, 0, "10.0.0.1:99999"), "`--head 10.0.0.1:99999` is not HOST:PORT"),
+        ((0, 0, ""), "`--nodes 0`"),
     ],
 )
 def test_a_machine_without_a_place_among_the_others_is_refused(nodes: tuple[int, int, str], said: str) -> None:

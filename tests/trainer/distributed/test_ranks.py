@@ -166,7 +166,7 @@ def test_folds_that_were_stopped_twice_judge_each_image_once(done: Path, odd_lea
 
 def test_machines_in_another_order_do_not_begin_again_unseen(done: Path) -> None:
     assert "error: process 1 has" in log(done / "swapped", 1)
-    assert "the `--node-rank` of before" in log(done / "swapped", 1)
+    assert "the same `--node-rank` as before" in log(done / "swapped", 1)
     assert (done / "swapped.machine-0" / "checkpoints" / "last.pt").exists()
     assert not (done / "swapped.machine-1").exists()
 

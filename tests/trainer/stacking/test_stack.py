@@ -230,19 +230,19 @@ def test_a_run_that_is_not_whole_is_named(tmp_path: Path, damage: Callable[[Path
 
 def test_a_class_that_no_other_fold_has_cannot_be_learned(tmp_path: Path) -> None:
     fold_of = np.where(SMALL == 2, 1, even_folds(SMALL))
-    with pytest.raises(TrainerError, match="the class `rust` is only in fold 1: nothing teaches it"):
+    with pytest.raises(TrainerError, match="the class `rust` is only in fold 1: no model"):
         stacked([a_run(tmp_path / "run", EVEN, SMALL, fold_of=fold_of)], tmp_path / "out")
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run(tmp_path / "run", EVEN, SMALL)
-    with pytest.raises(TrainerError, match="run stands twice among the runs"):
+    with pytest.raises(TrainerError, match="run is given twice"):
         stacked([run, tmp_path / "." / "run"], tmp_path / "out")
     with pytest.raises(ConfigError, match=r"whose .* would be lost"):
         stacked([run], run)
     words = ["stack", "--runs", str(run), "--out", str(tmp_path / "out")]
     assert main([*words, "--learners", "logistic,forest"]) == 2
-    assert "error: `forest` is no learner" in capsys.readouterr().err
+    assert "error: `forest` is not a learner" in capsys.readouterr().err
     assert main([*words, "--features"]) == 2
     assert "error: `--features` needs `--data`" in capsys.readouterr().err
 

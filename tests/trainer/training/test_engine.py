@@ -216,7 +216,7 @@ def test_images_that_cannot_be_read_are_named_once_and_skipped(
         train(config, data=data, out=tmp_path / "out", stop=StopFlag(), progress=Progress(stream=said))
     warnings = [line for line in (tmp_path / "said.txt").read_text().splitlines() if line.startswith("warning")]
     assert [line.split()[1] for line in warnings] == [str(path) for path in (page, *cut)]
-    assert warnings[0].endswith("cannot be read as an image: it is no image of a known format; skipped (1 so far)")
+    assert warnings[0].endswith("cannot be read as an image: unrecognised image format; skipped (1 so far)")
     assert "truncated" in warnings[2]
     assert warnings[2].endswith("skipped (3 so far)")
     assert [row["step"] for row in rows(tmp_path / "out")] == [4, 4, 8, 8, 12, 12]
@@ -243,7 +243,7 @@ def test_a_test_image_that_cannot_be_read_is_found_before_training(
 ) -> None:
     shutil.copytree(leaves, tmp_path / "data")
     next((tmp_path / "data" / "test").rglob("*.jpg")).write_text("<html>")
-    with pytest.raises(FolderProblem, match="no image of a known format"):
+    with pytest.raises(FolderProblem, match="unrecognised image format"):
         train_quietly(tiny_config(max_unreadable=0.5), tmp_path / "data", tmp_path / "out")
     assert not (tmp_path / "out" / "metrics.jsonl").exists()
 

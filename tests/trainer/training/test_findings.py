@@ -71,7 +71,7 @@ def test_a_run_that_learns_nothing_says_so_when_it_is_seen_and_at_the_end_though
     second = said_by(config, leaves, tmp_path / "out")
     assert not [line for line in second if line.startswith("finding")]  # it was told
     assert second[-3:-1] == [
-        "1 finding; what to try stands above and in summary.json:",
+        "1 finding; see above and summary.json for what to try:",
         f"  epoch 5: {kept['message']}",
     ]
     assert findings(tmp_path / "out") == [kept]

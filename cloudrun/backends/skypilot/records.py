@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cloudrun.backends.skypilot import internals
 from cloudrun.disk_price import disk_hourly_usd
 from cloudrun.machines import Machine
-from cloudrun.run import Quote, now_utc
+from cloudrun.records import Quote, now_utc
 
 
 def quote_of(resources: Any, *, nodes: int = 1) -> Quote:
@@ -25,7 +26,7 @@ def quote_of(resources: Any, *, nodes: int = 1) -> Quote:
         disk_hourly_usd=disk_hourly_usd(str(resources.cloud).lower(), resources.disk_size or 0) * nodes,
         source=source,
         as_of=as_of,
-        cpus=_cpus(resources),
+        cpus=internals.cpus_of(resources),
         nodes=nodes,
     )
 
@@ -45,11 +46,6 @@ def billed_hourly_usd(machines: Sequence[Machine], *, nodes: int) -> float | Non
     return round(sum(prices), 6) if len(prices) == len(machines) == nodes else None
 
 
-def _cpus(resources: Any) -> float | None:
-    cpus, _ = resources.cloud.get_vcpus_mem_from_instance_type(resources.instance_type)
-    return None if cpus is None else float(cpus)
-
-
 def price_source(cloud: str) -> tuple[str, datetime]:
     """What SkyPilot's price rests on, and how old that is."""
     sky_home = Path.home() / ".sky"
@@ -62,14 +58,14 @@ def price_source(cloud: str) -> tuple[str, datetime]:
 
 
 def known_machine(row: Any) -> Machine:
-    resources = row.handle.launched_resources if row.handle is not None else None
+    launched = internals.launched_of(row.handle)
     return Machine(
         name=row.name,
-        infra=(row.cloud or str(resources.cloud) if resources else "?").lower(),
+        infra=(row.cloud or launched.infra if launched else "?").lower(),
         handle=row.name,
         known_to_sky=True,
-        gpu=_gpu_of(resources) if resources else None,
-        hourly_usd=float(resources.get_cost(3600)) * row.handle.launched_nodes if resources else None,
+        gpu=_gpu_of(launched.resources) if launched else None,
+        hourly_usd=float(launched.resources.get_cost(3600)) * launched.nodes if launched else None,
         up_since=datetime.fromtimestamp(row.launched_at, UTC),
     )
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloudrun.agreed import is_price
-from cloudrun.backends.sky_errors import offered_instead
-from cloudrun.backends.sky_task import machine_config
+from cloudrun.backends.skypilot import internals
+from cloudrun.backends.skypilot.errors import offered_instead
+from cloudrun.backends.skypilot.task import machine_config
 from cloudrun.endings import WITHOUT_AUTODOWN
 from cloudrun.errors import NoMachine
 from cloudrun.plan import Plan
@@ -41,16 +42,10 @@ def optimized(sky: Any, config: Mapping[str, Any], without: list[Any]) -> Any:
 
     Where the request leaves the cloud open, none whose machines cannot end themselves: a launch is refused there.
     """
-    from sky.optimizer import Optimizer
-    from sky.utils.registry import CLOUD_REGISTRY
-
     refused: list[Any] = []
     if "infra" not in config["resources"]:
-        refused = [sky.Resources(cloud=CLOUD_REGISTRY.from_str(one)) for one in WITHOUT_AUTODOWN]
-    with sky.Dag() as dag:  # a task made in here adds itself
-        sky.Task.from_yaml_config(dict(config))
-    Optimizer.optimize(dag, blocked_resources=[*without, *refused], quiet=True)
-    return dag.tasks[0].best_resources
+        refused = [sky.Resources(cloud=internals.cloud_named(one)) for one in WITHOUT_AUTODOWN]
+    return internals.first_choice(config, [*without, *refused])
 
 
 def gpus_in_order(sky: Any, plan: Plan) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cloudrun.backends.sky_choice import best, gpus_in_order, offered_for, optimized
-from cloudrun.backends.sky_errors import no_machine
-from cloudrun.backends.sky_records import quote_of
-from cloudrun.backends.sky_task import machine_config
+from cloudrun.backends.skypilot import internals
+from cloudrun.backends.skypilot.choice import best, gpus_in_order, offered_for, optimized
+from cloudrun.backends.skypilot.errors import no_machine
+from cloudrun.backends.skypilot.records import quote_of
+from cloudrun.backends.skypilot.task import machine_config
 from cloudrun.errors import UsageError
 from cloudrun.plan import Plan
-from cloudrun.run import Fallback, Quote
+from cloudrun.records import Fallback, Quote
 
 
 def refuse_remote_server() -> None:
@@ -20,11 +21,9 @@ def refuse_remote_server() -> None:
     The entries by which SSH finds a rented machine, and the clouds that are enabled, are then there and not here: the
     machine would be paid for, and nothing could be sent to it.
     """
-    from sky.server.common import get_server_url, is_api_server_local
-
-    if not is_api_server_local():
+    if not internals.is_server_local():
         raise UsageError(
-            f"SkyPilot's API server is on another machine ({get_server_url()}), which cloudrun cannot work with;"
+            f"SkyPilot's API server is on another machine ({internals.server_url()}), which cloudrun cannot work with;"
             " nothing was rented",
             hint="use the one on this computer: `sky api logout`, and unset SKYPILOT_API_SERVER_ENDPOINT",
         )

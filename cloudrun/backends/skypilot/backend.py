@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,19 @@ from typing import Any
 
 from cloudrun.agreed import capped, is_price
 from cloudrun.backends import NotInTime, Offer, Say, Terms
-from cloudrun.backends.listing import (
+from cloudrun.backends.patience import NoAnswerYet, within
+from cloudrun.backends.skypilot import internals
+from cloudrun.backends.skypilot.asking import accelerators_of, fresh_records, launches_of, record_of
+from cloudrun.backends.skypilot.errors import (
+    CatalogUnreachable,
+    brief,
+    is_of_catalog,
+    no_machine,
+    still_billing,
+    translated,
+)
+from cloudrun.backends.skypilot.keys import keys_sent, remove_keys, sparing
+from cloudrun.backends.skypilot.listing import (
     CannotList,
     NoListing,
     can_list,
@@ -30,30 +41,27 @@ from cloudrun.backends.listing import (
     machines_of,
     refuse_if_silent,
 )
-from cloudrun.backends.listing import end_machine as end_listed
-from cloudrun.backends.listing import ended_at as listed_end
-from cloudrun.backends.on_machine import data_on_their_way, kept_awake, switch_lives
-from cloudrun.backends.patience import NoAnswerYet, within
-from cloudrun.backends.sky_asking import accelerators_of, fresh_records, launches_of, record_of, rents_several
-from cloudrun.backends.sky_errors import CatalogUnreachable, brief, is_of_catalog, no_machine, still_billing, translated
-from cloudrun.backends.sky_keys import keys_sent, remove_keys, sparing
-from cloudrun.backends.sky_offers import is_a_gpu, offer_of
-from cloudrun.backends.sky_quote import quote_for, refuse_remote_server, request_for
-from cloudrun.backends.sky_records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
-from cloudrun.backends.sky_task import begin_script, job_config
-from cloudrun.backends.sky_waiting import TookTooLong, Trying, Waiting
+from cloudrun.backends.skypilot.listing import end_machine as end_listed
+from cloudrun.backends.skypilot.listing import ended_at as listed_end
+from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
+from cloudrun.backends.skypilot.on_machine import data_on_their_way, switch_lives
+from cloudrun.backends.skypilot.quote import quote_for, refuse_remote_server, request_for
+from cloudrun.backends.skypilot.records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
+from cloudrun.backends.skypilot.sending import send_staged, send_to_nodes
+from cloudrun.backends.skypilot.task import begin_script, job_config
+from cloudrun.backends.skypilot.waiting import TookTooLong, Trying, Waiting
 from cloudrun.endings import has_autodown
 from cloudrun.errors import NoMachine, StoreError
 from cloudrun.keys import KeysSent
 from cloudrun.machines import Machine, Scan
-from cloudrun.plan import WEIGHTS, Plan
+from cloudrun.plan import Plan
+from cloudrun.protocol.order import Order
+from cloudrun.protocol.run_folder import ORDER, Place, secrets_path
+from cloudrun.records import JobState, Quote, SkyAccount, now_utc
 from cloudrun.retry import tries
-from cloudrun.run import MACHINE_PREFIX, JobState, Quote, Run, SkyAccount, now_utc
+from cloudrun.run import MACHINE_PREFIX, Run
 from cloudrun.ssh import Connection
 from cloudrun.units import duration, times
-from cloudrun.worker.holder import Place
-from cloudrun.worker.order import Order, secrets_path
-from cloudrun.worker.wire import PEM
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
@@ -91,33 +99,25 @@ class SkyBackend:
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
         with self._sdk("offers") as sky:
-            from sky import catalog, check
-            from sky.clouds.cloud import CloudCapability
-            from sky.server.common import is_api_server_local
-
-            if not is_api_server_local():
+            if not internals.is_server_local():
                 raise NoMachine(
                     "SkyPilot's API server is on another machine, which alone knows the enabled clouds",
                     hint="`sky gpus list` asks it",
                 )
             try:
-                clouds = check.get_cached_enabled_clouds_or_refresh(
-                    CloudCapability.COMPUTE, raise_if_no_cloud_access=True
-                )
+                clouds = internals.enabled_clouds(or_raise=True)
             except sky.exceptions.NoCloudAccessError as err:
                 raise no_machine(err, plan) from err
             offers = []
-            for cloud in sorted(str(one).lower() for one in clouds):
+            for cloud in sorted(clouds):
                 if not has_autodown(cloud) and plan.spec.infra is None:
                     say(f"{cloud} is left out: a machine there cannot end itself; `infra: {cloud}` takes it anyway")
                     continue
-                if plan.spec.nodes > 1 and not rents_several(sky, cloud):
+                if plan.spec.nodes > 1 and not internals.rents_several(cloud):
                     say(f"{cloud} is left out: it rents no machines that reach each other")
                     continue
                 try:
-                    listed = catalog.list_accelerators(
-                        gpus_only=True, clouds=cloud, all_regions="/" in (plan.spec.infra or "")
-                    )
+                    infos = internals.list_gpus(cloud, all_regions="/" in (plan.spec.infra or ""))
                 except Exception as err:  # noqa: BLE001 - one cloud's catalog must not hide the others'
                     say(
                         CatalogUnreachable(err).message
@@ -126,17 +126,13 @@ class SkyBackend:
                     )
                     continue
                 source, as_of = price_source(cloud)
-                infos = [info for infos in listed.values() for info in infos]
                 offers += [offer_of(info, source, as_of, nodes=plan.spec.nodes) for info in infos if is_a_gpu(info)]
         return offers
 
     def identity(self) -> str | None:
         """SkyPilot's user and server: what one of them does not know, another may be paying for."""
         with self._sdk("identity"):
-            from sky.server.common import get_server_url
-            from sky.utils.common_utils import get_user_hash
-
-            return f"{get_user_hash()}@{get_server_url()}"
+            return f"{internals.user_hash()}@{internals.server_url()}"
 
     def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
         """Rent the bare machine with autodown. Nothing is left where it fails."""
@@ -162,8 +158,10 @@ class SkyBackend:
             finally:
                 if waiting is not None:
                     waiting.leave()
-            quote = quote_of(handle.launched_resources, nodes=handle.launched_nodes)
-            self._accelerators = dict(handle.launched_resources.accelerators or {})
+            launched = internals.launched_of(handle)
+            assert launched is not None, f"SkyPilot rented {plan.machine_name} and gave no handle of it"
+            quote = quote_of(launched.resources, nodes=launched.nodes)
+            self._accelerators = launched.accelerators
             sent = keys_sent(quote.infra)
             quote = self._at_its_own_price(plan, quote, terms, say)
         remove_keys(sent, plan.machine_name, nodes=plan.spec.nodes)
@@ -173,8 +171,6 @@ class SkyBackend:
 
     def _ask_for(self, sky: Any, plan: Plan, terms: Terms) -> Any:
         """SkyPilot's request for the machine, which may not be dearer than agreed."""
-        from sky.skylet.autostop_lib import AutostopWaitFor
-
         autodown = has_autodown(plan.spec.infra)
         config = request_for(sky, plan)
         if terms.agreed is not None:
@@ -183,7 +179,7 @@ class SkyBackend:
             sky.Task.from_yaml_config(config),
             cluster_name=plan.machine_name,
             idle_minutes_to_autostop=plan.spec.lifecycle.idle_minutes if autodown else None,
-            wait_for=AutostopWaitFor.JOBS if autodown else None,  # not an open shell: it would keep the bill up
+            wait_for=internals.autostop_waits_for_jobs() if autodown else None,  # an open shell would keep the bill up
             down=autodown,
         )
 
@@ -251,17 +247,15 @@ class SkyBackend:
         connection = Connection(plan.machine_name)
         _, output = connection.run('mkdir -p "$HOME/cloudrun" && cd "$HOME/cloudrun" && pwd -P')
         run_dir = f"{output.decode().strip()}/{plan.run_id}"
-        with kept_awake(connection):  # weights and checkpoints are large
-            connection.rsync(f"{staged}/", f"{plan.machine_name}:{run_dir}/")
+        send_staged(plan, staged, run_dir, order)
         secrets = {name: os.environ[name] for name in plan.spec.secrets}
         if secrets:  # into the machine's memory: SkyPilot's own way keeps them in its database of requests
             script = f"umask 077; cat > {quote_word(secrets_path(plan.run_id))}"
             connection.run(script, content=json.dumps(secrets).encode())
         if plan.spec.nodes > 1:
-            with kept_awake(connection):
-                _send_to_nodes(plan, staged, run_dir, order)
+            send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
-        connection.run(f"cat > {quote_word(run_dir)}/order.json", content=late.as_json().encode())
+        connection.run(f"cat > {quote_word(run_dir)}/{ORDER}", content=late.as_json().encode())
         if order.outlives_its_job and plan.spec.nodes == 1:
             # Ray takes some seconds, and where the memory is full it starts nothing. What fails here, the job does.
             with suppress(StoreError):
@@ -309,7 +303,7 @@ class SkyBackend:
         """The last line of SkyPilot's own log of the job: why the worker did not even start."""
         try:
             _, output = Connection(run.machine_name).run(
-                "tail -qn 1 ~/sky_logs/*/run.log ~/.sky_clusters/*/sky_logs/*/run.log 2>/dev/null | tail -n 1"
+                f"tail -qn 1 {' '.join(internals.JOB_LOGS)} 2>/dev/null | tail -n 1"
             )
         except StoreError:
             return ""
@@ -385,11 +379,12 @@ class SkyBackend:
         with self._sdk("scan") as sky:
             try:
                 fresh, unasked = fresh_records(sky)
-                clouds = sorted(str(name).lower() for name in sky.get(sky.client.sdk.enabled_clouds()))
+                clouds = sorted(str(name).lower() for name in sky.get(internals.request_enabled_clouds()))
             except Exception as err:
                 raise translated(err) from err
             machines = [known_machine(row) for row in fresh]
-            on_cloud = {row.handle.cluster_name_on_cloud for row in fresh if row.handle is not None}
+            launched = [internals.launched_of(row.handle) for row in fresh]
+            on_cloud = {one.name_on_cloud for one in launched if one is not None}
             for cloud in clouds:
                 try:
                     listed = list_machines(cloud)
@@ -459,9 +454,9 @@ class SkyBackend:
         launches = launches_of(sky, machine)
         if launches:
             records = sky.get(sky.status([machine]))
-            handle = records[0].handle if records else None
-            if handle is not None:
-                self._cancelled[machine] = str(handle.launched_resources.cloud).lower()
+            launched = internals.launched_of(records[0].handle) if records else None
+            if launched is not None:
+                self._cancelled[machine] = launched.infra
             sky.get(sky.api_cancel(launches))
 
     @contextmanager
@@ -492,25 +487,3 @@ def _switch_lives(run: Run) -> bool:
         return False
     folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
     return switch_lives(Connection(run.machine_name), Place(Path(folder)))
-
-
-def _send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
-    """The code to all other machines, and to each the certificate by which they know each other.
-
-    What is large they get from the first machine, which is nearer.
-    """
-    from cloudrun.backends.node_certificate import make_certificate
-
-    certificate = make_certificate(plan.run_id)
-    place = quote_word(run_dir)
-
-    def send(node: int) -> None:
-        connection = Connection(plan.machine_name, node=node)
-        connection.run(f"mkdir -p {place} && umask 077 && cat > {place}/{PEM}", content=certificate)
-        if node > 0:
-            kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, "out", "log.txt")]
-            connection.rsync(*kept_back, f"{staged}/", f"{connection.host}:{run_dir}/")
-            connection.run(f"cat > {place}/order.json", content=order.at(time.time()).as_json().encode())
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(send, range(plan.spec.nodes)))

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from cloudrun.backends.listing import CannotList, refuse_if_silent
 from cloudrun.backends.patience import within
-from cloudrun.backends.sky_errors import brief
+from cloudrun.backends.skypilot import internals
+from cloudrun.backends.skypilot.errors import brief
+from cloudrun.backends.skypilot.listing import CannotList, refuse_if_silent
 from cloudrun.run import MACHINE_PREFIX
 
 # SkyPilot asks a provider that is away again and again, for minutes. A busy computer takes half a minute for an answer.
 _ANSWER_S = 60.0
 
 
-def rents_several(sky: Any, cloud: str) -> bool:
-    from sky.clouds.cloud import CloudImplementationFeatures
-    from sky.utils.registry import CLOUD_REGISTRY
-
-    try:
-        CLOUD_REGISTRY.from_str(cloud).check_features_are_supported(
-            sky.Resources(), {CloudImplementationFeatures.MULTI_NODE}
-        )
-    except sky.exceptions.NotSupportedError:
-        return False
-    return True
-
-
 def launches_of(sky: Any, machine: str) -> list[str]:
     """Requests to rent it that SkyPilot's server still works on."""
-    return [request.request_id for request in sky.api_status(cluster_name=machine) if "launch" in request.name]
+    return [request.request_id for request in sky.api_status(cluster_name=machine) if internals.is_a_launch(request)]
 
 
 def record_of(sky: Any, machine: str) -> Any:
@@ -40,8 +28,8 @@ def record_of(sky: Any, machine: str) -> Any:
 def accelerators_of(sky: Any, machine: str) -> dict[str, float]:
     """The GPUs that SkyPilot rented with it, by its own record."""
     records = sky.get(sky.status([machine]))
-    handle = records[0].handle if records else None
-    return dict(handle.launched_resources.accelerators or {}) if handle is not None else {}
+    launched = internals.launched_of(records[0].handle) if records else None
+    return launched.accelerators if launched is not None else {}
 
 
 def fresh_records(sky: Any) -> tuple[list[Any], list[str]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
+from cloudrun.protocol.outputs import METRICS
 from cloudrun.untrusted import LARGEST_RESULT_BYTES, read_regular
 
 _NUMBERS = ("loss", "accuracy", "lr", "images_per_s")
@@ -17,7 +18,30 @@ _EPOCHS = range(10**6)
 _YEARS = range(1970, 3000)
 
 
-def parse_metrics(text: str) -> list[dict[str, Any]]:
+Kind = Literal["train", "val"]
+Curve = Literal["loss", "accuracy"]
+KINDS: tuple[Kind, ...] = ("train", "val")
+CURVES: tuple[Curve, ...] = ("loss", "accuracy")
+
+
+class _WholeRow(TypedDict):
+    kind: Kind
+    epoch: int
+    time: str  # ISO 8601
+
+
+class MetricsRow(_WholeRow, total=False):
+    """A line of `metrics.jsonl`. `step` and `fold` are as the trainer wrote them."""
+
+    step: object
+    fold: object
+    loss: float | None
+    accuracy: float | None
+    lr: float | None
+    images_per_s: float | None
+
+
+def parse_metrics(text: str) -> list[MetricsRow]:
     """The rows that say what a row has to say: kind, epoch, time; numbers where numbers are meant. Others are left out.
 
     A run that still goes on may have half a line at the end. Pure.
@@ -25,9 +49,9 @@ def parse_metrics(text: str) -> list[dict[str, Any]]:
     return _rows(text)[0]
 
 
-def metrics_at(folder: Path) -> tuple[list[dict[str, Any]], str]:
+def metrics_at(folder: Path) -> tuple[list[MetricsRow], str]:
     """The rows of `metrics.jsonl` in `folder`, and what is wrong with that file; empty where nothing is."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     try:
         content = read_regular(path, limit=LARGEST_RESULT_BYTES)
         size_bytes = path.stat().st_size if content is not None else 0
@@ -41,7 +65,7 @@ def metrics_at(folder: Path) -> tuple[list[dict[str, Any]], str]:
     return rows, f"{path}: {left_out} line(s) that are no row of a trainer's are left out" if left_out else ""
 
 
-def _rows(text: str) -> tuple[list[dict[str, Any]], int]:
+def _rows(text: str) -> tuple[list[MetricsRow], int]:
     """The rows, and how many lines are none; half a line at the end does not count."""
     rows, left_out = [], 0
     *lines, last = text.split("\n")
@@ -55,19 +79,21 @@ def _rows(text: str) -> tuple[list[dict[str, Any]], int]:
     return [*rows, row] if row is not None else rows, left_out
 
 
-def _row(line: str) -> dict[str, Any] | None:
+def _row(line: str) -> MetricsRow | None:
     if not line.strip() or len(line) > _LONGEST_ROW:
         return None
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return {key: row[key] for key in _USED if key in row} if isinstance(row, dict) and _is_whole(row) else None
+    if not isinstance(row, dict) or not _is_whole(row):
+        return None
+    return cast("MetricsRow", {key: row[key] for key in _USED if key in row})
 
 
 def _is_whole(row: dict[str, Any]) -> bool:
     epoch = row.get("epoch")
-    if row.get("kind") not in ("train", "val") or type(epoch) is not int or epoch not in _EPOCHS:
+    if row.get("kind") not in KINDS or type(epoch) is not int or epoch not in _EPOCHS:
         return False
     if not all(row.get(key) is None or _is_number(row[key]) for key in _NUMBERS):
         return False

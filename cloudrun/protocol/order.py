@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cloudrun.protocol.run_folder import RunFolder
+from cloudrun.protocol.timing import END_LEAD_S, SKYPILOT_END_LEAD_S
+from cloudrun.protocol.words import MachineEnding, OnFinish
+
 
 @dataclass(frozen=True)
 class Step:
@@ -43,8 +47,8 @@ class Order:
     spent_usd: float  # already spent then
     idle_s: float  # without data for this long, the run is given up
     stall_s: float  # without a training step for this long, too
-    ending: str  # who ends the machine: slurm | skypilot | nobody
-    on_finish: str  # down | keep
+    ending: MachineEnding  # who ends the machine
+    on_finish: OnFinish
     store_uri: str | None = None  # where the uploader keeps a copy of the run's folder
     endpoint: str | None = None  # the server of that store; None: AWS
     after_s: float = 0.0  # expected from the end of training to the end of the bill
@@ -59,7 +63,7 @@ class Order:
     @property
     def ends_machine(self) -> bool:
         """A rented machine, whose disk holds the only copy of what is not home or in the store."""
-        return self.ending != "nobody"
+        return self.ending != MachineEnding.NOBODY
 
     @property
     def may_be_taken_away(self) -> bool:
@@ -72,12 +76,12 @@ class Order:
 
         SkyPilot's skylet, which is asked first, looks once a minute: so the end comes up to 40 s early, or as late.
         """
-        return 40.0 if self.ending == "skypilot" else 10.0
+        return SKYPILOT_END_LEAD_S if self.ending == MachineEnding.SKYPILOT else END_LEAD_S
 
     @property
     def outlives_its_job(self) -> bool:
         """Whether the switch runs outside the SkyPilot job, which Ray may kill; Slurm ends what leaves its job."""
-        return self.ending == "skypilot"
+        return self.ending == MachineEnding.SKYPILOT
 
     @property
     def waits_for_results(self) -> bool:
@@ -86,7 +90,7 @@ class Order:
 
     def python_in(self, run_dir: Path) -> str:
         """The job's Python, which the set-up makes where it is not there yet."""
-        return self.python.replace("$CLOUDRUN_VENV", str(venv_of(run_dir)))
+        return self.python.replace("$CLOUDRUN_VENV", str(RunFolder(run_dir).venv))
 
     def limit_s(self) -> float:
         """Seconds of machine time that the budget allows, counted from the first billed second of the run."""
@@ -98,7 +102,7 @@ class Order:
 
     def reserve_s(self) -> float:
         """Seconds kept back at the end to save, and to bring the results home."""
-        return min(120.0, 0.25 * self.limit_s()) + self.end_lead_s - 10.0
+        return min(120.0, 0.25 * self.limit_s()) + self.end_lead_s - END_LEAD_S
 
     def spent_by(self, billed_s: float) -> float:
         """USD once `billed_s` seconds are on the bill."""
@@ -136,14 +140,5 @@ def read_order(path: Path) -> Order:
     for key in ("make_data", "command"):
         plain[key] = None if plain[key] is None else Step(**plain[key])
     plain["setup"] = [Step(**step) for step in plain["setup"]]
+    plain["ending"], plain["on_finish"] = MachineEnding(plain["ending"]), OnFinish(plain["on_finish"])
     return Order(**plain)
-
-
-def venv_of(run_dir: Path) -> Path:
-    """Shared by the runs on one machine."""
-    return run_dir.parent / "venv"
-
-
-def secrets_path(run_id: str) -> str:
-    """In the machine's memory, for the seconds until the switch has read and removed it."""
-    return f"/dev/shm/cloudrun-{run_id}.json"

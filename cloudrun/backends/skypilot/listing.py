@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.backends.patience import within
-from cloudrun.backends.provider_rows import aws_machine, lambda_machine, runpod_machine, slurm_end, vast_machine
+from cloudrun.backends.skypilot import internals
+from cloudrun.backends.skypilot.provider_rows import (
+    aws_machine,
+    lambda_machine,
+    runpod_machine,
+    slurm_end,
+    vast_machine,
+)
 from cloudrun.machines import Machine
-from cloudrun.run import MACHINE_PREFIX, Run, now_utc
+from cloudrun.records import now_utc
+from cloudrun.run import MACHINE_PREFIX, Run
 
 _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0
@@ -103,7 +111,7 @@ def ended_at(run: Run) -> datetime | None:
 
 def _ours(machines: Sequence[Machine], machine_name: str, infra: str) -> list[Machine]:
     """By the whole name that SkyPilot gives them there; by the run's id, where another SkyPilot rented them."""
-    whole, run_id = _name_on(infra, machine_name), machine_name.removeprefix(MACHINE_PREFIX)
+    whole, run_id = internals.name_on(infra, machine_name), machine_name.removeprefix(MACHINE_PREFIX)
     return [machine for machine in machines if machine.cluster == whole or machine.run_id == run_id]
 
 
@@ -112,18 +120,6 @@ def infra_of(run: Run) -> str:
     if run.price is not None:
         return run.price.infra
     return run.infra.split("/")[0] if run.infra else ""
-
-
-def _name_on(infra: str, machine_name: str) -> str:
-    """SkyPilot's name of a machine on a cloud: cut, with a hash, where it is too long for that cloud."""
-    from sky.utils.common_utils import make_cluster_name_on_cloud
-    from sky.utils.registry import CLOUD_REGISTRY
-
-    try:
-        cloud = CLOUD_REGISTRY.from_str(infra)
-    except ValueError:
-        return machine_name
-    return str(make_cluster_name_on_cloud(machine_name, max_length=cloud.max_cluster_name_length()))
 
 
 def _asked(lister: Callable[[], list[Machine]]) -> list[Machine]:
@@ -228,16 +224,12 @@ def _elapsed(text: str) -> timedelta:
 
 def _runpod() -> list[Machine]:
     """Pods, those that have exited, too."""
-    from sky.provision.runpod import utils
-
-    answer = utils.runpod.runpod.api.graphql.run_graphql_query(_RUNPOD_QUERY)
+    answer = internals.runpod_query(_RUNPOD_QUERY)
     return [runpod_machine(pod, now_utc()) for pod in answer["data"]["myself"]["pods"]]
 
 
 def _vast() -> list[Machine]:
-    from sky.adaptors import vast
-
-    rows = vast.vast().show_instances()
+    rows = internals.vast_instances()
     if not isinstance(rows, list):
         raise CannotList(
             "Vast's client gave no list of machines, and does not say why: is the key in"
@@ -247,54 +239,43 @@ def _vast() -> list[Machine]:
 
 
 def _lambda() -> list[Machine]:
-    from sky.provision.lambda_cloud import lambda_utils
-
-    return [lambda_machine(one) for one in lambda_utils.LambdaCloudClient().list_instances()]
+    return [lambda_machine(one) for one in internals.lambda_instances()]
 
 
 def _aws(region: str | None = None, states: Sequence[str] = _AWS_THERE) -> list[Machine]:
     """In every region that the account has, or in one; by the tag that SkyPilot gives its machines."""
-    from sky.adaptors import aws
-
-    def client(place: str) -> Any:
-        return aws.client("ec2", region_name=place)
-
-    regions = [region] if region else [one["RegionName"] for one in client("us-east-1").describe_regions()["Regions"]]
+    regions = [region] if region else _aws_regions()
     filters = [
-        {"Name": "tag:ray-cluster-name", "Values": [f"{MACHINE_PREFIX}*"]},
+        {"Name": f"tag:{internals.MACHINE_TAG}", "Values": [f"{MACHINE_PREFIX}*"]},
         {"Name": "instance-state-name", "Values": list(states)},
     ]
     found = []
     for place in regions:
-        pages = client(place).get_paginator("describe_instances")
+        pages = internals.ec2_client(place).get_paginator("describe_instances")
         for page in pages.paginate(Filters=filters):
             found += [aws_machine(place, one) for group in page["Reservations"] for one in group["Instances"]]
     return found
 
 
-def _end_runpod(machine: Machine) -> None:
-    from sky.provision.runpod import utils
+def _aws_regions() -> list[str]:
+    return [one["RegionName"] for one in internals.ec2_client("us-east-1").describe_regions()["Regions"]]
 
-    utils.remove(machine.handle)
+
+def _end_runpod(machine: Machine) -> None:
+    internals.end_runpod_pod(machine.handle)
 
 
 def _end_vast(machine: Machine) -> None:
-    from sky.provision.vast import utils
-
-    utils.remove(machine.handle)
+    internals.end_vast_instance(machine.handle)
 
 
 def _end_lambda(machine: Machine) -> None:
-    from sky.provision.lambda_cloud import lambda_utils
-
-    lambda_utils.LambdaCloudClient().remove_instances([machine.handle])
+    internals.end_lambda_instance(machine.handle)
 
 
 def _end_aws(machine: Machine) -> None:
-    from sky.adaptors import aws
-
     region, _, instance = machine.handle.partition(":")
-    aws.client("ec2", region_name=region).terminate_instances(InstanceIds=[instance])
+    internals.ec2_client(region).terminate_instances(InstanceIds=[instance])
 
 
 _LISTERS: dict[str, Callable[[], list[Machine]]] = {

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+from cloudrun.backends.skypilot.internals import MACHINE_TAG
 from cloudrun.machines import Machine
 
 # Of a pod's `desiredStatus`; what is not here runs no more.
@@ -72,7 +73,7 @@ def aws_machine(region: str, instance: Mapping[str, Any]) -> Machine:
     state = str(instance["State"]["Name"])
     is_up = state in ("pending", "running")
     return Machine(
-        name=tags["ray-cluster-name"],
+        name=tags[MACHINE_TAG],
         infra="aws",
         handle=f"{region}:{instance['InstanceId']}",
         known_to_sky=False,

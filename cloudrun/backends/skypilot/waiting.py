@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from cloudrun.backends import Say, Terms
-from cloudrun.backends.listing import CannotList, can_list, machines_of
-from cloudrun.backends.sky_narrator import Narrator
-from cloudrun.backends.sky_records import billed_hourly_usd
+from cloudrun.backends.skypilot import internals
+from cloudrun.backends.skypilot.listing import CannotList, can_list, machines_of
+from cloudrun.backends.skypilot.narrator import Narrator
+from cloudrun.backends.skypilot.records import billed_hourly_usd
 from cloudrun.cost import usd_for
 from cloudrun.units import duration
 
@@ -88,13 +89,13 @@ class Waiting:
         """Which machine is being rented, and since when its provider has it. Nothing depends on an answer."""
         try:
             records = self._sky.get(self._sky.status([self._machine]))
-            resources = records[0].handle.launched_resources if records and records[0].handle is not None else None
+            launched = internals.launched_of(records[0].handle) if records else None
         except Exception:  # noqa: BLE001 - the wait goes on without the news
             return
-        if resources is None:
+        if launched is None:
             return
-        gpu = ", ".join(f"{name}:{count:g}" for name, count in (resources.accelerators or {}).items()) or None
-        self.trying = Trying(str(resources.cloud).lower(), resources.region, gpu)
+        gpu = ", ".join(f"{name}:{count:g}" for name, count in launched.accelerators.items()) or None
+        self.trying = Trying(launched.infra, launched.resources.region, gpu)
         if self._seen is not None or not can_list(self.trying.infra):
             return
         try:

@@ -8,10 +8,12 @@ from typing import Any
 
 from cloudrun.machine_python import FIND_PYTHON
 from cloudrun.plan import Plan
+from cloudrun.protocol.run_folder import CODE
+from cloudrun.protocol.words import WorkerCommand
 
 _START = f"""\
 {FIND_PYTHON}\
-cd RUN_DIR && PYTHONPATH=RUN_DIR/code exec "$python" -m cloudrun.worker RUN_DIR WORD
+cd RUN_DIR && PYTHONPATH=RUN_DIR/{CODE} exec "$python" -m cloudrun.worker RUN_DIR WORD
 """
 
 
@@ -51,7 +53,7 @@ def job_config(plan: Plan, run_dir: str, accelerators: Mapping[str, float] | Non
 
 def begin_script(run_dir: str) -> str:
     """Return the shell script that starts the switch at once; the SkyPilot job, when it comes, waits for it."""
-    script = _START.replace("RUN_DIR", shlex.quote(run_dir)).replace("WORD", "begin")
+    script = _START.replace("RUN_DIR", shlex.quote(run_dir)).replace("WORD", WorkerCommand.BEGIN.value)
     return f"bash --login -c {shlex.quote(script)}"
 
 

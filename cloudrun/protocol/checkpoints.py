@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_BEST = re.compile(r"(fold-\d+/)?checkpoints/best\.pt")
+from cloudrun.protocol.outputs import BEST, CHECKPOINTS, LAST, METRICS, OUT_OF_FOLD, PREDICTIONS, SUMMARY
+
+_BEST = re.compile(rf"(fold-\d+/)?{re.escape(BEST)}")
 # What a run needs to go on, by the names that it was fetched under: nothing else of that folder is ours to send.
-_TO_GO_ON = ("checkpoints", "metrics.jsonl", "summary.json", "predictions.csv", "oof.csv", "fold-[0-9]*")
+_TO_GO_ON = (CHECKPOINTS, METRICS, SUMMARY, PREDICTIONS, OUT_OF_FOLD, "fold-[0-9]*")
 
 
 def is_best(name: str) -> bool:
@@ -17,15 +19,13 @@ def is_best(name: str) -> bool:
 
 def bests(folder: Path) -> list[Path]:
     """Every best checkpoint in `folder`."""
-    found = [*folder.glob("checkpoints/best.pt"), *folder.glob("fold-*/checkpoints/best.pt")]
+    found = [*folder.glob(BEST), *folder.glob(f"fold-*/{BEST}")]
     return sorted(path for path in found if path.is_file())
 
 
 def can_go_on(folder: Path) -> bool:
     """Whether a run can go on from what lies in `folder`."""
-    return any(
-        path.is_file() for path in [*folder.glob("checkpoints/last.pt"), *folder.glob("fold-*/checkpoints/last.pt")]
-    )
+    return any(path.is_file() for path in [*folder.glob(LAST), *folder.glob(f"fold-*/{LAST}")])
 
 
 def to_go_on(folder: Path) -> list[Path]:

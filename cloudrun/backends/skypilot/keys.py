@@ -15,7 +15,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from cloudrun.backends.sky_errors import brief
+from cloudrun.backends.skypilot import internals
+from cloudrun.backends.skypilot.errors import brief
 from cloudrun.endings import MARKETS_WITH_HOMES
 from cloudrun.keys import KeysSent
 from cloudrun.plan import Plan
@@ -52,22 +53,17 @@ def settings_for(rentable: Collection[str], configured: Mapping[str, Mapping[str
 @contextmanager
 def sparing(plan: Plan) -> Iterator[None]:
     """While this lasts, requests to SkyPilot carry the settings that spare the user's keys."""
-    from sky import skypilot_config
-
-    with skypilot_config.override_skypilot_config(settings_for(_rentable(plan), _configured())):
+    with internals.overriding(settings_for(_rentable(plan), _configured())):
         yield
 
 
 def keys_sent(cloud: str) -> KeysSent:
     """Return the keys that a machine on `cloud` gets by the settings that are in force (see `sparing`)."""
-    from sky import check
-    from sky.utils.registry import CLOUD_REGISTRY
-
     configured = _configured()
     held_back = [one for one in CAN_WITHHOLD if _is_held_back(one, cloud, configured)]
     try:
-        mounts = check.get_cloud_credential_file_mounts([CLOUD_REGISTRY.from_str(one) for one in held_back])
-        own = CLOUD_REGISTRY.from_str(cloud).get_credential_file_mounts()
+        mounts = internals.keys_sent_without(held_back)
+        own = internals.keys_of(cloud)
     except Exception as err:  # noqa: BLE001 - each cloud's library may fail in its own way; then nobody can tell
         return KeysSent(unknown=brief(err))
     needed = tuple(sorted(path for path in mounts if path in own))
@@ -93,7 +89,7 @@ def removal(paths: Collection[str]) -> str:
     """
     files = " ".join(f'"$HOME"/{quote(path[2:])}' for path in paths if re.match(r"~/[^/]", path))
     return (
-        f'for key in {files}; do [ -f "$key" ] || continue; for copy in "$HOME"/.sky/.runtime_files/*; do'
+        f'for key in {files}; do [ -f "$key" ] || continue; for copy in "$HOME"/{internals.RUNTIME_FILES[2:]}/*; do'
         ' if cmp -s "$copy" "$key"; then rm -f -- "$copy"; fi; done; rm -f -- "$key"; done'
     )
 
@@ -108,25 +104,18 @@ def _is_held_back(one: str, cloud: str, configured: Mapping[str, Mapping[str, An
 
 
 def _configured() -> dict[str, dict[str, Any]]:
-    from sky import skypilot_config
-
-    settings = {cloud: skypilot_config.get_nested((cloud,), {}) for cloud in CAN_WITHHOLD}
-    return {cloud: dict(value) for cloud, value in settings.items() if value}
+    settings = {cloud: internals.settings_of(cloud) for cloud in CAN_WITHHOLD}
+    return {cloud: value for cloud, value in settings.items() if value}
 
 
 def _rentable(plan: Plan) -> set[str]:
     """The clouds on which SkyPilot may rent for `plan`: all that are enabled, where the job names none."""
-    from sky import check
-    from sky.clouds.cloud import CloudCapability
-    from sky.server.common import is_api_server_local
-
     if plan.spec.infra is not None:
         head = plan.spec.infra.split("/")[0]
         return {"kubernetes" if head == "k8s" else head}
-    if not is_api_server_local():  # it alone knows
+    if not internals.is_server_local():  # it alone knows
         return set(CAN_WITHHOLD)
-    enabled = check.get_cached_enabled_clouds_or_refresh(CloudCapability.COMPUTE)
-    return {str(cloud).lower() for cloud in enabled}
+    return internals.enabled_clouds()
 
 
 def _warning(cloud: str) -> str:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 from cloudrun.errors import StoreError
+from cloudrun.protocol.run_folder import DATA_BEAT, Place
+from cloudrun.protocol.timing import DATA_EXPECTED_EVERY_S
 from cloudrun.ssh import Connection
-from cloudrun.worker.holder import Place
-from cloudrun.worker.sky_runtime import REMIND
+from cloudrun.worker.sky_internals import REMIND
 
 _HELD = 75
 # SkyPilot's idle timer counts whole minutes, of which there is at least one.
 _REMIND_EVERY_S = 25.0
-_BEAT_EVERY_S = 10.0
 
 
 def switch_lives(connection: Connection, place: Place) -> bool:
@@ -36,7 +36,7 @@ def kept_awake(connection: Connection) -> AbstractContextManager[None]:
 
 def data_on_their_way(connection: Connection, run_dir: str) -> AbstractContextManager[None]:
     """Tell the switch, which works already, that the data come as soon as SkyPilot has taken the job."""
-    return _repeated(connection, f"touch {shlex.quote(run_dir)}/data.beat", every_s=_BEAT_EVERY_S)
+    return _repeated(connection, f"touch {shlex.quote(run_dir)}/{DATA_BEAT}", every_s=DATA_EXPECTED_EVERY_S)
 
 
 @contextmanager

@@ -1,0 +1,181 @@
+"""One attempt on a machine that is rented: start the worker, send the data, follow, bring home, end the bill."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloudrun.cost import cost_of
+from cloudrun.errors import Interrupted
+from cloudrun.estimate import after_s
+from cloudrun.plan import DataRoute, Plan
+from cloudrun.protocol.run_folder import DATA_READY
+from cloudrun.protocol.words import OnFinish
+from cloudrun.records import Phase, now_utc
+from cloudrun.retry import tries
+from cloudrun.run import Run
+from cloudrun.runs.context import Context
+from cloudrun.runs.down import ResultsNotHome, bring_home, end_billing, end_lost
+from cloudrun.runs.follow import LogReader, follow
+from cloudrun.runs.measure import note
+from cloudrun.runs.sending import Sending
+from cloudrun.runs.undo import fail, undone
+from cloudrun.snapshot import stage, stage_checkpoint
+from cloudrun.ssh import MachineUnreachable
+from cloudrun.stores import open_store
+
+# Some ten minutes, as a machine that does not answer takes its time to say so.
+_OUTAGE_PAUSES_S = (5, 10, 20, 40, 60, 60, 60, 60)
+
+
+@contextmanager
+def signals_as_interrupt() -> Iterator[None]:
+    """While a machine is being rented, a closed terminal or a `kill` is met as Ctrl-C is: the machine goes.
+
+    Once: a shell passes the hang-up of its terminal on, and the system sends it again. That ends no clean-up.
+    """
+
+    if threading.current_thread() is not threading.main_thread():  # a program's own thread hears no signals
+        yield
+        return
+    is_met = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal is_met
+        if not is_met:
+            is_met = True
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run whose worker is alive, and how far its log has been shown."""
+
+    run: Run
+    reader: LogReader
+
+
+def start(
+    plan: Plan,
+    context: Context,
+    *,
+    results: Path | None = None,
+    log_shown: int = 0,
+) -> Started:
+    """Worker first, data second: the budget is watched before the first byte is sent.
+
+    `results` is the folder of a run that goes on, from which a fresh machine gets its checkpoint;
+    `log_shown` bytes of its log are from earlier.
+    """
+    run = context.ledger.get(plan.run_id)
+    staged = context.state_folder / "staging" / plan.run_id
+    assert run.quote is not None
+    try:
+        stage(plan, staged)
+        if results is not None:
+            stage_checkpoint(results, staged)
+        so_far = cost_of(run, now_utc())
+        order = plan.order(
+            infra=run.quote.infra,
+            hourly_usd=run.quote.total_hourly_usd,
+            billed_s=so_far.hours * 3600,
+            spent_usd=float(so_far.usd),
+            written_at=time.time(),
+            after_s=after_s(run.estimate) if run.estimate is not None else 0.0,
+            may_ask=context.console.ask is not None,
+        )
+        uri = context.backend.start(plan, staged, order)
+        run = context.update(run, lambda run: run.begun(uri))
+        reader = LogReader(open_store(uri), log_shown)
+        if plan.data_route is DataRoute.PUSHED:
+            run = send_data(run, plan, context, reader)
+    except KeyboardInterrupt:
+        raise undone(run, context, "before the job had its data") from None
+    except Exception as err:
+        fail(run, context, err)
+        raise
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return Started(run, reader)
+
+
+def attend(started: Started, plan: Plan, context: Context, *, detach: bool) -> Run:
+    """Stay with a started run to its end: log, results, bill. Detached, only with one that has ended already."""
+    run = started.run
+    if detach and not run.phase.is_final:
+        return run
+    try:
+        run = follow(run, context, reader=started.reader, answers_questions=True)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted; `{run.run_id}` goes on" + (" and bills" if run.quote and run.quote.hourly_usd else ""),
+            hint=f"`cloudrun logs {run.run_id}` follows it, `cloudrun down {run.run_id}` stops it and ends the bill",
+        ) from None
+    return _settle(run, OnFinish(plan.spec.lifecycle.on_finish), context)
+
+
+def _settle(run: Run, on_finish: OnFinish, context: Context) -> Run:
+    """The job has ended: results home, then the machine as the job's lifecycle says."""
+    attempt = run.attempt
+    if run.phase is Phase.LOST and run.may_bill:
+        return end_lost(run, context)
+    try:
+        if run.released_at is None or run.store_uri is not None:
+            run = _insist_on_results(run, context)
+    finally:
+        if context.current(run).attempt != attempt:
+            raise Interrupted(
+                f"`{run.run_id}` was resumed by another command, which has its machine now",
+                hint=f"`cloudrun logs {run.run_id}` follows it",
+            )
+    if on_finish is OnFinish.KEEP:
+        context.say(f"the machine stays up; `cloudrun down {run.run_id}` ends its bill")
+        return run
+    return end_billing(run, context)
+
+
+def _insist_on_results(run: Run, context: Context) -> Run:
+    """As `bring_home`, but an outage of minutes is waited for: whoever gave up would leave a machine that bills."""
+    for pause_s in tries(_OUTAGE_PAUSES_S):
+        try:
+            return bring_home(context.current(run), context)
+        except ResultsNotHome as err:
+            if pause_s is None or not isinstance(err.__cause__, MachineUnreachable | None):
+                raise
+            context.say(f"{err.message}; trying again in {pause_s:g} s, Ctrl-C leaves it")
+    raise AssertionError
+
+
+def send_data(run: Run, plan: Plan, context: Context, reader: LogReader) -> Run:
+    """Push the images while the machine sets itself up; its log is shown as it comes."""
+    assert run.run_uri is not None
+    store = open_store(run.run_uri)
+    sending = Sending(store, Path(plan.spec.data.source), context.console.on_bytes)
+    sending.start()
+    try:
+        run = follow(run, context, reader=reader, until=sending.has_ended)
+    finally:
+        sending.cancel()  # nothing to cancel where it has ended
+        sending.join()
+    if run.phase.is_final:  # set-up failed, or there is no GPU: no use in sending on
+        return run
+    if sending.error is not None:
+        raise sending.error
+    assert sending.has_succeeded
+    store.put(DATA_READY, b"")
+    if run.past_phases:  # most of it was there already
+        return run
+    return note(run, context.ledger, sync_bytes=sending.sent_bytes, sync_s=sending.took_s)

@@ -1,0 +1,115 @@
+"""Which runs and machines `down` is to end, and ending several of them: one that fails stops no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cloudrun.errors import CloudrunError, Interrupted, NoSuchRun
+from cloudrun.ledger import Ledger
+from cloudrun.machines import Machine, find_machines, strays
+from cloudrun.receipt import Receipt, receipt
+from cloudrun.records import now_utc
+from cloudrun.run import MACHINE_PREFIX, Run
+from cloudrun.runs.console import Console
+from cloudrun.runs.context import Context
+from cloudrun.runs.down import down
+from cloudrun.runs.results import metrics_at_home
+from cloudrun.runs.scan import end_stray, scan
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Runs of the ledger, and machines that it does not know."""
+
+    runs: tuple[Run, ...]
+    machines: tuple[Machine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run whose bill has ended, with its receipt; or the error for which it has not, or not as it should."""
+
+    run: Run
+    receipt: Receipt | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unaccounted:
+    """Machines that no run of the ledger is billed for, and what keeps anybody from knowing that these are all."""
+
+    machines: tuple[Machine, ...] = ()
+    problems: tuple[str, ...] = ()
+    unlistable: tuple[str, ...] = ()  # clouds that cannot be searched
+
+    def left_up(self) -> tuple[str, ...]:
+        """The problems, and each machine that nobody ends, with the command that does."""
+        up = (f"{one.name} is still up on {one.infra}; `{one.stop_command}` ends it" for one in self.machines)
+        return (*self.problems, *up)
+
+
+def all_that_bill(ledger: Ledger) -> Targets:
+    """Every run that may cost money."""
+    return Targets(tuple(run for run in ledger.all() if run.may_bill))
+
+
+def named(ledger: Ledger, names: Sequence[str]) -> Targets:
+    """What is meant by these names; without any, the newest run. Raises NoSuchRun."""
+    runs: list[Run] = []
+    machines: list[Machine] = []
+    for name in names:
+        try:
+            runs.append(ledger.find(name.removeprefix(MACHINE_PREFIX)))
+        except NoSuchRun:
+            found = find_machines(scan(Context.of("sky", ledger)).machines, name)
+            if not found:
+                raise NoSuchRun(
+                    f"there is no run `{name}`, and no provider lists a machine of that name",
+                    hint="`cloudrun ps --all --refresh` shows everything",
+                ) from None
+            machines += found
+    return Targets(tuple(runs or ([] if machines else ledger.find_all(None))), tuple(machines))
+
+
+def end_each(runs: Sequence[Run], ledger: Ledger, console: Console, *, force: bool) -> Iterator[Ended]:
+    """End one after another: one that cannot be ended as it should stops no other. Raises Interrupted on Ctrl-C."""
+    for run in runs:
+        try:
+            ended = down(run, Context.of(run.backend, ledger, console), force=force)
+            done = Ended(ended, receipt(ended, now_utc(), metrics_at_home(ended)))
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; `{run.run_id}` was asked to stop, and its machine may still bill",
+                hint=f"`cloudrun down {run.run_id}` goes on; `cloudrun ps --refresh` shows what bills",
+            ) from None
+        except Exception as err:  # noqa: BLE001 - the others are still to be ended
+            done = Ended(run, error=err)
+        yield done
+
+
+def unaccounted(ledger: Ledger) -> Unaccounted:
+    """Ask the providers for machines of ours that the ledger does not know."""
+    damaged = tuple(f"{one.message}; {one.hint}" for one in ledger.damaged())
+    try:
+        found = scan(Context.of("sky", ledger))
+    except CloudrunError as err:
+        unasked = f"nobody could be asked for machines that the ledger does not know: {err.message}"
+        return Unaccounted(problems=(*damaged, unasked))
+    silent = tuple(f"no answer about machines of ours: {one}" for one in found.unasked)
+    return Unaccounted(tuple(strays(found, ledger.all())), (*damaged, *silent), found.unlistable)
+
+
+def end_machines(machines: Sequence[Machine], ledger: Ledger, console: Console) -> tuple[str, ...]:
+    """End machines that the ledger does not know; returns what went wrong."""
+    if not machines:
+        return ()
+    context = Context.of("sky", ledger, console)
+    problems = []
+    for machine in machines:
+        try:
+            end_stray(machine, context)
+            console.say(f"{machine.name} is gone")
+        except CloudrunError as err:
+            problems.append(f"{err.message}; {err.hint}")
+    return tuple(problems)

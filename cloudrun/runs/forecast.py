@@ -1,0 +1,91 @@
+"""What is foretold of a run before it is started: machine, price, estimate, worst case, and what to beware of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cloudrun.backends.live_price import LivePrice, live_price
+from cloudrun.dataset_check import Survey
+from cloudrun.estimate import NoEstimate
+from cloudrun.keys import KeysSent
+from cloudrun.ledger import Ledger
+from cloudrun.plan import Plan
+from cloudrun.records import Estimate, Quote, now_utc
+from cloudrun.render import plan_text
+from cloudrun.run import Run
+from cloudrun.runs.foresee import exceeds, foresee, refuse_hopeless, workload_for
+from cloudrun.runs.measure import history
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A plan and all that could be foretold of it."""
+
+    plan: Plan
+    quote: Quote | None
+    made: Estimate | NoEstimate
+    live: LivePrice | None
+    keys: KeysSent | None = None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        return None if isinstance(self.made, NoEstimate) else self.made
+
+    @property
+    def costs(self) -> bool:
+        return self.quote is None or self.quote.hourly_usd > 0
+
+    @property
+    def fits_budget(self) -> bool:
+        """Decides the default answer; a run that cannot be estimated is asked about as before."""
+        return not exceeds(self.made, self.plan.spec.budget)
+
+    def refuse_hopeless(self) -> None:
+        """Raise StartOverBudget where nothing would be left to train."""
+        refuse_hopeless(self.made, self.plan.spec.budget, self.quote.total_hourly_usd if self.quote else None)
+
+    def text(self) -> str:
+        why = self.made.why if isinstance(self.made, NoEstimate) else ""
+        live = self.live.text(self.quote) if self.live is not None and self.quote is not None else ""
+        return plan_text(
+            self.plan, self.quote, now_utc(), estimate=self.estimate, no_estimate=why, live=live, keys=self.keys
+        )
+
+    def as_plain(self) -> dict[str, Any]:
+        """The part of `--dry-run --json` that a plan alone does not know."""
+        return {
+            "quote": self.quote.model_dump(mode="json") if self.quote else None,
+            "live_hourly_usd": self.live.hourly_usd if self.live else None,
+            "estimate": self.estimate.model_dump(mode="json") if self.estimate else None,
+            "fits_budget": self.fits_budget,
+            "keys_sent": self.keys.as_plain() if self.keys else None,
+        }
+
+    def warnings(self) -> list[str]:
+        """What to beware of."""
+        found = []
+        if self.live is not None and self.quote is not None and self.live.is_called_out(self.quote):
+            found.append(f"the price is not the provider's: {self.live.text(self.quote)}")
+        if self.estimate is not None and not self.fits_budget:
+            budget = self.plan.spec.budget
+            found.append(f"the estimate goes over the budget of ${budget.max_cost:g} and {budget.max_hours:g} h")
+        if self.keys is not None and self.keys.warning:
+            found.append(self.keys.warning)
+        return found
+
+
+def look_ahead(
+    plan: Plan,
+    quote: Quote | None,
+    survey: Survey | None,
+    ledger: Ledger,
+    *,
+    goes_on: Run | None = None,
+    keys: KeysSent | None = None,
+) -> Forecast:
+    """`goes_on`: the run that is resumed; `keys`: the user's own that go to the machine."""
+    made = foresee(plan, quote, workload_for(plan, survey), history(ledger.all()), goes_on=goes_on)
+    asked = quote is not None and quote.hourly_usd and quote.infra not in ("slurm", "kubernetes", "ssh")  # own prices
+    live = live_price(quote) if quote is not None and asked else None
+    return Forecast(plan, quote, made, live, keys)
