@@ -59,7 +59,7 @@ format: .venv/ready
 # The figures of docs/benchmarks.md: minutes, on a machine that does nothing else.
 bench: .venv/ready
 	$(RUN) benchmarks.cli_start
-	$(RUN) benchmarks.lookalikes
+	$(RUN) benchmarks.near_duplicates
 	$(RUN) benchmarks.sky_overhead
 	$(RUN) benchmarks.potato
 	$(RUN) benchmarks.estimate

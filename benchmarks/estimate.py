@@ -35,7 +35,7 @@ def main(job: Path, options: list[str]) -> None:
 
 
 def launch(job: Path, options: list[str], folder: Path) -> dict[str, Any]:
-    """The ledger's record of one attached launch, with how long it took and what its first timed steps foretold."""
+    """The ledger's record of one attached launch, with how long it took and what its first timed steps estimated."""
     command = [sys.executable, "-m", "cloudrun", "launch", "--yes", "--infra", "local", *options, str(job)]
     env = {**os.environ, "CLOUDRUN_HOME": str(folder / "home")}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True)

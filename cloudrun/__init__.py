@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cloudrun.api import Run, launch, look_ahead
+    from cloudrun.api import Run, estimate, launch
 
-__all__ = ["Run", "launch", "look_ahead"]
+__all__ = ["Run", "estimate", "launch"]
 
 
 def __getattr__(name: str) -> Any:

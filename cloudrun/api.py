@@ -11,16 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cloudrun.cost import Cost, cost_of
+from cloudrun.billing.cost import Cost, cost_of
+from cloudrun.billing.receipt import Receipt, receipt
 from cloudrun.errors import StoreError
-from cloudrun.home import home_folder
-from cloudrun.job_file import load_job, reload_job
-from cloudrun.ledger import Ledger
+from cloudrun.files.untrusted import LARGEST_RESULT_BYTES
+from cloudrun.job.job_file import load_job, reload_job
 from cloudrun.protocol.metrics import MetricsRow, parse_metrics
 from cloudrun.protocol.outputs import METRICS_KEY
-from cloudrun.receipt import Receipt, receipt
-from cloudrun.records import Estimate, Phase, now_utc
-from cloudrun.run import Run as Record
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import down
@@ -34,7 +31,10 @@ from cloudrun.runs.refresh import refresh
 from cloudrun.runs.results import metrics_at_home
 from cloudrun.runs.resume import resume as go_on
 from cloudrun.runs.source import source_of
-from cloudrun.untrusted import LARGEST_RESULT_BYTES
+from cloudrun.state.home import home_folder
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import Estimate, Phase, now_utc
+from cloudrun.state.run import Run as Record
 
 Listen = Callable[[str], None]
 """Takes a line."""
@@ -78,8 +78,8 @@ def launch(
     return Run(run.run_id)
 
 
-def look_ahead(job_file: str | Path, *, settings: Mapping[str, Any] | None = None, **options: Any) -> Forecast:
-    """Plan a job and foretell its hours and dollars, without renting. `options` as for `launch`."""
+def estimate(job_file: str | Path, *, settings: Mapping[str, Any] | None = None, **options: Any) -> Forecast:
+    """Plan a job and estimate its hours and dollars, without renting. `options` as for `launch`."""
     ledger = Ledger(home_folder())
     job = on_this_computer(load_job(Path(job_file), options={**_options(**options), **(settings or {})}))
     return prepare(examine(job, ledger, _unheard, closely=False), ledger).forecast
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def estimate(self) -> Estimate | None:
-        """What was foretold of it."""
+        """What was estimated of it."""
         return self.record.estimate
 
     @property

@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
 
 
 class CloudrunError(Exception):
-    """Something the user can mend. `message` states the fact, `hint` the next action."""
+    """Something the user can fix. `message` states the fact, `hint` the next action."""
 
     exit_code: int = ExitCode.FAILED
 

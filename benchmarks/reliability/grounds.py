@@ -13,7 +13,7 @@ from tests.clouds.jobs import GPUS
 from tests.seaweedfs import SeaweedFS
 from tests.sky import slurm_cluster
 
-# The switch is at work before its SkyPilot job is: Ray takes its time.
+# The watchdog is at work before its SkyPilot job is: Ray takes its time.
 _BEGINS_S = 120.0
 
 
@@ -22,12 +22,12 @@ class Promise(StrEnum):
 
     COMMAND = "an attached command"
     CRASH = "an attached command, once it has seen that the job ended"
-    SWITCH = "the switch, once the results are in the bucket"
-    STORE = "the switch, once the bucket is back"
+    WATCHDOG = "the watchdog, once the results are in the bucket"
+    STORE = "the watchdog, once the bucket is back"
     STORE_AWAY = "an attached command, which brings home what the bucket did not get"
     TIMER = "SkyPilot's idle timer"
     TIMER_AFTER_RENTING = "SkyPilot's idle timer, on a machine that is still being made"
-    BUDGET = "the switch, at the end of the budget"
+    BUDGET = "the watchdog, at the end of the budget"
     NOTHING = "nothing was rented"
     ENDED = "an earlier command has ended it"
 
@@ -35,7 +35,7 @@ class Promise(StrEnum):
 _ON_SLURM: dict[Promise, float] = {
     Promise.COMMAND: 60.0,
     Promise.CRASH: 90.0,
-    Promise.SWITCH: 120.0,
+    Promise.WATCHDOG: 120.0,
     Promise.STORE: 240.0,
     Promise.STORE_AWAY: 120.0,
     Promise.TIMER: 240.0,
@@ -46,7 +46,7 @@ _ON_SLURM: dict[Promise, float] = {
 }
 # skylet looks once a minute, and its provider takes some seconds: 75 s where its look is waited for.
 _ON_A_CLOUD = _ON_SLURM | {
-    Promise.SWITCH: 120.0 + 75,
+    Promise.WATCHDOG: 120.0 + 75,
     Promise.STORE: 240.0 + 75,
     Promise.TIMER_AFTER_RENTING: 240.0 + 120,
     Promise.BUDGET: 75.0,

@@ -148,12 +148,12 @@ class Laptop:
         return "none"
 
     def kill_on_machine(self, *names: str) -> None:
-        """SIGKILL processes of this laptop's run: `shift`, `switch`, `SkyPilot job`, `Ray`."""
+        """SIGKILL processes of this laptop's run: `attempt`, `watchdog`, `SkyPilot job`, `Ray`."""
         run_id = self.run()["run_id"]
         of_run = rf"cloudrun[.]worker .*{run_id}"
         patterns = {
-            "shift": f"{of_run} shift$",
-            "switch": rf"{of_run} watch [0-9]+$" if self.ground.uses_ray else f"{of_run}$",
+            "attempt": f"{of_run} attempt$",
+            "watchdog": rf"{of_run} watch [0-9]+$" if self.ground.uses_ray else f"{of_run}$",
             "SkyPilot job": f"{of_run}$",
             "Ray": "raylet|gcs_server|ray::",
         }

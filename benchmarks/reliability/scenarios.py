@@ -252,16 +252,16 @@ def _budget(what: str, *killed_names: str, with_ray: bool | None = True, memory_
 
 _RENTS: dict[str, Any] = {"promise": Promise.TIMER_AFTER_RENTING, "quiet_s": 90.0}
 _DONE, _FAILED, _STOPPED = ("succeeded",), ("failed",), ("stopped",)
-_BOTH_HALVES = ("switch", "SkyPilot job")
+_BOTH_HALVES = ("watchdog", "SkyPilot job")
 
 SCENARIOS = (
     Scenario("clean finish", clean_finish, Promise.COMMAND, _DONE, saves=True),
     Scenario("clean finish, no bucket", clean_finish, Promise.COMMAND, _DONE, saves=True, has_bucket=False),
-    Scenario("clean finish, laptop off", clean_finish_detached, Promise.SWITCH, _DONE, saves=True),
+    Scenario("clean finish, laptop off", clean_finish_detached, Promise.WATCHDOG, _DONE, saves=True),
     Scenario("the trainer crashes", trainer_crash, Promise.COMMAND, _FAILED, saves=True),
     Scenario("the sync fails", failed_sync, Promise.COMMAND, _FAILED, has_bucket=False),
     Scenario("the set-up fails", failed_setup, Promise.COMMAND, _FAILED),
-    Scenario("the set-up fails, laptop off", failed_setup_detached, Promise.SWITCH, _FAILED),
+    Scenario("the set-up fails, laptop off", failed_setup_detached, Promise.WATCHDOG, _FAILED),
     _killed_launch(1, "asked SkyPilot", killed("renting"), **_RENTS),
     _killed_launch(2, "2 s later", killed("renting", after_s=2), **_RENTS),
     _killed_launch(3, "6 s later", killed("renting", after_s=6), **_RENTS),
@@ -271,23 +271,27 @@ SCENARIOS = (
     _killed_launch(7, "worker is started", killed("machine is up", after_s=2.5), _OR_DONE),
     _killed_launch(8, "in mid-sync", killed("set-up: machine", after_s=4, slowly=True), has_bucket=False),
     _killed_launch(9, "data are there", killed("from the store in"), _OR_DONE),
-    _killed_launch(10, "it trains", killed_while_training, _DONE, promise=Promise.SWITCH, saves=True),
-    Scenario("kill -9 of the shift", worker_killed("shift"), Promise.CRASH, _FAILED, saves=True),
-    Scenario("kill -9 of the switch", worker_killed("switch"), Promise.CRASH, ("failed", "stopped"), saves=True),
+    _killed_launch(10, "it trains", killed_while_training, _DONE, promise=Promise.WATCHDOG, saves=True),
+    Scenario("kill -9 of the attempt", worker_killed("attempt"), Promise.CRASH, _FAILED, saves=True),
+    Scenario("kill -9 of the watchdog", worker_killed("watchdog"), Promise.CRASH, ("failed", "stopped"), saves=True),
     Scenario(
-        "kill -9 of the switch, laptop off", worker_and_laptop_killed("switch"), Promise.TIMER, _LEFT, with_ray=False
+        "kill -9 of the watchdog, laptop off",
+        worker_and_laptop_killed("watchdog"),
+        Promise.TIMER,
+        _LEFT,
+        with_ray=False,
     ),
     Scenario(
-        "kill -9 of the switch and of the SkyPilot job, laptop off",
+        "kill -9 of the watchdog and of the SkyPilot job, laptop off",
         worker_and_laptop_killed(*_BOTH_HALVES),
         Promise.TIMER,
         _LEFT,
         with_ray=True,
     ),
     Scenario(
-        "kill -9 of the switch, laptop off: a second one ends it",
-        worker_and_laptop_killed("switch"),
-        Promise.SWITCH,
+        "kill -9 of the watchdog, laptop off: a second one ends it",
+        worker_and_laptop_killed("watchdog"),
+        Promise.WATCHDOG,
         _FAILED,
         saves=True,
         with_ray=True,
@@ -301,7 +305,7 @@ SCENARIOS = (
     Scenario("the store comes back, laptop off", store_comes_back, Promise.STORE, _DONE, saves=True),
     Scenario("the machine is taken away", taken_away, Promise.COMMAND, ("preempted", "lost"), saves=True),
     Scenario("Ctrl-C at launch's question", interrupted_at_launch_prompt, Promise.NOTHING, ()),
-    Scenario("Ctrl-C at down's question", interrupted_at_down_prompt, Promise.SWITCH, _DONE, saves=True),
+    Scenario("Ctrl-C at down's question", interrupted_at_down_prompt, Promise.WATCHDOG, _DONE, saves=True),
     Scenario("Ctrl-C at resume's question", interrupted_at_resume_prompt, Promise.ENDED, _DONE, saves=True),
     Scenario("Ctrl-C while it rents", interrupted("renting"), Promise.COMMAND, _STOPPED, quiet_s=90),
     Scenario(

@@ -8,14 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cloudrun.catalog.infras import Capabilities
 from cloudrun.errors import NoMachine
-from cloudrun.keys import KeysSent
-from cloudrun.machines import Machine, Scan
-from cloudrun.records import JobState, Quote, SkyAccount
-from cloudrun.run import Run
+from cloudrun.job.keys import KeysSent
+from cloudrun.state.machines import Machine, Scan
+from cloudrun.state.records import BilledElsewhere, JobState, Quote
+from cloudrun.state.run import Run
 
 if TYPE_CHECKING:  # `ps` starts without it
-    from cloudrun.plan import Plan
+    from cloudrun.job.plan import Plan
     from cloudrun.protocol.order import Order
 
 Say = Callable[[str], None]
@@ -65,6 +66,8 @@ class Offer:
 class Backend(Protocol):
     """Starting and stopping; the files of a run are reached through its store."""
 
+    capabilities: Capabilities
+
     def quote(self, plan: Plan) -> Quote | None:
         """The machine that `rent` would get and its price; None where only renting can tell.
 
@@ -81,7 +84,7 @@ class Backend(Protocol):
         ...
 
     def identity(self) -> str | None:
-        """Who will know the machines that `rent` gets; None where that does not matter."""
+        """Whose machines `rent` gets: another's silence about them proves nothing. None where nothing is billed."""
         ...
 
     def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
@@ -111,7 +114,7 @@ class Backend(Protocol):
         """End the billing. Idempotent; the moment at which the machine was gone. Raises StillBilling."""
         ...
 
-    def account(self, run: Run) -> SkyAccount | None:
+    def billed_elsewhere(self, run: Run) -> BilledElsewhere | None:
         """Somebody else's count of the run's machine, to check ours by; None where nobody counted."""
         ...
 

@@ -15,8 +15,8 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from cloudrun.gpus import MEMORY_GB, parse_gpu
-from cloudrun.records import Quote
+from cloudrun.catalog.gpus import MEMORY_GB, parse_gpu
+from cloudrun.state.records import Quote
 
 _TIMEOUT_S = 5.0
 _LARGEST_ANSWER_BYTES = 20_000_000

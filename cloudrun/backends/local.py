@@ -18,18 +18,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudrun import locks
 from cloudrun.backends import Offer, Say, Terms
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import NoMachine, StillBilling
-from cloudrun.machines import Machine, Scan
+from cloudrun.files import locks
+from cloudrun.files.untrusted import read_regular
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
-from cloudrun.records import JobState, Quote, SkyAccount, now_utc
-from cloudrun.run import Run
-from cloudrun.untrusted import read_regular
+from cloudrun.state.machines import Machine, Scan
+from cloudrun.state.records import BilledElsewhere, JobState, Quote, now_utc
+from cloudrun.state.run import Run
 
 if TYPE_CHECKING:
-    from cloudrun.plan import Plan
+    from cloudrun.job.plan import Plan
     from cloudrun.protocol.order import Order
 
 _LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500
@@ -37,6 +38,8 @@ _LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500
 
 class LocalBackend:
     """Implements `Backend` with detached processes under `home/local`."""
+
+    capabilities = CAPABILITIES["local"]
 
     def __init__(self, home: Path) -> None:
         self._machines = home / "local"
@@ -148,7 +151,7 @@ class LocalBackend:
             _beside(path).unlink(missing_ok=True)
         return now_utc()
 
-    def account(self, run: Run) -> SkyAccount | None:
+    def billed_elsewhere(self, run: Run) -> BilledElsewhere | None:
         return None
 
     def scan(self) -> Scan:

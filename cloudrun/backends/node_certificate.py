@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from cloudrun.records import now_utc
+from cloudrun.state.records import now_utc
 
 # A budget is for 30 days at most; clocks may be off.
 _VALID = timedelta(days=60)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, UsageError, brief
-from cloudrun.pace import Pace
+from cloudrun.text.pace import Pace
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

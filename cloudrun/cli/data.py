@@ -42,9 +42,9 @@ def push(
     as_json: _Json = False,
 ) -> int:
     """Send a folder to a store: only what it does not have, and all of it or nothing becomes visible."""
-    from cloudrun.home import home_folder
     from cloudrun.packs.folder import push_folder
-    from cloudrun.units import size
+    from cloudrun.state.home import home_folder
+    from cloudrun.text.units import size
 
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}", hint="name the folder that holds the images")
@@ -85,7 +85,7 @@ def pull(
     """Take a data set from a store: only what the folder does not hold, each file verified."""
     from cloudrun.packs.pull import pull as execute
     from cloudrun.packs.refs import read_manifest, read_ref
-    from cloudrun.units import size
+    from cloudrun.text.units import size
 
     objects = _opened(store, endpoint)
     ref = read_ref(objects, name).ref
@@ -107,8 +107,8 @@ def pull(
 def list_all(store: _Store, endpoint: _Endpoint = None, as_json: _Json = False) -> int:
     """List the data sets of a store."""
     from cloudrun.packs.refs import all_refs
-    from cloudrun.render import table
-    from cloudrun.units import size
+    from cloudrun.render.tables import table
+    from cloudrun.text.units import size
 
     found = {name: one.ref for name, one in sorted(all_refs(_opened(store, endpoint)).items()) if one.ref is not None}
     if as_json:
@@ -158,7 +158,7 @@ def gc(
 ) -> int:
     """Mark packs that no data set needs, and delete those that were marked a day ago. Safe while others push."""
     from cloudrun.packs.gc import collect
-    from cloudrun.units import size
+    from cloudrun.text.units import size
 
     objects = _opened(store, endpoint)
     if repack and not dry_run:
@@ -188,7 +188,7 @@ def verify(
 ) -> int:
     """Read every pack and compare it with its hash. Ends with 1 where something is broken or missing."""
     from cloudrun.packs.verify import verify as execute
-    from cloudrun.units import size
+    from cloudrun.text.units import size
 
     with Transfer("verified") as on_bytes:
         done = execute(_opened(store, endpoint), on_bytes, remove=remove)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cloudrun.cli.console import alarm, warn
 
 if TYPE_CHECKING:
-    from cloudrun.findings import Findings
+    from cloudrun.dataset.audit import Findings
 
 
 def warn_of(findings: Findings) -> None:

@@ -14,7 +14,7 @@ from cloudrun.cli.dataset import warn_of
 from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 
 if TYPE_CHECKING:
-    from cloudrun.findings import Findings
+    from cloudrun.dataset.audit import Findings
     from cloudrun.imagedata.layout import ClassFolders
 
 UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
@@ -28,18 +28,18 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
-    from cloudrun.home import home_folder
-    from cloudrun.job_file import JobFileProblems, load_job
-    from cloudrun.render import table
-    from cloudrun.runs.look_closer import look_closer
+    from cloudrun.dataset.duplicates import find_duplicates
+    from cloudrun.job.job_file import JobFileProblems, load_job
+    from cloudrun.render.tables import table
     from cloudrun.runs.prepare import check_job, check_store, on_this_computer
+    from cloudrun.state.home import home_folder
 
     try:
         job = on_this_computer(load_job(job_file, overrides=overrides or []))
         for warning in job.warnings:
             warn(warning)
         survey = check_job(job)
-        findings = look_closer(survey, home_folder(), note) if survey is not None else None
+        findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
         check_store(job)
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
@@ -90,7 +90,7 @@ def _tell(findings: Findings) -> None:
 
 
 def _gpu_name(text: str) -> str:
-    from cloudrun.gpus import parse_gpu
+    from cloudrun.catalog.gpus import parse_gpu
 
     try:
         return parse_gpu(text).name
@@ -119,17 +119,17 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Look at a data set and write a job file for it."""
-    from cloudrun.dataset_check import survey_folder
-    from cloudrun.gpus import is_known
-    from cloudrun.home import home_folder
+    from cloudrun.catalog.gpus import is_known
+    from cloudrun.dataset.duplicates import find_duplicates
+    from cloudrun.dataset.job_template import DEFAULT_GPUS, job_text
+    from cloudrun.dataset.label_files import Choice, look_for_labels
+    from cloudrun.dataset.survey import survey_folder
     from cloudrun.imagedata.dataset import Reading
     from cloudrun.imagedata.folders import FolderProblem
-    from cloudrun.job_file import load_job
-    from cloudrun.job_template import DEFAULT_GPUS, job_text
-    from cloudrun.label_files import Choice, look_for_labels
-    from cloudrun.names import name_from
-    from cloudrun.render import table
-    from cloudrun.runs.look_closer import look_closer
+    from cloudrun.job.job_file import load_job
+    from cloudrun.render.tables import table
+    from cloudrun.state.home import home_folder
+    from cloudrun.text.names import name_from
 
     folders = _class_folders(classes)
     try:
@@ -145,7 +145,7 @@ def init(
     path = out or Path("jobs") / f"{name_from(data.absolute())}.yaml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
-    findings = look_closer(survey, home_folder(), note)
+    findings = find_duplicates(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS, classes=folders)
     path.write_text(text, encoding="utf-8")
@@ -172,9 +172,9 @@ def gpus(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """List the GPUs that can be asked for; with a job file, every offer by what the whole job costs on it."""
-    from cloudrun.catalog_prices import catalog_prices, gpu_cells, gpu_row
-    from cloudrun.gpus import MEMORY_GB
-    from cloudrun.render import table
+    from cloudrun.catalog.gpus import MEMORY_GB
+    from cloudrun.catalog.prices import catalog_prices, gpu_cells, gpu_row
+    from cloudrun.render.tables import table
 
     if job_file is not None:
         return _offers(job_file, overrides or [], as_json=as_json)
@@ -196,13 +196,13 @@ def gpus(
 def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     from cloudrun.backends import open_backend
     from cloudrun.cli.offers import offer_row, offers_table
-    from cloudrun.home import home_folder
-    from cloudrun.job_file import load_job
-    from cloudrun.ledger import Ledger
-    from cloudrun.records import now_utc
-    from cloudrun.runs.foresee import rank, workload_for
-    from cloudrun.runs.measure import history
+    from cloudrun.forecast.history import history
+    from cloudrun.forecast.offers import rank, workload_for
+    from cloudrun.job.job_file import load_job
     from cloudrun.runs.prepare import check_job, plan_for
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.records import now_utc
 
     job = load_job(job_file, overrides=overrides)
     for warning in job.warnings:

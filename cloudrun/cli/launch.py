@@ -14,11 +14,11 @@ from cloudrun.cli.machines import warn_of_unaccounted
 from cloudrun.errors import ExitCode
 
 if TYPE_CHECKING:
-    from cloudrun.job_file import Job
-    from cloudrun.ledger import Ledger
-    from cloudrun.run import Run
+    from cloudrun.job.job_file import Job
     from cloudrun.runs.console import Console, OnTransfer
     from cloudrun.runs.prepared import Prepared
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.run import Run
 
 _EXAMPLE = """Example:
 
@@ -61,12 +61,12 @@ def launch(
 ) -> int:
     """Rent a machine, train, bring the results home, end the bill."""
     from cloudrun.cli.forecast import is_agreed, show
-    from cloudrun.home import home_folder
-    from cloudrun.job_file import load_job
-    from cloudrun.ledger import Ledger
+    from cloudrun.job.job_file import load_job
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -89,9 +89,9 @@ def launch(
         return _show(prepared, ledger, as_json=as_json)
     check_store(job)
     show(prepared.forecast)
-    if prepared.cut_short is not None:
-        note(f"left     {prepared.cut_short.run_id} was launched before and cut short: this goes on with it")
-    if prepared.plan.backend == "sky":
+    if prepared.interrupted is not None:
+        note(f"left     {prepared.interrupted.run_id} was launched before and cut short: this goes on with it")
+    if prepared.plan.capabilities.is_billed:
         warn_of_unaccounted(ledger)
     if not is_agreed(prepared.forecast, "Rent it?", yes=yes):
         return ExitCode.FAILED
@@ -112,14 +112,14 @@ def resume(
 ) -> int:
     """Go on from the last complete checkpoint, on the same machine or another one."""
     from cloudrun.cli.forecast import is_agreed, show
-    from cloudrun.home import home_folder
-    from cloudrun.job_file import reload_job
-    from cloudrun.ledger import Ledger
+    from cloudrun.job.job_file import reload_job
     from cloudrun.runs.context import Context
     from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare_to_resume
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
 
     ledger = Ledger(home_folder())
     run = ledger.find(run_id)
@@ -152,7 +152,7 @@ def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
 def _show(prepared: Prepared, ledger: Ledger, *, as_json: bool) -> int:
     """What `--dry-run` answers: the plan, the forecast, and what would be sent."""
     from cloudrun.runs.datasets import would_send
-    from cloudrun.units import size
+    from cloudrun.text.units import size
 
     plan, forecast = prepared.plan, prepared.forecast
     sends = would_send(plan, ledger.home)
@@ -176,11 +176,11 @@ def _warn_of_job(job: Job) -> None:
 
 def _conclude(run: Run, *, as_json: bool) -> int:
     """The answer on stdout; on stderr how good, where, and for how much. Returns the exit code."""
-    from cloudrun.cost import cost_of
-    from cloudrun.records import now_utc
-    from cloudrun.render import launch_row
+    from cloudrun.billing.cost import cost_of
+    from cloudrun.render.tables import launch_row
     from cloudrun.runs.summary import accuracy_text
-    from cloudrun.units import duration
+    from cloudrun.state.records import now_utc
+    from cloudrun.text.units import duration
 
     code = run.phase.exit_code if run.phase.is_final else None
     if as_json:

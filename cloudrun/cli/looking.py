@@ -8,8 +8,8 @@ from cloudrun.cli.console import warn
 from cloudrun.errors import CloudrunError
 
 if TYPE_CHECKING:
-    from cloudrun.run import Run
     from cloudrun.runs.context import Context
+    from cloudrun.state.run import Run
 
 
 def looked_at(run: Run, context: Context, *, warns: bool = True) -> Run:

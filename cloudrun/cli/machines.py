@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloudrun.catalog.infras import BILLED, CAPABILITIES
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, say, show_failure, warn
 from cloudrun.cli.looking import looked_at
@@ -16,11 +17,11 @@ from cloudrun.cli.results import JsonOption, RunArgument
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from cloudrun.ledger import Ledger
-    from cloudrun.machines import Machine
-    from cloudrun.receipt import Receipt
-    from cloudrun.run import Run
+    from cloudrun.billing.receipt import Receipt
     from cloudrun.runs.console import Console
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.machines import Machine
+    from cloudrun.state.run import Run
 
 
 @app.command(epilog="Example:\n\n  cloudrun ps --refresh\n")
@@ -30,46 +31,46 @@ def ps(
     as_json: JsonOption = False,
 ) -> int:
     """Every run that may cost money, and what it has cost so far."""
-    from cloudrun.home import home_folder
-    from cloudrun.ledger import Ledger
-    from cloudrun.records import now_utc
-    from cloudrun.render import ps_table, run_row, scan_text, stray_row, strays_text
+    from cloudrun.render.tables import orphan_row, orphans_text, ps_table, run_row, scan_text
     from cloudrun.runs.context import Context
     from cloudrun.runs.lost import stopped_words
-    from cloudrun.runs.scan import scan, strays_known
+    from cloudrun.runs.scan import orphans_known, scan
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.records import now_utc
 
     ledger = Ledger(home_folder())
     if ask:
         try:
-            scan(Context.of("sky", ledger))
+            scan(Context.of(BILLED, ledger))
         except CloudrunError as err:  # what the ledger knows is worth showing all the same
             warn(f"the providers could not be asked: {err.message}")
     runs = [run for run in ledger.all() if every or run.may_bill or not run.phase.is_final]
     # Local runs are asked each time: it is a look at a lock and two files.
-    runs = [_refreshed(run, ledger) if ask or run.backend == "local" else run for run in runs]
+    runs = [_refreshed(run, ledger) if ask or not CAPABILITIES[run.backend].is_remote else run for run in runs]
     if not every:
         runs = [run for run in runs if run.may_bill or not run.phase.is_final]
     runs.sort(key=lambda run: not run.may_bill)  # what costs money comes first
     now = now_utc()
-    known, unaccounted = strays_known(ledger)
+    known, unaccounted = orphans_known(ledger)
     for damaged in ledger.damaged():
         warn(f"{damaged.message}; {damaged.hint}")
     if as_json:
-        answer_json([stray_row(machine, now) for machine in unaccounted] + [run_row(run, now) for run in runs])
+        answer_json([orphan_row(machine, now) for machine in unaccounted] + [run_row(run, now) for run in runs])
         return ExitCode.DONE
-    for line in strays_text(unaccounted, now):
+    for line in orphans_text(unaccounted, now):
         answer(paint(line, "31", sys.stdout))
     if runs:
         head, *rows = ps_table(runs, now).splitlines()
         answer(head)
         for run, row in zip(runs, rows, strict=True):
-            answer(paint(row, "31", sys.stdout) if run.may_bill and run.backend != "local" else row)
+            answer(paint(row, "31", sys.stdout) if run.may_bill and CAPABILITIES[run.backend].is_billed else row)
     elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
     for run in runs:
         if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # else it was said
             warn("; ".join(stopped_words(run)))
-    for run in ledger.cut_short():
+    for run in ledger.interrupted():
         warn(
             f"the launch of {run.run_id} was cut short: `cloudrun launch {run.job_path}` goes on with it, "
             f"`cloudrun down {run.run_id}` ends it"
@@ -87,11 +88,11 @@ def down(
     as_json: JsonOption = False,
 ) -> int:
     """Stop the job, fetch what is not home, end the billing, and prove it."""
-    from cloudrun.home import home_folder
-    from cloudrun.ledger import Ledger
-    from cloudrun.receipt_text import receipt_text
+    from cloudrun.render.receipt_text import receipt_text
     from cloudrun.runs.console import Console
     from cloudrun.runs.ending import all_that_bill, end_each, named
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
 
     if every and run_ids:
         raise UsageError("`--all` and run ids together make no sense", hint="use one of them")
@@ -149,33 +150,33 @@ def _may_end(machines: Sequence[Machine], *, yes: bool) -> bool:
 
 def warn_of_unaccounted(ledger: Ledger) -> None:
     """Before money is spent: what of ours may be costing money already, and is not in the ledger."""
-    from cloudrun.machines import strays
     from cloudrun.runs.context import Context
     from cloudrun.runs.scan import scan
+    from cloudrun.state.machines import orphans
 
     try:
-        found = scan(Context.of("sky", ledger))
+        found = scan(Context.of(BILLED, ledger))
     except CloudrunError as err:
         warn(f"nobody could be asked for machines that the ledger does not know: {err.message}")
         return
-    for machine in strays(found, ledger.all()):
+    for machine in orphans(found, ledger.all()):
         warn(f"{machine.name} is up on {machine.infra} and not in this ledger; `{machine.stop_command}` ends it")
 
 
 @app.command(epilog="Example:\n\n  cloudrun ssh\n")
 def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Open a shell on the run's machine; with `--json`, only say by which command."""
-    from cloudrun.home import home_folder
-    from cloudrun.ledger import Ledger
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
 
     run = Ledger(home_folder()).find(run_id)
-    if run.backend == "local":
+    if not CAPABILITIES[run.backend].is_remote:
         raise UsageError(
             f"`{run.run_id}` runs on this computer", hint=f"`cloudrun logs {run.run_id}` shows what it does"
         )
     if run.released_at is not None:
         raise UsageError(f"the machine of `{run.run_id}` is gone", hint="`cloudrun ps` lists those that are up")
-    from cloudrun.ssh import interactive_command
+    from cloudrun.remote.ssh import interactive_command
 
     command = interactive_command(run.machine_name)
     if as_json:

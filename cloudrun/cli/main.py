@@ -49,7 +49,7 @@ _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 
 def _is_below_home(err: OSError) -> bool:
     """Whether it is about the ledger's folder, which somebody chose."""
-    from cloudrun.home import home_folder
+    from cloudrun.state.home import home_folder
 
     return err.errno == errno.ENOENT and err.filename is not None and str(err.filename) in str(home_folder())
 
@@ -58,7 +58,7 @@ def _as_environment(err: OSError) -> CloudrunError:
     where = f" {err.filename}" if err.filename else " to the output"
     return CloudrunError(
         f"cannot read or write{where}: {err.strerror}",
-        hint="mend that (room on the disk? permissions? `CLOUDRUN_HOME`?), then `cloudrun ps` shows what may bill",
+        hint="fix that (room on the disk? permissions? `CLOUDRUN_HOME`?), then `cloudrun ps` shows what may bill",
     )
 
 
@@ -75,21 +75,21 @@ def _warn_of_overdue(argv: Sequence[str]) -> None:
     """A line for each other run that bills past its estimate, whatever the command; `ps` shows it anyway."""
     if not argv or argv[0] == "ps" or {"-h", "--help"} & set(argv):
         return
-    from cloudrun.home import home_folder, may_bill
+    from cloudrun.state.home import home_folder, may_bill
 
     if not may_bill(home_folder()):
         return
-    from cloudrun.cost import cost_of
-    from cloudrun.ledger import Ledger
-    from cloudrun.overdue import overdue
-    from cloudrun.records import now_utc
+    from cloudrun.billing.cost import cost_of
+    from cloudrun.billing.overdue import overdue
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.records import now_utc
 
     now = now_utc()
-    for run, foretold in overdue(Ledger(home_folder()).all(), now):
+    for run, estimated in overdue(Ledger(home_folder()).all(), now):
         if not any(word and run.run_id.startswith(word) for word in argv[1:]):
             usd = cost_of(run, now).usd
             warn(
-                f"{run.run_id} may be billing past its estimate: ${usd:.2f} so far, ${foretold:.2f} foretold; "
+                f"{run.run_id} may be billing past its estimate: ${usd:.2f} so far, ${estimated:.2f} estimated; "
                 f"`cloudrun down {run.run_id}` ends it"
             )
 

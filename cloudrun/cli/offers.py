@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from cloudrun.estimate import NoEstimate
-from cloudrun.gpus import tier
-from cloudrun.records import Estimate
-from cloudrun.render import table, usd_range
-from cloudrun.runs.foresee import RankedOffer
-from cloudrun.units import duration, iso, times
+from cloudrun.catalog.gpus import tier
+from cloudrun.forecast.estimate import NoEstimate
+from cloudrun.forecast.offers import RankedOffer
+from cloudrun.render.tables import table, usd_range
+from cloudrun.state.records import Estimate
+from cloudrun.text.units import duration, iso, times
 
 
 def offer_row(ranked: RankedOffer) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from cloudrun.errors import ExitCode, Interrupted, StoreError, UsageError
 from cloudrun.protocol.outputs import REPORT, below_out
 
 if TYPE_CHECKING:
-    from cloudrun.run import Run
     from cloudrun.runs.context import Context
     from cloudrun.runs.fetch import Fetched
+    from cloudrun.state.run import Run
     from cloudrun.stores import Entry
 
 _LONGEST_S = 10 * 365 * 86400.0
@@ -106,15 +106,15 @@ def _fetched_row(found: Fetched) -> dict[str, Any]:
 
 
 def _say_fetched(entry: Entry) -> None:
-    from cloudrun.units import size
+    from cloudrun.text.units import size
 
     note(f"fetched {below_out(entry.key)} ({size(entry.size_bytes)})")
 
 
 def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bool) -> int:
-    from cloudrun.render import table
+    from cloudrun.render.tables import table
     from cloudrun.runs.results import folder_for, what_is_new
-    from cloudrun.units import size
+    from cloudrun.text.units import size
 
     entries = what_is_new(run, to=to, best_only=best_only)
     total = sum(entry.size_bytes for entry in entries)
@@ -135,12 +135,12 @@ def cost(
     as_json: JsonOption = False,
 ) -> int:
     """Show the receipt: what was billed, for what, and what it bought."""
-    from cloudrun.home import home_folder
-    from cloudrun.ledger import Ledger
-    from cloudrun.receipt import receipt
-    from cloudrun.receipt_text import months_text, receipt_text, receipts_csv
-    from cloudrun.records import now_utc
+    from cloudrun.billing.receipt import receipt
+    from cloudrun.render.receipt_text import months_text, receipt_text, receipts_csv
     from cloudrun.runs.results import metrics_at_home
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
+    from cloudrun.state.records import now_utc
 
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json` together make no sense", hint="use one of them")
@@ -199,10 +199,10 @@ def parse_duration(text: str) -> timedelta:
 
 def open_run(run_id: str | None, *, warns: bool = True) -> tuple[Run, Context]:
     """The run as it is now, and what works with it; `warns` as for `looked_at`."""
-    from cloudrun.home import home_folder
-    from cloudrun.ledger import Ledger
     from cloudrun.runs.console import Console
     from cloudrun.runs.context import Context
+    from cloudrun.state.home import home_folder
+    from cloudrun.state.ledger import Ledger
 
     ledger = Ledger(home_folder())
     run = ledger.find(run_id)

@@ -12,14 +12,14 @@ from cloudrun.cli.app import app
 from cloudrun.cli.console import answer_json, is_terminal, note
 from cloudrun.cli.results import JsonOption, RunArgument, open_run
 from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, UsageError
+from cloudrun.files.untrusted import LARGEST_RESULT_BYTES
 from cloudrun.protocol.metrics import CURVES, KINDS, Kind, MetricsRow, parse_metrics
 from cloudrun.protocol.outputs import METRICS_KEY
-from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from cloudrun.run import Run
+    from cloudrun.state.run import Run
     from cloudrun.stores import Store
 
 _LOG_LINES = 12
@@ -31,8 +31,8 @@ _METRICS_EVERY_S = 3.0
 def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Live dashboard in the terminal: phase, cost, epochs, and the end of the log; with `--json`, its state now."""
     if as_json:
-        from cloudrun.records import now_utc
-        from cloudrun.render import run_row
+        from cloudrun.render.tables import run_row
+        from cloudrun.state.records import now_utc
 
         run, _ = open_run(run_id)
         answer_json(run_row(run, now_utc()))
@@ -84,9 +84,9 @@ class _Board:
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
-        from cloudrun.cost import cost_of
-        from cloudrun.records import now_utc
-        from cloudrun.units import duration
+        from cloudrun.billing.cost import cost_of
+        from cloudrun.state.records import now_utc
+        from cloudrun.text.units import duration
 
         cost = cost_of(run, now_utc())
         quote = run.quote

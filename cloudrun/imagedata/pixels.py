@@ -124,7 +124,7 @@ def _reason(path: Path, err: Exception) -> str:
     except OSError as missing:
         return missing.strerror or str(missing)
     if isinstance(err, UnidentifiedImageError):
-        return "it is no image of a known format"
+        return "unrecognised image format"
     text = " ".join((err.strerror if isinstance(err, OSError) and err.strerror else str(err)).split())
     return printable(text) or type(err).__name__
 

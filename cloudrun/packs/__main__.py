@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError
-from cloudrun.pace import Pace
 from cloudrun.packs.pull import pull
 from cloudrun.packs.refs import read_manifest
 from cloudrun.stores import open_objects
-from cloudrun.units import duration, size
+from cloudrun.text.pace import Pace
+from cloudrun.text.units import duration, size
 
 
 def main(argv: list[str]) -> int:

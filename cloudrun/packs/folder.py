@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloudrun.names import name_from
 from cloudrun.packs.index import FileIndex
 from cloudrun.packs.push import push
 from cloudrun.packs.sending import Pushed
 from cloudrun.stores import OnFiles, open_objects
+from cloudrun.text.names import name_from
 
 _INDEX = "files.sqlite"
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloudrun import atomic
 from cloudrun.errors import StoreError
+from cloudrun.files import atomic
 from cloudrun.packs.layout import pack_key
 from cloudrun.packs.manifest import FileRecord, Manifest
 from cloudrun.packs.scan import walk
@@ -286,5 +286,5 @@ def _explained(path: Path) -> Iterator[None]:
                 f"cannot write {path}: the disk is full", hint="free some space, then run the same command again"
             ) from err
         raise StoreError(
-            f"cannot write {path}: {err.strerror}", hint="mend it, then run the same command again"
+            f"cannot write {path}: {err.strerror}", hint="fix it, then run the same command again"
         ) from err

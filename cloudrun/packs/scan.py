@@ -49,7 +49,7 @@ def walk(folder: Path) -> list[Found]:
                             raise StoreError(f"{entry.path} is a link to a folder that it lies in", hint="remove it")
                         pending.append((entry.path, f"{path}/", (*above, _identity(there))))
         except OSError as err:
-            raise StoreError(f"cannot read {err.filename or place}: {err.strerror}", hint="mend or remove it") from err
+            raise StoreError(f"cannot read {err.filename or place}: {err.strerror}", hint="fix or remove it") from err
     for one in found:
         try:
             one.path.encode()
@@ -106,7 +106,7 @@ def opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb", buffering=0)  # reads of whole files need no buffer
     except OSError as err:
-        raise StoreError(f"cannot read {path}: {err.strerror}", hint="mend it, or move it out of the folder") from err
+        raise StoreError(f"cannot read {path}: {err.strerror}", hint="fix it, or move it out of the folder") from err
 
 
 def differs(before: os.stat_result, file: BinaryIO) -> bool:

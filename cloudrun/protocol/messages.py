@@ -14,9 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from cloudrun import atomic
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import read_object
 from cloudrun.protocol.words import EndReason, WorkerPhase, word_of
-from cloudrun.untrusted import read_object
 
 _LARGEST_CODE = 1 << 31
 

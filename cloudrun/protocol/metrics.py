@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
+from cloudrun.files.untrusted import LARGEST_RESULT_BYTES, read_regular
 from cloudrun.protocol.outputs import METRICS
-from cloudrun.untrusted import LARGEST_RESULT_BYTES, read_regular
 
 _NUMBERS = ("loss", "accuracy", "lr", "images_per_s")
 _USED = ("kind", "epoch", "step", "fold", "time", *_NUMBERS)
@@ -58,7 +58,7 @@ def metrics_at(folder: Path) -> tuple[list[MetricsRow], str]:
     except OSError as err:
         return [], f"{path} cannot be read: {err.strerror}"
     if content is None:
-        return [], f"{path} is no file" if path.exists() else ""
+        return [], f"{path} is not a file" if path.exists() else ""
     rows, left_out = _rows(content.decode("utf-8", "replace"))
     if size_bytes > LARGEST_RESULT_BYTES:
         return rows, f"{path} is used up to {LARGEST_RESULT_BYTES / 1e6:g} MB: the rest is left out"

@@ -80,7 +80,7 @@ class Order:
 
     @property
     def outlives_its_job(self) -> bool:
-        """Whether the switch runs outside the SkyPilot job, which Ray may kill; Slurm ends what leaves its job."""
+        """Whether the watchdog runs outside the SkyPilot job, which Ray may kill; Slurm ends what leaves its job."""
         return self.ending == MachineEnding.SKYPILOT
 
     @property

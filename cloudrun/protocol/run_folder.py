@@ -23,8 +23,8 @@ LOG: Final = "log.txt"  # everything, in order
 LOG_INDEX: Final = "log.index"  # the time of each stretch of the log
 STATUS: Final = "status.json"  # the worker's heartbeat
 RESULT: Final = "result.json"  # written last: without it the job has not ended
-ATTEMPT_PID: Final = "shift.pid"  # the process that does the work
-ATTEMPT_LOCK: Final = "shift.lock"  # held while that process lives
+ATTEMPT_PID: Final = "attempt.pid"  # the process that does the work
+ATTEMPT_LOCK: Final = "attempt.lock"  # held while that process lives
 JOB_PID: Final = "job.pid"  # the group of the command that runs now
 
 STOP: Final = "stop"  # asks the worker to stop; empty from a person, with a reason from the watchdog
@@ -195,7 +195,7 @@ class Place:
     """Where the watching process of one machine keeps its lock and its last word; of several machines each its own."""
 
     run_dir: Path
-    name: str = "switch"  # of several machines that share a disk, each has its own
+    name: str = "watchdog"  # of several machines that share a disk, each has its own
 
     @property
     def lock(self) -> Path:

@@ -91,7 +91,7 @@ class NodeTask(Word):
 class WorkerCommand(Word):
     """The word after RUN_DIR in `python -m cloudrun.worker RUN_DIR WORD`; without one the machine is watched."""
 
-    ATTEMPT = "shift"  # do the work
+    ATTEMPT = "attempt"  # do the work
     WATCH = "watch"  # watch the machine, outside the SkyPilot job
     BEGIN = "begin"  # start to watch, before there is a SkyPilot job
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import yaml
 
-from cloudrun import atomic
+from cloudrun.billing.receipt import receipt
 from cloudrun.errors import brief
-from cloudrun.mirror import make_way
+from cloudrun.files import atomic
 from cloudrun.protocol.metrics import metrics_at
 from cloudrun.protocol.outputs import COST, JOB_FILE, REPORT
-from cloudrun.receipt import receipt
-from cloudrun.records import now_utc
-from cloudrun.report import report_html
-from cloudrun.run import Run
+from cloudrun.render.report import report_html
+from cloudrun.state.records import now_utc
+from cloudrun.state.run import Run
+from cloudrun.stores.download import make_way
 
 
 def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:

@@ -11,23 +11,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudrun.cost import cost_of
+from cloudrun.billing.cost import cost_of
 from cloudrun.errors import Interrupted
-from cloudrun.estimate import after_s
-from cloudrun.plan import DataRoute, Plan
+from cloudrun.forecast.estimate import after_s
+from cloudrun.forecast.history import note
+from cloudrun.job.plan import DataRoute, Plan
+from cloudrun.job.staging import stage, stage_checkpoint
 from cloudrun.protocol.run_folder import DATA_READY
 from cloudrun.protocol.words import OnFinish
-from cloudrun.records import Phase, now_utc
+from cloudrun.remote.ssh import MachineUnreachable
 from cloudrun.retry import tries
-from cloudrun.run import Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import ResultsNotHome, bring_home, end_billing, end_lost
 from cloudrun.runs.follow import LogReader, follow
-from cloudrun.runs.measure import note
 from cloudrun.runs.sending import Sending
 from cloudrun.runs.undo import fail, undone
-from cloudrun.snapshot import stage, stage_checkpoint
-from cloudrun.ssh import MachineUnreachable
+from cloudrun.state.records import Phase, now_utc
+from cloudrun.state.run import Run
 from cloudrun.stores import open_store
 
 # Some ten minutes, as a machine that does not answer takes its time to say so.

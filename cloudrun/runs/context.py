@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloudrun.backends import Backend, open_backend
-from cloudrun.ledger import Ledger
-from cloudrun.run import Run
 from cloudrun.runs.console import Console
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloudrun.backends import Say
+from cloudrun.job.plan import DataRoute, Plan
 from cloudrun.packs.folder import push_folder
 from cloudrun.packs.scan import walk
 from cloudrun.packs.sending import Pushed
-from cloudrun.plan import DataRoute, Plan
 from cloudrun.stores import OnFiles
-from cloudrun.units import size
+from cloudrun.text.units import size
 
 
 def store_data(plan: Plan, home: Path, say: Say, on_files: OnFiles) -> Plan:

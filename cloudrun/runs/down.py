@@ -10,25 +10,25 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cloudrun.alternatives import alternatives
 from cloudrun.backends import Backend
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError, brief
-from cloudrun.plan import make_plan
+from cloudrun.forecast.alternatives import alternatives
+from cloudrun.forecast.history import measured_of, note
+from cloudrun.job.plan import make_plan
+from cloudrun.job.spec import JobSpec
+from cloudrun.job.staging import base_task
 from cloudrun.protocol.outputs import below_out
 from cloudrun.protocol.run_folder import STOP, STORED
 from cloudrun.protocol.timing import STOP_WAIT_S, STORED_WAIT_S
-from cloudrun.records import Alternative, JobState, Phase, Result, now_utc
-from cloudrun.run import Ending, Run
 from cloudrun.runs.accounts import write_accounts
 from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import read_result
 from cloudrun.runs.lost import disk_may_hold_results, stopped_words
-from cloudrun.runs.measure import measured_of, note
 from cloudrun.runs.refresh import ending_of, refresh
 from cloudrun.runs.results import copy_home, in_lines
-from cloudrun.runs.source import answers, is_stored, is_wiped
-from cloudrun.snapshot import base_task
-from cloudrun.spec import JobSpec
+from cloudrun.runs.source import is_reachable, is_stored, is_wiped
+from cloudrun.state.records import Alternative, JobState, Phase, Result, now_utc
+from cloudrun.state.run import Ending, Run
 from cloudrun.stores import open_store
 
 
@@ -105,7 +105,7 @@ def end_billing(run: Run, context: Context, *, was_gone: bool = False) -> Run:
     ended, now = ending or Ending(_ended_by(run, context.backend, released_at)), now_utc()
     run = context.update(run, lambda run: run.released(ended, disk_until=released_at, else_phase=by_itself, now=now))
     try:
-        account, others = context.backend.account(run), _on_other_offers(run, context.backend)
+        account, others = context.backend.billed_elsewhere(run), _on_other_offers(run, context.backend)
         measured = measured_of(note(run, context.ledger, release_s=took_s))
         run = context.update(run, lambda run: run.closed(account, measured, others))
     except Exception as err:  # noqa: BLE001 - the bill has ended; whatever these rest on is no reason to say otherwise
@@ -122,7 +122,7 @@ def _ended_by(run: Run, backend: Backend, released_at: datetime) -> datetime:
 
 
 def end_safely(run: Run, context: Context) -> Run:
-    """End a launch that broke. What earlier shifts left on the machine comes home first, or the machine stays up."""
+    """End a launch that broke. What earlier attempts left on the machine comes home first, or the machine stays up."""
     if run.past_phases and run.run_uri is not None and run.may_bill:
         run = bring_home(run, context)
     return end_billing(run, context)
@@ -180,7 +180,7 @@ def bring_home(run: Run, context: Context) -> Run:
     context.say(f"results in {folder}")
     _refuse_where_the_machine_has_more(context.current(run))
     run = note(context.current(run), context.ledger, upload_s=time.monotonic() - began)
-    if run.store_uri is not None and run.home_complete and answers(run):
+    if run.store_uri is not None and run.home_complete and is_reachable(run):
         _await_the_bucket(run, context)
     return run
 
@@ -189,7 +189,7 @@ def _refuse_where_the_machine_has_more(run: Run) -> None:
     """What came home is not all of it, the bucket has not either, and the machine cannot be asked for the rest."""
     if not run.may_bill or run.run_uri is None or run.home_complete:
         return
-    if not answers(run) and not is_wiped(run) and not _is_surely_stored(run):
+    if not is_reachable(run) and not is_wiped(run) and not _is_surely_stored(run):
         raise _not_home(run, "its machine does not answer and may hold newer ones")
 
 

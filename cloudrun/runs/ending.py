@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cloudrun.billing.receipt import Receipt, receipt
+from cloudrun.catalog.infras import BILLED
 from cloudrun.errors import CloudrunError, Interrupted, NoSuchRun
-from cloudrun.ledger import Ledger
-from cloudrun.machines import Machine, find_machines, strays
-from cloudrun.receipt import Receipt, receipt
-from cloudrun.records import now_utc
-from cloudrun.run import MACHINE_PREFIX, Run
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import down
 from cloudrun.runs.results import metrics_at_home
-from cloudrun.runs.scan import end_stray, scan
+from cloudrun.runs.scan import end_orphan, scan
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.machines import Machine, find_machines, orphans
+from cloudrun.state.records import now_utc
+from cloudrun.state.run import MACHINE_PREFIX, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def named(ledger: Ledger, names: Sequence[str]) -> Targets:
         try:
             runs.append(ledger.find(name.removeprefix(MACHINE_PREFIX)))
         except NoSuchRun:
-            found = find_machines(scan(Context.of("sky", ledger)).machines, name)
+            found = find_machines(scan(Context.of(BILLED, ledger)).machines, name)
             if not found:
                 raise NoSuchRun(
                     f"there is no run `{name}`, and no provider lists a machine of that name",
@@ -92,23 +93,23 @@ def unaccounted(ledger: Ledger) -> Unaccounted:
     """Ask the providers for machines of ours that the ledger does not know."""
     damaged = tuple(f"{one.message}; {one.hint}" for one in ledger.damaged())
     try:
-        found = scan(Context.of("sky", ledger))
+        found = scan(Context.of(BILLED, ledger))
     except CloudrunError as err:
         unasked = f"nobody could be asked for machines that the ledger does not know: {err.message}"
         return Unaccounted(problems=(*damaged, unasked))
     silent = tuple(f"no answer about machines of ours: {one}" for one in found.unasked)
-    return Unaccounted(tuple(strays(found, ledger.all())), (*damaged, *silent), found.unlistable)
+    return Unaccounted(tuple(orphans(found, ledger.all())), (*damaged, *silent), found.unlistable)
 
 
 def end_machines(machines: Sequence[Machine], ledger: Ledger, console: Console) -> tuple[str, ...]:
     """End machines that the ledger does not know; returns what went wrong."""
     if not machines:
         return ()
-    context = Context.of("sky", ledger, console)
+    context = Context.of(BILLED, ledger, console)
     problems = []
     for machine in machines:
         try:
-            end_stray(machine, context)
+            end_orphan(machine, context)
             console.say(f"{machine.name} is gone")
         except CloudrunError as err:
             problems.append(f"{err.message}; {err.hint}")

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudrun.protocol.words import OnFinish
-from cloudrun.run import Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import end_billing
 from cloudrun.runs.fetch_watch import fetch_until_it_ends
 from cloudrun.runs.lost import refuse_stopped
 from cloudrun.runs.results import Listener, copy_home
+from cloudrun.state.run import Run
 
 
 @dataclass(frozen=True, slots=True)

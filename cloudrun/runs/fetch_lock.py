@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from cloudrun import locks
 from cloudrun.errors import StoreError
+from cloudrun.files import locks
 
 # Whoever holds the lock and brings nothing for so long is stopped or stuck: a bill must not wait for it.
 _STUCK_S = 120.0

@@ -6,16 +6,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import Interrupted, RunNotFinished, StoreError
 from cloudrun.protocol.outputs import METRICS_KEY
-from cloudrun.run import Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.refresh import refresh
 from cloudrun.runs.results import Listener, copy_home
+from cloudrun.state.run import Run
 
-# A look hashes the run's files where they lie: too often would take the machine's time from the job.
-_LOCAL_PAUSE_S = 1.0
-_REMOTE_PAUSE_S = 15.0
 # Written anew with every look, so that a line for each time would hide the checkpoints.
 _ALWAYS_NEW = (METRICS_KEY,)
 
@@ -43,7 +41,7 @@ def fetch_until_it_ends(run: Run, context: Context, *, to: Path | None, best_onl
                 if isinstance(err, StoreError) and err.message != trouble:
                     trouble = err.message
                     listener.say(f"{err.message}; trying again while the job runs")
-            time.sleep(_LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S)
+            time.sleep(CAPABILITIES[run.backend].fetch_pause_s)
     except KeyboardInterrupt:
         raise _interrupted(run) from None
 

@@ -7,25 +7,22 @@ from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 
 from cloudrun.backends import Say
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError
+from cloudrun.files.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 from cloudrun.protocol.run_folder import ANSWER, LOG, QUESTION
-from cloudrun.protocol.timing import FOLLOWER_SILENCE_S
 from cloudrun.protocol.words import NO, YES
-from cloudrun.received import question_from
-from cloudrun.records import JobState
-from cloudrun.run import Run
 from cloudrun.runs.console import Ask
 from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.runs.refresh import look, record
-from cloudrun.runs.source import answers, bucket_of, is_wiped
+from cloudrun.runs.source import bucket_of, is_reachable, is_wiped
+from cloudrun.state.received import question_from
+from cloudrun.state.records import JobState
+from cloudrun.state.run import Run
 from cloudrun.stores import Store, open_store
-from cloudrun.units import duration
-from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
+from cloudrun.text.units import duration
 
-# How often to look; a look at a rented machine is one command over a connection that is kept open.
-_LOCAL_PAUSE_S = 0.2
-_REMOTE_PAUSE_S = 0.5
 # Looks at the backend in a row that must find the job gone before it is believed.
 _LOOKS = 2
 # Whoever follows is told when neither the machine nor its provider has said anything for so long.
@@ -114,7 +111,7 @@ def followed(
             hint=f"`cloudrun logs {run.run_id}` again in a minute; `cloudrun ps` shows what it costs",
         )
     store = open_store(run.run_uri)
-    pause = _LOCAL_PAUSE_S if run.backend == "local" else _REMOTE_PAUSE_S
+    pause = CAPABILITIES[run.backend].log_pause_s
     watch = _Watch(run, context, store)
     questions = None if ask is None else _Questions(store, run.run_uri, ask, say)
     while not watch.ended() and not until():
@@ -123,7 +120,7 @@ def followed(
             questions.answer()
         time.sleep(pause)
     bucket = bucket_of(watch.run)
-    if bucket is not None and watch.run.phase.is_final and not answers(watch.run):
+    if bucket is not None and watch.run.phase.is_final and not is_reachable(watch.run):
         reader.go_on_in(bucket)  # the machine went away before all of its log was read
     yield from _quietly(reader, last=watch.run.phase.is_final)
     return watch.run
@@ -189,7 +186,7 @@ class _Watch:
             if now - self._recorded_at > 5:
                 self.run = record(self.run, self._context, JobState.ACTIVE, progress, None)
                 self._recorded_at = now
-        if now - self._heard_at < (2.0 if self.run.backend == "local" else FOLLOWER_SILENCE_S):
+        if now - self._heard_at < CAPABILITIES[self.run.backend].silence_s:
             return False
         return self._silent(now)
 
@@ -199,7 +196,7 @@ class _Watch:
         self._refuse_to_wait_for_ever(job, now)
         if job in (JobState.ACTIVE, JobState.UNKNOWN):
             self._heard_at = now
-            # The bucket may know more; or the worker has gone, and the switch waits for the results to be fetched; or
+            # The bucket may know more; or the worker has gone, and the watchdog waits for the results to be fetched; or
             # the run's folder has been removed.
             is_odd = job is JobState.ACTIVE and is_wiped(self.run)
             if self._is_bad or is_odd or (job is JobState.UNKNOWN and self.run.store_uri is not None):
@@ -223,7 +220,7 @@ class _Watch:
                 f"neither the machine of `{run_id}` nor its provider has said anything of it for"
                 f" {duration(now - self._unknown_since)}; it may still run, and bill",
                 hint=f"`cloudrun ps --refresh` asks again, `cloudrun down {run_id}` ends its bill;"
-                " the switch on it ends it when its budget is used",
+                " the watchdog on it ends it when its budget is used",
             )
 
 

@@ -1,4 +1,4 @@
-"""What is foretold of a run before it is started: machine, price, estimate, worst case, and what to beware of."""
+"""What is estimated of a run before it is started: machine, price, estimate, worst case, and what to beware of."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudrun.backends.live_price import LivePrice, live_price
-from cloudrun.dataset_check import Survey
-from cloudrun.estimate import NoEstimate
-from cloudrun.keys import KeysSent
-from cloudrun.ledger import Ledger
-from cloudrun.plan import Plan
-from cloudrun.records import Estimate, Quote, now_utc
-from cloudrun.render import plan_text
-from cloudrun.run import Run
-from cloudrun.runs.foresee import exceeds, foresee, refuse_hopeless, workload_for
-from cloudrun.runs.measure import history
+from cloudrun.catalog.infras import is_own_cluster
+from cloudrun.dataset.survey import Survey
+from cloudrun.forecast.estimate import NoEstimate
+from cloudrun.forecast.history import history
+from cloudrun.forecast.offers import estimate_offer, exceeds, refuse_hopeless, workload_for
+from cloudrun.job.keys import KeysSent
+from cloudrun.job.plan import Plan
+from cloudrun.render.tables import plan_text
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import Estimate, Quote, now_utc
+from cloudrun.state.run import Run
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A plan and all that could be foretold of it."""
+    """A plan and all that could be estimated of it."""
 
     plan: Plan
     quote: Quote | None
@@ -75,7 +76,7 @@ class Forecast:
         return found
 
 
-def look_ahead(
+def make_forecast(
     plan: Plan,
     quote: Quote | None,
     survey: Survey | None,
@@ -85,7 +86,7 @@ def look_ahead(
     keys: KeysSent | None = None,
 ) -> Forecast:
     """`goes_on`: the run that is resumed; `keys`: the user's own that go to the machine."""
-    made = foresee(plan, quote, workload_for(plan, survey), history(ledger.all()), goes_on=goes_on)
-    asked = quote is not None and quote.hourly_usd and quote.infra not in ("slurm", "kubernetes", "ssh")  # own prices
+    made = estimate_offer(plan, quote, workload_for(plan, survey), history(ledger.all()), goes_on=goes_on)
+    asked = quote is not None and quote.hourly_usd and not is_own_cluster(quote.infra)
     live = live_price(quote) if quote is not None and asked else None
     return Forecast(plan, quote, made, live, keys)

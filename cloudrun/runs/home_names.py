@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cloudrun.atomic import PARTIAL
-from cloudrun.names import RENAMED, renamed
+from cloudrun.files.atomic import PARTIAL
 from cloudrun.protocol.outputs import (
     MADE_AT_HOME,
     METRICS,
@@ -18,6 +17,7 @@ from cloudrun.protocol.outputs import (
     below_out,
 )
 from cloudrun.protocol.run_folder import OUT
+from cloudrun.text.names import RENAMED, renamed
 
 # What others read by its name, and what is written beside it: a folder of that name would be in the way.
 _OURS = (

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from cloudrun.files.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 from cloudrun.protocol.run_folder import RESULT, STATUS
 from cloudrun.protocol.timing import LAST_WORD_SILENCE_S
 from cloudrun.protocol.words import EndReason
-from cloudrun.received import progress_from, result_from
-from cloudrun.records import Progress, Result, now_utc
-from cloudrun.run import Run
+from cloudrun.state.received import progress_from, result_from
+from cloudrun.state.records import Progress, Result, now_utc
+from cloudrun.state.run import Run
 from cloudrun.stores import Store
-from cloudrun.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable
 
 _LOOK_EVERY_S = 0.5
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cloudrun.ledger import Ledger
-from cloudrun.records import now_utc
-from cloudrun.run import Run, new_run
 from cloudrun.runs.attempt import Started, attend, signals_as_interrupt, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.datasets import store_data
-from cloudrun.runs.leftovers import adopt, end_leftovers
+from cloudrun.runs.interrupted import end_interrupted, reattach
 from cloudrun.runs.prepared import Prepared
 from cloudrun.runs.rent import rent
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import now_utc
+from cloudrun.state.run import Run, new_run
 
 
 def launch(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool) -> Run:
@@ -23,14 +23,14 @@ def launch(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool
     What other launches left behind is ended first; one of the same job is gone on with.
     """
     context = Context(ledger, prepared.backend, console)
-    left = prepared.cut_short
-    end_leftovers(ledger, console, but=left)
+    left = prepared.interrupted
+    end_interrupted(ledger, console, but=left)
     plan = store_data(prepared.plan, context.state_folder, console.say, console.on_bytes)
     prepared = replace(prepared, plan=plan)
     if left is None:
         return _launch_anew(prepared, context, detach=detach)
-    context.update(left, lambda run: run.foretold(prepared.forecast.estimate, prepared.forecast.quote))
-    return adopt(left, plan, context, detach=detach)
+    context.update(left, lambda run: run.estimated(prepared.forecast.estimate, prepared.forecast.quote))
+    return reattach(left, plan, context, detach=detach)
 
 
 def _launch_anew(prepared: Prepared, context: Context, *, detach: bool) -> Run:
@@ -42,7 +42,7 @@ def _launch_anew(prepared: Prepared, context: Context, *, detach: bool) -> Run:
         job_path=str(prepared.job.path.absolute()),
         folder=str(Path("runs").absolute() / plan.run_id),
         now=now_utc(),
-    ).foretold(forecast.estimate, forecast.quote)
+    ).estimated(forecast.estimate, forecast.quote)
     with context.ledger.launching(run.run_id), signals_as_interrupt():
         context.ledger.add(run)
         rent(plan, context)

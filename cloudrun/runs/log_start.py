@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from cloudrun.files.untrusted import LARGEST_RESULT_BYTES
 from cloudrun.protocol.run_folder import LOG, LOG_INDEX
 from cloudrun.stores import Store
-from cloudrun.untrusted import LARGEST_RESULT_BYTES
 
 _PIECE_BYTES = 65_536  # the last lines are seldom more
 _LARGEST_PIECE_BYTES = 16_000_000

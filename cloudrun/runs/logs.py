@@ -8,12 +8,12 @@ from pathlib import Path
 
 from cloudrun.errors import RunNotFinished
 from cloudrun.protocol.run_folder import LOG, STATUS
-from cloudrun.run import Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.follow import LogReader, followed
 from cloudrun.runs.log_start import start_offset
 from cloudrun.runs.lost import refuse_stopped
 from cloudrun.runs.source import is_wiped, source_of
+from cloudrun.state.run import Run
 from cloudrun.stores import Store
 from cloudrun.stores.directory import DirectoryStore
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cloudrun.cost import stopped_disk_hourly_usd
-from cloudrun.disk_price import DISK_GOES_WHEN_STOPPED
+from cloudrun.billing.cost import stopped_disk_hourly_usd
+from cloudrun.catalog.disk_price import DISK_GOES_WHEN_STOPPED
 from cloudrun.errors import RunNotFinished, StoreError
-from cloudrun.run import Run
 from cloudrun.runs.source import is_stored
+from cloudrun.state.run import Run
 
 
 def disk_may_hold_results(run: Run) -> bool:

@@ -11,17 +11,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from cloudrun.dataset_check import Survey, survey_folder
+from cloudrun.dataset.survey import Survey, survey_folder
 from cloudrun.errors import JobFileError, StoreError, UsageError
 from cloudrun.imagedata.dataset import Reading
-from cloudrun.job_file import Job, missing_secrets
-from cloudrun.plan import Plan, make_plan
+from cloudrun.job.job_file import Job, missing_secrets
+from cloudrun.job.plan import Plan, make_plan
+from cloudrun.job.spec import Data, SourceKind
+from cloudrun.job.staging import base_task
 from cloudrun.protocol.words import OnFinish
 from cloudrun.recipe.weights import NoWeights, weight_file
-from cloudrun.run import new_run_id
 from cloudrun.runs.source_check import check_access, check_source
-from cloudrun.snapshot import base_task
-from cloudrun.spec import Data, SourceKind
+from cloudrun.state.run import new_run_id
 from cloudrun.stores import open_store
 
 _RSYNC = (3, 1)  # the first with `--info=progress2`
@@ -58,7 +58,7 @@ def on_this_computer(job: Job) -> Job:
     Raises JobFileError where `train.device` insists on a GPU.
     """
     spec = job.spec
-    if not spec.is_local or not spec.needs_gpu or spec.run is not None:
+    if spec.capabilities.is_remote or not spec.needs_gpu or spec.run is not None:
         return job
     wanted, found = spec.gpus[0], _gpus_here()
     if found >= wanted.count:
@@ -116,9 +116,9 @@ def _refuse_unready(job: Job) -> None:
             f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
             hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",
         )
-    if spec.store is not None and not spec.is_local:
+    if spec.store is not None and spec.capabilities.is_remote:
         _refuse_missing_keys(job, f"store: {spec.store}")
-    if spec.data.kind is SourceKind.S3 and not spec.is_local:
+    if spec.data.kind is SourceKind.S3 and spec.capabilities.is_remote:
         _refuse_missing_keys(job, f"data.source: {spec.data.source}")
     if spec.workdir is not None and not Path(spec.workdir).is_dir():
         raise JobFileError(
@@ -126,7 +126,7 @@ def _refuse_unready(job: Job) -> None:
         )
     if isinstance(spec.train.pretrained, str) and spec.run is None:
         _refuse_missing_weights(job, Path(spec.train.pretrained))
-    if not spec.is_local:
+    if spec.capabilities.is_remote:
         _refuse_missing_programs()
     missing = missing_secrets(spec)
     if missing:

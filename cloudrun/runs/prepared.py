@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloudrun.backends import Backend, open_backend
-from cloudrun.dataset_check import Survey
-from cloudrun.findings import Findings
-from cloudrun.job_file import Job
-from cloudrun.ledger import Ledger
-from cloudrun.plan import Plan
-from cloudrun.run import Run
-from cloudrun.runs.forecast import Forecast, look_ahead
-from cloudrun.runs.leftovers import adoptable
-from cloudrun.runs.look_closer import look_closer
+from cloudrun.dataset.audit import Findings
+from cloudrun.dataset.duplicates import find_duplicates
+from cloudrun.dataset.survey import Survey
+from cloudrun.job.job_file import Job
+from cloudrun.job.plan import Plan
+from cloudrun.runs.forecast import Forecast, make_forecast
+from cloudrun.runs.interrupted import find_interrupted
 from cloudrun.runs.prepare import check_job, plan_for
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +43,27 @@ class Prepared:
     plan: Plan
     forecast: Forecast
     backend: Backend
-    cut_short: Run | None = None  # a launch of the same job that was cut short: this goes on with it
+    interrupted: Run | None = None  # a launch of the same job that was cut short: this goes on with it
     resumes: Run | None = None
 
 
 def examine(job: Job, ledger: Ledger, say: Callable[[str], None], *, closely: bool = True) -> Examined:
     """Check the job, and `closely` look for copies among its images. Raises JobFileError."""
     survey = check_job(job)
-    findings = look_closer(survey, ledger.home, say) if closely and survey is not None else None
+    findings = find_duplicates(survey, ledger.home, say) if closely and survey is not None else None
     return Examined(job, survey, findings)
 
 
 def prepare(examined: Examined, ledger: Ledger) -> Prepared:
     """Plan the job, ask for the machine's price, and foretell what it will take. Raises NoMachine."""
     job = examined.job
-    left = adoptable(job, ledger)
+    left = find_interrupted(job, ledger)
     plan = plan_for(job, left.run_id if left else None)
     backend = open_backend(plan.backend, ledger.home)
     quote = left.quote if left is not None and left.quote is not None else backend.quote(plan)
     keys = backend.keys_sent(plan, quote)
-    forecast = look_ahead(plan, quote, examined.survey, ledger, keys=keys)
-    return Prepared(job, plan, forecast, backend, cut_short=left)
+    forecast = make_forecast(plan, quote, examined.survey, ledger, keys=keys)
+    return Prepared(job, plan, forecast, backend, interrupted=left)
 
 
 def prepare_to_resume(run: Run, examined: Examined, ledger: Ledger) -> Prepared:
@@ -72,5 +72,5 @@ def prepare_to_resume(run: Run, examined: Examined, ledger: Ledger) -> Prepared:
     backend = open_backend(plan.backend, ledger.home)
     quote = run.quote if run.may_bill else backend.quote(plan)
     keys = None if run.may_bill else backend.keys_sent(plan, quote)
-    forecast = look_ahead(plan, quote, examined.survey, ledger, goes_on=run, keys=keys)
+    forecast = make_forecast(plan, quote, examined.survey, ledger, goes_on=run, keys=keys)
     return Prepared(examined.job, plan, forecast, backend, resumes=run)

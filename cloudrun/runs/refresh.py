@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from cloudrun.backends import Backend
 from cloudrun.errors import StoreError
-from cloudrun.records import JobState, Progress, Result, now_utc
-from cloudrun.run import Ending, Run, Sighting, derive_phase, ending_of_gone
 from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import BadResult, last_word, read_progress, read_result
 from cloudrun.runs.source import bucket_of, is_wiped
+from cloudrun.state.records import JobState, Progress, Result, now_utc
+from cloudrun.state.run import Ending, Run, Sighting, derive_phase, ending_of_gone
 from cloudrun.stores import open_store
 
 WIPED = "its folder was removed from its machine"

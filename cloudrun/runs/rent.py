@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from cloudrun.agreed import agreed_usd, is_too_dear, left_to_try, rent_limit_s, waiting_bills
 from cloudrun.backends import NotInTime, Terms
-from cloudrun.cost import cost_of
+from cloudrun.billing.agreed import agreed_usd, is_too_dear, left_to_try, rent_limit_s, waiting_bills
+from cloudrun.billing.cost import cost_of
 from cloudrun.errors import Interrupted, NoMachine
-from cloudrun.plan import Plan
-from cloudrun.records import Phase, Quote, now_utc
-from cloudrun.run import Ending, Run
+from cloudrun.job.plan import Plan
 from cloudrun.runs.context import Context
 from cloudrun.runs.undo import fail, stopped_meanwhile, undone
+from cloudrun.state.records import Phase, Quote, now_utc
+from cloudrun.state.run import Ending, Run
 
 # The machine bills while nobody answers.
 _ANSWER_WAIT_S = 60.0

@@ -7,26 +7,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudrun import atomic
 from cloudrun.errors import RunNotFinished, StoreError
-from cloudrun.ledger import Ledger
-from cloudrun.mirror import OnFile, OnProgress, Progress, make_way, missing, pull
-from cloudrun.pace import Pace
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import LARGEST_RESULT_BYTES
 from cloudrun.protocol.checkpoints import bests, is_best
 from cloudrun.protocol.metrics import MetricsRow, metrics_at
 from cloudrun.protocol.outputs import PROGRESS, UNREADABLE_RESULT, below_out
 from cloudrun.protocol.run_folder import HOME, LOG, LOG_INDEX, OUT, RESULT, STATUS
-from cloudrun.received import summary_at
-from cloudrun.records import Phase, Result, now_utc
-from cloudrun.run import Run
 from cloudrun.runs.accounts import replace_file, write_accounts
 from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.home_names import is_renamed, name_at_home
 from cloudrun.runs.last_word import BadResult, read_result
 from cloudrun.runs.lost import refuse_stopped
-from cloudrun.runs.source import answers, is_wiped, source_of
+from cloudrun.runs.source import is_reachable, is_wiped, source_of
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.received import summary_at
+from cloudrun.state.records import Phase, Result, now_utc
+from cloudrun.state.run import Run
 from cloudrun.stores import Entry, Store, open_store
-from cloudrun.untrusted import LARGEST_RESULT_BYTES
+from cloudrun.stores.download import OnFile, OnProgress, Progress, make_way, missing, pull
+from cloudrun.text.pace import Pace
 
 _OWN_USE = (PROGRESS,)  # heartbeat files: of no use at home
 _PIECE_BYTES = 64_000_000  # of the log, which may have gigabytes
@@ -141,7 +141,7 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         is_home = folder == default_folder(run) or not default_folder(run).is_dir()
         if is_home:
             run = ledger.update(run.run_id, lambda run: run.fetched(str(folder), is_complete=ended))
-        if ended and is_home and answers(run):  # a copy elsewhere is nothing that the machine may be ended for
+        if ended and is_home and is_reachable(run):  # a copy elsewhere is nothing that the machine may be ended for
             _tell_the_machine(run, listener.say)
         if ended and is_home:
             now = now_utc()

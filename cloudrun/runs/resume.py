@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
-from cloudrun.ledger import Ledger
-from cloudrun.plan import Plan
+from cloudrun.job.plan import Plan
 from cloudrun.protocol.checkpoints import can_go_on
 from cloudrun.protocol.run_folder import LEAVE, LEFT_BY_AN_ATTEMPT, LOG, RESULT
 from cloudrun.protocol.timing import ATTEMPT_ENDS_S, ATTEMPT_GOES_S
-from cloudrun.records import Estimate, JobState, Quote, now_utc
-from cloudrun.run import Ending, Run
 from cloudrun.runs.attempt import Started, attend, signals_as_interrupt, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
@@ -24,12 +21,15 @@ from cloudrun.runs.prepared import Prepared
 from cloudrun.runs.refresh import ending_of
 from cloudrun.runs.rent import rent
 from cloudrun.runs.results import copy_home
-from cloudrun.runs.source import answers
+from cloudrun.runs.source import is_reachable
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import Estimate, JobState, Quote, now_utc
+from cloudrun.state.run import Ending, Run
 from cloudrun.stores import open_store
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class Estimated:
     """What the run will take from here on, and at which price; written only once it really goes on."""
 
     estimate: Estimate | None
@@ -51,13 +51,13 @@ def resume(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool
     with context.ledger.launching(run.run_id), signals_as_interrupt():
         if not context.current(run).phase.is_final:  # another command was quicker
             raise StillRunning(f"`{run.run_id}` goes on already", hint=f"`cloudrun logs {run.run_id}` follows it")
-        foretold = Foretold(prepared.forecast.estimate, prepared.forecast.quote)
-        if answers(run):
+        estimated = Estimated(prepared.forecast.estimate, prepared.forecast.quote)
+        if is_reachable(run):
             _refuse_other_nodes(run, plan)
             context.say("its machine is up: going on there")
-            started = _go_on_here(run, plan, context, foretold)
+            started = _go_on_here(run, plan, context, estimated)
         else:
-            started = _go_on_elsewhere(run, plan, context, foretold)
+            started = _go_on_elsewhere(run, plan, context, estimated)
         started = Started(context.update(run, Run.left_to_itself), started.reader)
     return attend(started, plan, context, detach=detach)
 
@@ -70,7 +70,7 @@ def _refuse_other_nodes(run: Run, plan: Plan) -> None:
         )
 
 
-def _go_on_here(run: Run, plan: Plan, context: Context, foretold: Foretold) -> Started:
+def _go_on_here(run: Run, plan: Plan, context: Context, estimated: Estimated) -> Started:
     context.update(run, Run.watched)  # from here on nothing watches the machine but this
     try:
         shown = _make_way(run, plan, context)
@@ -84,7 +84,7 @@ def _go_on_here(run: Run, plan: Plan, context: Context, foretold: Foretold) -> S
         context.say(f"it cannot go on: {err}")
         _give_up(run, context)
         raise
-    context.update(run, lambda run: _reopened(run, plan, foretold))
+    context.update(run, lambda run: _reopened(run, plan, estimated))
     return start(plan, context, log_shown=shown)
 
 
@@ -93,10 +93,10 @@ def _give_up(run: Run, context: Context) -> None:
 
 
 def _make_way(run: Run, plan: Plan, context: Context) -> int:
-    """Have the last shift leave the machine, with nothing that the next could take for its own; its log's bytes."""
+    """Have the last attempt leave the machine, with nothing that the next could take for its own; its log's bytes."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    store.put(LEAVE, b"")  # the last shift's switch may still wait: it goes, and leaves the machine
+    store.put(LEAVE, b"")  # the last attempt's watchdog may still wait: it goes, and leaves the machine
     time.sleep(ATTEMPT_ENDS_S)
     waits = run.store_uri is not None or run.nodes > 1
     until = time.monotonic() + (ATTEMPT_GOES_S if waits else 0.0)
@@ -108,7 +108,7 @@ def _make_way(run: Run, plan: Plan, context: Context) -> int:
     return shown
 
 
-def _go_on_elsewhere(run: Run, plan: Plan, context: Context, foretold: Foretold) -> Started:
+def _go_on_elsewhere(run: Run, plan: Plan, context: Context, estimated: Estimated) -> Started:
     if run.store_uri is not None and not run.home_complete:
         context.say(f"fetching what {run.store_uri} has ...")
         run = _fetched(run, context)
@@ -126,7 +126,7 @@ def _go_on_elsewhere(run: Run, plan: Plan, context: Context, foretold: Foretold)
         run = run.gone(ending or Ending(released_at))
     _forget_last_result(plan)
     earlier = run.closed_intervals(run.released_at or now_utc())
-    context.update(run, lambda run: _reopened(run, plan, foretold).without_machine(earlier))
+    context.update(run, lambda run: _reopened(run, plan, estimated).without_machine(earlier))
     try:
         rent(plan, context)
     except BaseException:  # what is at home is still the newest: a bucket that lagged behind must not replace it
@@ -158,10 +158,10 @@ def _refuse_to_lose(run: Run, job: JobState) -> None:
 
 
 def _forget_last_result(plan: Plan) -> None:
-    """Else the bucket would say of the shift to come how the last one ended."""
+    """Else the bucket would say of the attempt to come how the last one ended."""
     if plan.store_uri is not None:
         open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove([RESULT])
 
 
-def _reopened(run: Run, plan: Plan, foretold: Foretold) -> Run:
-    return run.reopened(plan.assignment).foretold(foretold.estimate, foretold.expected)
+def _reopened(run: Run, plan: Plan, estimated: Estimated) -> Run:
+    return run.reopened(plan.assignment).estimated(estimated.estimate, estimated.expected)

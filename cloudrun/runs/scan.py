@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cloudrun import atomic
-from cloudrun.ledger import Ledger
-from cloudrun.machines import Machine, Scan, strays
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import LARGEST_RESULT_BYTES, Unreadable, read_limited
 from cloudrun.runs.context import Context
-from cloudrun.untrusted import LARGEST_RESULT_BYTES, Unreadable, read_limited
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.machines import Machine, Scan, orphans
 
 _REMEMBERED = "scan.json"
 
@@ -36,7 +36,7 @@ def _remember(found: Scan, home: Path) -> None:
     atomic.write(home / _REMEMBERED, found.model_dump_json(indent=1))
 
 
-def end_stray(machine: Machine, context: Context) -> None:
+def end_orphan(machine: Machine, context: Context) -> None:
     """End a machine that no run is billed for. Raises StillBilling where that can't be proven."""
     context.say(f"ending {machine.name} on {machine.infra} ...")
     context.backend.end_machine(machine)
@@ -46,7 +46,7 @@ def end_stray(machine: Machine, context: Context) -> None:
         _remember(known.model_copy(update={"machines": left}), context.state_folder)
 
 
-def strays_known(ledger: Ledger) -> tuple[Scan | None, list[Machine]]:
+def orphans_known(ledger: Ledger) -> tuple[Scan | None, list[Machine]]:
     """By the last scan: the machines that the ledger does not account for."""
     known = last_scan(ledger.home)
-    return known, strays(known, ledger.all()) if known is not None else []
+    return known, orphans(known, ledger.all()) if known is not None else []

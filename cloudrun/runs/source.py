@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from cloudrun.errors import StoreError
 from cloudrun.protocol.run_folder import LOG, ORDER, STATUS
-from cloudrun.records import Result
-from cloudrun.run import Run
 from cloudrun.runs.last_word import read_result
+from cloudrun.state.records import Result
+from cloudrun.state.run import Run
 from cloudrun.stores import Store, open_store
 
 # Of a run's folder that is there: the job may have made something else of one of them.
 _THERE = (ORDER, LOG, STATUS)
 
 
-def answers(run: Run) -> bool:
+def is_reachable(run: Run) -> bool:
     """Whether the run's files can be read where it runs: quicker than asking the provider, and as telling."""
     if run.released_at is not None or run.run_uri is None:
         return False
@@ -42,7 +42,7 @@ def source_of(run: Run) -> Store | None:
     """None where the machine is gone and there is no bucket. A machine without one is not asked first."""
     if run.store_uri is None:
         return open_store(run.run_uri) if run.run_uri is not None and run.released_at is None else None
-    if answers(run):
+    if is_reachable(run):
         assert run.run_uri is not None
         return open_store(run.run_uri)
     return bucket_of(run)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudrun.dataset_check import Survey
+from cloudrun.dataset.survey import Survey
 from cloudrun.errors import JobFileError, StoreError
-from cloudrun.job_file import Job
+from cloudrun.job.job_file import Job
+from cloudrun.job.spec import SourceKind
 from cloudrun.sources import Source, SourceProblem, kaggle, parse_source
 from cloudrun.sources.archive import DAMAGED, kind_of, name_of
 from cloudrun.sources.bring import address_of
 from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, RangeFile, Seen, look
-from cloudrun.spec import SourceKind
-from cloudrun.units import size
+from cloudrun.text.units import size
 
 # A zip's list of contents takes about 100 bytes a file; past this, its folders are not looked at.
 _LIST_BYTES = 32_000_000
@@ -48,7 +48,7 @@ def check_access(job: Job) -> None:
     with _about(job):
         found = kaggle.find_or_refuse(os.environ)
     unnamed = [name for name in found.names if name not in spec.secrets]
-    if unnamed and not spec.is_local:
+    if unnamed and spec.capabilities.is_remote:
         named = ", ".join(dict.fromkeys([*spec.secrets, *found.names]))
         raise JobFileError(
             f"{job.path}: `data.source: {spec.data.source}` needs your token on the machine, and `secrets` does"
@@ -71,7 +71,7 @@ def check_source(job: Job) -> Survey | None:
         kind = kind_of(seen.start)
         if kind is None:
             raise SourceProblem(
-                f"{address.shown} is no zip and no tar archive: it begins with {_begins(seen)}",
+                f"{address.shown} is neither a zip nor a tar archive: it begins with {_begins(seen)}",
                 hint="is it the address of a page about the data? take that of the download itself",
             )
         if kind != "zip" or not seen.can_resume or seen.size_bytes is None:
@@ -123,7 +123,7 @@ def _count(job: Job, source: Source, files: list[tuple[str, int]]) -> Survey | N
 
 def _refuse_small_disk(job: Job, shown: str, needed: int) -> None:
     spec = job.spec
-    if not spec.is_local and needed > spec.resources.disk * 1e9:
+    if spec.capabilities.is_remote and needed > spec.resources.disk * 1e9:
         raise SourceProblem(
             f"{shown} and what is in it have {size(needed)}, more than the {spec.resources.disk} GB of"
             " `resources.disk`",

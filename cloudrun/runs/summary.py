@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloudrun.received import summary_at
+from cloudrun.state.received import summary_at
 
 
 def accuracy_text(folder: Path) -> str:

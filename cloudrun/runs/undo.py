@@ -1,13 +1,13 @@
-"""Take a launch back that broke or was interrupted: its machine goes, once what earlier shifts made is home."""
+"""Take a launch back that broke or was interrupted: its machine goes, once what earlier attempts made is home."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
 from cloudrun.errors import BudgetUsed, Interrupted
-from cloudrun.run import Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import end_safely
+from cloudrun.state.run import Run
 
 
 def fail(run: Run, context: Context, err: Exception) -> None:

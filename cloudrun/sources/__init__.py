@@ -21,7 +21,7 @@ class SourceProblem(CloudrunError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A `data.source` that is no folder. `sha256` is what an archive must have, where its URL says so."""
+    """A `data.source` that is not a folder. `sha256` is what an archive must have, where its URL says so."""
 
     text: str
     scheme: str

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from cloudrun.sources import SourceProblem
-from cloudrun.units import size
+from cloudrun.text.units import size
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
@@ -161,7 +161,7 @@ def _members(archive: Path, shown: str) -> Iterator[Iterator[_Member]]:
         with tarfile.open(archive) as opened_tar:
             yield (_of_tar(opened_tar, info, shown) for info in opened_tar)
     else:
-        raise SourceProblem(f"{shown} is no zip and no tar archive", hint="pack the data as .zip or .tar.gz")
+        raise SourceProblem(f"{shown} is neither a zip nor a tar archive", hint="pack the data as .zip or .tar.gz")
 
 
 def _refuse_bomb(opened: zipfile.ZipFile, archive: Path, shown: str) -> None:
@@ -185,7 +185,7 @@ def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Memb
 
 def _of_tar(opened: tarfile.TarFile, info: tarfile.TarInfo, shown: str) -> _Member:
     if not (info.isreg() or info.isdir() or info.issym() or info.islnk()):
-        raise SourceProblem(f"{shown} has {info.name}, which is no file", hint="pack the data alone")
+        raise SourceProblem(f"{shown} has {info.name}, which is not a file", hint="pack the data alone")
 
     def content() -> IO[bytes]:
         file = opened.extractfile(info)

@@ -8,14 +8,14 @@ import os
 import shutil
 from pathlib import Path
 
-from cloudrun import atomic
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import read_object
 from cloudrun.imagedata.folders import SPLITS
-from cloudrun.pace import Pace
 from cloudrun.sources import Source, SourceProblem, kaggle
 from cloudrun.sources.archive import root_of, unpack
 from cloudrun.sources.web import Address, Say, download
-from cloudrun.units import size
-from cloudrun.untrusted import read_object
+from cloudrun.text.pace import Pace
+from cloudrun.text.units import size
 
 
 def bring(source: Source, out: Path, *, say: Say, endpoint: str | None = None) -> None:

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudrun import atomic
 from cloudrun.errors import CloudrunError, StoreError
-from cloudrun.pace import Pace
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import read_object
 from cloudrun.sources import Source, SourceProblem
 from cloudrun.sources.archive import inside
 from cloudrun.sources.web import Say
 from cloudrun.stores.s3_client import make_client, translated
 from cloudrun.stores.s3_errors import S3Place
-from cloudrun.units import size
-from cloudrun.untrusted import read_object
+from cloudrun.text.pace import Pace
+from cloudrun.text.units import size
 
 _AT_ONCE = 16
 _TRIES = 3

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+from cloudrun.files.untrusted import read_object
 from cloudrun.sources import Source, SourceProblem
 from cloudrun.sources.web import Address, read_json
-from cloudrun.untrusted import read_object
 
 _SERVER = "https://www.kaggle.com"
 TOKEN, USERNAME, KEY = "KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY"

@@ -17,11 +17,11 @@ from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from cloudrun.pace import Pace
+from cloudrun.files.untrusted import read_object
 from cloudrun.retry import Backoff, doubled, tries
 from cloudrun.sources import SourceProblem
-from cloudrun.units import size
-from cloudrun.untrusted import read_object
+from cloudrun.text.pace import Pace
+from cloudrun.text.units import size
 
 Say = Callable[[str], None]
 
@@ -55,7 +55,7 @@ class Seen:
 
 
 class Transient(Exception):
-    """May be over in a while; `wait_s` where the server says how long."""
+    """May be over soon; `wait_s` where the server says how long."""
 
     def __init__(self, message: str, wait_s: float | None = None) -> None:
         super().__init__(message)
@@ -77,9 +77,7 @@ def read_json(address: Address) -> Any:
         try:
             return json.loads(_read(address, answer))
         except ValueError as err:
-            raise SourceProblem(
-                f"{address.shown} does not answer as its API should", hint="try it again in a while"
-            ) from err
+            raise SourceProblem(f"{address.shown} does not answer as its API should", hint="retry later") from err
 
 
 def download(address: Address, target: Path, *, say: Say, pause_s: float = 1.0) -> None:
@@ -99,7 +97,7 @@ def download(address: Address, target: Path, *, say: Say, pause_s: float = 1.0) 
                 backoff.succeeded()
             elif backoff.failures == _TRIES:
                 raise SourceProblem(
-                    f"{address.shown} cannot be fetched: {err}", hint="is the server all right? try again in a while"
+                    f"{address.shown} cannot be fetched: {err}", hint="check the server, or retry later"
                 ) from err
             wait_s = min(err.wait_s or backoff.failed(), _LONGEST_PAUSE_S)
             say(f"{err}; going on in {wait_s:.0f} s")
@@ -114,7 +112,7 @@ def _read(address: Address, answer: http.client.HTTPResponse, size_bytes: int | 
     try:
         return answer.read(size_bytes)
     except (OSError, http.client.HTTPException) as err:
-        raise SourceProblem(f"{address.shown} breaks off: {_brief(err)}", hint="try it again in a while") from err
+        raise SourceProblem(f"{address.shown} breaks off: {_brief(err)}", hint="retry later") from err
 
 
 class RangeFile(io.RawIOBase):

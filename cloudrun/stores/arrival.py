@@ -23,7 +23,7 @@ class NotSendable(Exception):
 def list_files(folder: str) -> dict[str, int]:
     """Path below `folder` -> bytes, of every file in it; links are followed, as the trainer does.
 
-    Raises NotSendable at what is no file and no folder, and at a link that leads nowhere or to a folder above it.
+    Raises NotSendable at what is neither a file nor a folder, and at a link that leads nowhere or to a folder above it.
     """
     found: dict[str, int] = {}
     _look(folder, "", found, ())

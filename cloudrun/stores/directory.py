@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloudrun import atomic
 from cloudrun.errors import StoreError
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import read_regular
 from cloudrun.stores import Entry, OnBytes
 from cloudrun.stores.listing import files_below, left_out_below
 from cloudrun.stores.ranges import forget_ranges
-from cloudrun.untrusted import read_regular
 
 _PIECE_BYTES = 1024 * 1024
 
@@ -105,4 +105,4 @@ def _cannot(verb: str, key: str, err: OSError) -> StoreError:
         return StoreError(
             f"cannot {verb} {key}: the disk is full", hint="free some space, then run the same command again"
         )
-    return StoreError(f"cannot {verb} {key}: {err.strerror}", hint="run the same command again when that is mended")
+    return StoreError(f"cannot {verb} {key}: {err.strerror}", hint="run the same command again once that is fixed")

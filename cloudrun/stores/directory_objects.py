@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cloudrun import atomic, locks
 from cloudrun.errors import StoreError
+from cloudrun.files import atomic, locks
 from cloudrun.stores import Listed
 
 _PIECE_BYTES = 1 << 18
@@ -121,5 +121,5 @@ def _explained(verb: str, key: str) -> Iterator[None]:
                 f"cannot {verb} {key}: the disk is full", hint="free some space, then run the same command again"
             ) from err
         raise StoreError(
-            f"cannot {verb} {key}: {err.strerror}", hint="run the same command again when that is mended"
+            f"cannot {verb} {key}: {err.strerror}", hint="run the same command again once that is fixed"
         ) from err

@@ -13,7 +13,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def left_out_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """What is no file and no folder, or cannot be read, with the reason."""
+    """What is neither a file nor a folder, or cannot be read, with the reason."""
     for path, why in _all_below(folder):
         if why:
             yield path, why
@@ -22,7 +22,7 @@ def left_out_below(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _all_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Each thing that is no folder, and why it is not to be taken; empty for a file."""
+    """Each thing that is not a folder, and why it is not to be taken; empty for a file."""
     seen: set[tuple[int, int]] = set()
     waiting = [folder]  # not by recursion: a thousand folders in one another are no fault of ours
     while waiting:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 
-from cloudrun import atomic
 from cloudrun.errors import StoreError
-from cloudrun.machine_python import FIND_PYTHON
-from cloudrun.ssh import Connection, ends_with_this, rsync_failed
+from cloudrun.files import atomic
+from cloudrun.remote.python import FIND_PYTHON
+from cloudrun.remote.ssh import Connection, ends_with_this, rsync_failed
 from cloudrun.stores import Entry, OnBytes, arrival
 from cloudrun.stores.background import started, waited
 from cloudrun.stores.ranges import forget_ranges
@@ -31,7 +31,7 @@ list() {{
 }}
 list -L {prefix} || list {prefix}
 """  # a folder that links to itself cannot be followed
-# What is no file, links that lead nowhere among it, and files that cannot be read.
+# What is not a file, links that lead nowhere among it, and files that cannot be read.
 _LEFT_OUT = r"""cd {folder} 2>/dev/null || exit 0
 [ -e {prefix} ] || exit 0
 find -L {prefix} ! -type f ! -type d -printf '%y %p\0' 2>/dev/null
@@ -84,7 +84,7 @@ class NodeStore:
 
     def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
         path = quote(f"{self._folder}/{key}")
-        # A pipe would be waited for: what is no file is none.
+        # A pipe would be waited for: what is not a file is none.
         part = "" if limit is None else f" | head -c {limit}"
         code, output = self._connection.run(f"[ -f {path} ] || exit {_ABSENT}; tail -c +{offset + 1} {path}{part}")
         if code == _ABSENT:
@@ -134,7 +134,7 @@ class NodeStore:
         try:
             sizes = arrival.list_files(str(source))
         except arrival.NotSendable as err:
-            raise StoreError(f"cannot send {source}: {err}", hint="mend or remove it") from err
+            raise StoreError(f"cannot send {source}: {err}", hint="fix or remove it") from err
         hashing = started(lambda: arrival.hashes_of(str(source), list(sizes)))  # while they are on their way
         total = sum(sizes.values())
         target = f"{self._folder}/{prefix}"

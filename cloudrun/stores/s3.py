@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from cloudrun.atomic import TEMPORARY
 from cloudrun.errors import StoreError
+from cloudrun.files.atomic import TEMPORARY
 from cloudrun.stores import Entry, OnBytes
 from cloudrun.stores.s3_client import READ_S, make_client, translated
 from cloudrun.stores.s3_download import ObjectChanged, download_in_ranges

@@ -68,5 +68,5 @@ def translated(place: S3Place, what: str) -> Iterator[None]:
         ) from err
     except OSError as err:
         raise StoreError(
-            f"cannot {what}: {err.strerror or err}", hint="run the same command again when that is mended"
+            f"cannot {what}: {err.strerror or err}", hint="run the same command again once that is fixed"
         ) from err

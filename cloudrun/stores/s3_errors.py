@@ -29,7 +29,7 @@ def refused(place: S3Place, what: str, response: Mapping[str, Any]) -> StoreErro
     error = response.get("Error", {})
     code, said = str(error.get("Code", "")), str(error.get("Message", "")).strip().rstrip(".")
     if code == "NoSuchBucket":
-        return StoreError(f"there is no {place}", hint="make it first, or mend `store` in the job file")
+        return StoreError(f"there is no {place}", hint="make it first, or correct `store` in the job file")
     if code in _WRONG_KEY:
         return StoreError(
             f"{place} does not accept these credentials ({code})",
@@ -46,7 +46,7 @@ def refused(place: S3Place, what: str, response: Mapping[str, Any]) -> StoreErro
         )
     if code in _DAMAGED:
         return StoreError(f"{place} refused to {what}: it arrived damaged", hint="run the same command again")
-    return StoreError(f"{place} refused to {what}: {code}: {said}", hint="run the same command again in a while")
+    return StoreError(f"{place} refused to {what}: {code}: {said}", hint="run the same command again later")
 
 
 def without_credentials(place: S3Place, said: str) -> StoreError:

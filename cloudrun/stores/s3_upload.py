@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
-from cloudrun import atomic
+from cloudrun.files import atomic
+from cloudrun.files.untrusted import read_object
 from cloudrun.stores.s3_body import Body
-from cloudrun.untrusted import read_object
 
 # Smaller files are sent in one request. Parts times threads is what a cut sends again.
 PART_BYTES = 8 * 1024 * 1024

@@ -12,7 +12,7 @@ from pathlib import Path
 from cloudrun.protocol.order import read_order
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.words import JobExit
-from cloudrun.worker.journal import last_word
+from cloudrun.worker.status_files import last_word
 
 
 def main(argv: list[str]) -> int:

@@ -12,8 +12,8 @@ from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import QUIET_WAIT_S
 from cloudrun.retry import Backoff, doubled
 from cloudrun.stores.s3 import S3Store
-from cloudrun.uploader.outbox import Outbox
-from cloudrun.worker.journal import last_word
+from cloudrun.uploader.changed_files import ChangedFiles
+from cloudrun.worker.status_files import last_word
 
 _LOOK_S = 0.3
 _PAUSES_S = doubled(1.0, 7, longest_s=60.0)
@@ -25,7 +25,7 @@ class Watch:
     def __init__(self, run_dir: Path, store: S3Store, uri: str, *, every_s: float) -> None:
         self._dir = run_dir
         self._uri = uri
-        self._outbox = Outbox(run_dir, store, _say)
+        self._changed = ChangedFiles(run_dir, store, _say)
         self._every_s = every_s
         self._failure = ""
         self._backoff = Backoff(_PAUSES_S)
@@ -41,13 +41,13 @@ class Watch:
             if ended and patient_until is None:
                 patient_until = time.monotonic() + QUIET_WAIT_S
             try:
-                changing = self._outbox.send_changed()
+                changing = self._changed.send_changed()
                 if changing and patient_until is not None and time.monotonic() > patient_until:
                     _say(f"{', '.join(changing)}: still being written to after the end, so left out")
                     changing = []
                 if ended and not changing:
                     self._announce()
-                    self._outbox.send_result()
+                    self._changed.send_result()
                     RunFolder(self._dir).stored.touch()
                     return True
                 self._succeeded()

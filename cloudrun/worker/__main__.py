@@ -1,4 +1,4 @@
-"""`python -m cloudrun.worker RUN_DIR`: the switch, which starts the shift by the same command with a word more.
+"""`python -m cloudrun.worker RUN_DIR`: the watchdog, which starts the attempt by the same command with a word more.
 
 Where SkyPilot has started it on several machines, all but the first do as that one says.
 """
@@ -12,18 +12,18 @@ from pathlib import Path
 from cloudrun.protocol.order import Order, read_order
 from cloudrun.protocol.run_folder import Place, RunFolder, place_of
 from cloudrun.protocol.words import WorkerCommand
+from cloudrun.worker.attempt import Attempt
 from cloudrun.worker.holder import begin, hold, watch_detached, watch_here
-from cloudrun.worker.journal import Journal
 from cloudrun.worker.node import Node
-from cloudrun.worker.shift import Shift
-from cloudrun.worker.switch import Switch
+from cloudrun.worker.status_files import StatusFiles
+from cloudrun.worker.watchdog import Watchdog
 
 
 def main(argv: list[str]) -> int:
     run_dir = Path(argv[1]).absolute()
     order = read_order(RunFolder(run_dir).order)
     if argv[2:] == [WorkerCommand.ATTEMPT]:
-        return Shift(run_dir, order, Journal(run_dir)).work()
+        return Attempt(run_dir, order, StatusFiles(run_dir)).work()
     rank = int(os.environ.get("SKYPILOT_NODE_RANK", "0")) if order.nodes > 1 else 0
     place = place_of(run_dir, rank)
     if argv[2:3] == [WorkerCommand.WATCH]:  # outside the SkyPilot job, with the lock
@@ -40,7 +40,7 @@ def _watch(place: Place, order: Order, rank: int) -> int:
     addresses = os.environ.get("SKYPILOT_NODE_IPS", "127.0.0.1").split()
     if rank:
         return Node(place, order, rank=rank, head=addresses[0]).work()
-    return Switch(place, order, address=addresses[0]).work()
+    return Watchdog(place, order, address=addresses[0]).work()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The billed seconds of a run, kept on the machine's disk: a switch that is started again goes on counting.
+"""The billed seconds of a run, kept on the machine's disk: a watchdog that is started again goes on counting.
 
 Without it each start would begin a new budget. A disk that is full changes nothing on the same boot: an old file and
 the machine's own clock since then give the exact figure.
@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cloudrun.files.untrusted import read_object
 from cloudrun.protocol.messages import replace_text
 from cloudrun.protocol.order import Order
-from cloudrun.untrusted import read_object
 
 _KEEP_EVERY_S = 5.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -39,7 +39,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Kept:
-    """What an earlier switch wrote about one order: `billed_s` seconds were on the bill at `moment`."""
+    """What an earlier watchdog wrote about one order: `billed_s` seconds were on the bill at `moment`."""
 
     order_id: str
     moment: Moment
@@ -47,7 +47,7 @@ class Kept:
 
 
 def billed_at(order: Order, kept: Kept | None, now: Moment, *, arrived_at: float) -> float:
-    """Return the seconds on the bill at `now`, at a start of the switch; never less than an earlier one has counted.
+    """Return the seconds on the bill at `now`, at a start of the watchdog; never less than an earlier one has counted.
 
     `arrived_at` is when the order was written to this disk, by the machine's clock.
     """
@@ -73,7 +73,7 @@ class Clock:
         self._order = order
         self._began = now.monotonic - billed_at(order, kept, now, arrived_at=arrived_at)
         self._kept_at = -math.inf
-        # Whether an earlier switch has begun with this order.
+        # Whether an earlier watchdog has begun with this order.
         self.goes_on = kept is not None and kept.order_id == order.identity()
 
     def billed_s(self) -> float:
@@ -97,7 +97,7 @@ class Clock:
 
 
 def read_kept(path: Path) -> Kept | None:
-    """Return what an earlier switch kept; None where there is nothing, or nothing that can be read."""
+    """Return what an earlier watchdog kept; None where there is nothing, or nothing that can be read."""
     plain = read_object(path)
     try:
         if plain is None:

@@ -1,7 +1,7 @@
 """Where a run has several machines: the one that keeps the results tells the others when to train and when to stop.
 
-It is a part of the switch on that machine. The others (`node.py`) ask it twice a second; each has a shift of its own,
-which meets this one's between its data and its training (`Shift._meet`), by the files `ready` and `begin`.
+It is a part of the watchdog on that machine. The others (`node.py`) ask it twice a second; each has an attempt of its
+own, which meets this one's between its data and its training (`Attempt._meet`), by the files `ready` and `begin`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import DATA, WEIGHTS, RunFolder
 from cloudrun.protocol.timing import DISMISSED_WITHIN_S, NODE_SILENCE_S
 from cloudrun.protocol.words import EndReason, NodeState, NodeTask
-from cloudrun.worker.journal import append_to_log
+from cloudrun.worker.status_files import append_to_log
 from cloudrun.worker.wire import LARGEST_MESSAGE_BYTES, server_context, write_tar
 
 _FOLDERS = (DATA, WEIGHTS)

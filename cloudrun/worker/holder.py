@@ -1,7 +1,7 @@
-"""One switch a run, whoever starts it and how often; and on a cloud with Ray one that outlives the SkyPilot job.
+"""One watchdog a run, whoever starts it and how often; and on a cloud with Ray one that outlives the SkyPilot job.
 
 There a job is a task of Ray's, which is killed with all that it has started: by Ray's memory monitor, by `ray stop`,
-by `sky cancel`. So the job is a *holder*: it keeps SkyPilot's place, and waits for the switch, which runs outside its
+by `sky cancel`. So the job is a *holder*: it keeps SkyPilot's place, and waits for the watchdog, which runs outside its
 tree.
 """
 
@@ -16,14 +16,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from cloudrun import locks
+from cloudrun.files import locks
+from cloudrun.files.untrusted import read_object
 from cloudrun.protocol.messages import replace_text
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import Place
-from cloudrun.untrusted import read_object
 
 _LOOK_EVERY_S = 0.3
-# A switch that dies again and again guards nothing: then SkyPilot's idle timer is to see a machine without a job.
+# A watchdog that dies again and again guards nothing: then SkyPilot's idle timer is to see a machine without a job.
 _STARTS = 5
 _PAUSE_S = 2.0
 
@@ -66,7 +66,7 @@ def hold(place: Place, order: Order, command: list[str]) -> int:
     """Have `command` run once outside this process's tree, start it again where it is killed; return its exit code.
 
     `command` is called with the descriptor of the lock, which it has to keep (`watch_detached`). SIGTERM ends this
-    process alone: who kills the SkyPilot job does not mean the switch, which is asked to stop by a file.
+    process alone: who kills the SkyPilot job does not mean the watchdog, which is asked to stop by a file.
     """
     parent = os.getppid()
     place.lock.touch()
@@ -99,7 +99,7 @@ def watch_detached(place: Place, order: Order, held: int, watch: Callable[[], in
 
 
 def has_holder(place: Place) -> bool:
-    """Return whether a SkyPilot job waits for the switch; where the switch is the job itself, that is so."""
+    """Return whether a SkyPilot job waits for the watchdog; where the watchdog is the job itself, that is so."""
     return not place.holder_lock.exists() or locks.is_shared(place.holder_lock)
 
 

@@ -1,7 +1,7 @@
 """One of the other machines of a run: does as the head says, and ends itself where the head is lost.
 
-It prepares itself as the head does, with a shift of its own in a folder beside the run's, which may lie on a disk that
-all of them share. What its job writes stays here: the results are the head's.
+It prepares itself as the head does, with an attempt of its own in a folder beside the run's, which may lie on a disk
+that all of them share. What its job writes stays here: the results are the head's.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from cloudrun.protocol.run_folder import (
 from cloudrun.protocol.timing import NODE_BUDGET_PATIENCE_S, NODE_SILENCE_S, NODE_TELLS_EVERY_S, SAVE_PATIENCE_S
 from cloudrun.protocol.words import EndReason, MachineEnding, NodeState, NodeTask
 from cloudrun.retry import attempted
+from cloudrun.worker.attempt_process import AttemptProcess
 from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
-from cloudrun.worker.journal import append_to_log, bury, last_word
-from cloudrun.worker.shift_process import ShiftProcess
+from cloudrun.worker.status_files import append_to_log, last_word, record_crash
 from cloudrun.worker.wire import Line, NotWhole
 
 _LINES_BYTES = 64_000
@@ -59,7 +59,7 @@ class Node:
         self._files = self._shared.of_node(rank)
         self._dir = self._files.root
         self._clock = Clock(place.clock, order, order_path=self._shared.order)
-        self._shift: ShiftProcess | None = None
+        self._attempt: AttemptProcess | None = None
         self._signalled = False
         self._shown = 0  # bytes of the log that the head has
         self._needs_data = False
@@ -76,24 +76,24 @@ class Node:
         secret_values = _tried(lambda: line.tell(SECRETS, {}))
         os.environ.update({str(name): str(value) for name, value in secret_values.items()})
         shares = (self._run_dir / answer.mark).exists()
-        if self._clock.goes_on or ShiftProcess.is_at_work(self._dir):
-            self._shift = ShiftProcess.left_by_an_earlier_switch(self._dir)
+        if self._clock.goes_on or AttemptProcess.is_at_work(self._dir):
+            self._attempt = AttemptProcess.left_by_an_earlier_watchdog(self._dir)
             self._shown = self._log_bytes()
         else:
             self._begin(line, answer, shares=shares)
         self._attend(line, shares=shares)
-        self._shift_process.finish()
+        self._attempt_process.finish()
         return 0
 
     def _begin(self, line: Line, answer: Instruction, *, shares: bool) -> None:
-        """Start the shift, in a folder of its own."""
+        """Start the attempt, in a folder of its own."""
         self._make_folder(shares=shares)
         if answer.has_weights and not shares:
             try:
                 _tried(lambda: line.fetch(f"/{WEIGHTS}", self._shared.weights))
-            except (OSError, NotWhole) as err:  # the shift ends by it, and the head hears why
+            except (OSError, NotWhole) as err:  # the attempt ends by it, and the head hears why
                 self._stop(EndReason.NO_DATA, f"the weights did not come from the head: {err}")
-        self._shift = ShiftProcess.start(self._dir, billed_s=self._billed_s())
+        self._attempt = AttemptProcess.start(self._dir, billed_s=self._billed_s())
         self._clock.keep()
 
     def _join(self) -> tuple[Line, Instruction] | None:
@@ -116,7 +116,7 @@ class Node:
         self._dir.mkdir(exist_ok=True)
         for name in _LAST_ATTEMPT:
             (self._dir / name).unlink(missing_ok=True)
-        self._shown = self._log_bytes()  # of an earlier shift: the head has it
+        self._shown = self._log_bytes()  # of an earlier attempt: the head has it
         for name in (CODE, TRAIN_CONFIG, LABELS):
             if (self._run_dir / name).exists() and not (self._dir / name).is_symlink():
                 (self._dir / name).symlink_to(self._run_dir / name)
@@ -140,7 +140,7 @@ class Node:
         heard_at = time.monotonic()
         while True:
             self._clock.keep()
-            self._bury_a_dead_shift()
+            self._record_a_dead_attempt()
             try:
                 answer = Instruction.read(line.tell(TELL, self._news().as_plain()))
                 heard_at = time.monotonic()
@@ -154,7 +154,7 @@ class Node:
                     self._end_machine("its head is lost")
             if self._billed_s() > self._order.limit_s() + NODE_BUDGET_PATIENCE_S:
                 self._end_machine("its budget is used")
-            if self._signalled and not self._shift_lives():
+            if self._signalled and not self._attempt_lives():
                 return
             time.sleep(NODE_TELLS_EVERY_S)
 
@@ -208,22 +208,22 @@ class Node:
             StopRequest(reason, message).write(self._files.stop)
 
     @property
-    def _shift_process(self) -> ShiftProcess:
-        assert self._shift is not None
-        return self._shift
+    def _attempt_process(self) -> AttemptProcess:
+        assert self._attempt is not None
+        return self._attempt
 
     def _log_bytes(self) -> int:
         log = self._files.log
         return log.stat().st_size if log.exists() else 0
 
-    def _bury_a_dead_shift(self) -> None:
-        if self._shift_process.lives or last_word(self._dir) is not None:
+    def _record_a_dead_attempt(self) -> None:
+        if self._attempt_process.lives or last_word(self._dir) is not None:
             return
-        self._shift_process.kill(patience_s=SAVE_PATIENCE_S)
-        bury(self._dir, self._shift_process.obituary)
+        self._attempt_process.kill(patience_s=SAVE_PATIENCE_S)
+        record_crash(self._dir, self._attempt_process.crash_message)
 
     def _end_machine(self, why: str) -> None:
-        self._shift_process.kill(patience_s=0)
+        self._attempt_process.kill(patience_s=0)
         self._say(f"ending this machine: {why}")
         insist_on_the_end(self._order, say=self._say, is_called_off=lambda: self._signalled)
 
@@ -233,11 +233,11 @@ class Node:
 
     def _pass_on(self, *_: object) -> None:
         self._signalled = True
-        if self._shift is not None:
-            self._shift.ask_to_stop()
+        if self._attempt is not None:
+            self._attempt.ask_to_stop()
 
-    def _shift_lives(self) -> bool:
-        return self._shift is not None and self._shift.lives
+    def _attempt_lives(self) -> bool:
+        return self._attempt is not None and self._attempt.lives
 
     def _billed_s(self) -> float:
         return self._clock.billed_s()

@@ -1,4 +1,4 @@
-"""SkyPilot's own Python on the machine, and its idle timer there: the net beneath the switch.
+"""SkyPilot's own Python on the machine, and its idle timer there: the net beneath the watchdog.
 
 Skylet ends a machine that has had no SkyPilot job for some minutes. It forgets that where the machine's clock is set,
 and SkyPilot disarms it where it finds Ray dead: so it is told again. A SkyPilot job that was killed is not the end of
@@ -38,7 +38,7 @@ def sky_python() -> str:
 
 
 class IdleTimer:
-    """Keeps SkyPilot's idle timer armed, and from running out while the switch works without a SkyPilot job."""
+    """Keeps SkyPilot's idle timer armed, and from running out while the watchdog works without a SkyPilot job."""
 
     def __init__(self, order: Order, *, has_job: Callable[[], bool]) -> None:
         """`has_job` says whether SkyPilot still sees the machine as busy."""

@@ -13,7 +13,7 @@ from cloudrun.protocol.timing import LAST_UPLOAD_S, UPLOADER_GRACE_S
 from cloudrun.protocol.words import JobExit
 from cloudrun.retry import Backoff, doubled
 from cloudrun.worker.child import CannotStart, Child
-from cloudrun.worker.journal import append_to_log
+from cloudrun.worker.status_files import append_to_log
 
 _NOT_YET_PAUSE_S = 2.0
 _NO_PYTHON_PAUSE_S = 0.5

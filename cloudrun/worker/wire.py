@@ -107,7 +107,7 @@ def read_tar(stream: IO[bytes], folder: Path) -> int:
             for entry in tar:
                 content = tar.extractfile(entry)
                 if content is None:
-                    raise NotWhole(f"{entry.name} is no file")
+                    raise NotWhole(f"{entry.name} is not a file")
                 if entry.name == _COUNT:
                     said = int(content.read())
                     continue

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from cloudrun.cli.main import main
-from cloudrun.ledger import Ledger
-from cloudrun.records import now_utc
-from cloudrun.run import Run
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import now_utc
+from cloudrun.state.run import Run
 
 MOMENT = "2026-11-24T12:00:00Z"
 RESULT: dict[str, Any] = {

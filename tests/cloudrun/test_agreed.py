@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cloudrun.agreed import agreed_usd, capped, is_price, is_too_dear, left_to_try, rent_limit_s
-from cloudrun.records import Fallback, Quote
-from cloudrun.render import plan_text
-from cloudrun.spec import Budget
+from cloudrun.billing.agreed import agreed_usd, capped, is_price, is_too_dear, left_to_try, rent_limit_s
+from cloudrun.job.spec import Budget
+from cloudrun.render.tables import plan_text
+from cloudrun.state.records import Fallback, Quote
 from tests.cloudrun.test_cost import START
 from tests.cloudrun.test_sky_task import a_plan
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import cloudrun
-from cloudrun import Run, launch, look_ahead
+from cloudrun import Run, estimate, launch
 from cloudrun.errors import JobFileError, NoSuchRun
-from cloudrun.records import Phase
+from cloudrun.state.records import Phase
 
 JOB = """\
 name: tiny
@@ -86,8 +86,8 @@ def test_a_notebook_looks_at_a_job_that_goes_on_and_ends_it(notebook: Path) -> N
     assert [one.run_id for one in Run.all()] == [run.run_id]
 
 
-def test_nothing_is_launched_by_a_look_ahead(notebook: Path) -> None:
-    forecast = look_ahead("tiny.yaml")
+def test_nothing_is_launched_by_an_estimate(notebook: Path) -> None:
+    forecast = estimate("tiny.yaml")
     assert forecast.quote is not None
     assert (forecast.costs, forecast.fits_budget) == (False, True)
     assert Run.all() == []

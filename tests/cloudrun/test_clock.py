@@ -1,4 +1,4 @@
-"""The billed seconds outlive the switch that counts them: no second start begins a new budget."""
+"""The billed seconds outlive the watchdog that counts them: no second start begins a new budget."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_a_second_start_goes_on_counting(now: Moment, billed_s: float) -> None:
     assert billed_at(ORDER, kept, now, arrived_at=9_000.0) == billed_s
 
 
-@pytest.mark.parametrize("kept", [None, Kept("of the shift before", THEN, billed_s=7_000.0)])
+@pytest.mark.parametrize("kept", [None, Kept("of the attempt before", THEN, billed_s=7_000.0)])
 def test_a_first_start_counts_from_the_order(kept: Kept | None) -> None:
     assert billed_at(ORDER, kept, Moment("boot-1", 560.0, 9_030.0), arrived_at=9_000.0) == 130.0
 
 
 def clock(folder: Path, order: Order) -> Clock:
-    return Clock(folder / "switch.json", order, order_path=folder / "order.json")
+    return Clock(folder / "watchdog.json", order, order_path=folder / "order.json")
 
 
 def test_what_is_kept_is_gone_on_from(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_what_is_kept_is_gone_on_from(tmp_path: Path) -> None:
     second = clock(tmp_path, an_order("true", billed_s=3_000.0, written_at=1.0))
     assert second.goes_on
     assert second.billed_s() == pytest.approx(first.billed_s(), abs=0.5)
-    assert json.loads((tmp_path / "switch.json").read_text())["spent_usd"] == 0.0
+    assert json.loads((tmp_path / "watchdog.json").read_text())["spent_usd"] == 0.0
 
 
 def test_a_resumed_run_counts_by_its_own_order(tmp_path: Path) -> None:
@@ -64,15 +64,15 @@ def test_a_resumed_run_counts_by_its_own_order(tmp_path: Path) -> None:
     "text", ["", "{", "[]", "{}", '{"order_id": 1, "moment": [], "billed_s": "x"}', '{"moment": 5}']
 )
 def test_what_cannot_be_read_counts_as_nothing_kept(text: str, tmp_path: Path) -> None:
-    (tmp_path / "switch.json").write_text(text)
-    assert read_kept(tmp_path / "switch.json") is None
+    (tmp_path / "watchdog.json").write_text(text)
+    assert read_kept(tmp_path / "watchdog.json") is None
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "-1", "1e999"])
 def test_a_count_that_is_no_number_of_seconds_is_nothing_kept(number: str, tmp_path: Path) -> None:
     moment = '{"boot_id": "b", "monotonic": 1.0, "wall": 2.0}'
-    (tmp_path / "switch.json").write_text(f'{{"order_id": "o", "moment": {moment}, "billed_s": {number}}}')
-    assert read_kept(tmp_path / "switch.json") is None
+    (tmp_path / "watchdog.json").write_text(f'{{"order_id": "o", "moment": {moment}, "billed_s": {number}}}')
+    assert read_kept(tmp_path / "watchdog.json") is None
 
 
 def test_a_full_disk_loses_no_second(tmp_path: Path) -> None:

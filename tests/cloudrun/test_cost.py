@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from cloudrun.cost import cost_of, usd_for, worst_case
-from cloudrun.disk_price import disk_hourly_usd
+from cloudrun.billing.cost import cost_of, usd_for, worst_case
+from cloudrun.catalog.disk_price import disk_hourly_usd
 from cloudrun.protocol.order import Order
-from cloudrun.records import Interval, Phase, Quote
-from cloudrun.run import Ending, Run, ending_of_gone
+from cloudrun.state.records import Interval, Phase, Quote
+from cloudrun.state.run import Ending, Run, ending_of_gone
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

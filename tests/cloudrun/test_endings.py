@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cloudrun.endings import has_autodown, how_it_ends
+from cloudrun.catalog.endings import has_autodown, how_it_ends
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from cloudrun.endings import has_autodown, how_it_ends
         ("slurm", "ends its Slurm allocation; beneath that, SkyPilot's timer after 10 idle minutes"),
         ("aws/us-east-1", "has SkyPilot end it, within 75 s of the budget's end; beneath that"),
         (None, "has SkyPilot end it, within 75 s of the budget's end; beneath that"),
-        ("verda", "no autodown on verda: the switch on it asks SkyPilot all the same"),
+        ("verda", "no autodown on verda: the watchdog on it asks SkyPilot all the same"),
     ],
 )
 def test_launch_says_how_each_infra_is_stopped(infra: str | None, said: str) -> None:

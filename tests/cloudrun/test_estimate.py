@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from cloudrun.cli.forecast import Forecast
-from cloudrun.estimate import Machine, NoEstimate, after_s, estimate, start_s
-from cloudrun.plan import make_plan
-from cloudrun.records import Estimate, Measured, Part
-from cloudrun.runs.foresee import StartOverBudget, exceeds, refuse_hopeless
-from cloudrun.spec import Budget, JobSpec
-from cloudrun.workload import Workload, workload_of
+from cloudrun.forecast.estimate import Machine, NoEstimate, after_s, estimate, start_s
+from cloudrun.forecast.offers import StartOverBudget, exceeds, refuse_hopeless
+from cloudrun.forecast.workload import Workload, workload_of
+from cloudrun.job.plan import make_plan
+from cloudrun.job.spec import Budget, JobSpec
+from cloudrun.state.records import Estimate, Measured, Part
 
 KIND = "resnet50 224 px auto batch auto"
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import StoreError
-from cloudrun.ledger import Ledger
-from cloudrun.mirror import Progress, pull
-from cloudrun.pace import Pace
 from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.results import Listener, copy_home
+from cloudrun.state.ledger import Ledger
 from cloudrun.stores import Entry
 from cloudrun.stores.directory import DirectoryStore
+from cloudrun.stores.download import Progress, pull
+from cloudrun.text.pace import Pace
 from cloudrun.worker.child import end_with_parent
 from tests.conftest import Shell, images
 
@@ -208,14 +208,14 @@ name: twice
 infra: local
 data: {source: .}
 run: |
-  shift=$(ls $CLOUDRUN_OUTPUT | wc -l)
-  echo $shift > $CLOUDRUN_OUTPUT/shift-$shift.txt
-  [ $shift = 0 ] || sleep 300
+  attempt=$(ls $CLOUDRUN_OUTPUT | wc -l)
+  echo $attempt > $CLOUDRUN_OUTPUT/attempt-$attempt.txt
+  [ $attempt = 0 ] || sleep 300
 """
 
 
 def test_a_run_that_is_resumed_while_it_is_fetched_is_not_taken_for_home(shell: Shell) -> None:
-    """Else the next shift's machine would be ended with results that nobody has."""
+    """Else the next attempt's machine would be ended with results that nobody has."""
     run_id = shell("launch", "-d", shell.job(TWICE)).out.strip()
     folder = shell.home / "local" / run_id
     until = time.monotonic() + 60

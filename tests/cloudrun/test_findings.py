@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from cloudrun.dataset_check import survey_folder
-from cloudrun.findings import Findings
-from cloudrun.runs.look_closer import look_closer
+from cloudrun.dataset.audit import Findings
+from cloudrun.dataset.duplicates import find_duplicates
+from cloudrun.dataset.survey import survey_folder
 from tests.conftest import Shell
 from trainer.data.leaves import write_leaves
 
@@ -34,7 +34,7 @@ def plants(drawn: Path, tmp_path: Path) -> Path:
 def look_at(folder: Path) -> Findings:
     survey = survey_folder(folder, custom=False)
     assert survey is not None
-    return look_closer(survey, folder.parent / "home", print)
+    return find_duplicates(survey, folder.parent / "home", print)
 
 
 def test_a_clean_data_set_has_no_warnings(plants: Path) -> None:

@@ -8,14 +8,14 @@ from typing import cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.ledger import Ledger
 from cloudrun.protocol.messages import Question, Result
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.words import NO, YES, EndReason
-from cloudrun.records import Phase
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.follow import LogReader, follow
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import Phase
 from cloudrun.stores import open_store
 from tests.cloudrun.test_ledger import a_run
 

@@ -60,7 +60,7 @@ def test_a_finished_run_is_remembered_and_the_next_estimate_rests_on_it(shell: S
     assert after["rests_on"].startswith("your last run of this kind on this computer")
     assert after["high_s"] / after["low_s"] < before["high_s"] / before["low_s"]
     assert record["projected_s"] > 0
-    assert "timed steps on this machine" in record["projection_rests_on"]
+    assert "timed steps on this machine" in record["corrected_rests_on"]
     assert shell("ps", "--all", "--json").json[0]["estimate_usd"] == 0.0
 
 

@@ -1,4 +1,4 @@
-"""On a cloud the SkyPilot job only holds a place: whatever is killed, one switch works, and it counts on."""
+"""On a cloud the SkyPilot job only holds a place: whatever is killed, one watchdog works, and it counts on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import Place
-from cloudrun.worker.shift_process import ShiftProcess
+from cloudrun.worker.attempt_process import AttemptProcess
 from tests.cloudrun.test_worker import has_ended, wait_for
 from tests.orders import an_order
 
@@ -59,15 +59,15 @@ class Machine:
         command = [sys.executable, "-m", "cloudrun.worker", str(self.run_dir), "begin"]
         subprocess.run(command, env=self._env, check=True, timeout=30)
 
-    def switch(self) -> int:
+    def watchdog(self) -> int:
         """The process that watches."""
-        (only,) = self._switches()
+        (only,) = self._watchdogs()
         return only
 
-    def _switches(self) -> list[int]:
-        return [pid for pid in map(int, (path.name for path in Path("/proc").glob("[0-9]*"))) if self._is_switch(pid)]
+    def _watchdogs(self) -> list[int]:
+        return [pid for pid in map(int, (path.name for path in Path("/proc").glob("[0-9]*"))) if self._is_watchdog(pid)]
 
-    def _is_switch(self, pid: int) -> bool:
+    def _is_watchdog(self, pid: int) -> bool:
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
@@ -92,9 +92,9 @@ class Machine:
         for job in self._jobs:
             job.kill()
             job.wait()
-        for pid in self._switches():
+        for pid in self._watchdogs():
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not self._switches() and not ShiftProcess.is_at_work(self.run_dir))
+        wait_for(lambda: not self._watchdogs() and not AttemptProcess.is_at_work(self.run_dir))
 
 
 @pytest.fixture
@@ -113,8 +113,8 @@ def test_a_job_of_skypilots_ends_as_the_run_does(machine: Machine) -> None:
     assert machine.submit().wait(30) == 3  # Ray tries it again: nothing is started
 
 
-def test_the_switch_works_before_there_is_a_job_of_skypilots_which_then_waits_for_it(machine: Machine) -> None:
-    """Where a machine's memory is full, Ray kills each job at once, and there would be no switch at all."""
+def test_the_watchdog_works_before_there_is_a_job_of_skypilots_which_then_waits_for_it(machine: Machine) -> None:
+    """Where a machine's memory is full, Ray kills each job at once, and there would be no watchdog at all."""
     machine.order(ENDLESS)
     machine.begin()
     pid = machine.wait_for_the_job()
@@ -122,7 +122,7 @@ def test_the_switch_works_before_there_is_a_job_of_skypilots_which_then_waits_fo
     job = machine.submit()
     time.sleep(2)
     assert (job.poll(), machine.job_pids()) == (None, [pid])
-    os.kill(machine.switch(), signal.SIGTERM)
+    os.kill(machine.watchdog(), signal.SIGTERM)
     assert job.wait(60) == 75
     machine.begin()
     time.sleep(1)
@@ -164,7 +164,7 @@ def test_what_skypilot_ends_with_a_task_of_rays_is_the_holder_alone(machine: Mac
     assert job.wait(30) == -signal.SIGTERM
     daemon = "\0".join(words[2:]).encode()
     wait_for(lambda: not any(daemon in line for line in command_lines()), 90)
-    assert (len(machine.job_pids()), has_ended(pid), has_ended(machine.switch())) == (1, False, False)
+    assert (len(machine.job_pids()), has_ended(pid), has_ended(machine.watchdog())) == (1, False, False)
 
 
 def command_lines() -> list[bytes]:
@@ -176,39 +176,39 @@ def command_lines() -> list[bytes]:
     return found
 
 
-def test_a_machine_that_is_taken_away_is_heard_of_by_the_switch_itself(machine: Machine) -> None:
+def test_a_machine_that_is_taken_away_is_heard_of_by_the_watchdog_itself(machine: Machine) -> None:
     """A system that shuts down tells every process."""
     machine.order(ENDLESS)
     job = machine.submit()
     machine.wait_for_the_job()
-    os.kill(machine.switch(), signal.SIGTERM)
+    os.kill(machine.watchdog(), signal.SIGTERM)
     assert machine.result()["reason"] == "preempted"
     assert job.wait(30) == 75
     assert (machine.run_dir / "out" / "last").read_text() == "saved\n"
 
 
-def test_the_switch_is_no_child_of_the_job_of_skypilots(machine: Machine) -> None:
+def test_the_watchdog_is_no_child_of_the_job_of_skypilots(machine: Machine) -> None:
     machine.order(ENDLESS)
     job = machine.submit()
     machine.wait_for_the_job()
-    switch = machine.switch()
+    watchdog = machine.watchdog()
     parents = []
-    pid = switch
+    pid = watchdog
     while pid > 1:
         pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
         parents.append(pid)
     assert job.pid not in parents
-    assert os.getsid(switch) != os.getsid(job.pid)
+    assert os.getsid(watchdog) != os.getsid(job.pid)
 
 
-def test_a_switch_that_is_killed_is_started_again_and_counts_on(machine: Machine) -> None:
+def test_a_watchdog_that_is_killed_is_started_again_and_counts_on(machine: Machine) -> None:
     machine.order(ENDLESS, billed_s=1000.0, written_at=time.time() - 500)
     job = machine.submit()
     machine.wait_for_the_job()
     wait_for(machine.place.clock.exists)
     before = json.loads(machine.place.clock.read_text())
-    os.kill(machine.switch(), signal.SIGKILL)
-    assert machine.result()["message"] == "its switch was killed; stopped early with a complete checkpoint"
+    os.kill(machine.watchdog(), signal.SIGKILL)
+    assert machine.result()["message"] == "its watchdog was killed; stopped early with a complete checkpoint"
     assert (machine.run_dir / "out" / "last").read_text() == "saved\n"
     wait_for(lambda: bool(machine.place.clock.read_text() != json.dumps(before)), 30)
     after = json.loads(machine.place.clock.read_text())
@@ -217,21 +217,21 @@ def test_a_switch_that_is_killed_is_started_again_and_counts_on(machine: Machine
     assert (job.poll(), len(machine.job_pids())) == (None, 1)  # it guards the results; no second job
 
 
-def test_a_switch_that_is_killed_with_its_shift_buries_the_job(machine: Machine) -> None:
+def test_a_watchdog_that_is_killed_with_its_attempt_records_the_crash(machine: Machine) -> None:
     machine.order(ENDLESS)
     machine.submit()
     pid = machine.wait_for_the_job()
     wait_for(machine.place.clock.exists)
-    shift = int((machine.run_dir / "shift.pid").read_text())
-    os.kill(machine.switch(), signal.SIGSTOP)
-    os.kill(shift, signal.SIGKILL)
-    os.kill(machine.switch(), signal.SIGKILL)
+    attempt = int((machine.run_dir / "attempt.pid").read_text())
+    os.kill(machine.watchdog(), signal.SIGSTOP)
+    os.kill(attempt, signal.SIGKILL)
+    os.kill(machine.watchdog(), signal.SIGKILL)
     assert machine.result()["message"] == "its worker was killed"
     assert has_ended(pid)
     assert len(machine.job_pids()) == 1
 
 
-def test_the_budget_that_was_used_before_a_switch_was_killed_stays_used(machine: Machine) -> None:
+def test_the_budget_that_was_used_before_a_watchdog_was_killed_stays_used(machine: Machine) -> None:
     """Else each start would begin a new budget: up to four times the cap, with the laptop off."""
     machine.order("sleep 60", max_hours=1.0, billed_s=3500.0, written_at=time.time() - 700)
     os.utime(machine.run_dir / "order.json", (time.time() - 700,) * 2)
@@ -239,7 +239,7 @@ def test_the_budget_that_was_used_before_a_switch_was_killed_stays_used(machine:
     assert machine.result()["reason"] == "budget"
 
 
-def test_a_run_that_is_resumed_gets_a_switch_of_its_own(machine: Machine) -> None:
+def test_a_run_that_is_resumed_gets_a_watchdog_of_its_own(machine: Machine) -> None:
     machine.order("true", on_finish="keep")
     first = machine.submit()
     machine.result()
@@ -253,7 +253,7 @@ def test_a_run_that_is_resumed_gets_a_switch_of_its_own(machine: Machine) -> Non
 
 
 def test_a_second_start_beside_one_that_works_waits_for_it(tmp_path: Path) -> None:
-    """On Slurm and here the switch is the job itself."""
+    """On Slurm and here the watchdog is the job itself."""
     (tmp_path / "order.json").write_text(an_order("echo run; sleep 3").as_json())
     command = [sys.executable, "-m", "cloudrun.worker", str(tmp_path)]
     both = [subprocess.Popen(command), subprocess.Popen(command)]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.files.untrusted import read_object
 from cloudrun.protocol.messages import Timing, replace_text
-from cloudrun.untrusted import read_object
-from cloudrun.worker.journal import bury, last_word
-from cloudrun.worker.projection import project
+from cloudrun.worker.corrected_estimate import correct
+from cloudrun.worker.status_files import last_word, record_crash
 from tests.cloudrun.machine import BAD
 from tests.conftest import Shell
 from tests.orders import an_order
@@ -63,7 +63,7 @@ def test_a_result_that_the_job_wrote_is_believed_no_more_than_its_end(shell: She
 
 
 def test_a_worker_that_died_beside_an_unreadable_result_ends_with_an_unknown_end(shell: Shell) -> None:
-    dies = "  cd ..; echo '{]' > result.json; kill -9 $(cat worker.pid) $(cat shift.pid)\n"
+    dies = "  cd ..; echo '{]' > result.json; kill -9 $(cat worker.pid) $(cat attempt.pid)\n"
     launched = shell("launch", "--yes", "--json", shell.job(JOB + dies))
     assert launched.code == 1, launched.err
     assert (launched.json["phase"], launched.json["exit_code"]) == ("failed", 1)
@@ -81,7 +81,7 @@ def test_a_run_that_overwrote_its_result_is_not_taken_for_ended_by_a_fetch(shell
     (shown,) = shell("ps", "--json").json
     assert shown["phase"] == "running"
     assert shell("fetch").code == 0
-    assert not (place / "home").exists()  # by which the switch may end a machine
+    assert not (place / "home").exists()  # by which the watchdog may end a machine
     (place / "out" / "go").touch()
     assert shell("logs").code == 0
     assert shell("down").code == 0
@@ -117,8 +117,8 @@ def test_a_timing_without_end_foretells_nothing(key: str, number: object) -> Non
         "timed_steps": 50, "timed_s": 5.0, "steps_left": 100, "evaluation_left_s": 1.0, "steps_per_epoch": 50,
         "evaluation_is_measured": True,
     }  # fmt: skip
-    assert project(Timing.read(timing), an_order("true"), 10.0) is not None
-    assert project(Timing.read({**timing, key: number}), an_order("true"), 10.0) is None
+    assert correct(Timing.read(timing), an_order("true"), 10.0) is not None
+    assert correct(Timing.read({**timing, key: number}), an_order("true"), 10.0) is None
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_what_a_job_writes_over_the_result_is_no_end_of_it(tmp_path: Path, text:
         '{"phase_began": -1, "phases": {"a": 1}}', '{"phase_began": true}', "[]", "{]",
     ],
 )  # fmt: skip
-def test_a_dead_shift_is_buried_whatever_its_status_says(tmp_path: Path, status: str) -> None:
+def test_a_dead_attempt_is_recorded_whatever_its_status_says(tmp_path: Path, status: str) -> None:
     (tmp_path / "status.json").write_text(status)
     (tmp_path / "stop").write_text('{"message": 5}')
-    bury(tmp_path, "its worker was killed")
+    record_crash(tmp_path, "its worker was killed")
     word = last_word(tmp_path)
     assert word is not None
     assert word.message == "5; its worker was killed"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cloudrun.records import Phase
 from cloudrun.runs.accounts import write_accounts
+from cloudrun.state.records import Phase
 from cloudrun.stores.s3 import S3Store
 from tests.cloudrun.machine import BAD, MOMENT, RESULT, STATUS, Desk, desk
 from tests.seaweedfs import BUCKET, SeaweedFS

@@ -1,4 +1,4 @@
-"""SkyPilot's idle timer as the switch keeps it: armed now and then, and each minute while SkyPilot sees no job."""
+"""SkyPilot's idle timer as the watchdog keeps it: armed now and then, and each minute while SkyPilot sees no job."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_it_is_armed_again_since_a_clock_that_was_set_has_disarmed_it(
     assert set(runtime.asked()) == {ARMED}
 
 
-def test_it_does_not_run_out_while_the_switch_works_without_a_job_of_skypilots(runtime: Runtime) -> None:
+def test_it_does_not_run_out_while_the_watchdog_works_without_a_job_of_skypilots(runtime: Runtime) -> None:
     tended(a_timer(has_job=False), 1.5)
     assert len(runtime.asked()) >= 3  # skylet counts from each on
     assert set(runtime.asked()) == {ARMED}
 
 
-def test_it_runs_on_when_the_switch_is_no_more(runtime: Runtime) -> None:
+def test_it_runs_on_when_the_watchdog_is_no_more(runtime: Runtime) -> None:
     tended(a_timer(has_job=False), 0.5)
     asked = runtime.asked()
     time.sleep(0.5)

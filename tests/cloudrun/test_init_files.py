@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cloudrun.dataset_check import survey_folder
+from cloudrun.dataset.audit import Findings, Look
+from cloudrun.dataset.job_template import job_text
+from cloudrun.dataset.label_files import look_for_labels
+from cloudrun.dataset.survey import survey_folder
 from cloudrun.errors import JobFileError
-from cloudrun.findings import Findings, Look
 from cloudrun.imagedata.dataset import columns_from, columns_text
 from cloudrun.imagedata.label_columns import LabelColumns
 from cloudrun.imagedata.walk import FolderProblem
-from cloudrun.job_file import load_job
-from cloudrun.job_template import job_text
-from cloudrun.label_files import look_for_labels
-from cloudrun.plan import make_plan
+from cloudrun.job.job_file import load_job
+from cloudrun.job.plan import make_plan
+from cloudrun.job.staging import base_task
 from cloudrun.runs.prepare import on_this_computer, reading_of
-from cloudrun.snapshot import base_task
 
 
 def draw(folder: Path, *names: str) -> None:

@@ -13,16 +13,16 @@ import pytest
 
 from cloudrun.backends import Backend
 from cloudrun.backends.local import LocalBackend
-from cloudrun.cost import cost_of
-from cloudrun.ledger import Ledger
-from cloudrun.records import JobState, Phase, now_utc
-from cloudrun.run import Run
+from cloudrun.billing.cost import cost_of
+from cloudrun.remote.ssh import MachineUnreachable
 from cloudrun.runs import attempt
 from cloudrun.runs.attempt import signals_as_interrupt
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import ResultsNotHome, down
-from cloudrun.ssh import MachineUnreachable
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import JobState, Phase, now_utc
+from cloudrun.state.run import Run
 from tests.cloudrun.test_cost import a_run as priced_run
 from tests.cloudrun.test_ledger import a_run
 from tests.conftest import Shell
@@ -54,7 +54,7 @@ def test_a_resume_that_is_interrupted_while_nothing_watches_the_machine_ends_it(
         for line in resume.stderr:
             if "its machine is up: going on there" in line:
                 break
-        time.sleep(0.5)  # the last shift's switch has been told to leave, and is waited for
+        time.sleep(0.5)  # the last attempt's watchdog has been told to leave, and is waited for
         resume.send_signal(signal.SIGINT)
         said = resume.stderr.read()
     assert resume.returncode == 130, said
@@ -109,7 +109,7 @@ class Gone:
     def release(self, _: Run) -> datetime:
         return now_utc()
 
-    def account(self, _: Run) -> None:
+    def billed_elsewhere(self, _: Run) -> None:
         return None
 
 

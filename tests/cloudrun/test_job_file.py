@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.dataset_check import survey_folder
+from cloudrun.dataset.survey import survey_folder
 from cloudrun.errors import JobFileError
-from cloudrun.job_file import load_job
-from cloudrun.spec import JobSpec
+from cloudrun.job.job_file import load_job
+from cloudrun.job.spec import JobSpec
 
 
 def write(folder: Path, text: str) -> Path:
@@ -43,7 +43,7 @@ GOOD = "data: {source: demo://leaves}\n"
         ("name: x\n", "", "data", ""),
         ("data: {source: ftp://x}\n", ":1", '"ftp://" is not a source', ""),
         ("data: {source: demo://trees}\n", ":1", "demo://leaves", ""),
-        ("data:\n  source: a\n  source: b\n", ":3", "`data.source` stands twice", "keep one"),
+        ("data:\n  source: a\n  source: b\n", ":3", "duplicate key `data.source`", "keep one"),
         ("data: {source: [\n", ":2", "not valid YAML", ""),
         ("- a\n- b\n", ":1", "a mapping of keys", ""),
         ("", "", "is empty", ""),
@@ -117,8 +117,8 @@ def test_the_job_files_that_come_with_it_are_valid(name: str) -> None:
 def test_checking_a_job_imports_neither_torch_nor_sky_nor_boto3(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     code = (
-        "import sys; from pathlib import Path; from cloudrun.job_file import load_job; import cloudrun.dataset_check\n"
-        "import cloudrun.cli.main\n"
+        "import sys; from pathlib import Path; from cloudrun.job.job_file import load_job\n"
+        "import cloudrun.cli.main, cloudrun.dataset.survey\n"
         f"load_job(Path({str(path)!r}))\n"
         "print(sorted({'torch', 'sky', 'boto3', 'numpy', 'timm'} & set(sys.modules)))"
     )

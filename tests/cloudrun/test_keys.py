@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cloudrun.backends.skypilot.keys import CAN_WITHHOLD, removal, settings_for
-from cloudrun.keys import KeysSent
+from cloudrun.job.keys import KeysSent
 from tests.conftest import Shell
 from tests.sky_accounts import SkyAccounts
 
@@ -53,8 +53,8 @@ from sky.backends import backend_utils, cloud_vm_ray_backend
 from sky.server.requests import payloads
 from sky.utils import annotations
 from cloudrun.backends.skypilot.keys import keys_sent, sparing
-from cloudrun.plan import make_plan
-from cloudrun.spec import JobSpec
+from cloudrun.job.plan import make_plan
+from cloudrun.job.spec import JobSpec
 from sky.utils.registry import CLOUD_REGISTRY
 
 MACHINES = {

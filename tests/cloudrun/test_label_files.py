@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.dataset.label_files import look_for_labels
 from cloudrun.errors import JobFileError
 from cloudrun.imagedata.walk import FolderProblem
-from cloudrun.job_file import load_job
-from cloudrun.label_files import look_for_labels
-from cloudrun.plan import Plan, make_plan
-from cloudrun.snapshot import base_task, stage
+from cloudrun.job.job_file import load_job
+from cloudrun.job.plan import Plan, make_plan
+from cloudrun.job.staging import base_task, stage
 from tests.conftest import Shell
 from trainer.data.leaves import draw_leaf
 

@@ -14,12 +14,12 @@ import pytest
 
 from cloudrun.backends.local import LocalBackend
 from cloudrun.errors import NoSuchRun
-from cloudrun.home import may_bill
-from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
-from cloudrun.records import JobState, Measured, Phase, Quote, Result, now_utc
-from cloudrun.run import Assignment, Ending, Run
 from cloudrun.runs.context import Context
 from cloudrun.runs.refresh import record
+from cloudrun.state.home import may_bill
+from cloudrun.state.ledger import BeingLaunched, Ledger, LedgerDamaged
+from cloudrun.state.records import JobState, Measured, Phase, Quote, Result, now_utc
+from cloudrun.state.run import Assignment, Ending, Run
 
 
 def a_run(run_id: str, **changes: object) -> Run:
@@ -81,7 +81,7 @@ def test_a_damaged_record_hides_no_other_run_and_names_its_machine(ledger: Ledge
 _WRITER = """
 import sys
 from pathlib import Path
-from cloudrun.ledger import BeingLaunched, Ledger, LedgerDamaged
+from cloudrun.state.ledger import BeingLaunched, Ledger, LedgerDamaged
 ledger = Ledger(Path(sys.argv[1]))
 print("ready", flush=True)
 for epoch in range(1, int(sys.argv[2])):
@@ -129,7 +129,7 @@ def test_a_kill_at_any_instant_leaves_a_whole_record(ledger: Ledger, millisecond
 
 def test_a_launch_is_seen_as_long_as_its_process_lives(ledger: Ledger) -> None:
     code = (
-        "import sys; from pathlib import Path; from cloudrun.ledger import Ledger\n"
+        "import sys; from pathlib import Path; from cloudrun.state.ledger import Ledger\n"
         "with Ledger(Path(sys.argv[1])).launching('plants-1'): print('ready', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -183,12 +183,12 @@ def test_a_machine_that_its_provider_took_back_was_not_stopped_by_its_user(ledge
     assert after.may_bill  # until its end is proven
 
 
-def test_a_result_of_the_shift_before_does_not_end_a_run_that_was_resumed(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_result_of_the_attempt_before_does_not_end_a_run_that_was_resumed(ledger: Ledger, tmp_path: Path) -> None:
     began = now_utc()
     ledger.add(a_run("plants-1", phase=Phase.RUNNING, billed_from=began))
     before_the_look = ledger.get("plants-1")
-    shift = {"name": "run", "from": began.isoformat(), "to": began.isoformat(), "seconds": 0.0}
-    ledger.update("plants-1", lambda run: run.model_copy(update={"phases": (shift,)}))
+    attempt = {"name": "run", "from": began.isoformat(), "to": began.isoformat(), "seconds": 0.0}
+    ledger.update("plants-1", lambda run: run.model_copy(update={"phases": (attempt,)}))
     again = Assignment(job={}, backend="local", infra="local", gpu=(), store_uri=None, endpoint=None)
     ledger.update("plants-1", lambda run: run.reopened(again))  # `resume`, while the look went on
     result = Result(reason="stopped", exit_code=75, message="", started_at=began, finished_at=began)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cloudrun.backends.live_price import live_price
-from cloudrun.records import Quote
+from cloudrun.state.records import Quote
 from tests.live_provider import Provider, runpod, serving
 
 

@@ -125,7 +125,7 @@ def test_the_job_outlives_a_launch_that_is_killed(shell: Shell) -> None:
 def test_a_worker_that_is_killed_leaves_a_failed_run_whose_files_can_be_fetched(shell: Shell) -> None:
     run_id = shell("launch", "-d", shell.job(ENDLESS)).out.strip()
     wait_until_log_has(shell, "up")
-    os.kill(int((shell.home / "local" / run_id / "shift.pid").read_text()), signal.SIGKILL)
+    os.kill(int((shell.home / "local" / run_id / "attempt.pid").read_text()), signal.SIGKILL)
     done = shell("logs")  # follows, notices, and ends
     assert done.code == 1
     row = shell("ps", "--all", "--json").json[0]
@@ -168,16 +168,16 @@ data: {source: .}
 run: |
   mkdir -p $CLOUDRUN_OUTPUT/checkpoints
   echo x >> $CLOUDRUN_OUTPUT/checkpoints/last.pt
-  echo "shift $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
+  echo "attempt $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
 """
     run_id = shell("launch", shell.job(job)).out.strip()
     done = shell("resume", run_id)
     assert done.code == 0
     assert done.out.strip() == run_id
-    assert "shift 2" in done.err
-    assert "shift 1" not in done.err  # only what is new is shown
+    assert "attempt 2" in done.err
+    assert "attempt 1" not in done.err  # only what is new is shown
     log = (shell.folder / "runs" / run_id / "log.txt").read_text()
-    assert [line for line in log.splitlines() if line.startswith("shift")] == ["shift 1", "shift 2"]
+    assert [line for line in log.splitlines() if line.startswith("attempt")] == ["attempt 1", "attempt 2"]
 
 
 def test_a_run_without_a_checkpoint_cannot_be_resumed(shell: Shell) -> None:
@@ -307,7 +307,7 @@ def test_every_command_warns_of_another_run_that_bills_past_its_estimate(shell: 
     path.with_name("old-1124-aaaaa.json").unlink()
 
 
-def test_a_resume_that_fails_to_start_loses_nothing_of_the_shifts_before_it(shell: Shell) -> None:
+def test_a_resume_that_fails_to_start_loses_nothing_of_the_attempts_before_it(shell: Shell) -> None:
     (shell.folder / "code").mkdir()
     job = """\
 name: own

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun import locks
+from cloudrun.files import locks
 
-HOLDER = "import sys; from pathlib import Path; from cloudrun import locks; locks.take(Path(sys.argv[1])); print('ok')"
+HOLDER = (
+    "import sys; from pathlib import Path; from cloudrun.files import locks; locks.take(Path(sys.argv[1])); print('ok')"
+)
 
 
 def test_a_lock_is_held_while_its_process_lives_and_no_longer(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ from typing import Any, cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.cost import cost_of
-from cloudrun.ledger import Ledger
-from cloudrun.receipt import receipt
-from cloudrun.receipt_text import receipt_text
-from cloudrun.records import JobState, Phase, now_utc
-from cloudrun.run import Run
+from cloudrun.billing.cost import cost_of
+from cloudrun.billing.receipt import receipt
+from cloudrun.render.receipt_text import receipt_text
 from cloudrun.runs import follow as following
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import ResultsNotHome, down, end_lost
 from cloudrun.runs.follow import LogReader, NoAnswer, follow
 from cloudrun.runs.lost import disk_may_hold_results
 from cloudrun.runs.refresh import look
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import JobState, Phase, now_utc
+from cloudrun.state.run import Run
 from cloudrun.stores import open_store
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_cost import a_run
@@ -48,7 +48,7 @@ class Provider:
         self.ended.append(run.run_id)
         return now_utc()
 
-    def account(self, _: Run) -> None:
+    def billed_elsewhere(self, _: Run) -> None:
         return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.machine_python import FIND_PYTHON
+from cloudrun.remote.python import FIND_PYTHON
 
 
 def python_of(folder: Path, home: Path) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from cloudrun.machines import Machine, Scan, find_machines, strays
-from cloudrun.run import Run
+from cloudrun.state.machines import Machine, Scan, find_machines, orphans
+from cloudrun.state.run import Run
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 def a_machine(name: str, **changes: Any) -> Machine:
-    return Machine.model_validate({"name": name, "infra": "slurm", "handle": "h:7", "known_to_sky": False, **changes})
+    return Machine.model_validate({"name": name, "infra": "slurm", "handle": "h:7", "is_known_here": False, **changes})
 
 
 def a_run(run_id: str, **changes: Any) -> Run:
@@ -38,21 +38,21 @@ def test_a_machines_name_tells_its_run_with_and_without_skypilots_owner(name: st
     assert a_machine(name).run_id == "plants-1124-x7k2m"
 
 
-def test_a_machine_of_a_run_that_is_billed_is_no_stray() -> None:
+def test_a_machine_of_a_run_that_is_billed_is_no_orphan() -> None:
     scan = Scan(at=NOW, machines=(a_machine("cloudrun-a-1124-aaaaa"), a_machine("cloudrun-b-1124-bbbbb")))
-    assert [machine.run_id for machine in strays(scan, [a_run("a-1124-aaaaa")])] == ["b-1124-bbbbb"]
+    assert [machine.run_id for machine in orphans(scan, [a_run("a-1124-aaaaa")])] == ["b-1124-bbbbb"]
 
 
-def test_a_machine_whose_run_was_called_ended_is_a_stray() -> None:
+def test_a_machine_whose_run_was_called_ended_is_a_orphan() -> None:
     scan = Scan(at=NOW, machines=(a_machine("cloudrun-a-1124-aaaaa"),))
-    assert len(strays(scan, [a_run("a-1124-aaaaa", released_at=NOW)])) == 1
+    assert len(orphans(scan, [a_run("a-1124-aaaaa", released_at=NOW)])) == 1
 
 
-def test_a_machine_that_ended_after_the_scan_is_no_stray() -> None:
+def test_a_machine_that_ended_after_the_scan_is_no_orphan() -> None:
     scan = Scan(at=NOW, machines=(a_machine("cloudrun-a-1124-aaaaa"),))
     later, earlier = NOW + timedelta(seconds=9), NOW - timedelta(seconds=9)
-    assert strays(scan, [a_run("a-1124-aaaaa", released_at=later, end_is_proven=True)]) == []
-    assert len(strays(scan, [a_run("a-1124-aaaaa", released_at=earlier, end_is_proven=True)])) == 1
+    assert orphans(scan, [a_run("a-1124-aaaaa", released_at=later, end_is_proven=True)]) == []
+    assert len(orphans(scan, [a_run("a-1124-aaaaa", released_at=earlier, end_is_proven=True)])) == 1
 
 
 @pytest.mark.parametrize("text", ["cloudrun-a-1124-aaaaa-fcd1e5cf", "cloudrun-a-1124-aaaaa", "a-1124-aaaaa", "h:7"])
@@ -70,7 +70,7 @@ def test_all_machines_of_a_run_on_several_are_found_by_its_name() -> None:
     assert find_machines(alike, "us-east-1:i-2") == alike[1:]
 
 
-def test_what_a_stray_costs_is_only_said_where_the_price_is_known() -> None:
+def test_what_a_orphan_costs_is_only_said_where_the_price_is_known() -> None:
     up = {"up_since": NOW - timedelta(hours=2)}
     assert a_machine("cloudrun-a", hourly_usd=1.5, **up).cost_usd(NOW) == 3.0
     assert a_machine("cloudrun-a", **up).cost_usd(NOW) is None

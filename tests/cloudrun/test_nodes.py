@@ -211,7 +211,7 @@ def test_a_worker_that_is_killed_on_one_machine_ends_the_run(machines: Make) -> 
     with_data(run)
     run.start_all()
     wait_for((run.own(1) / "out/who").exists)
-    os.kill(int((run.own(1) / "shift.pid").read_text()), signal.SIGKILL)
+    os.kill(int((run.own(1) / "attempt.pid").read_text()), signal.SIGKILL)
     assert run.end()["message"] == "node 1 of 2 (from 0): its worker was killed (exit code -9)"
 
 
@@ -224,7 +224,7 @@ def test_a_second_start_on_one_machine_begins_no_second_job(machines: Make) -> N
     run.workers[1].kill()
     run.workers[1].wait()
     run.start(1)
-    assert run.end()["message"] == "node 1 of 2 (from 0): its switch was killed"
+    assert run.end()["message"] == "node 1 of 2 (from 0): its watchdog was killed"
     assert len((run.own(1) / "out/pids").read_text().split()) == 1
 
 

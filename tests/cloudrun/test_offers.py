@@ -10,11 +10,11 @@ import pytest
 from cloudrun.backends import Offer
 from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
 from cloudrun.cli.offers import offer_row, offers_table
-from cloudrun.plan import Plan, make_plan
-from cloudrun.records import Measured
-from cloudrun.runs.foresee import RankedOffer, rank
-from cloudrun.spec import JobSpec
-from cloudrun.workload import kind_of, workload_of
+from cloudrun.forecast.offers import RankedOffer, rank
+from cloudrun.forecast.workload import kind_of, workload_of
+from cloudrun.job.plan import Plan, make_plan
+from cloudrun.job.spec import JobSpec
+from cloudrun.state.records import Measured
 from tests.conftest import Shell
 
 AS_OF = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

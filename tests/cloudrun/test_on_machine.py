@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun import locks
 from cloudrun.backends.skypilot import on_machine
-from cloudrun.backends.skypilot.on_machine import data_on_their_way, kept_awake, switch_lives
+from cloudrun.backends.skypilot.on_machine import data_on_their_way, kept_awake, watchdog_lives
 from cloudrun.errors import StoreError
+from cloudrun.files import locks
 from cloudrun.protocol.run_folder import Place
-from cloudrun.ssh import Connection
+from cloudrun.remote.ssh import Connection
 
 
 class Here(Connection):
@@ -41,17 +41,17 @@ def machine(tmp_path: Path) -> Here:
 
 
 @pytest.mark.parametrize("folder", ["run", "a folder with 'words'"])
-def test_a_switch_is_seen_by_its_lock_and_by_nothing_else(machine: Here, tmp_path: Path, folder: str) -> None:
+def test_a_watchdog_is_seen_by_its_lock_and_by_nothing_else(machine: Here, tmp_path: Path, folder: str) -> None:
     place = Place(tmp_path / folder)
-    assert not switch_lives(machine, place)
+    assert not watchdog_lives(machine, place)
     place.run_dir.mkdir()
-    assert not switch_lives(machine, place)
+    assert not watchdog_lives(machine, place)
     assert not place.lock.exists()  # asking makes no file
     held = locks.take(place.lock)
     assert held is not None
-    assert switch_lives(machine, place)
+    assert watchdog_lives(machine, place)
     os.close(held)
-    assert not switch_lives(machine, place)
+    assert not watchdog_lives(machine, place)
     assert place.lock.exists()  # a file that was left, and that nobody holds
 
 
@@ -81,7 +81,7 @@ def test_a_machine_that_does_not_answer_is_asked_again(machine: Here, monkeypatc
     assert machine.asked >= 2
 
 
-def test_a_switch_that_began_before_skypilot_took_the_job_is_told_that_data_come(
+def test_a_watchdog_that_began_before_skypilot_took_the_job_is_told_that_data_come(
     machine: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would count what SkyPilot takes as silence, and stop the job for want of data."""

@@ -11,7 +11,7 @@ import pytest
 import cloudrun
 
 # The order and the secrets, which the launch has written: each of their bytes counts.
-TRUSTED = ("protocol/order.py", "worker/switch.py")
+TRUSTED = ("protocol/order.py", "worker/watchdog.py")
 PACKAGE = Path(cloudrun.__file__).parent
 
 
@@ -48,7 +48,7 @@ def _grows_pauses(node: ast.AST) -> bool:
 
 @pytest.mark.parametrize(
     ("is_done", "place"),
-    [(_locks, "locks.py"), (_renames, "atomic.py"), (_grows_pauses, "retry.py")],
+    [(_locks, "files/locks.py"), (_renames, "files/atomic.py"), (_grows_pauses, "retry.py")],
     ids=["a lock is taken", "a finished file gets its name", "a pause grows"],
 )
 def test_is_done_in_one_module(is_done: Callable[[ast.AST], bool], place: str) -> None:

@@ -106,9 +106,9 @@ _ASK = """\
 import sys
 from pathlib import Path
 from cloudrun.cli.forecast import is_agreed, show
-from cloudrun.home import home_folder
-from cloudrun.job_file import load_job
-from cloudrun.ledger import Ledger
+from cloudrun.state.home import home_folder
+from cloudrun.job.job_file import load_job
+from cloudrun.state.ledger import Ledger
 from cloudrun.runs.prepared import examine, prepare
 ledger = Ledger(home_folder())
 prepared = prepare(examine(load_job(Path("job.yaml"), overrides=sys.argv[1:]), ledger, print), ledger)

@@ -11,39 +11,37 @@ from pathlib import Path
 import pytest
 
 import cloudrun
-from cloudrun import received, run
 from cloudrun.protocol import messages, outputs, run_folder, words
 from cloudrun.protocol.messages import Heartbeat, JobProgress, Result, Span, StopRequest, Timing
 from cloudrun.protocol.nodes import Instruction, News
 from cloudrun.protocol.run_folder import LEFT_BY_AN_ATTEMPT, RunFolder
 from cloudrun.protocol.words import EndReason, NodeState, NodeTask, WorkerPhase
+from cloudrun.state import received, run
 from tests.orders import an_order
 
 PACKAGE = Path(cloudrun.__file__).parent
 
 # Modules in which such a word means something else; each with what it means there.
 OTHER_MEANINGS = {
-    "agreed.py": {"slurm"},  # names of clouds, here and in the next ones
+    "catalog/infras.py": {"slurm"},  # names of clouds, here and in the next ones
     "backends/skypilot/listing.py": {"slurm", "stopped", "data"},  # what providers answer
     "backends/live_price.py": {"data"},
     "backends/skypilot/keys.py": {"slurm"},
-    "backends/skypilot/records.py": {"slurm"},
     "backends/skypilot/task.py": {"run"},  # a key of SkyPilot's task
     "cli/data.py": {"data"},  # the name of a command, or a key of an answer
-    "runs/forecast.py": {"slurm"},
     "cli/jobs.py": {"data"},
-    "endings.py": {"slurm"},
-    "estimate.py": {"slurm", "sync", "run"},  # parts of an estimate; the word in a sentence
-    "job_file.py": {"data", "workdir"},  # keys of the job file
+    "catalog/endings.py": {"slurm"},
+    "forecast/estimate.py": {"slurm", "sync", "run"},  # parts of an estimate; the word in a sentence
+    "job/job_file.py": {"data", "workdir"},  # keys of the job file
     "packs/layout.py": {"data/", "data/packs/", "data/manifests/", "data/refs/", "data/doomed/"},  # keys of a store
-    "plan.py": {"slurm", "budget", "data"},  # keys of what `--dry-run` shows, and the name of a step
-    "receipt.py": {"skypilot", "budget"},  # keys of a job and of a receipt
-    "receipt_text.py": {"skypilot"},
-    "records.py": {"failed", "stopped", "preempted", "budget"},  # `Phase` and `JobState` have words of their own
-    "spec.py": {"slurm", "down", "stop", "keep"},  # what a job file may say
-    "workdir.py": {"venv"},  # a folder of the user's that is never code
+    "job/plan.py": {"budget", "data"},  # keys of what `--dry-run` shows, and the name of a step
+    "billing/receipt.py": {"skypilot", "budget"},  # keys of a job and of a receipt
+    "render/receipt_text.py": {"skypilot"},
+    "state/records.py": {"failed", "stopped", "preempted", "budget"},  # `Phase` and `JobState` have words of their own
+    "job/spec.py": {"slurm", "down", "stop", "keep"},  # what a job file may say
+    "job/workdir.py": {"venv"},  # a folder of the user's that is never code
     "worker/node.py": {"data"},  # the name of a thread
-    "worker/shift.py": {"finished"},  # a message
+    "worker/attempt.py": {"finished"},  # a message
 }
 
 
@@ -53,7 +51,7 @@ def _names() -> set[str]:
     texts = {text for value in constants for text in (value if isinstance(value, tuple) else [value])}
     kinds = [kind for _, kind in inspect.getmembers(words, inspect.isclass) if issubclass(kind, words.Word)]
     texts |= {word.value for kind in kinds for word in kind if kind is not words.NodeState}
-    return {text for text in texts if text} | {"switch", "venv"}
+    return {text for text in texts if text} | {"watchdog", "venv"}
 
 
 def _quoted(path: Path) -> Iterator[tuple[int, str]]:

@@ -9,10 +9,10 @@ from typing import cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.records import JobState
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.follow import LogReader, follow
+from cloudrun.state.records import JobState
 from cloudrun.stores import open_store
 from tests.cloudrun.test_lost import Provider, rented
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from cloudrun.alternatives import alternatives
 from cloudrun.backends import Offer
-from cloudrun.overdue import overdue
-from cloudrun.receipt import receipt
-from cloudrun.receipt_text import months, receipt_text, receipts_csv
-from cloudrun.records import Estimate, Part, SkyAccount
+from cloudrun.billing.overdue import overdue
+from cloudrun.billing.receipt import receipt
+from cloudrun.forecast.alternatives import alternatives
+from cloudrun.render.receipt_text import months, receipt_text, receipts_csv
+from cloudrun.state.records import BilledElsewhere, Estimate, Part
 from tests.cloudrun.test_cost import START, a_run, quote
 
 
@@ -65,7 +65,7 @@ def test_an_epoch_after_a_pause_pays_for_itself_alone() -> None:
 
 
 def test_skypilots_count_agrees_over_the_same_time_and_the_difference_is_explained() -> None:
-    theirs = SkyAccount(seconds=180, usd=1.29 * 180 / 3600, began_at=at(2), ended_at=at(182))
+    theirs = BilledElsewhere(seconds=180, usd=1.29 * 180 / 3600, began_at=at(2), ended_at=at(182))
     compared = receipt(a_run(billed_from=START, released_at=at(190), sky_account=theirs), START)["skypilot"]
     assert (compared["agrees_to_the_cent"], compared["difference_s"]) == (True, 10.0)
     assert "2 s before" in compared["why"]
@@ -73,7 +73,7 @@ def test_skypilots_count_agrees_over_the_same_time_and_the_difference_is_explain
 
 
 def test_another_rate_than_skypilots_is_said_loudly() -> None:
-    theirs = SkyAccount(seconds=3600, usd=1.50)
+    theirs = BilledElsewhere(seconds=3600, usd=1.50)
     cost = receipt(a_run(billed_from=START, released_at=at(3600), end_is_proven=True, sky_account=theirs), START)
     assert "ANOTHER RATE" in receipt_text(cost)
 
@@ -103,7 +103,7 @@ def an_estimate(low_usd: float, high_usd: float, low_s: float, high_s: float) ->
     )
 
 
-def test_what_was_foretold_stands_beside_what_it_took() -> None:
+def test_what_was_estimated_stands_beside_what_it_took() -> None:
     run = a_run(
         billed_from=START, released_at=at(1000), estimate=an_estimate(0.2, 0.5, 600, 1600), projected_s=950.0,
         projected_usd=0.34,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from cloudrun.files.untrusted import Unreadable, parse_object, read_limited, read_regular
 from cloudrun.protocol.metrics import metrics_at
-from cloudrun.received import Summary, progress_from, question_from, result_from, summary_at, understood
-from cloudrun.records import Progress, Quote, Result
 from cloudrun.runs.home_names import name_at_home
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
+from cloudrun.state.received import Summary, progress_from, question_from, result_from, summary_at, understood
+from cloudrun.state.records import Progress, Quote, Result
 from cloudrun.stores.directory import DirectoryStore
-from cloudrun.untrusted import Unreadable, parse_object, read_limited, read_regular
 from tests.cloudrun.machine import BAD, MOMENT, RESULT, STATUS
 
 NO_FILE = ("a folder", "a pipe", "a socket", "a link to itself")

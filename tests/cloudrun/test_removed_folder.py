@@ -18,12 +18,12 @@ import pytest
 
 from cloudrun.backends import Backend, local
 from cloudrun.errors import StoreError
-from cloudrun.records import JobState, Phase
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import bring_home, down
 from cloudrun.runs.follow import LogReader, follow
 from cloudrun.runs.refresh import look
 from cloudrun.runs.results import copy_home
+from cloudrun.state.records import JobState, Phase
 from cloudrun.stores import open_store
 from tests.cloudrun.test_cost import a_run
 from tests.cloudrun.test_lost import Provider, rented
@@ -39,7 +39,7 @@ def removed(shell: Shell) -> tuple[str, list[int]]:
     run_id = shell("launch", "--yes", "-d", shell.job(JOB)).out.strip()
     folder = shell.home / "local" / run_id
     wait_for(lambda: (folder / "job.pid").exists() and b"begun" in (folder / "log.txt").read_bytes())
-    pids = [int((folder / name).read_text()) for name in ("worker.pid", "shift.pid", "job.pid")]
+    pids = [int((folder / name).read_text()) for name in ("worker.pid", "attempt.pid", "job.pid")]
     remove(folder)
     return run_id, pids
 
@@ -101,7 +101,7 @@ def test_on_a_rented_machine_that_is_up_it_is_no_reason_to_keep_it(tmp_path: Pat
     assert (ended.phase, ended.may_bill) == (Phase.FAILED, False)
 
 
-def test_the_switch_ends_a_machine_whose_folder_was_removed_in_mid_training(tmp_path: Path) -> None:
+def test_the_watchdog_ends_a_machine_whose_folder_was_removed_in_mid_training(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (tmp_path / "scancel").write_text(SCANCEL.format(folder=tmp_path).replace("/scancel\n", "/called\n"))
@@ -109,17 +109,17 @@ def test_the_switch_ends_a_machine_whose_folder_was_removed_in_mid_training(tmp_
     order = replace(an_order(f"echo $$ > {tmp_path}/pid; sleep 300", max_hours=1.0), ending="slurm")
     (folder / "order.json").write_text(order.as_json())
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-    switch = subprocess.Popen([sys.executable, "-c", IMPATIENT, str(folder)], env=environment)
-    (tmp_path / "switch.pid").write_text(str(switch.pid))
+    watchdog = subprocess.Popen([sys.executable, "-c", IMPATIENT, str(folder)], env=environment)
+    (tmp_path / "watchdog.pid").write_text(str(watchdog.pid))
     try:
         wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
         remove(folder)
-        switch.wait(30)
+        watchdog.wait(30)
         assert (tmp_path / "called").exists()
         wait_for(lambda: has_ended(int((tmp_path / "pid").read_text())))
     finally:
-        switch.kill()
-        switch.wait()
+        watchdog.kill()
+        watchdog.wait()
 
 
 def test_this_computers_processes_are_found_without_their_folder(tmp_path: Path) -> None:

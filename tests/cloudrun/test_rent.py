@@ -11,15 +11,15 @@ from typing import Any, cast
 import pytest
 
 from cloudrun.backends import Backend, NotInTime, Terms
-from cloudrun.cost import cost_of
+from cloudrun.billing.cost import cost_of
 from cloudrun.errors import Interrupted, NoMachine
-from cloudrun.ledger import Ledger
-from cloudrun.plan import Plan
-from cloudrun.records import Fallback, Phase, Quote, now_utc
-from cloudrun.run import Run
+from cloudrun.job.plan import Plan
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.rent import rent
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import Fallback, Phase, Quote, now_utc
+from cloudrun.state.run import Run
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_cost import a_run
 from tests.cloudrun.test_sky_task import a_plan

@@ -21,7 +21,7 @@ from sky import global_user_state
 from sky.clouds.cloud import CloudCapability
 from cloudrun.backends.skypilot.backend import SkyBackend
 from cloudrun.errors import NoMachine
-from cloudrun.job_file import load_job
+from cloudrun.job.job_file import load_job
 from cloudrun.runs.prepare import plan_for
 
 found = []

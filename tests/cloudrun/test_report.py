@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cloudrun.receipt import receipt
-from cloudrun.report import report_html
+from cloudrun.billing.receipt import receipt
+from cloudrun.render.report import report_html
 from tests.cloudrun.test_cost import START, a_run, quote
 
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from cloudrun.records import Estimate, JobState, Phase, Progress, Result, now_utc
-from cloudrun.run import Assignment, Ending, Run, Sighting, new_run
+from cloudrun.state.records import Estimate, JobState, Phase, Progress, Result, now_utc
+from cloudrun.state.run import Assignment, Ending, Run, Sighting, new_run
 from tests.cloudrun.test_ledger import a_quote
 
 NOW = now_utc()
@@ -34,7 +34,7 @@ def ended(reason: str = "finished") -> Result:
 def test_a_whole_life_opens_one_bill_and_closes_it() -> None:
     run = a_new_run()
     assert not run.may_bill
-    run = run.foretold(None, a_quote()).asking_for_machine(rented_by="me", now=NOW)
+    run = run.estimated(None, a_quote()).asking_for_machine(rented_by="me", now=NOW)
     assert (run.may_bill, run.billed_from, run.start_is) == (True, NOW, "request")
     run = run.rented(a_quote(), NOW + MINUTE).begun("node://plants-1/run").left_to_itself()
     assert (run.phase, run.handed_over, run.last_seen_at) == (Phase.PREPARING, True, NOW + MINUTE)
@@ -111,7 +111,7 @@ def test_a_resumed_run_keeps_its_bills_and_forgets_how_it_ended() -> None:
     made = Estimate(parts=(), low_s=1.0, high_s=2.0, low_usd=0.1, high_usd=0.2, rests_on="a guess")
     before = rented().looked_at(Sighting(NOW, JobState.ACTIVE, None, ended("failed")))
     before = before.fetched("/x", is_complete=True).gone(Ending(NOW + 3 * MINUTE))
-    run = before.reopened(JOB).foretold(made, None).without_machine(before.closed_intervals(NOW + 3 * MINUTE))
+    run = before.reopened(JOB).estimated(made, None).without_machine(before.closed_intervals(NOW + 3 * MINUTE))
     assert (run.phase, run.message, run.exit_code, run.home_complete) == (Phase.LAUNCHING, "", None, False)
     assert [one.released_at for one in run.earlier] == [NOW + 3 * MINUTE]
     assert (run.billed_from, run.quote, run.run_uri, run.estimate) == (None, None, None, made)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from cloudrun.backends.skypilot.task import begin_script, job_config, machine_config
-from cloudrun.plan import DataRoute, Plan, make_plan
+from cloudrun.job.plan import DataRoute, Plan, make_plan
+from cloudrun.job.spec import JobSpec
+from cloudrun.job.staging import base_task
 from cloudrun.protocol.order import Order
-from cloudrun.snapshot import base_task
-from cloudrun.spec import JobSpec
 
 
 def a_plan(**job: Any) -> Plan:
@@ -57,7 +57,7 @@ def test_the_worker_holds_the_gpu() -> None:
     assert config["resources"] == {"accelerators": {"A100": 1}}
 
 
-def test_the_switch_is_started_by_the_same_words_before_the_job_that_waits_for_it() -> None:
+def test_the_watchdog_is_started_by_the_same_words_before_the_job_that_waits_for_it() -> None:
     job = job_config(a_plan(gpu="A100:1"), "/home/u/cloudrun/r", None)["run"]
     assert job.endswith('exec "$python" -m cloudrun.worker /home/u/cloudrun/r\n')
     shell, login, dash_c, script = shlex.split(begin_script("/home/u/cloudrun/r"))

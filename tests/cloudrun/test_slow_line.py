@@ -12,10 +12,10 @@ import pytest
 from cloudrun.backends import Backend
 from cloudrun.backends.skypilot.backend import SkyBackend
 from cloudrun.errors import BudgetUsed, ExitCode
-from cloudrun.ledger import Ledger
-from cloudrun.records import Phase, now_utc
 from cloudrun.runs.attempt import start
 from cloudrun.runs.context import Context
+from cloudrun.state.ledger import Ledger
+from cloudrun.state.records import Phase, now_utc
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_cost import a_run
 from tests.cloudrun.test_rent import RUN, Market, Told
@@ -73,7 +73,7 @@ class SlowMarket(Market):
     def start(self, *_: object) -> str:
         raise BudgetUsed("the budget was used while weights were sent", hint="more")
 
-    def account(self, _: object) -> None:
+    def billed_elsewhere(self, _: object) -> None:
         return None
 
     def offers(self, *_: object) -> list[object]:

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.dataset_check import Survey
+from cloudrun.dataset.survey import Survey
 from cloudrun.errors import JobFileError
-from cloudrun.job_file import load_job
-from cloudrun.plan import make_plan
+from cloudrun.job.job_file import load_job
+from cloudrun.job.plan import make_plan
+from cloudrun.job.spec import JobSpec
 from cloudrun.runs.prepare import check_job
-from cloudrun.spec import JobSpec
 from tests.cloudrun.test_sources import tar_of, zip_of
 from tests.conftest import Shell
 from tests.web_server import Handler, Served, WebServer
@@ -97,7 +97,7 @@ def test_what_is_no_archive_is_found_before_anything_starts(shell: Shell, server
     done = shell("launch", job_for(shell.folder, f"{server.url}/leaves.zip"))
     assert done.code == 2
     assert "`data.source`" in done.err
-    assert "is no zip and no tar archive: it begins with `<!doctype html>" in done.err
+    assert "is neither a zip nor a tar archive: it begins with `<!doctype html>" in done.err
     assert "hint: " in done.err
     assert not list((shell.home / "ledger").glob("*.json"))
 

@@ -216,11 +216,11 @@ def a_tar(name: str, *, kind: bytes = tarfile.REGTYPE, link: str = "", size: int
         (a_tar("../evil.jpg"), "wants to write outside"),
         (a_tar("out", kind=tarfile.SYMTYPE, link="../../etc"), "has a link that leads out"),
         (a_tar("out", kind=tarfile.LNKTYPE, link="../../etc/passwd"), "wants to write outside"),
-        (a_tar("pipe", kind=tarfile.FIFOTYPE), "has pipe, which is no file"),
+        (a_tar("pipe", kind=tarfile.FIFOTYPE), "has pipe, which is not a file"),
         (a_tar("bomb.jpg", size=10**15), "is larger than the disk: bomb.jpg has 1000000.00 GB"),
         (b"\x1f\x8b\x08\x00 no gzip at all", "is damaged"),
         (a_zip(("ü.jpg", b"x")).replace("ü".encode(), b"\xff\xff"), "is damaged: 'utf-8' codec"),
-        (b"<!doctype html><title>Sign in</title>", "is no zip and no tar archive"),
+        (b"<!doctype html><title>Sign in</title>", "is neither a zip nor a tar archive"),
     ],
 )
 def test_a_hostile_archive_is_refused_and_writes_nothing_outside(content: bytes, said: str, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from cloudrun.gpus import LISTED_SPEED, MEMORY_GB
-from cloudrun.spec import JobSpec
-from cloudrun.speed import listed_speed, memory_fit
-from cloudrun.workload import Workload, workload_of
+from cloudrun.catalog.gpus import LISTED_SPEED, MEMORY_GB
+from cloudrun.forecast.speed import listed_speed, memory_fit
+from cloudrun.forecast.workload import Workload, workload_of
+from cloudrun.job.spec import JobSpec
 
 IMAGE_BYTES = 50_000
 

@@ -9,16 +9,16 @@ from typing import Any, cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.cost import cost_of, stopped_disk_hourly_usd
+from cloudrun.billing.cost import cost_of, stopped_disk_hourly_usd
+from cloudrun.billing.receipt import receipt
 from cloudrun.errors import RunNotFinished
-from cloudrun.receipt import receipt
-from cloudrun.receipt_text import receipt_text
-from cloudrun.records import JobState, now_utc
+from cloudrun.render.receipt_text import receipt_text
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import ResultsNotHome, down
 from cloudrun.runs.logs import log_of
 from cloudrun.runs.lost import refuse_stopped
 from cloudrun.runs.refresh import look
+from cloudrun.state.records import JobState, now_utc
 from tests.cloudrun.machine import Desk, desk  # noqa: F401 - a fixture
 from tests.cloudrun.test_agreed import a_quote
 from tests.cloudrun.test_lost import Provider, rented

@@ -27,7 +27,7 @@ run: |
   echo "line one"
   mkdir -p $CLOUDRUN_OUTPUT/checkpoints
   echo x >> $CLOUDRUN_OUTPUT/checkpoints/last.pt
-  echo "shift $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
+  echo "attempt $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
 """
 WAITS = JOB + "  until [ -e $CLOUDRUN_OUTPUT/go ]; do sleep 0.05; done\n"
 
@@ -121,7 +121,7 @@ def test_a_machine_that_was_taken_away_is_lost_and_the_run_goes_on_from_the_buck
     stored: Shell, seaweedfs: SeaweedFS
 ) -> None:
     run_id = stored("launch", "-d", stored.job(WAITS)).out.strip()
-    wait_until_log_has(stored, "shift 1")
+    wait_until_log_has(stored, "attempt 1")
     bucket = S3Store(f"s3://{BUCKET}/teams/leaf/{run_id}", seaweedfs.endpoint)
     until = time.monotonic() + 60
     while bucket.read("out/checkpoints/last.pt") is None:
@@ -131,7 +131,7 @@ def test_a_machine_that_was_taken_away_is_lost_and_the_run_goes_on_from_the_buck
     assert stored("ps", "--all", "--json").json[0]["phase"] == "lost"
     assert not (stored.folder / "runs" / run_id).exists()
     resumed = stored.start("resume", run_id)
-    wait_until_log_has(stored, "shift 2")
+    wait_until_log_has(stored, "attempt 2")
     (stored.home / "local" / run_id / "out" / "go").touch()
     out, _ = resumed.communicate(timeout=60)
     assert (resumed.returncode, out.strip()) == (0, run_id)

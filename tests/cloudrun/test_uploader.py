@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from cloudrun.protocol.order import Order, Step
-from cloudrun.records import Phase
 from cloudrun.runs.refresh import read_result
+from cloudrun.state.records import Phase
 from cloudrun.stores.s3 import S3Store
 from tests.cloudrun.test_worker import an_order, wait_for
 from tests.seaweedfs import BUCKET, SECRET, SeaweedFS
@@ -71,7 +71,7 @@ def uploader_of(worker: subprocess.Popen[bytes]) -> int:
 def test_the_worker_ends_once_everything_is_in_the_bucket(
     start: StartWorker, order: Callable[..., Order], bucket: S3Store, tmp_path: Path
 ) -> None:
-    bucket.put("result.json", b"of the shift before")
+    bucket.put("result.json", b"of the attempt before")
     script = "mkdir $CLOUDRUN_OUTPUT/checkpoints; echo weights > $CLOUDRUN_OUTPUT/checkpoints/best.pt; "
     assert start(order(script + "echo half > $CLOUDRUN_OUTPUT/last.pt.tmp; echo one")).wait(30) == 0
     assert [(entry.key, bucket.read(entry.key)) for entry in bucket.entries("out")] == [

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.plan import make_plan
-from cloudrun.snapshot import stage
-from cloudrun.spec import JobSpec
-from cloudrun.workdir import look_through, looks_secret
+from cloudrun.job.plan import make_plan
+from cloudrun.job.spec import JobSpec
+from cloudrun.job.staging import stage
+from cloudrun.job.workdir import look_through, looks_secret
 from tests.conftest import Shell
 
 SECRETS = (

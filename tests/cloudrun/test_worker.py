@@ -16,13 +16,13 @@ from typing import Any, cast
 
 import pytest
 
+from cloudrun.files.untrusted import read_object
 from cloudrun.protocol import messages
 from cloudrun.protocol.messages import CorrectedEstimate
 from cloudrun.protocol.order import Order, Step, read_order
 from cloudrun.protocol.run_folder import Place
 from cloudrun.protocol.words import EndReason, WorkerPhase
-from cloudrun.untrusted import read_object
-from cloudrun.worker import journal, switch
+from cloudrun.worker import status_files, watchdog
 from tests.orders import an_order
 
 StartWorker = Callable[[Order], "subprocess.Popen[bytes]"]
@@ -30,13 +30,13 @@ StartWorker = Callable[[Order], "subprocess.Popen[bytes]"]
 SCANCEL = """\
 #!/bin/sh
 echo "$@" >> {folder}/scancel
-kill -KILL $(cat {folder}/switch.pid)
+kill -KILL $(cat {folder}/watchdog.pid)
 """
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartWorker]:
-    """The worker as on an allocation: `scancel` says what it was called with and ends the switch."""
+    """The worker as on an allocation: `scancel` says what it was called with and ends the watchdog."""
     started = []
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "scancel").write_text(SCANCEL.format(folder=tmp_path))
@@ -49,7 +49,7 @@ def start(tmp_path: Path) -> Iterator[StartWorker]:
             [sys.executable, "-m", "cloudrun.worker", str(tmp_path)],
             env={**os.environ, "PATH": path, "SLURM_JOB_ID": "7"},
         )
-        (tmp_path / "switch.pid").write_text(str(process.pid))
+        (tmp_path / "watchdog.pid").write_text(str(process.pid))
         started.append(process)
         return process
 
@@ -103,7 +103,7 @@ def test_a_job_that_fails_is_quoted_in_the_result(start: StartWorker, tmp_path: 
 def test_whoever_finds_the_result_finds_the_last_progress_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = journal.Journal(tmp_path)
+    worker = status_files.StatusFiles(tmp_path)
     worker.enter(WorkerPhase.RUN)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "progress.json").write_text('{"epoch": 3, "epochs": 3}')
@@ -160,13 +160,13 @@ def test_a_rented_machine_that_is_taken_away_is_not_said_to_be_stopped_by_its_us
     assert (tmp_path / "out" / "last").read_text() == "saved\n"
 
 
-def test_a_rented_machine_that_kills_the_shift_as_it_is_taken_away_says_so(start: StartWorker, tmp_path: Path) -> None:
+def test_a_rented_machine_that_kills_the_attempt_and_is_taken_away_says_so(start: StartWorker, tmp_path: Path) -> None:
     worker = start(an_order("echo up; sleep 60", ending="slurm"))
     wait_for(lambda: (tmp_path / "log.txt").exists() and "up" in (tmp_path / "log.txt").read_text())
-    shift = int((tmp_path / "shift.pid").read_text())
-    os.kill(shift, signal.SIGSTOP)  # it does not hear the signal before it is killed
+    attempt = int((tmp_path / "attempt.pid").read_text())
+    os.kill(attempt, signal.SIGSTOP)  # it does not hear the signal before it is killed
     worker.terminate()
-    os.kill(shift, signal.SIGKILL)
+    os.kill(attempt, signal.SIGKILL)
     wait_for((tmp_path / "result.json").exists)
     assert result(tmp_path)["reason"] == "preempted"
 
@@ -267,12 +267,12 @@ def test_a_crash_that_left_nothing_but_its_log_does_not_bill_to_the_end_of_the_b
 def test_results_that_lie_only_on_the_machine_keep_it_up_until_they_are_fetched(
     start: StartWorker, tmp_path: Path
 ) -> None:
-    switch = start(an_order("echo x > $CLOUDRUN_OUTPUT/x", ending="slurm", on_finish="keep"))
+    watchdog = start(an_order("echo x > $CLOUDRUN_OUTPUT/x", ending="slurm", on_finish="keep"))
     wait_for((tmp_path / "result.json").exists)
-    time.sleep(1.5)  # several looks of the switch
-    assert switch.poll() is None
+    time.sleep(1.5)  # several looks of the watchdog
+    assert watchdog.poll() is None
     (tmp_path / "home").touch()
-    assert switch.wait(30) == 0
+    assert watchdog.wait(30) == 0
     assert not (tmp_path / "scancel").exists()
 
 
@@ -294,8 +294,8 @@ def test_what_a_command_leaves_running_is_ended_with_it(start: StartWorker, tmp_
 
 IMPATIENT = """
 import runpy, sys
-from cloudrun.worker import switch
-switch.WIPED_PATIENCE_S = 1.0
+from cloudrun.worker import watchdog
+watchdog.WIPED_PATIENCE_S = 1.0
 sys.argv = ["cloudrun.worker", sys.argv[1]]
 runpy.run_module("cloudrun.worker", run_name="__main__")
 """
@@ -312,16 +312,16 @@ def test_a_machine_whose_end_was_cut_off_after_its_folder_was_removed_is_ended(h
     (folder / "order.json").write_text(order.as_json())
     program = ["-c", IMPATIENT] if how == "impatient" else ["-m", "cloudrun.worker"]
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-    switch = subprocess.Popen([sys.executable, *program, str(folder)], env=environment, stderr=subprocess.DEVNULL)
+    watchdog = subprocess.Popen([sys.executable, *program, str(folder)], env=environment, stderr=subprocess.DEVNULL)
     try:
-        (tmp_path / "switch.pid").write_text(str(switch.pid))
+        (tmp_path / "watchdog.pid").write_text(str(watchdog.pid))
         wait_for((folder / "result.json").exists)
         shutil.rmtree(folder)  # what `down` does before it asks SkyPilot
-        switch.wait(30)
+        watchdog.wait(30)
         assert (tmp_path / "called").exists()
     finally:
-        switch.kill()
-        switch.wait()
+        watchdog.kill()
+        watchdog.wait()
 
 
 def test_a_disk_that_stays_full_does_not_keep_the_machine_beyond_its_budget(start: StartWorker, tmp_path: Path) -> None:
@@ -334,15 +334,15 @@ def test_a_disk_that_stays_full_does_not_keep_the_machine_beyond_its_budget(star
         order = an_order("cat /dev/zero > $CLOUDRUN_OUTPUT/x; sleep 60", ending="slurm", max_hours=14 / 3600)
         (folder / "order.json").write_text(order.as_json())
         environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-        switch = subprocess.Popen([sys.executable, "-m", "cloudrun.worker", str(folder)], env=environment)
-        (tmp_path / "switch.pid").write_text(str(switch.pid))
+        watchdog = subprocess.Popen([sys.executable, "-m", "cloudrun.worker", str(folder)], env=environment)
+        (tmp_path / "watchdog.pid").write_text(str(watchdog.pid))
         try:
-            switch.wait(40)
+            watchdog.wait(40)
             assert (tmp_path / "scancel").exists()
             assert not (folder / "result.json").exists()  # there was no room for it
         finally:
-            switch.kill()
-            switch.wait()
+            watchdog.kill()
+            watchdog.wait()
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
 
@@ -353,12 +353,12 @@ def test_a_computer_that_slept_has_not_stalled(tmp_path: Path) -> None:
     for name in ("out/progress.json", "out/metrics.jsonl"):
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (half_an_hour_ago, half_an_hour_ago))
-    watch = switch.Switch(Place(tmp_path), an_order("true"), address="")
+    watch = watchdog.Watchdog(Place(tmp_path), an_order("true"), address="")
     beat = messages.Heartbeat(WorkerPhase.RUN, "", "", half_an_hour_ago - 60)
     watch._awake_since = half_an_hour_ago - 60
     assert (watch._step_silence(beat) or 0) == pytest.approx(1800, abs=5)  # it was awake, and nothing came
     watch._looked_at = half_an_hour_ago
-    watch._shift = cast("Any", SimpleNamespace(lives=True))
+    watch._attempt = cast("Any", SimpleNamespace(lives=True))
     watch._look()
     assert 0 <= (watch._step_silence(beat) or 0) < 5
     watch._looked_at = watch._awake_since = time.time() + 3600  # the clock was set back by an hour
@@ -367,7 +367,7 @@ def test_a_computer_that_slept_has_not_stalled(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_for_a_moment_does_not_end_the_job(tmp_path: Path) -> None:
-    worker = journal.Journal(tmp_path)
+    worker = status_files.StatusFiles(tmp_path)
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, worker.log_fd)
     worker.say("a line that is lost")
@@ -379,12 +379,12 @@ def test_a_disk_that_is_full_for_a_moment_does_not_end_the_job(tmp_path: Path) -
 
 
 def test_a_machine_whose_results_are_safe_is_ended_when_nobody_else_does(start: StartWorker, tmp_path: Path) -> None:
-    switch = start(an_order("true", ending="slurm"))
+    watchdog = start(an_order("true", ending="slurm"))
     wait_for((tmp_path / "result.json").exists)
     (tmp_path / "stored").touch()
     fetched_long_ago = time.time() - 100
     os.utime(tmp_path / "stored", (fetched_long_ago, fetched_long_ago))
-    switch.wait(30)
+    watchdog.wait(30)
     assert (tmp_path / "scancel").exists()
 
 
@@ -402,24 +402,24 @@ def test_data_that_stop_coming_end_the_run(start: StartWorker, tmp_path: Path) -
 
 
 def test_a_job_that_will_not_stop_is_killed(start: StartWorker, tmp_path: Path) -> None:
-    switch = start(an_order("trap '' TERM; echo up; while :; do sleep 0.05; done"))
+    watchdog = start(an_order("trap '' TERM; echo up; while :; do sleep 0.05; done"))
     wait_for(lambda: (tmp_path / "out").is_dir() and "up" in (tmp_path / "log.txt").read_text())
     (tmp_path / "stop").touch()
     asked_long_ago = time.time() - 100
     os.utime(tmp_path / "stop", (asked_long_ago, asked_long_ago))
-    switch.wait(60)
+    watchdog.wait(60)
     assert result(tmp_path)["reason"] in ("stopped", "failed")
-    assert has_ended(int((tmp_path / "shift.pid").read_text()))
+    assert has_ended(int((tmp_path / "attempt.pid").read_text()))
 
 
-def test_a_shift_that_is_killed_is_buried_by_the_switch_and_its_job_may_save(
+def test_a_attempt_that_is_killed_is_recorded_by_the_watchdog_and_its_job_may_save(
     start: StartWorker, tmp_path: Path
 ) -> None:
     script = "trap 'echo saved > $CLOUDRUN_OUTPUT/last; exit 75' TERM; echo up; while :; do sleep 0.05; done"
-    switch = start(an_order(script))
+    watchdog = start(an_order(script))
     wait_for(lambda: (tmp_path / "log.txt").exists() and "up" in (tmp_path / "log.txt").read_text())
-    os.kill(int((tmp_path / "shift.pid").read_text()), signal.SIGKILL)
-    assert switch.wait(60) == 1
+    os.kill(int((tmp_path / "attempt.pid").read_text()), signal.SIGKILL)
+    assert watchdog.wait(60) == 1
     assert "its worker was killed" in result(tmp_path)["message"]
     assert (tmp_path / "out" / "last").read_text() == "saved\n"
     assert [phase["name"] for phase in result(tmp_path)["phases"]] == ["prepare", "run"]
@@ -429,7 +429,7 @@ def test_a_killed_worker_takes_its_job_with_it(start: StartWorker, tmp_path: Pat
     script = "echo $$ > $CLOUDRUN_OUTPUT/pid; exec sleep 60"
     worker = start(an_order(script))
     wait_for(lambda: (tmp_path / "out" / "pid").exists() and (tmp_path / "out" / "pid").read_text().strip() != "")
-    worker.send_signal(signal.SIGKILL)  # the switch; the shift and the job hear of it
+    worker.send_signal(signal.SIGKILL)  # the watchdog; the attempt and the job hear of it
     pid = int((tmp_path / "out" / "pid").read_text())
     wait_for(lambda: has_ended(pid))
 

@@ -52,7 +52,7 @@ class Ending:
 
 _BUDGET = ("--max-hours", str(BUDGET_S / 3600))
 _RAY = "raylet|gcs_server|ray::"
-_SWITCH = "cloudrun[.]worker .*RUN_ID( watch.*)?$"
+_WATCHDOG = "cloudrun[.]worker .*RUN_ID( watch.*)?$"
 _STALLS = ("--set", "budget.stall_minutes=0.25")
 _AWS, _BOTH = ("aws",), ("aws", "runpod")
 ENDINGS = [
@@ -66,7 +66,7 @@ ENDINGS = [
         kills=_RAY,
         is_in_short=_BOTH,
     ),
-    Ending("the switch and its holder are killed", ENDLESS, 60 + 180, kills=_SWITCH, is_in_short=_AWS),
+    Ending("the watchdog and its holder are killed", ENDLESS, 60 + 180, kills=_WATCHDOG, is_in_short=_AWS),
     Ending("it crashed and left nothing but a log", _CRASH, 60 + TICK_S, says="exit code 3"),
     Ending("it is done, and nobody fetches", _DONE, TICK_S, _BUDGET, from_budget=True, clouds=_AWS),
     Ending("it is done, and all is in the bucket", _DONE, 120 + TICK_S, has_bucket=True, clouds=_AWS),

@@ -27,7 +27,7 @@ class Throttled(Exception):
 
 
 class Refused(Exception):
-    """The operation fails for no reason that its caller can mend."""
+    """The operation fails for no reason that its caller can fix."""
 
 
 class Faults:

@@ -30,7 +30,7 @@ lifecycle: {idle_minutes: 1}
 run: |
   mkdir -p $CLOUDRUN_OUTPUT/checkpoints
   echo x >> $CLOUDRUN_OUTPUT/checkpoints/last.pt
-  echo "shift $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
+  echo "attempt $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
 """
 # A signal to everybody may end the `sleep` before its shell, which `bash -e` takes for a failure.
 ENDLESS = (
@@ -41,7 +41,7 @@ ENDLESS = (
   while :; do sleep 0.1 || :; done
 """
 )
-# Its first shift is done at once; its second must be stopped.
+# Its first attempt is done at once; its second must be stopped.
 KEPT = ENDLESS.replace("idle_minutes: 1", "idle_minutes: 10, on_finish: keep").replace(
     "  echo up\n", "  [ $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt) = 2 ] || exit 0\n  echo up\n"
 )

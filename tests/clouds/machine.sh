@@ -29,9 +29,10 @@ layer() {
   chmod --reference="${1%%:*}" "$2"
 }
 
-# forget_the_laptop: a new machine has nobody's keys, and host keys of its own.
+# forget_the_laptop: a new machine has nobody's keys, and host keys of its own. The home folder is covered, not emptied:
+# files that somebody writes there meanwhile cannot be removed through the overlay.
 forget_the_laptop() {
-  find "$root/root" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+  mount -t tmpfs -o mode=700 tmpfs "$root/root"
   rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/profile.d/container_env_var.sh"
 }
 

@@ -142,10 +142,10 @@ class Vast:
 
     def _prices(self) -> dict[str, Any]:
         """What a new machine costs now, and what the one that is up is billed at."""
-        from cloudrun.agreed import is_too_dear
         from cloudrun.backends.live_price import live_price
         from cloudrun.backends.skypilot.listing import machines_of
         from cloudrun.backends.skypilot.records import billed_quote
+        from cloudrun.billing.agreed import is_too_dear
         from tests.cloudrun.test_agreed import a_quote
 
         agreed = a_quote("RTX4090:1", 0.4, infra="vast", disk_hourly_usd=0.0)

@@ -35,7 +35,7 @@ def test_a_kept_machine_is_followed_fetched_from_gone_on_with_and_given_back(she
     assert code == 0, said
     followed = shell("logs", run_id, timeout_s=120)
     assert followed.code == 0, followed.err
-    assert "shift 1\n" in followed.out
+    assert "attempt 1\n" in followed.out
     fetched = shell("fetch", run_id)
     assert fetched.code == 0, fetched.err
     home = shell.folder / "runs" / run_id
@@ -45,7 +45,7 @@ def test_a_kept_machine_is_followed_fetched_from_gone_on_with_and_given_back(she
     done = shell("resume", "-d", "--yes", run_id, timeout_s=300)
     assert done.code == 0, done.err
     assert cloud.up() == machines  # the same machine
-    wait_for(lambda: "up\n" in shell("logs", "--no-follow", run_id).out, 120, "the second shift's first line")
+    wait_for(lambda: "up\n" in shell("logs", "--no-follow", run_id).out, 120, "the second attempt's first line")
     listed = shell("ps", "--refresh", "--json", timeout_s=200).json
     assert [(row["run_id"], row["billing"]) for row in listed] == [(run_id, True)]
 

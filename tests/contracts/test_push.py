@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloudrun.errors import StoreError
-from cloudrun.mirror import pull
+from cloudrun.stores.download import pull
 from cloudrun.stores.node import NodeStore
 from tests.conftest import images
 from tests.contracts.test_store import MACHINE, nothing, ssh_home  # noqa: F401 - a fixture
@@ -107,7 +107,7 @@ def test_names_with_odd_characters_arrive(node: NodeStore, tmp_path: Path) -> No
 _PUSHES = """
 import sys
 from pathlib import Path
-from cloudrun.mirror import pull
+from cloudrun.stores.download import pull
 from cloudrun.stores.node import NodeStore
 NodeStore(sys.argv[1], sys.argv[2]).push(Path(sys.argv[3]), "data", lambda *_: None)
 """

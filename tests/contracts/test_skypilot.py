@@ -23,8 +23,8 @@ import pytest
 import cloudrun
 from cloudrun.backends.skypilot import internals
 from cloudrun.backends.skypilot.keys import CAN_WITHHOLD
-from cloudrun.endings import MARKETS_WITH_HOMES
-from cloudrun.machine_python import FIND_PYTHON
+from cloudrun.catalog.endings import MARKETS_WITH_HOMES
+from cloudrun.remote.python import FIND_PYTHON
 from cloudrun.worker import sky_internals
 from tests.support.sky_uses import Use, scripts_in, uses_in
 

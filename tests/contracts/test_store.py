@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from cloudrun.errors import StoreError
-from cloudrun.mirror import pull
 from cloudrun.stores import Entry, Store, s3_upload
 from cloudrun.stores.directory import DirectoryStore
+from cloudrun.stores.download import pull
 from cloudrun.stores.node import NodeStore
 from cloudrun.stores.s3 import S3Store
 from cloudrun.stores.s3_upload import FileChanged
@@ -444,7 +444,7 @@ def test_a_byte_that_flips_on_the_way_is_found_and_the_file_named_and_fetched_ag
 _PULLS = """
 import sys
 from pathlib import Path
-from cloudrun.mirror import pull
+from cloudrun.stores.download import pull
 from cloudrun.stores.node import NodeStore
 store = NodeStore(sys.argv[1], sys.argv[2])
 pull(store, store.entries("out"), lambda _: "last.pt", Path(sys.argv[3]), lambda _: None)

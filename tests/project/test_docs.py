@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from cloudrun.spec import JobSpec
+from cloudrun.job.spec import JobSpec
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = [

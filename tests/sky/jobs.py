@@ -17,7 +17,7 @@ run: |
   ls $CLOUDRUN_DATA
   mkdir -p $CLOUDRUN_OUTPUT/checkpoints
   echo x >> $CLOUDRUN_OUTPUT/checkpoints/last.pt
-  echo "shift $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
+  echo "attempt $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
 """
 # A signal to everybody may end the `sleep` before its shell, which `bash -e` takes for a failure.
 ENDLESS = (

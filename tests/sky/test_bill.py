@@ -17,7 +17,7 @@ from tests.sky.slurm_cluster import SlurmCluster
 pytestmark = pytest.mark.sky
 
 
-def cut_short(shell: Shell, moment: str) -> str:
+def interrupted(shell: Shell, moment: str) -> str:
     """Launch, and `kill -9` once it said `moment`; the run's id."""
     process = shell.start("launch", "--yes", shell.job(QUICK))
     read_until(process, moment)
@@ -30,7 +30,7 @@ def cut_short(shell: Shell, moment: str) -> str:
 def test_a_launch_that_was_cut_short_is_gone_on_with_on_the_machine_that_it_left(
     shell: Shell, slurm: SlurmCluster
 ) -> None:
-    run_id = cut_short(shell, "machine is up")
+    run_id = interrupted(shell, "machine is up")
     machines = slurm.squeue()
     assert "was cut short" in shell("ps").err
     process = shell.start("launch", "--yes", "--set", "lifecycle.on_finish=down", "job.yaml")
@@ -42,7 +42,7 @@ def test_a_launch_that_was_cut_short_is_gone_on_with_on_the_machine_that_it_left
 
 
 def test_another_launch_ends_what_was_left(shell: Shell, slurm: SlurmCluster) -> None:
-    run_id = cut_short(shell, "machine is up")
+    run_id = interrupted(shell, "machine is up")
     shell.job(QUICK.replace("name: quick", "name: other"), "other.yaml")
     code, _, said = launch(shell, "other.yaml")
     assert code == 0, said
@@ -99,7 +99,7 @@ def test_our_count_and_skypilots_agree_to_the_cent(shell: Shell, slurm: SlurmClu
 
 
 def test_skypilots_own_way_to_end_a_machine_works_from_within(shell: Shell, slurm: SlurmCluster) -> None:
-    """What the switch does on a cloud; here it ends an allocation, too."""
+    """What the watchdog does on a cloud; here it ends an allocation, too."""
     words = "None, tried_s=0, python=sky_python())[1].command"
     script = "from cloudrun.worker.ending import *; order = type('', (), dict(ending='skypilot', cloud=''))"
     script += f"; print(try_to_end(ways_to_end(order, slurm_job={words}))"

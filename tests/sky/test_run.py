@@ -179,10 +179,10 @@ def test_a_run_goes_on_where_it_was_on_the_machine_that_is_still_up(shell: Shell
     job = shell.job(QUICK.replace("idle_minutes: 1", "idle_minutes: 5, on_finish: keep"))
     code, run_id, said = launch(shell, job)
     assert code == 0, said
-    assert "shift 1" in said
+    assert "attempt 1" in said
     machines = slurm.squeue()
     done = shell("resume", "--yes", run_id, timeout_s=300)
-    assert "shift 2" in done.err
+    assert "attempt 2" in done.err
     assert slurm.squeue() == machines  # the same machine
     assert shell("down", timeout_s=300).code == 0
     assert slurm.squeue() == []

@@ -29,7 +29,7 @@ train:
 
 
 def worker_of(run_id: str, rank: int) -> int:
-    """The process that leads or follows on machine `rank`: not its shift."""
+    """The process that leads or follows on machine `rank`: not its attempt."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
@@ -80,9 +80,9 @@ def test_a_machine_that_is_lost_stops_both_and_the_run_goes_on_on_them(shell: Sh
 
     done = shell("resume", "-d", "--yes", run_id, timeout_s=300)
     assert done.code == 0, done.err
-    wait_for_log(shell, run_id, "shift 2", "node 1: shift 2")
+    wait_for_log(shell, run_id, "attempt 2", "node 1: attempt 2")
     assert shell("down", run_id, timeout_s=300).code == 0
     home = shell.folder / "runs" / run_id
     assert (home / "checkpoints/last.pt").read_text() == "x\nx\n"
-    assert (home / "log.txt").read_text().count("node 1: shift 1") == 1
+    assert (home / "log.txt").read_text().count("node 1: attempt 1") == 1
     assert slurm.squeue() == []

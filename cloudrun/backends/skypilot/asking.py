@@ -8,7 +8,7 @@ from cloudrun.backends.patience import within
 from cloudrun.backends.skypilot import internals
 from cloudrun.backends.skypilot.errors import brief
 from cloudrun.backends.skypilot.listing import CannotList, refuse_if_silent
-from cloudrun.run import MACHINE_PREFIX
+from cloudrun.state.run import MACHINE_PREFIX
 
 # SkyPilot asks a provider that is away again and again, for minutes. A busy computer takes half a minute for an answer.
 _ANSWER_S = 60.0

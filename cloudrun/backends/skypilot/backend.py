@@ -16,7 +16,6 @@ from pathlib import Path
 from shlex import quote as quote_word
 from typing import Any
 
-from cloudrun.agreed import capped, is_price
 from cloudrun.backends import NotInTime, Offer, Say, Terms
 from cloudrun.backends.patience import NoAnswerYet, within
 from cloudrun.backends.skypilot import internals
@@ -44,24 +43,26 @@ from cloudrun.backends.skypilot.listing import (
 from cloudrun.backends.skypilot.listing import end_machine as end_listed
 from cloudrun.backends.skypilot.listing import ended_at as listed_end
 from cloudrun.backends.skypilot.offers import is_a_gpu, offer_of
-from cloudrun.backends.skypilot.on_machine import data_on_their_way, switch_lives
+from cloudrun.backends.skypilot.on_machine import data_on_their_way, watchdog_lives
 from cloudrun.backends.skypilot.quote import quote_for, refuse_remote_server, request_for
 from cloudrun.backends.skypilot.records import billed_hourly_usd, billed_quote, known_machine, price_source, quote_of
 from cloudrun.backends.skypilot.sending import send_staged, send_to_nodes
 from cloudrun.backends.skypilot.task import begin_script, job_config
 from cloudrun.backends.skypilot.waiting import TookTooLong, Trying, Waiting
-from cloudrun.endings import has_autodown
+from cloudrun.billing.agreed import capped, is_price
+from cloudrun.catalog.endings import has_autodown
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import NoMachine, StoreError
-from cloudrun.keys import KeysSent
-from cloudrun.machines import Machine, Scan
-from cloudrun.plan import Plan
+from cloudrun.job.keys import KeysSent
+from cloudrun.job.plan import Plan
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import ORDER, Place, secrets_path
-from cloudrun.records import JobState, Quote, SkyAccount, now_utc
+from cloudrun.remote.ssh import Connection
 from cloudrun.retry import tries
-from cloudrun.run import MACHINE_PREFIX, Run
-from cloudrun.ssh import Connection
-from cloudrun.units import duration, times
+from cloudrun.state.machines import Machine, Scan
+from cloudrun.state.records import BilledElsewhere, JobState, Quote, now_utc
+from cloudrun.state.run import MACHINE_PREFIX, Run
+from cloudrun.text.units import duration, times
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
@@ -76,6 +77,8 @@ _SILENCE_S = 60.0
 
 class SkyBackend:
     """Implements `Backend` over SkyPilot's SDK."""
+
+    capabilities = CAPABILITIES["sky"]
 
     def __init__(self, home: Path) -> None:
         self._log_folder = home / "sky"
@@ -283,7 +286,7 @@ class SkyBackend:
                     return JobState.STOPPED
                 if record.status is not sky.ClusterStatus.UP:
                     return self._by_its_provider(run)
-                is_at_work = bool(sky.get(sky.queue(run.machine_name, skip_finished=True))) or _switch_lives(run)
+                is_at_work = bool(sky.get(sky.queue(run.machine_name, skip_finished=True))) or _watchdog_lives(run)
             except NoAnswerYet:
                 self._silent_until[run.machine_name] = time.monotonic() + _SILENCE_S
                 return JobState.UNKNOWN
@@ -352,7 +355,7 @@ class SkyBackend:
             return True
         return any(row["name"] == run.machine_name for row in sky.get(sky.cost_report(days=None)))
 
-    def account(self, run: Run) -> SkyAccount | None:
+    def billed_elsewhere(self, run: Run) -> BilledElsewhere | None:
         """`sky cost-report` for the run's machine, of the launch that was last."""
         with self._sdk(run.run_id) as sky:
             try:
@@ -364,7 +367,7 @@ class SkyBackend:
         row = max(rows, key=lambda one: one["launched_at"] or 0)
         began = [start for start, _ in row["usage_intervals"] or ()]
         ended = [end for _, end in row["usage_intervals"] or () if end is not None]
-        return SkyAccount(
+        return BilledElsewhere(
             seconds=float(row["duration"]),
             usd=float(row["total_cost"]),
             began_at=datetime.fromtimestamp(min(began), UTC) if began else None,
@@ -400,7 +403,7 @@ class SkyBackend:
     def end_machine(self, machine: Machine) -> None:
         """Through SkyPilot where it knows the machine, else through its provider; then look again."""
         try:
-            if machine.known_to_sky:
+            if machine.is_known_here:
                 with self._sdk(machine.run_id) as sky:
                     self._end(sky, machine.handle)
                 return
@@ -481,9 +484,9 @@ class SkyBackend:
             os.close(kept)
 
 
-def _switch_lives(run: Run) -> bool:
-    """Return whether the switch goes on though SkyPilot sees no job. Raises StoreError."""
+def _watchdog_lives(run: Run) -> bool:
+    """Return whether the watchdog goes on though SkyPilot sees no job. Raises StoreError."""
     if run.run_uri is None:
         return False
     folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
-    return switch_lives(Connection(run.machine_name), Place(Path(folder)))
+    return watchdog_lives(Connection(run.machine_name), Place(Path(folder)))

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cloudrun.agreed import is_price
 from cloudrun.backends.skypilot import internals
 from cloudrun.backends.skypilot.errors import offered_instead
 from cloudrun.backends.skypilot.task import machine_config
-from cloudrun.endings import WITHOUT_AUTODOWN
+from cloudrun.billing.agreed import is_price
+from cloudrun.catalog.endings import WITHOUT_AUTODOWN
 from cloudrun.errors import NoMachine
-from cloudrun.plan import Plan
+from cloudrun.job.plan import Plan
 
 
 def best(sky: Any, config: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling
-from cloudrun.plan import Plan
+from cloudrun.job.plan import Plan
 
 _MOST_OFFERED = 4
 

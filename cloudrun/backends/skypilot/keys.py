@@ -17,10 +17,10 @@ from typing import Any
 
 from cloudrun.backends.skypilot import internals
 from cloudrun.backends.skypilot.errors import brief
-from cloudrun.endings import MARKETS_WITH_HOMES
-from cloudrun.keys import KeysSent
-from cloudrun.plan import Plan
-from cloudrun.ssh import Connection
+from cloudrun.catalog.endings import MARKETS_WITH_HOMES
+from cloudrun.job.keys import KeysSent
+from cloudrun.job.plan import Plan
+from cloudrun.remote.ssh import Connection
 
 # The clouds whose settings have `remote_identity` in SkyPilot's `utils/schemas.py`; of others it refuses the setting.
 CAN_WITHHOLD = ("aws", "azure", "gcp", "kubernetes", "nebius", "oci", "slurm", "ssh", "vast")

@@ -21,9 +21,9 @@ from cloudrun.backends.skypilot.provider_rows import (
     slurm_end,
     vast_machine,
 )
-from cloudrun.machines import Machine
-from cloudrun.records import now_utc
-from cloudrun.run import MACHINE_PREFIX, Run
+from cloudrun.state.machines import Machine
+from cloudrun.state.records import now_utc
+from cloudrun.state.run import MACHINE_PREFIX, Run
 
 _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0
@@ -180,7 +180,7 @@ def _slurm() -> list[Machine]:
                     name=name,
                     infra="slurm",
                     handle=f"{host}:{job}",
-                    known_to_sky=False,
+                    is_known_here=False,
                     gpu=gpu or None,
                     up_since=now_utc() - _elapsed(elapsed),
                 )
@@ -201,7 +201,7 @@ def _slurm_ended() -> list[Machine]:
                     name=name,
                     infra="slurm",
                     handle=f"{host}:{job}",
-                    known_to_sky=False,
+                    is_known_here=False,
                     stopped="ended",
                     ended_at=slurm_end(end),
                 )

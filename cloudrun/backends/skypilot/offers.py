@@ -6,9 +6,9 @@ import math
 from datetime import datetime
 from typing import Any
 
-from cloudrun.agreed import is_price
 from cloudrun.backends import Offer
-from cloudrun.gpus import MEMORY_GB
+from cloudrun.billing.agreed import is_price
+from cloudrun.catalog.gpus import MEMORY_GB
 
 
 def is_a_gpu(info: Any) -> bool:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from cloudrun.errors import StoreError
 from cloudrun.protocol.run_folder import DATA_BEAT, Place
 from cloudrun.protocol.timing import DATA_EXPECTED_EVERY_S
-from cloudrun.ssh import Connection
+from cloudrun.remote.ssh import Connection
 from cloudrun.worker.sky_internals import REMIND
 
 _HELD = 75
@@ -18,8 +18,8 @@ _HELD = 75
 _REMIND_EVERY_S = 25.0
 
 
-def switch_lives(connection: Connection, place: Place) -> bool:
-    """Return whether the run's switch is at work, be its SkyPilot job killed. Raises StoreError."""
+def watchdog_lives(connection: Connection, place: Place) -> bool:
+    """Return whether the run's watchdog is at work, be its SkyPilot job killed. Raises StoreError."""
     lock = shlex.quote(str(place.lock))
     code, _ = connection.run(f"[ -e {lock} ] && flock --nonblock --shared --conflict-exit-code {_HELD} {lock} true")
     return code == _HELD
@@ -35,7 +35,7 @@ def kept_awake(connection: Connection) -> AbstractContextManager[None]:
 
 
 def data_on_their_way(connection: Connection, run_dir: str) -> AbstractContextManager[None]:
-    """Tell the switch, which works already, that the data come as soon as SkyPilot has taken the job."""
+    """Tell the watchdog, which works already, that the data come as soon as SkyPilot has taken the job."""
     return _repeated(connection, f"touch {shlex.quote(run_dir)}/{DATA_BEAT}", every_s=DATA_EXPECTED_EVERY_S)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from cloudrun.backends.skypilot.internals import MACHINE_TAG
-from cloudrun.machines import Machine
+from cloudrun.state.machines import Machine
 
 # Of a pod's `desiredStatus`; what is not here runs no more.
 _RUNPOD_UP = ("CREATED", "RUNNING", "RESTARTING", "PAUSED")
@@ -35,7 +35,7 @@ def runpod_machine(pod: Mapping[str, Any], now: datetime) -> Machine:
         name=pod.get("name") or "",
         infra="runpod",
         handle=str(pod["id"]),
-        known_to_sky=False,
+        is_known_here=False,
         hourly_usd=_price(pod.get("costPerHr")),
         up_since=up_since if is_up else None,
         stopped=None if is_up else status or "no status",
@@ -50,7 +50,7 @@ def vast_machine(one: Mapping[str, Any]) -> Machine:
         name=one.get("label") or "",
         infra="vast",
         handle=str(one["id"]),
-        known_to_sky=False,
+        is_known_here=False,
         hourly_usd=_price(one.get("dph_total")),
         up_since=from_epoch(one.get("start_date")),
         stopped=status if status in _VAST_STOPPED else None,
@@ -63,7 +63,7 @@ def lambda_machine(one: Mapping[str, Any]) -> Machine:
         name=one.get("name") or "",
         infra="lambda",
         handle=str(one["id"]),
-        known_to_sky=False,
+        is_known_here=False,
         hourly_usd=None if cents is None else cents / 100,
     )
 
@@ -76,7 +76,7 @@ def aws_machine(region: str, instance: Mapping[str, Any]) -> Machine:
         name=tags[MACHINE_TAG],
         infra="aws",
         handle=f"{region}:{instance['InstanceId']}",
-        known_to_sky=False,
+        is_known_here=False,
         up_since=instance["LaunchTime"].astimezone(UTC),
         stopped=None if is_up else state,
         ended_at=None if is_up else aws_transition(instance.get("StateTransitionReason")),

@@ -11,8 +11,8 @@ from cloudrun.backends.skypilot.errors import no_machine
 from cloudrun.backends.skypilot.records import quote_of
 from cloudrun.backends.skypilot.task import machine_config
 from cloudrun.errors import UsageError
-from cloudrun.plan import Plan
-from cloudrun.records import Fallback, Quote
+from cloudrun.job.plan import Plan
+from cloudrun.state.records import Fallback, Quote
 
 
 def refuse_remote_server() -> None:

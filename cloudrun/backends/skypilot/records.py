@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.backends.skypilot import internals
-from cloudrun.disk_price import disk_hourly_usd
-from cloudrun.machines import Machine
-from cloudrun.records import Quote, now_utc
+from cloudrun.catalog.disk_price import disk_hourly_usd
+from cloudrun.catalog.infras import is_own_cluster
+from cloudrun.state.machines import Machine
+from cloudrun.state.records import Quote, now_utc
 
 
 def quote_of(resources: Any, *, nodes: int = 1) -> Quote:
@@ -49,7 +50,7 @@ def billed_hourly_usd(machines: Sequence[Machine], *, nodes: int) -> float | Non
 def price_source(cloud: str) -> tuple[str, datetime]:
     """What SkyPilot's price rests on, and how old that is."""
     sky_home = Path.home() / ".sky"
-    if cloud in ("slurm", "kubernetes", "ssh"):
+    if is_own_cluster(cloud):
         source, paths = "your own price in ~/.sky/config.yaml", [sky_home / "config.yaml"]
     else:
         source, paths = "SkyPilot's catalog", sorted((sky_home / "catalogs").glob(f"*/{cloud}/vms.csv"))
@@ -63,7 +64,7 @@ def known_machine(row: Any) -> Machine:
         name=row.name,
         infra=(row.cloud or launched.infra if launched else "?").lower(),
         handle=row.name,
-        known_to_sky=True,
+        is_known_here=True,
         gpu=_gpu_of(launched.resources) if launched else None,
         hourly_usd=float(launched.resources.get_cost(3600)) * launched.nodes if launched else None,
         up_since=datetime.fromtimestamp(row.launched_at, UTC),

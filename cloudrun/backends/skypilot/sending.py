@@ -1,4 +1,4 @@
-"""What a launch sends before the switch is at work on the machine: code, weights, a checkpoint, the order.
+"""What a launch sends before the watchdog is at work on the machine: code, weights, a checkpoint, the order.
 
 Until then nobody on the machine knows the budget. So whoever sends watches it, and gives up in time to end the machine;
 where this computer goes away meanwhile, SkyPilot's idle timer, armed when the machine was rented, runs out.
@@ -13,11 +13,11 @@ from shlex import quote as quote_word
 
 from cloudrun.backends.skypilot.on_machine import kept_awake
 from cloudrun.errors import BudgetUsed
-from cloudrun.plan import Plan
+from cloudrun.job.plan import Plan
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import CERTIFICATE, LOG, ORDER, OUT, WEIGHTS
-from cloudrun.ssh import Connection, TransferTooSlow
-from cloudrun.units import duration
+from cloudrun.remote.ssh import Connection, TransferTooSlow
+from cloudrun.text.units import duration
 
 
 def send_staged(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:

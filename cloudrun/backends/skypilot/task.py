@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cloudrun.machine_python import FIND_PYTHON
-from cloudrun.plan import Plan
+from cloudrun.job.plan import Plan
 from cloudrun.protocol.run_folder import CODE
 from cloudrun.protocol.words import WorkerCommand
+from cloudrun.remote.python import FIND_PYTHON
 
 _START = f"""\
 {FIND_PYTHON}\
@@ -52,7 +52,7 @@ def job_config(plan: Plan, run_dir: str, accelerators: Mapping[str, float] | Non
 
 
 def begin_script(run_dir: str) -> str:
-    """Return the shell script that starts the switch at once; the SkyPilot job, when it comes, waits for it."""
+    """Return the shell script that starts the watchdog at once; the SkyPilot job, when it comes, waits for it."""
     script = _START.replace("RUN_DIR", shlex.quote(run_dir)).replace("WORD", WorkerCommand.BEGIN.value)
     return f"bash --login -c {shlex.quote(script)}"
 

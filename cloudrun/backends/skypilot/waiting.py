@@ -13,8 +13,8 @@ from cloudrun.backends.skypilot import internals
 from cloudrun.backends.skypilot.listing import CannotList, can_list, machines_of
 from cloudrun.backends.skypilot.narrator import Narrator
 from cloudrun.backends.skypilot.records import billed_hourly_usd
-from cloudrun.cost import usd_for
-from cloudrun.units import duration
+from cloudrun.billing.cost import usd_for
+from cloudrun.text.units import duration
 
 _LOOK_EVERY_S = 15.0
 _SAY_EVERY_S = 60.0

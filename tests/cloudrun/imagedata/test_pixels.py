@@ -113,7 +113,7 @@ def test_formats_are_taken_by_suffix_or_content(tmp_path: Path, name: str, kind:
     ("content", "reason"),
     [
         (b"", "it is empty"),
-        (b"hello", "it is no image of a known format"),
+        (b"hello", "unrecognised image format"),
         (b"\xff\xd8\xff\xe0" + b"\0" * 40, ""),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 20, ""),
         (b"GIF89a" + b"\xff" * 9, ""),

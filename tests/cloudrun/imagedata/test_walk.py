@@ -11,8 +11,8 @@ import pytest
 
 from cloudrun.imagedata.folders import list_dataset
 from cloudrun.imagedata.walk import FolderProblem, walk
-from cloudrun.names import name_from
 from cloudrun.sources.archive import name_of, unpack
+from cloudrun.text.names import name_from
 
 
 def touch(folder: Path, *names: str) -> None:

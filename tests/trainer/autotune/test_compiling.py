@@ -26,6 +26,7 @@ from tests.support.trainer_runs import (
     Config,
     StopsAfter,
     Train,
+    assert_same_predictions,
     assert_same_run,
     rows,
     weights,
@@ -141,7 +142,7 @@ def test_a_compiled_run_is_the_eager_run_within_rounding_and_predicts(
     assert 0 < summary["compile_seconds"] < 60
     assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "eager").keys()
     predict(tmp_path / "compiled" / "checkpoints" / "best.pt", data=leaves, out=tmp_path / "again.csv", device="cpu")
-    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "compiled" / "predictions.csv").read_bytes()
+    assert_same_predictions(tmp_path / "again.csv", tmp_path / "compiled" / "predictions.csv")
 
 
 def test_a_compiled_run_that_is_stopped_is_the_one_that_never_stopped(

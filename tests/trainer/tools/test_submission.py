@@ -131,7 +131,7 @@ def test_the_command_prints_the_file_and_fails_with_a_hint(tmp_path: Path, capsy
     paths = ["--predictions", str(tmp_path / "p.csv"), "--sample", str(tmp_path / "s.csv")]
     assert main(["submit", *paths, "--out", str(tmp_path / "out.csv")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'out.csv'}\n"
-    assert main(["submit", *paths, "--out", str(tmp_path / "p.csv" / "out.csv")]) == 1  # p.csv is no folder
+    assert main(["submit", *paths, "--out", str(tmp_path / "p.csv" / "out.csv")]) == 1  # p.csv is not a folder
     error = capsys.readouterr().err
     assert f"error: {tmp_path / 'p.csv'}" in error
     assert "hint: check the path, who may write there, and the room on the disk" in error

@@ -16,7 +16,16 @@ import torch
 
 from cloudrun.imagedata.folders import FolderProblem
 from cloudrun.recipe.train_config import TrainConfig
-from tests.support.trainer_runs import TINY, Config, StopsAfter, Train, assert_same_run, rows, weights
+from tests.support.trainer_runs import (
+    TINY,
+    Config,
+    StopsAfter,
+    Train,
+    assert_same_predictions,
+    assert_same_run,
+    rows,
+    weights,
+)
 from trainer.distributed.ranks import ALONE
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
@@ -57,7 +66,7 @@ def test_a_run_writes_metrics_summary_predictions_and_checkpoints(finished: Path
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
 
 
-def test_a_run_says_how_long_its_parts_took_so_that_the_next_one_can_be_foretold(finished: Path) -> None:
+def test_a_run_says_how_long_its_parts_took_so_that_the_next_one_can_be_estimated(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["evaluated_images"] == 3 * 12 + 12  # each epoch's validation, and test
     assert summary["evaluation_seconds"] > 0
@@ -82,7 +91,7 @@ def test_predictions_name_each_test_image_with_its_probabilities(finished: Path,
 
 def test_predict_gives_what_the_run_gave(finished: Path, leaves: Path, tmp_path: Path) -> None:
     predict(finished / "checkpoints" / "best.pt", data=leaves, out=tmp_path / "again.csv", device="cpu")
-    assert (tmp_path / "again.csv").read_bytes() == (finished / "predictions.csv").read_bytes()
+    assert_same_predictions(tmp_path / "again.csv", finished / "predictions.csv")
 
 
 def test_with_tta_the_run_and_predict_see_test_images_mirrored_too(
@@ -93,7 +102,7 @@ def test_with_tta_the_run_and_predict_see_test_images_mirrored_too(
     found = (tmp_path / "predictions.csv").read_bytes()
     assert found != (finished / "predictions.csv").read_bytes()
     predict(tmp_path / "checkpoints" / "best.pt", data=leaves, out=tmp_path / "again.csv", device="cpu")
-    assert (tmp_path / "again.csv").read_bytes() == found
+    assert_same_predictions(tmp_path / "again.csv", tmp_path / "predictions.csv")
 
 
 def test_a_run_says_early_what_it_rests_on(finished: Path) -> None:

@@ -1,0 +1,92 @@
+"""What a job has to work through: images, bytes and passes. Pure, from the job file and the survey of its images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from cloudrun.job.spec import JobSpec, SourceKind
+from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.text.units import times
+
+# What `trainer.data.leaves` draws for `demo://leaves`.
+_DEMO_COUNTS = {"train": 400, "val": 80, "test": 80}
+_DEMO_BYTES = 560 * 2500
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One run's work. `train` is None for a command of the user's own, of which only the past tells anything."""
+
+    kind: str
+    train: TrainConfig | None
+    train_images: int
+    val_images: int
+    test_images: int
+    epochs: int
+    data_bytes: int
+    sent_bytes: int  # 0 where the data are used where they lie, or made on the machine
+    stored_bytes: int  # that the machine takes from a store, to which they are sent before it is rented
+    has_setup: bool  # or data that are made on the machine, which counts as set-up
+    models: int = 1  # trained one after another, a fold each; `epochs` are of all of them
+
+    @property
+    def image_bytes(self) -> float:
+        images = self.train_images + self.val_images + self.test_images
+        return self.data_bytes / images if images else 0.0
+
+    @property
+    def evaluations(self) -> int:
+        """Images that pass forward alone: validation after each epoch, and test at the end of each model."""
+        return self.epochs * self.val_images + self.models * self.test_images
+
+    def after(self, epochs_done: int) -> Workload:
+        """What is left of a run that goes on."""
+        return replace(self, epochs=max(0, self.epochs - epochs_done))
+
+
+def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workload:
+    """`counts`: images by split, as they lie in the folder; `size_bytes`: of all that would be sent."""
+    if spec.data.kind is SourceKind.DEMO:
+        counts, size_bytes = _DEMO_COUNTS, _DEMO_BYTES
+    train_images, val_images = counts.get("train", 0), counts.get("val", 0)
+    if spec.train.folds:
+        labelled = train_images + val_images
+        val_images = round(labelled / spec.train.folds)
+        train_images = labelled - val_images
+    elif not val_images:
+        val_images = round(train_images * spec.train.val_fraction)
+        train_images -= val_images
+    models = spec.train.folds if spec.train.fold == "all" else 1
+    is_sent = spec.capabilities.is_remote and spec.data.kind is SourceKind.FOLDER
+    return Workload(
+        kind=kind_of(spec),
+        train=None if spec.run is not None else spec.train,
+        train_images=train_images,
+        val_images=val_images,
+        test_images=counts.get("test", 0),
+        epochs=spec.train.epochs * models,
+        data_bytes=size_bytes,
+        sent_bytes=size_bytes if is_sent and spec.store is None else 0,
+        stored_bytes=size_bytes if is_sent and spec.store is not None else 0,
+        has_setup=spec.capabilities.is_remote or spec.setup is not None or spec.data.kind is not SourceKind.FOLDER,
+        models=models,
+    )
+
+
+def kind_of(spec: JobSpec) -> str:
+    """Runs of one kind take the same time an image on the same machine: `resnet50 224 px auto`."""
+    if spec.run is not None:
+        return f"run {hashlib.sha256(f'{spec.data.source}{spec.run}'.encode()).hexdigest()[:12]}"
+    train = spec.train
+    size = (
+        f"{train.image_size} px"
+        if train.start_image_size is None
+        else f"{train.start_image_size}-{train.image_size} px"
+    )
+    return f"{' + '.join(sorted(train.backbones))} {size} {train.precision} batch {train.batch_size}"
+
+
+def machine_key(spec: JobSpec, *, gpu: str | None, machine: str) -> str:
+    """What trains: the GPUs, or the computer where a CPU does; `2 x A100:1` on two machines."""
+    return times(spec.nodes, gpu if gpu is not None and spec.train.device != "cpu" else machine)

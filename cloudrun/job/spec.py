@@ -1,0 +1,274 @@
+"""What a job file may say: the types, their defaults and what each value means.
+
+Importing this module loads neither torch nor sky nor boto3.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    field_serializer,
+    model_validator,
+)
+
+from cloudrun.catalog.gpus import GpuRequest, is_known, nearest, parse_gpu, sold_as
+from cloudrun.catalog.infras import CAPABILITIES, LOCAL, Capabilities, backend_for, is_own_cluster
+from cloudrun.imagedata.label_columns import LabelColumns
+from cloudrun.imagedata.layout import ClassFolders
+from cloudrun.recipe.train_config import TrainConfig
+
+# Where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
+SKY_INFRAS = (
+    "aws", "azure", "cudo", "do", "fluidstack", "gcp", "hyperbolic", "ibm", "k8s", "kubernetes", "lambda",
+    "mithril", "nebius", "oci", "paperspace", "primeintellect", "runpod", "scp", "seeweb", "shadeform", "slurm",
+    "ssh", "vast", "verda", "vsphere", "yotta",
+)  # fmt: skip
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _check_amount(value: object) -> object:
+    """`8`, `"8"` and `"8+"` all mean a number of something; `+` means at least."""
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d*(\.\d+)?\+?", text.strip()):
+        raise ValueError(f'"{value}" is not an amount; write a number, or a number and `+` for at least')
+    return text.strip()
+
+
+Amount = Annotated[str | None, BeforeValidator(_check_amount)]
+
+
+class Resources(_Section):
+    """The machine beside its GPU. `memory` and `disk` in GB; `8+` means 8 or more."""
+
+    cpus: Amount = None
+    memory: Amount = None
+    disk: Annotated[int, Field(ge=10, le=10_000)] = 100
+
+
+class SourceKind(StrEnum):
+    FOLDER = "folder"
+    DEMO = "demo"
+    S3 = "s3"
+    HTTPS = "https"
+    KAGGLE = "kaggle"
+
+
+class Labels(_Section):
+    """A file of labels, and which of its columns are which; None: found out, and said. A text alone is the file.
+
+    `label`: a column, or a list of columns of 0 and 1. `separator`: between the labels of a cell; "": a cell is one.
+    """
+
+    file: Annotated[str, Field(min_length=1)]
+    image: str | None = None
+    label: str | tuple[str, ...] | None = None
+    group: str | None = None
+    split: str | None = None
+    separator: str | None = None
+
+    @property
+    def columns(self) -> LabelColumns:
+        return LabelColumns(self.image, self.label, self.group, self.split, self.separator)
+
+
+def _as_labels(value: object) -> object:
+    return {"file": value} if isinstance(value, str) else value
+
+
+class Data(_Section):
+    """Where the images come from; docs/guides/images.md has the layouts that a folder may have.
+
+    `labels`: a file in the data folder or beside the job file; None: the folders say the classes. `classes`: which
+    folders those are, where folders lie in folders.
+    """
+
+    source: Annotated[str, Field(min_length=1)]
+    labels: Annotated[Labels | None, BeforeValidator(_as_labels)] = None
+    classes: ClassFolders = "auto"
+
+    @field_serializer("labels")
+    def _short(self, labels: Labels | None) -> object:
+        """As older versions wrote it, where it is a file alone."""
+        if labels is None or not labels.columns.is_told:
+            return labels and labels.file
+        return labels.model_dump(mode="json", exclude_none=True)
+
+    @property
+    def kind(self) -> SourceKind:
+        scheme, found, _ = self.source.partition("://")
+        return SourceKind(scheme) if found else SourceKind.FOLDER
+
+    @model_validator(mode="after")
+    def _known_scheme(self) -> Data:
+        scheme, found, rest = self.source.partition("://")
+        if found and scheme not in {kind.value for kind in SourceKind} - {"folder"}:
+            raise ValueError(f'"{scheme}://" is not a source; use a folder, demo://, s3://, https:// or kaggle://')
+        if found and scheme == "demo" and rest != "leaves":
+            raise ValueError(f'there is no demo data set "{rest}"; the one there is: demo://leaves')
+        if found and scheme == "demo" and self.labels is not None:
+            raise ValueError("the demo's leaves lie in class folders; remove `labels`")
+        return self
+
+
+class Budget(_Section):
+    """Enforced beside the job, with the laptop off. USD and hours; minutes without a training step.
+
+    `rent_minutes`: until a launch gives up on a machine that does not come; None: 20, or a quarter of the budget, but
+    five where that is less. At most three quarters of the budget, where waiting may bill.
+    """
+
+    max_cost: Annotated[float, Field(gt=0, le=100_000)] = 5.0
+    max_hours: Annotated[float, Field(gt=0, le=24 * 30)] = 4.0
+    stall_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 15.0
+    rent_minutes: Annotated[float | None, Field(gt=0, le=24 * 60)] = None
+
+
+class Lifecycle(_Section):
+    """What becomes of the machine when the job ends, and after how many idle minutes it ends itself."""
+
+    on_finish: Literal["down", "stop", "keep"] = "down"
+    idle_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 10
+
+
+def _as_list(value: object) -> object:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def _canonical_gpu(text: str) -> str:
+    return str(parse_gpu(text))
+
+
+def _check_infra(infra: str | None) -> str | None:
+    if infra is None:
+        return None
+    head = infra.split("/", 1)[0].lower()
+    if head not in (LOCAL, *SKY_INFRAS):
+        raise ValueError(f'"{infra}" is not an infra; use local, {", ".join(SKY_INFRAS)}, or one of these/region')
+    return head + infra[len(head) :]
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", name):
+        raise ValueError(
+            f'"{name}" cannot be a name: it becomes the machine\'s, so it has lower-case letters, digits and `-`,'
+            " starts with a letter, and is at most 40 long"
+        )
+    return name
+
+
+def _check_store(store: str | None) -> str | None:
+    if store is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\s]*)?", store):
+        raise ValueError(f'"{store}" is not a store; write s3://BUCKET/PREFIX')
+    return store
+
+
+def _check_endpoint(endpoint: str | None) -> str | None:
+    if endpoint is not None and not re.fullmatch(r"https?://[^\s?#@]+", endpoint):
+        raise ValueError(
+            f'"{endpoint}" is not an endpoint; write https://HOST or http://HOST:PORT, without credentials'
+        )
+    return None if endpoint is None else endpoint.rstrip("/")
+
+
+def _text_values(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    return {key: str(item) if isinstance(item, int | float) else item for key, item in value.items()}
+
+
+_EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class JobSpec(_Section):
+    """One job file, whole and valid."""
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    gpu: Annotated[tuple[Annotated[str, AfterValidator(_canonical_gpu)], ...], BeforeValidator(_as_list)] = ()
+    nodes: Annotated[StrictInt, Field(ge=1, le=64)] = 1  # machines, each with what `gpu` asks for
+    resources: Resources = Resources()
+    infra: Annotated[str | None, AfterValidator(_check_infra)] = None
+    spot: StrictBool = False
+    data: Data
+    train: TrainConfig = TrainConfig()
+    budget: Budget = Budget()
+    lifecycle: Lifecycle = Lifecycle()
+    store: Annotated[str | None, AfterValidator(_check_store)] = None
+    endpoint: Annotated[str | None, AfterValidator(_check_endpoint)] = None
+    setup: str | None = None
+    run: str | None = None
+    workdir: str | None = None
+    workdir_secrets: tuple[str, ...] = ()  # files of `workdir` that look like secrets, and are sent all the same
+    env: Annotated[dict[_EnvName, str], BeforeValidator(_text_values)] = Field(default_factory=dict)
+    secrets: tuple[_EnvName, ...] = ()
+
+    @property
+    def gpus(self) -> tuple[GpuRequest, ...]:
+        """The GPUs that would do, best first."""
+        return tuple(parse_gpu(text) for text in self.gpu)
+
+    @property
+    def gpu_choices(self) -> tuple[tuple[str, ...], ...]:
+        """For each wanted GPU, best first, the names under which it is sold. A cluster's own names mean themselves."""
+        if is_own_cluster(self.infra):
+            return tuple((str(gpu),) for gpu in self.gpus)
+        return tuple(tuple(str(one) for one in sold_as(gpu)) for gpu in self.gpus)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Of the backend that serves the job's infra."""
+        return CAPABILITIES[backend_for(self.infra)]
+
+    @property
+    def needs_gpu(self) -> bool:
+        """A GPU was asked for and must be usable, or the run fails at once."""
+        return bool(self.gpu) and self.train.device != "cpu"
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> JobSpec:
+        if self.train.device == "cuda" and not self.gpu:
+            raise ValueError("`train.device` is cuda, but no `gpu` is asked for; add `gpu: [A100:1]`")
+        if self.nodes > 1 and not self.capabilities.rents_several:
+            raise ValueError(
+                f"`nodes` is {self.nodes}, and `infra: local` is this one computer; remove `nodes`, or rent machines"
+            )
+        if self.workdir is not None and self.run is None:
+            raise ValueError("`workdir` is only used by a `run` command of your own; add `run` or remove it")
+        if self.workdir_secrets and self.workdir is None:
+            raise ValueError("`workdir_secrets` names files of `workdir`, and there is none; add it or remove this")
+        if self.endpoint is not None and self.store is None and self.data.kind is not SourceKind.S3:
+            raise ValueError(
+                "`endpoint` is the server of a `store`, and there is none; add `store: s3://BUCKET/PREFIX`"
+            )
+        if self.data.labels is not None and self.run is not None:
+            raise ValueError("`data.labels` is only read by the bundled trainer, and `run` takes its place; remove one")
+        shared = set(self.env) & set(self.secrets)
+        if shared:
+            raise ValueError(f"{', '.join(sorted(shared))}: in `env` and in `secrets`; keep it in `secrets` only")
+        return self
+
+    def unknown_gpus(self) -> list[tuple[int, str, list[str]]]:
+        """(place in the list, name, what may have been meant) of GPUs that no cloud has."""
+        if is_own_cluster(self.infra):
+            return []
+        return [(place, gpu.name, nearest(gpu.name)) for place, gpu in enumerate(self.gpus) if not is_known(gpu.name)]
+
+    def as_plain(self) -> dict[str, Any]:
+        """Only what YAML and JSON can hold; loading it again gives an equal JobSpec."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,1 @@
+"""Another computer: commands over SSH, and the Python that it has."""

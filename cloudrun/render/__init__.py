@@ -1,0 +1,1 @@
+"""Texts and pages for people: tables, the receipt, the report page."""

@@ -1,0 +1,1 @@
+"""What this computer remembers: the ledger of runs, machines that were seen, and what machines reported."""
