@@ -25,7 +25,7 @@ from cloudrun.runs.fetch import fetch
 from cloudrun.runs.forecast import Forecast
 from cloudrun.runs.launch import launch as carry_out
 from cloudrun.runs.logs import logs
-from cloudrun.runs.prepare import check_store
+from cloudrun.runs.prepare import check_store, on_this_computer
 from cloudrun.runs.prepared import Prepared, examine, prepare, prepare_to_resume
 from cloudrun.runs.refresh import refresh
 from cloudrun.runs.results import metrics_at_home
@@ -69,7 +69,7 @@ def launch(  # noqa: PLR0913 - each is a key of the job file
     """
     ledger = Ledger(home_folder())
     options = _options(gpu=gpu, infra=infra, spot=spot, max_cost=max_cost, max_hours=max_hours, name=name)
-    job = load_job(Path(job_file), options={**options, **(settings or {})})
+    job = on_this_computer(load_job(Path(job_file), options={**options, **(settings or {})}))
     for warning in job.warnings:
         on_news(warning)
     prepared = prepare(examine(job, ledger, on_news, closely=False), ledger)
@@ -81,7 +81,7 @@ def launch(  # noqa: PLR0913 - each is a key of the job file
 def estimate(job_file: str | Path, *, settings: Mapping[str, Any] | None = None, **options: Any) -> Forecast:
     """Plan a job and estimate its hours and dollars, without renting. `options` as for `launch`."""
     ledger = Ledger(home_folder())
-    job = load_job(Path(job_file), options={**_options(**options), **(settings or {})})
+    job = on_this_computer(load_job(Path(job_file), options={**_options(**options), **(settings or {})}))
     return prepare(examine(job, ledger, _unheard, closely=False), ledger).forecast
 
 
@@ -178,7 +178,7 @@ class Run:
         ended first, RunNotFinished where there is no checkpoint to go on from.
         """
         run = refresh(self.record, self._context())
-        job = reload_job(run.job, Path(run.job_path), overrides=(), options=dict(settings or {}))
+        job = on_this_computer(reload_job(run.job, Path(run.job_path), overrides=(), options=dict(settings or {})))
         prepared = prepare_to_resume(run, examine(job, self._ledger, on_news, closely=False), self._ledger)
         _agree(prepared, on_news)
         go_on(prepared, self._ledger, Console(on_news, on_line), detach=not wait)

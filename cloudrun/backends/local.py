@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +32,6 @@ from cloudrun.text.install import install_command
 
 if TYPE_CHECKING:
     from cloudrun.job.plan import Plan
-    from cloudrun.job.spec import JobSpec
     from cloudrun.protocol.order import Order
 
 _LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500
@@ -97,7 +95,7 @@ class LocalBackend:
         run_dir = self._machines / plan.run_id
         files = RunFolder(run_dir)
         shutil.copytree(staged, run_dir, dirs_exist_ok=True)
-        files.order.write_text(_for_this_computer(plan.spec, order).as_json(), encoding="utf-8")
+        files.order.write_text(order.as_json(), encoding="utf-8")
         held = locks.take(files.local_lock, required=True)
         assert held is not None, f"another worker of {run_dir} lives"
         try:
@@ -220,24 +218,6 @@ def _keep_beside(path: Path) -> None:
 def _lock_is_held(run_dir: Path) -> bool:
     lock = RunFolder(run_dir).local_lock
     return locks.is_held(lock) or locks.is_held(_beside(lock))
-
-
-def cpu_instead(spec: JobSpec) -> str:
-    """Return the warning for a job that names GPUs and runs without one here; empty for any other job.
-
-    `gpu` names what to rent, and this computer has no NVIDIA driver at all. A driver that does not work, and
-    `train.device: cuda`, still fail the run at once.
-    """
-    is_rented = spec.capabilities.is_remote
-    if is_rented or not spec.needs_gpu or spec.train.device != "auto" or shutil.which("nvidia-smi") is not None:
-        return ""
-    return (
-        f"this computer has no NVIDIA GPU: `gpu: [{', '.join(spec.gpu)}]` is for a rented machine, here the CPU trains"
-    )
-
-
-def _for_this_computer(spec: JobSpec, order: Order) -> Order:
-    return replace(order, gpu_count=0, gpu_names=[]) if cpu_instead(spec) else order
 
 
 def _can_train() -> bool:

@@ -74,7 +74,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.render.tables import second_run_text
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.live import live_runs_of
-    from cloudrun.runs.prepare import check_store
+    from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
@@ -90,6 +90,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
         "name": name,
     }
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
+    job = on_this_computer(job)
     ledger = Ledger(home_folder())
     _warn_of_job(job)
     examined = examine(job, ledger, note)
@@ -139,7 +140,7 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.cli.forecast import is_agreed, show
     from cloudrun.job.job_file import reload_job
     from cloudrun.runs.context import Context
-    from cloudrun.runs.prepare import check_store
+    from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare_to_resume
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
@@ -151,7 +152,7 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     if not run.phase.is_final:
         run = refresh(run, Context.of(run.backend, ledger))
     options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
-    job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
+    job = on_this_computer(reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options))
     _warn_of_job(job)
     examined = examine(job, ledger, note, closely=False)
     check_store(job)

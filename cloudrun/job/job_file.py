@@ -250,7 +250,8 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
         changes["data"] = spec.data.model_copy(update={"source": str(folder)})
     if spec.data.labels is not None:
         data = changes.get("data", spec.data)
-        changes["data"] = data.model_copy(update={"labels": _labels_path(data, base)})
+        labels = spec.data.labels.model_copy(update={"file": _labels_path(data, spec.data.labels.file, base)})
+        changes["data"] = data.model_copy(update={"labels": labels})
     if isinstance(spec.train.pretrained, str):
         weights = _absolute(base, spec.train.pretrained, "train.pretrained")
         changes["train"] = spec.train.model_copy(update={"pretrained": str(weights)})
@@ -272,17 +273,16 @@ def _absolute(base: Path, text: str, key: str) -> Path:
     return path
 
 
-def _labels_path(data: Data, base: Path) -> str:
+def _labels_path(data: Data, file: str, base: Path) -> str:
     """Return the path of the labels file: in the data folder, or else beside the job file.
 
     A relative path stays where only the machine has the data, and the file is among them.
     """
-    assert data.labels is not None
-    beside = _absolute(base, data.labels, "data.labels")
+    beside = _absolute(base, file, "data.labels")
     if data.kind is not SourceKind.FOLDER:
-        return str(beside) if beside.is_file() else data.labels
-    inside = _absolute(Path(data.source), data.labels, "data.labels")
-    return str(beside if beside.is_file() and not inside.is_file() else Path(data.source, data.labels))
+        return str(beside) if beside.is_file() else file
+    inside = _absolute(Path(data.source), file, "data.labels")
+    return str(beside if beside.is_file() and not inside.is_file() else Path(data.source, file))
 
 
 def _with_endpoint(spec: JobSpec) -> JobSpec:

@@ -17,6 +17,7 @@ import yaml
 
 from cloudrun.catalog.endings import has_autodown, is_slurm
 from cloudrun.catalog.infras import BackendName, Capabilities, backend_for
+from cloudrun.imagedata.dataset import columns_text
 from cloudrun.job.spec import JobSpec, SourceKind
 from cloudrun.protocol.order import Order, Step
 from cloudrun.protocol.run_folder import WEIGHTS
@@ -109,7 +110,7 @@ class Plan:
     def labels_file(self) -> Path | None:
         """The labels file on this computer, copied at launch beside the code; None where it is not on this computer."""
         labels = self.spec.data.labels
-        return Path(labels) if labels is not None and Path(labels).is_absolute() else None
+        return Path(labels.file) if labels is not None and Path(labels.file).is_absolute() else None
 
     def order(  # noqa: PLR0913 - what is known only when a machine is there, each by its name
         self,
@@ -255,8 +256,13 @@ def _command(spec: JobSpec) -> Step:
     ]
     if spec.nodes > 1:
         argv += ["--nodes", str(spec.nodes), "--node-rank", "{node_rank}", "--head", "{head}"]
-    if spec.data.labels is not None:
-        argv += ["--labels", "{labels}" if Path(spec.data.labels).is_absolute() else spec.data.labels]
+    if spec.data.classes != "auto":
+        argv += ["--classes", spec.data.classes]
+    labels = spec.data.labels
+    if labels is not None and labels.columns.is_told:
+        argv += ["--columns", columns_text(labels.columns)]
+    if labels is not None:
+        argv += ["--labels", "{labels}" if Path(labels.file).is_absolute() else labels.file]
     return Step(TRAIN_STEP, argv)
 
 

@@ -17,11 +17,14 @@ from pydantic import (
     Field,
     StrictBool,
     StrictInt,
+    field_serializer,
     model_validator,
 )
 
 from cloudrun.catalog.gpus import GpuRequest, is_known, nearest, parse_gpu, sold_as
 from cloudrun.catalog.infras import CAPABILITIES, LOCAL, Capabilities, backend_for, is_own_cluster
+from cloudrun.imagedata.label_columns import LabelColumns
+from cloudrun.imagedata.layout import ClassFolders
 from cloudrun.recipe.train_config import TrainConfig
 
 # The infras where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
@@ -67,14 +70,45 @@ class SourceKind(StrEnum):
     KAGGLE = "kaggle"
 
 
+class Labels(_Section):
+    """A file of labels, and which of its columns are which; None: found out, and said. A text alone is the file.
+
+    `label`: a column, or a list of columns of 0 and 1. `separator`: between the labels of a cell; "": a cell is one.
+    """
+
+    file: Annotated[str, Field(min_length=1)]
+    image: str | None = None
+    label: str | tuple[str, ...] | None = None
+    group: str | None = None
+    split: str | None = None
+    separator: str | None = None
+
+    @property
+    def columns(self) -> LabelColumns:
+        return LabelColumns(self.image, self.label, self.group, self.split, self.separator)
+
+
+def _as_labels(value: object) -> object:
+    return {"file": value} if isinstance(value, str) else value
+
+
 class Data(_Section):
     """The source of the images; docs/guides/images.md has the layouts that a folder may have.
 
-    `labels`: a CSV file, in the data folder or beside the job file; None: each folder is a class.
+    `labels`: a file in the data folder or beside the job file; None: the folders say the classes. `classes`: which
+    folders those are, where folders lie in folders.
     """
 
     source: Annotated[str, Field(min_length=1)]
-    labels: str | None = None
+    labels: Annotated[Labels | None, BeforeValidator(_as_labels)] = None
+    classes: ClassFolders = "auto"
+
+    @field_serializer("labels")
+    def _short(self, labels: Labels | None) -> object:
+        """As older versions wrote it, where it is a file alone."""
+        if labels is None or not labels.columns.is_told:
+            return labels and labels.file
+        return labels.model_dump(mode="json", exclude_none=True)
 
     @property
     def kind(self) -> SourceKind:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudrun.backends.live_price import LivePrice, live_price
-from cloudrun.backends.local import cpu_instead
 from cloudrun.catalog.infras import is_own_cluster
 from cloudrun.dataset.survey import Survey
 from cloudrun.forecast.estimate import NoEstimate
@@ -69,7 +68,7 @@ class Forecast:
 
     def warnings(self) -> list[str]:
         """Return a sentence for each thing that the user should know before the launch."""
-        found = [warning] if (warning := cpu_instead(self.plan.spec)) else []
+        found = []
         if self.live is not None and self.quote is not None and self.live.is_called_out(self.quote):
             found.append(f"the price is not the provider's: {self.live.text(self.quote)}")
         if self.estimate is not None and not self.fits_budget:

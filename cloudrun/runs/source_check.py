@@ -16,7 +16,7 @@ from cloudrun.errors import JobFileError, StoreError
 from cloudrun.job.job_file import Job
 from cloudrun.job.spec import SourceKind
 from cloudrun.sources import Source, SourceProblem, kaggle, parse_source
-from cloudrun.sources.archive import DAMAGED, kind_of
+from cloudrun.sources.archive import DAMAGED, kind_of, name_of
 from cloudrun.sources.bring import address_of
 from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, RangeFile, Seen, look
@@ -88,7 +88,7 @@ def _survey(job: Job, source: Source, address: Address, size_bytes: int) -> Surv
     remote = io.BufferedReader(RangeFile(address, size_bytes, at_most=_LIST_BYTES), 64 * 1024)
     try:
         with zipfile.ZipFile(remote) as opened:
-            files = [(info.filename, info.file_size) for info in opened.infolist() if not info.is_dir()]
+            files = [(name_of(info), info.file_size) for info in opened.infolist() if not info.is_dir()]
     except DAMAGED as err:
         raise SourceProblem(f"{address.shown} is damaged: {err}", hint="is it whole where it comes from?") from err
     except OSError:
@@ -112,9 +112,15 @@ def _survey_bucket(job: Job, source: Source) -> Survey | None:
 def _count(job: Job, source: Source, files: list[tuple[str, int]]) -> Survey | None:
     if job.spec.run is not None or job.spec.data.labels is not None:
         return None
-    layout = layout_of(files, source.url)
+    layout = layout_of(files, source.url, classes=job.spec.data.classes)
     return SurveyFromAfar(
-        Path(source.rest), layout.counts, layout.unlabelled_test, layout.size_bytes, address=source.text
+        Path(source.rest),
+        layout.counts,
+        layout.unlabelled_test,
+        layout.size_bytes,
+        unused=layout.unused,
+        notes=layout.warnings,
+        address=source.text,
     )
 
 

@@ -102,6 +102,23 @@ def root_of(folder: Path, *, split_names: tuple[str, ...]) -> Path:
         folder = items[0]
 
 
+def name_of(info: zipfile.ZipInfo) -> str:
+    """Return the name of a zip's member. Without the flag for UTF-8 it is often in a code page of China or Japan."""
+    name = info.filename
+    if info.flag_bits & 0x800 or name.isascii():
+        return name
+    try:
+        raw = name.encode("cp437")
+    except UnicodeEncodeError:
+        return name
+    for codec in ("utf-8", "gb2312", "shift_jis", "gb18030"):
+        try:
+            return raw.decode(codec)
+        except UnicodeDecodeError:
+            continue
+    return name
+
+
 def inside(folder: Path, name: str, shown: str) -> Path:
     """Return the path of a file of that name below `folder`. Raises SourceProblem where the name leads out of it."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
@@ -169,7 +186,7 @@ def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Memb
         raise SourceProblem(f"{shown} is locked with a password: {info.filename}", hint="pack it without one")
     is_link = stat.S_ISLNK(info.external_attr >> 16)
     link = os.fsdecode(opened.read(info)) if is_link and info.file_size < 4096 else None
-    return _Member(info.filename, info.is_dir(), info.file_size, link, None, lambda: opened.open(info))
+    return _Member(name_of(info), info.is_dir(), info.file_size, link, None, lambda: opened.open(info))
 
 
 def _of_tar(opened: tarfile.TarFile, info: tarfile.TarInfo, shown: str) -> _Member:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from pathlib import Path
 
 RENAMED = "renamed"
@@ -27,7 +28,14 @@ def shortened(text: str, longest: int = 80) -> str:
 
 
 def name_from(path: Path) -> str:
-    """Return a valid job name from a file's name: `My Plants.yaml` -> `my-plants`, `数据.yaml` -> `job-` and a hash."""
-    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
-    name = "-".join(part for part in kept.split("-") if part).lstrip("0123456789-")[:40].rstrip("-")
-    return name or f"job-{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:4]}"
+    """Return a valid job name from a file's name: `My Plants.yaml` -> `my-plants`.
+
+    Letters lose their accents. A name in another script becomes `job-` and a few characters of its hash: two such names
+    differ.
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKD", path.stem.lower()) if not unicodedata.combining(c))
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in plain)
+    name = ("-".join(part for part in kept.split("-") if part).lstrip("0123456789-"))[:40].rstrip("-")
+    if not name and not path.stem.isascii():
+        return f"job-{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:6]}"
+    return name or "job"

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from cloudrun.imagedata.folders import Dataset, list_dataset
-from cloudrun.imagedata.labels import list_labelled
+from cloudrun.imagedata.dataset import Reading, read_dataset
+from cloudrun.imagedata.folders import Dataset
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.atomic import write_json
 from trainer.cross_validation.merge import join_metrics, merge_summaries, summary_in
@@ -35,7 +35,7 @@ def train_folds(  # noqa: PLR0913 - the arguments of `train`, each by its name
     config: TrainConfig,
     *,
     data: Path,
-    labels: Path | None = None,
+    labels: Path | Reading | None = None,
     out: Path,
     calibrate: bool = False,
     stop: StopFlag,
@@ -50,7 +50,7 @@ def train_folds(  # noqa: PLR0913 - the arguments of `train`, each by its name
     """
     if not config.folds:
         raise ConfigError("the config has no folds: `folds` is 0", hint="write `folds: 5`")
-    dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
+    dataset = read_dataset(data, labels)
     folders = [out / f"fold-{fold}" for fold in range(config.folds)]
     known: AutotuneResult | None = None
     for fold, folder in enumerate(folders):

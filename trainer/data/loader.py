@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,15 +18,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cloudrun.imagedata.folders import LabelledFile
+from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
 from trainer.data.augment_params import AugmentParams, Ranges, draw_params
 from trainer.data.cache import PixelCache
-from trainer.data.pixels import Pixels, UnreadableImage, read_image
+from trainer.data.pixels import Pixels
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
@@ -338,13 +338,7 @@ def check_headers(files: Sequence[LabelledFile], unreadable: Unreadable | None =
     paths = [path for path, _ in files[own.start : own.stop]]
 
     def problem(path: Path) -> str | None:
-        try:
-            with warnings.catch_warnings(), Image.open(path):
-                return None
-        except UnidentifiedImageError:
-            return "unrecognised image format"
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-            return str(err)
+        return inspect(path, decode=False).problem
 
     with ThreadPoolExecutor(8) as pool:
         reasons = [reason for part in ranks.gather(list(pool.map(problem, paths))) for reason in part]

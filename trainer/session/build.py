@@ -10,14 +10,14 @@ from timm.layers import convert_sync_batchnorm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cloudrun.imagedata.folders import Dataset, LabelledFile, list_dataset
-from cloudrun.imagedata.labels import list_labelled
+from cloudrun.imagedata.dataset import Reading, read_dataset
+from cloudrun.imagedata.folders import Dataset, LabelledFile
+from cloudrun.imagedata.folds import find_groups, fold_of_each, labelled_files
+from cloudrun.imagedata.holdout import hold_out_for
 from cloudrun.recipe.inputs import Inputs
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import Square, evaluation_recipe, ranges_of, square_side
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
-from trainer.data.folds import find_groups, fold_of_each, labelled_files
-from trainer.data.holdout import hold_out_for
 from trainer.data.loader import Loader, check_headers, equal_sizes, mix
 from trainer.data.loader_budget import loader_budget
 from trainer.data.unreadable import Unreadable
@@ -43,7 +43,7 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
     config: TrainConfig,
     data: Path,
     *,
-    labels: Path | None = None,
+    labels: Path | Reading | None = None,
     batch_size: int | None = None,
     ranks: Ranks = ALONE,
     inputs: Inputs | None = None,
@@ -56,7 +56,7 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
     if config.fold == "all":  # a setup is of one fold; `overfit`, `lr` and `bench` use the first
         config = config.model_copy(update={"fold": 0})
     device = choose_device(config, ranks=ranks)
-    dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
+    dataset = read_dataset(data, labels)
     train_files, val_files = train_and_val(dataset, config)
     unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
     digest = digest_of(dataset, config)

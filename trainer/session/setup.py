@@ -206,11 +206,19 @@ class TrainingSetup:
             f"device: {self.device.describe()}{_shared_by(self.ranks)}",
             f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
             f"classes: {', '.join(f'{name} {counts[label]}' for label, name in enumerate(names))}",
+            *_read_as(self.dataset),
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
             f"size: {parameters:.2f} M parameters, images of {size} px{grows}, {self.workers} loader process(es)",
             f"batch: {self.batch_size}, {at_once}{each}{norms}; {self.steps_per_epoch} steps an epoch",
             *shortage,
         ]
+
+
+def _read_as(dataset: Dataset) -> list[str]:
+    """What was guessed of the data set, and which files are not used."""
+    columns = [] if dataset.columns is None else [f"labels: {dataset.columns.text()}"]
+    unused = [f"not used: {one.text()}" for one in dataset.unused]
+    return [*columns, *unused, *(f"warning: {one}" for one in dataset.warnings)]
 
 
 def average_of(model: Ensemble, config: TrainConfig) -> Ema | None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloudrun.imagedata.dataset import Reading
 from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
@@ -113,7 +114,7 @@ def saved_in(path: Path) -> State | None:
 
 
 def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
-    config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress, ranks: Ranks
+    config: TrainConfig, *, data: Path, labels: Path | Reading | None, out: Path, progress: Progress, ranks: Ranks
 ) -> TrainState:
     """Build the setup, and return the state of the checkpoint in `out`, or that of a new run.
 

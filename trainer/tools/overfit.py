@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from cloudrun.imagedata.dataset import Reading
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Batch, Loader, Transform
@@ -18,7 +19,7 @@ _MOST_IMAGES = 32
 
 
 def overfit(
-    config: TrainConfig, *, data: Path, labels: Path | None = None, steps: int, say: Callable[[str], None]
+    config: TrainConfig, *, data: Path, labels: Path | Reading | None = None, steps: int, say: Callable[[str], None]
 ) -> bool:
     """Return whether one batch reaches a loss under 0.05 and 100 % accuracy within `steps` steps.
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cloudrun.errors import CloudrunError
+from cloudrun.imagedata.dataset import Reading
 from cloudrun.recipe.progressive import size_at, work_left, work_of_epoch
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.autotune.tuning import takes_long, tune
@@ -50,7 +51,7 @@ def train(  # noqa: PLR0913 - the arguments of a run, each by its name
     config: TrainConfig,
     *,
     data: Path,
-    labels: Path | None = None,
+    labels: Path | Reading | None = None,
     out: Path,
     stop: StopFlag,
     progress: Progress,

@@ -146,6 +146,8 @@ def _data(setup: TrainingSetup) -> dict[str, Any]:
             "test": len(setup.dataset.splits.get("test", ())),
         },
         "unreadable_images": setup.unreadable_names(),
+        "unused_files": [one.as_plain() for one in setup.dataset.unused],
+        "label_columns": None if setup.dataset.columns is None else setup.dataset.columns.as_plain(),
     }
 
 

@@ -11,12 +11,10 @@ from typing import cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.backends.local import cpu_instead
 from cloudrun.cli.watch import bar_text
 from cloudrun.dataset.duplicates import find_duplicates
 from cloudrun.dataset.survey import survey_folder
 from cloudrun.job.job_file import load_job
-from cloudrun.job.spec import JobSpec
 from cloudrun.render.tables import ps_table
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
@@ -29,7 +27,9 @@ from tests.support.backends import OneMachine
 from tests.support.runs import a_local_run, an_aws_quote
 from tests.support.shell import Shell
 
-NO_GPU_HERE = "this computer has no NVIDIA GPU: `gpu: [A100:1]` is for a rented machine, here the CPU trains"
+NO_GPU_HERE = (
+    "this computer has no GPU that works, and `gpu: A100:1` is for a rented machine: here the command runs without it"
+)
 
 
 def renting(home: Path) -> Ledger:
@@ -127,31 +127,6 @@ def test_findings_are_told_although_the_home_folder_cannot_be_written(tmp_path: 
     findings = find_duplicates(survey, tmp_path / "home", said.append)
     assert findings.rows()
     assert said == [f"what was found is not remembered, as {tmp_path}/home/looks cannot be written: Not a directory"]
-
-
-def spec(tmp_path: Path, more: str) -> JobSpec:
-    (tmp_path / "job.yaml").write_text(f"name: p\ndata: {{source: 'demo://leaves'}}\n{more}\n")
-    return load_job(tmp_path / "job.yaml").spec
-
-
-@pytest.mark.parametrize(
-    ("more", "warning"),
-    [
-        ("gpu: A100:1\ninfra: local", NO_GPU_HERE),
-        ("gpu: A100:1\ninfra: aws", ""),
-        ("infra: local", ""),
-        ("gpu: A100:1\ninfra: local\ntrain: {device: cpu}", ""),
-        ("gpu: A100:1\ninfra: local\ntrain: {device: cuda}", ""),
-    ],
-)
-def test_a_list_of_gpus_is_for_rented_machines_where_this_computer_has_none(
-    tmp_path: Path, more: str, warning: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert cpu_instead(spec(tmp_path, more)) == warning
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    assert cpu_instead(spec(tmp_path, more)) == ""
 
 
 def test_a_job_that_names_gpus_runs_on_this_computer_without_one_and_check_says_so(shell: Shell) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudrun.dataset.label_files import find_label_file
+from cloudrun.dataset.label_files import look_for_labels
 from cloudrun.errors import JobFileError
+from cloudrun.imagedata.walk import FolderProblem
 from cloudrun.job.job_file import load_job
 from cloudrun.job.plan import Plan, make_plan
 from cloudrun.job.staging import base_task, stage
@@ -175,6 +176,7 @@ def test_init_says_what_is_wrong_in_labels_that_are_nearly_right(shell: Shell) -
 def test_a_folder_without_any_labels_has_none(tmp_path: Path) -> None:
     lines = plants(tmp_path)
     write(tmp_path / "weights.csv", ["image_id,grams", *(f"x{index},3" for index in range(9))])
-    assert find_label_file(tmp_path) is None
+    with pytest.raises(FolderProblem, match=r"as a file of labels, .*weights.csv has 1 class"):
+        look_for_labels(tmp_path)
     write(tmp_path / "train.csv", lines)
-    assert find_label_file(tmp_path) == tmp_path / "train.csv"
+    assert look_for_labels(tmp_path).path == tmp_path / "train.csv"

@@ -106,7 +106,7 @@ def test_a_server_that_cannot_prove_who_it_is_is_not_believed(
 
 def test_a_layout_that_cannot_be_trained_on_is_found_from_here(server: WebServer, leaves: Path, tmp_path: Path) -> None:
     server.files["/leaves.zip"] = Served(zip_of(leaves / "rust"))
-    with pytest.raises(JobFileError, match="it takes at least 2 to tell apart"):
+    with pytest.raises(JobFileError, match="at least 2 are needed"):
         checked(tmp_path, f"{server.url}/leaves.zip")
 
 

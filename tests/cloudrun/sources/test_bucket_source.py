@@ -69,7 +69,7 @@ def test_classes_and_counts_are_told_from_the_names_alone(source: str, tmp_path:
     ("secret", "below", "said"),
     [
         ("test-secret", "/nothing", "there is nothing below s3://results/"),
-        ("test-secret", "/rust", "it takes at least 2 to tell apart"),
+        ("test-secret", "/rust", "at least 2 are needed"),
         ("wrong", "", "does not accept these credentials"),
     ],
 )

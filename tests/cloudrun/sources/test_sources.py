@@ -262,7 +262,7 @@ def test_names_alone_tell_splits_classes_and_counts() -> None:
     layout = layout_of([(name, 10) for name in [*names, "__MACOSX/top/train/c/1.jpg"]], "data.zip")
     assert layout.counts == {"train": {"a": 1, "b": 1}, "val": {"a": 1}}
     assert (layout.unlabelled_test, layout.size_bytes) == (1, 40)
-    with pytest.raises(SourceProblem, match=r"has 2 images in 1 class folder"):
+    with pytest.raises(SourceProblem, match=r"has 1 class folder\(s\), and 1 image\(s\) beside them"):
         layout_of([("a/1.jpg", 1), ("2.jpg", 1)], "data.zip")
     with pytest.raises(SourceProblem, match="has the class `c`, which train does not have"):
         layout_of([("train/a/1.jpg", 1), ("train/b/1.jpg", 1), ("val/c/1.jpg", 1)], "data.zip")

@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from cloudrun.imagedata.folders import FolderProblem, LabelledFile, list_dataset
+from cloudrun.imagedata.pixels import read_image
 from cloudrun.recipe.inputs import Colouring, Inputs
 from tests.support.checkout import CHECKOUT
 from tests.support.processes import program
@@ -22,7 +23,6 @@ from trainer.data.augment_params import Ranges
 from trainer.data.cache import PixelCache
 from trainer.data.leaves import draw_leaf
 from trainer.data.loader import Batch, EpochBatches, Loader, check_headers, equal_sizes, even_sizes
-from trainer.data.pixels import read_image
 from trainer.data.unreadable import Unreadable
 from trainer.errors import TrainerError
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cloudrun.imagedata.folders import Dataset, FolderProblem, LabelledFile
-from trainer.data.holdout import strata_of
+from cloudrun.imagedata.holdout import strata_of
 
 
 def labelled_files(dataset: Dataset) -> tuple[LabelledFile, ...]:
