@@ -277,7 +277,7 @@ def _odd_text(value: Any, place: str, depth: int) -> tuple[str, str] | None:
         return place, f"has more than {_DEEPEST} levels"
     if isinstance(value, str):
         is_long = place.split(".")[0] in _LONG
-        return _wrong_with(value, place, _LONGEST_COMMAND if is_long else _LONGEST_TEXT, "\t\n\r" if is_long else "")
+        return _wrong_with(value, place, _LONGEST_COMMAND if is_long else _LONGEST_TEXT, "\t\n\r" if is_long else "\t")
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
     for name, item in pairs:
         wrong = _wrong_with(name, place, _LONGEST_TEXT, "") if isinstance(name, str) else None
