@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.cloudrun.test_cost import START, a_run, quote
 
 JPEG = b"\xff\xd8\xff\xe0 a small picture"
 HOSTILE = "</title><script>alert(1)</script>'\"&<img src=x onerror=alert(2)>\u202egnp.exe\x07"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 _VOID = {"meta", "img", "br", "link", "line", "path", "circle"}
 
 
@@ -386,3 +389,19 @@ def test_the_page_loads_nothing_and_runs_its_own_script_alone(tmp_path: Path) ->
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     )
     assert not re.search(r"https?://|@import|url\(", shown)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_in_a_browser_the_script_runs_and_each_chart_can_be_walked_through(tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    shown = a_trained_run(tmp_path)
+    (tmp_path / "page.html").write_text(shown)
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--dump-dom",
+         (tmp_path / "page.html").as_uri()],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    charts = shown.count('<figure class="chart">')
+    assert len(re.findall(r'<svg [^>]*role="img"[^>]* tabindex="0"', done.stdout)) == charts
+    assert done.stdout.count('aria-live="polite"') == charts
