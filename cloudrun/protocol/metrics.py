@@ -11,7 +11,9 @@ from cloudrun.files.untrusted import LARGEST_RESULT_BYTES, read_regular
 from cloudrun.protocol.outputs import METRICS
 
 _NUMBERS = ("loss", "accuracy", "lr", "images_per_s")
-_EXTRAS = ("macro_f1", "wait_share")  # numbers without which a row is still one
+OTHER_METRICS = ("balanced_accuracy", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k")
+"""Metrics of competitions, beside accuracy and macro F1, that a row may have."""
+_EXTRAS = ("macro_f1", "wait_share", *OTHER_METRICS)  # numbers without which a row is still one
 _USED = ("kind", "epoch", "step", "fold", "time", *_NUMBERS, *_EXTRAS)
 _LONGEST_ROW = 100_000
 _LARGEST = 1e30
@@ -42,6 +44,12 @@ class MetricsRow(_WholeRow, total=False):
     images_per_s: float | None
     macro_f1: float | None
     wait_share: float | None
+    balanced_accuracy: float | None
+    f_beta: float | None
+    auc: float | None
+    log_loss: float | None
+    quadratic_kappa: float | None
+    top_k: float | None
 
 
 def parse_metrics(text: str) -> list[MetricsRow]:

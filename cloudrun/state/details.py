@@ -53,6 +53,7 @@ class Details(_Part):
     """The part of `summary.json` that says what was trained, on what, with which versions."""
 
     images: dict[str, Count] | None = None
+    test_metric: Number | None = None
     epochs: Count | None = None
     stopped_early: bool | None = None
     device: str | None = None

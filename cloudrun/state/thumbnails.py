@@ -17,7 +17,8 @@ from cloudrun.protocol.outputs import THUMBNAILS
 _LARGEST_FILE_BYTES = 8_000_000
 _LARGEST_PICTURE_BYTES = 60_000
 _LARGEST_TOTAL_BYTES = 2_000_000
-_MOST = 1000
+_MOST = 1000  # lines of a file
+_MOST_FOLDS = 20
 _LONGEST_NAME = 1000
 _JPEG = b"\xff\xd8\xff"
 
@@ -40,24 +41,25 @@ class Thumbnail:
 
 
 def thumbnails_at(folder: Path) -> tuple[tuple[Thumbnail, ...], str]:
-    """The thumbnails in `folder`, and what is wrong with their file; empty where nothing is."""
-    path = folder / THUMBNAILS
-    try:
-        content = read_limited(path, _LARGEST_FILE_BYTES)
-    except Unreadable as err:
-        return (), f"{path} cannot be read: {err}"
-    lines = (content or b"").splitlines()
+    """The thumbnails in `folder` and in those of its folds, mistakes first; and what is wrong with their files."""
+    lines: list[bytes] = []
+    unread = []
+    for path in [folder / THUMBNAILS, *sorted(folder.glob(f"fold-*/{THUMBNAILS}"))[:_MOST_FOLDS]]:
+        try:
+            lines += (read_limited(path, _LARGEST_FILE_BYTES) or b"").splitlines()[:_MOST]
+        except Unreadable as err:
+            unread.append(f"{path} cannot be read: {err}")
+    parsed = list(map(_thumbnail, lines))
     found: list[Thumbnail] = []
-    total = left_out = 0
-    for line in lines[:_MOST]:
-        one = _thumbnail(line)
-        total += 0 if one is None else len(one.jpeg)
-        if one is None or total > _LARGEST_TOTAL_BYTES:
-            left_out += 1
-        else:
+    total = 0
+    for one in sorted((one for one in parsed if one is not None), key=lambda one: one.kind != "mistake"):
+        total += len(one.jpeg)
+        if total <= _LARGEST_TOTAL_BYTES:
             found.append(one)
-    left_out += len(lines[_MOST:])
-    return tuple(found), f"{path}: {left_out} line(s) are left out: no small JPEG, or too many" if left_out else ""
+    wrong = parsed.count(None)
+    if wrong:
+        unread.append(f"{folder / THUMBNAILS}: {wrong} line(s) are left out: no small JPEG")
+    return tuple(found), "; ".join(unread)
 
 
 def _thumbnail(line: bytes) -> Thumbnail | None:

@@ -17,6 +17,7 @@ from trainer.distributed.stop import StopFlag
 from trainer.model.targets import DecisionRule, decision_rule
 from trainer.outputs import checkpoint
 from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions
+from trainer.outputs.thumbnails import write_thumbnails
 from trainer.session.scores import Rating, Scores, evaluate
 from trainer.session.setup import TrainingSetup
 from trainer.session.state import TrainState
@@ -72,6 +73,7 @@ def _predict_fold(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_b
     )
     if setup.ranks.is_main:
         write_oof(state.out / "oof.csv", rows, rule)
+        write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
 
 
 def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Rating | None:

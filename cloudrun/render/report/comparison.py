@@ -13,6 +13,7 @@ from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.render.report.charts.line import Axis, LineChart, Points, Series, Text, line_chart
 from cloudrun.render.report.curves import EPOCH, LOSS, SHARE, by_epoch
 from cloudrun.render.report.heading import accuracy_of, best_epoch, machine_of, macro_f1_of
+from cloudrun.render.report.metric import chosen_metric
 from cloudrun.render.report.rating import class_ratings
 from cloudrun.render.report.results import Results, read_results
 from cloudrun.render.report.settings import setting_text
@@ -78,6 +79,7 @@ def _figures(members: Sequence[Member], results: Sequence[Results]) -> tuple[Lin
     epochs = [best_epoch(one) for one in results]
     lines = [
         Line("state", tuple(member.run.phase.value for member in members)),
+        *_of_the_metric(results),
         _highest("test accuracy", [one.test_accuracy for one in summaries], percent),
         _highest("test macro F1", [one.test_macro_f1 for one in summaries], decimal),
         _highest("validation accuracy", [accuracy_of(one) for one in results], percent),
@@ -90,6 +92,19 @@ def _figures(members: Sequence[Member], results: Sequence[Results]) -> tuple[Lin
         Line("machine", tuple(map(machine_of, costs))),
     ]
     return tuple(line for line in lines if any(line.texts))
+
+
+def _of_the_metric(results: Sequence[Results]) -> list[Line]:
+    """The competition's metric, where all runs were chosen by the same one."""
+    metrics = [chosen_metric(one) for one in results]
+    known = [metric for metric in metrics if metric is not None]
+    if len(known) < len(metrics) or len({metric.name for metric in known}) > 1:
+        return []
+    line = _lowest if known[0].is_loss else _highest
+    return [
+        line(f"test {known[0].name}", [metric.test for metric in known], decimal),
+        line(f"validation {known[0].name}", [metric.val for metric in known], decimal),
+    ]
 
 
 def _highest(name: str, values: Sequence[float | None], text: Text) -> Line:

@@ -7,9 +7,10 @@ from typing import Literal
 
 from cloudrun.protocol.metrics import Kind, MetricsRow
 from cloudrun.render.report.charts.line import Axis, LineChart, Mark, Series, line_chart
+from cloudrun.render.report.metric import METRIC_NAMES, MetricKey
 from cloudrun.render.report.wording import decimal, percent, percent_tick, short
 
-Key = Literal["accuracy", "macro_f1", "loss", "lr", "images_per_s", "wait_share"]
+Key = Literal["accuracy", "macro_f1", "loss", "lr", "images_per_s", "wait_share"] | MetricKey
 _TRAIN, _VAL = 0, 1  # styles
 EPOCH = Axis("epoch", lambda value: f"{value:.0f}", is_whole=True)
 SHARE = Axis("share", percent, percent_tick, high=1.0)
@@ -25,6 +26,10 @@ def curves(metrics: Sequence[MetricsRow], best_epoch: int | None) -> list[LineCh
     else:
         mark = None if best_epoch is None else Mark(best_epoch, "best epoch")
         learning = [
+            *(
+                _learning(metrics, f"{name[0].upper()}{name[1:]}", key, Axis(name, decimal, short), mark)
+                for key, name in METRIC_NAMES.items()
+            ),
             _learning(metrics, "Accuracy", "accuracy", SHARE, mark),
             _learning(metrics, "Macro F1", "macro_f1", Axis("F1", decimal, short, high=1.0), mark),
             _learning(metrics, "Loss", "loss", LOSS, mark),
@@ -51,7 +56,7 @@ def best_epoch_of(metrics: Sequence[MetricsRow]) -> int | None:
 def by_epoch(metrics: Sequence[MetricsRow], kind: Kind, key: Key) -> list[tuple[float, float]]:
     """The last value of each epoch."""
     values = {row["epoch"]: row.get(key) for row in metrics if row["kind"] == kind and row.get(key) is not None}
-    return sorted((float(epoch), float(value)) for epoch, value in values.items() if value is not None)
+    return sorted((float(epoch), float(value)) for epoch, value in values.items() if isinstance(value, int | float))
 
 
 def _learning(metrics: Sequence[MetricsRow], title: str, key: Key, axis: Axis, mark: Mark | None) -> LineChart | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cloudrun.billing.receipt import Receipt
 from cloudrun.render.report.curves import best_epoch_of
+from cloudrun.render.report.metric import chosen_metric
 from cloudrun.render.report.rating import class_ratings
 from cloudrun.render.report.results import Results
 from cloudrun.render.report.wording import cents, decimal, percent, seconds, short
@@ -51,7 +52,10 @@ def figures(results: Results, cost: Receipt) -> tuple[tuple[str, str], ...]:
     summary = results.summary
     validation = "{} out of fold" if summary.is_of_folds else "best validation {}"
     macro_f1 = summary.val_macro_f1 if summary.val_macro_f1 is not None else macro_f1_of(results)
+    metric = chosen_metric(results)
     shown = [
+        *([(f"test {metric.name}", _known(decimal, metric.test))] if metric else []),
+        *([(validation.format(metric.name), _known(decimal, metric.val))] if metric else []),
         ("test accuracy", _known(percent, summary.test_accuracy)),
         ("test macro F1", _known(decimal, summary.test_macro_f1)),
         (validation.format("accuracy"), _known(percent, accuracy_of(results))),

@@ -1,7 +1,7 @@
 // Below each chart stand the values at one place of its axis. A pointer, or the arrow keys, choose another place.
 "use strict";
 for (const chart of document.querySelectorAll(".chart")) {
-  const drawing = chart.querySelector("svg");
+  const drawing = chart.querySelector("svg[role=img]");
   const readout = chart.querySelector(".readout");
   const places = [...drawing.querySelectorAll(".hit")];
   const guide = drawing.querySelector(".guide");
@@ -22,7 +22,7 @@ for (const chart of document.querySelectorAll(".chart")) {
   };
   drawing.addEventListener("pointermove", nearest);
   drawing.addEventListener("pointerdown", nearest);
-  drawing.addEventListener("pointerleave", () => show(first, false));
+  drawing.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && show(first, false));
   drawing.addEventListener("blur", () => show(first, false));
   drawing.addEventListener("keydown", (event) => {
     const next = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: places.length - 1 }[event.key];
