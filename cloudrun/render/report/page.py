@@ -61,6 +61,6 @@ def page_of(run: Run, results: Results, cost: Receipt) -> Page:
         confidence=confidence_section(judged) if judged else None,
         samples=class_samples(results.thumbnails),
         folds=folds_section(results),
-        money=money_section(run, cost),
+        money=money_section(run, cost, best_epoch(results)),
         settings=settings_section(run, results),
     )
