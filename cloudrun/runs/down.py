@@ -20,6 +20,7 @@ from cloudrun.job.staging import base_task
 from cloudrun.protocol.outputs import below_out
 from cloudrun.protocol.run_folder import STOP, STORED
 from cloudrun.protocol.timing import STOP_WAIT_S, STORED_WAIT_S
+from cloudrun.protocol.words import OnFinish
 from cloudrun.runs.accounts import write_accounts
 from cloudrun.runs.context import Context
 from cloudrun.runs.last_word import read_result
@@ -166,7 +167,8 @@ def bring_home(run: Run, context: Context) -> Run:
     began = time.monotonic()
     try:
         listener = in_lines(context.say, lambda entry: context.say(f"fetched {below_out(entry.key)}"))
-        folder = copy_home(run, context.ledger, to=None, listener=listener)
+        ends_next = run.may_bill and run.on_finish is OnFinish.DOWN  # the page is made when the bill has ended
+        folder = copy_home(run, context.ledger, to=None, with_page=not ends_next, listener=listener)
     except RunNotFinished:
         _refuse_where_the_machine_has_more(run)
         return run  # it wrote nothing: there is nothing to lose

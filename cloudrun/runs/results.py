@@ -61,16 +61,24 @@ def in_lines(say: Callable[[str], None], on_file: OnFile) -> Listener:
 
 
 def copy_home(
-    run: Run, ledger: Ledger, *, to: Path | None, best_only: bool = False, listener: Listener | None = None
+    run: Run,
+    ledger: Ledger,
+    *,
+    to: Path | None,
+    best_only: bool = False,
+    with_page: bool = True,
+    listener: Listener | None = None,
 ) -> Path:
     """Copy what is there now and return the folder. Once the job has ended, the run is marked as home.
+
+    `with_page`: write report.html; a caller that ends the machine next has it written when the bill has ended.
 
     A file that cannot be understood comes home as it is, and is named; `run` is as it was found by the last look.
     Raises RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
     """
     folder = folder_for(run, to)
     try:
-        return _bring(run, ledger, folder, best_only=best_only, listener=listener or Listener())
+        return _bring(run, ledger, folder, best_only=best_only, with_page=with_page, listener=listener or Listener())
     except OSError as err:
         raise StoreError(
             f"cannot write the results to {folder}: {err.strerror}",
@@ -95,7 +103,7 @@ def folder_for(run: Run, to: Path | None) -> Path:
     return to.absolute() if to is not None else default_folder(run)
 
 
-def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener: Listener) -> Path:
+def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, with_page: bool, listener: Listener) -> Path:
     store = _store_of(run)
     if store is None:
         return _from_home(run, folder, best_only=best_only, say=listener.say)
@@ -146,7 +154,7 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         if ended and is_home:
             now = now_utc()
             run = ledger.update(run.run_id, lambda run: run.came_home(began_at=began, now=now))
-        write_accounts(run, folder, listener.say)
+        write_accounts(run, folder, listener.say, with_page=with_page)
     return folder
 
 
