@@ -1,24 +1,29 @@
-"""Commands about job files, before any run: `check`, `gpus`."""
+"""Commands about job files, before any run: `check`, `init`, `gpus`, `sweep`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note, warn
 from cloudrun.cli.dataset import warn_of
+from cloudrun.cli.groups import START
 from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.dataset.audit import Findings
+    from cloudrun.imagedata.layout import ClassFolders
 
+UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file
 
 
-@app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
 def check(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
@@ -28,11 +33,11 @@ def check(
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
     from cloudrun.render.tables import table
-    from cloudrun.runs.prepare import check_job, check_store
+    from cloudrun.runs.prepare import check_job, check_store, on_this_computer
     from cloudrun.state.home import home_folder
 
     try:
-        job = load_job(job_file, overrides=overrides or [])
+        job = on_this_computer(load_job(job_file, overrides=overrides or []))
         for warning in job.warnings:
             warn(warning)
         survey = check_job(job)
@@ -65,9 +70,19 @@ def check(
     else:
         if findings is not None:
             answer(table(findings.header(), findings.rows()))
+            if unused := findings.unused_rows():
+                answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
         answer(f"{job.path}: ready to launch")
     return ExitCode.DONE
+
+
+def _class_folders(text: str) -> ClassFolders:
+    match text:
+        case "auto" | "top" | "deepest":
+            return text
+        case _:
+            raise UsageError(f"`--classes {text}` is not known", hint="write top or deepest, or leave it out")
 
 
 def _tell(findings: Findings) -> None:
@@ -86,19 +101,27 @@ def _gpu_name(text: str) -> str:
 
 
 def _line_of(place: str) -> int:
-    """`jobs/plants.yaml:14` -> 14; options come first."""
+    """Return the line of a place: `jobs/plants.yaml:14` -> 14; 0 for an option, so that options come first."""
     number = place.rpartition(":")[2]
     return int(number) if number.isdigit() else 0
 
 
-@app.command(epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
-def init(
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
+def init(  # noqa: PLR0913 - each is an option of the command
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
-    gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: an A100, else the next best]")] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GPU", help="As for launch. [default: an A100, else the next best]", autocompletion=completion.gpus
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
     ] = None,
+    classes: Annotated[
+        str, typer.Option(help="Which folders are the classes: top, or deepest (those that hold the images).")
+    ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
@@ -106,16 +129,23 @@ def init(
     from cloudrun.catalog.gpus import is_known
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.dataset.job_template import DEFAULT_GPUS, job_text
-    from cloudrun.dataset.label_files import find_label_file
+    from cloudrun.dataset.label_files import Choice, look_for_labels
     from cloudrun.dataset.survey import survey_folder
+    from cloudrun.imagedata.dataset import Reading
+    from cloudrun.imagedata.folders import FolderProblem
     from cloudrun.job.job_file import load_job
     from cloudrun.render.tables import table
     from cloudrun.state.home import home_folder
     from cloudrun.text.names import name_from
 
-    label_file = find_label_file(data.absolute()) if labels is None else labels.absolute()
-    survey = survey_folder(data.absolute(), custom=False, labels=label_file)
+    folders = _class_folders(classes)
+    try:
+        chosen = look_for_labels(data.absolute(), classes=folders) if labels is None else Choice(labels.absolute())
+    except FolderProblem as err:
+        raise UsageError(err.message, hint=err.hint) from None
+    survey = survey_folder(data.absolute(), custom=False, reading=Reading(chosen.path, classes=folders))
     assert survey is not None
+    survey = replace(survey, notes=(*survey.notes, *chosen.notes))
     for one in gpu or []:
         if not is_known(_gpu_name(one)):
             raise UsageError(f"no cloud has a GPU `{one}`", hint="`cloudrun gpus` lists them")
@@ -124,9 +154,14 @@ def init(
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
     findings = find_duplicates(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS), encoding="utf-8")
-    load_job(path)
+    text = job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS, classes=folders)
+    path.write_text(text, encoding="utf-8")
+    job = load_job(path)
+    if Path(job.spec.data.source) != data.absolute().resolve():
+        raise AssertionError(f"{path} names the folder {job.spec.data.source}, and not {data.absolute()}")
     note(table(findings.header(), findings.rows()))
+    if unused := findings.unused_rows():
+        note(f"\n{table(UNUSED_HEADER, unused)}")
     _tell(findings)
     if as_json:
         answer_json({"job": str(path), "data": findings.as_plain()})
@@ -135,40 +170,40 @@ def init(
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun gpus\n\n  cloudrun gpus jobs/plants.yaml\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun gpus\n\n  cloudrun gpus jobs/plants.yaml\n")
 def gpus(
     job_file: Annotated[
-        Path | None, typer.Argument(metavar="[JOB.yaml]", help="Rank what the enabled clouds offer for this job.")
+        Path | None, typer.Argument(metavar="JOB.yaml", help="Rank what the enabled clouds offer for this job.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """List the GPUs that can be asked for; with a job file, every offer by what the whole job costs on it."""
     from cloudrun.catalog.gpus import MEMORY_GB
-    from cloudrun.catalog.prices import catalog_prices, gpu_cells, gpu_row
+    from cloudrun.catalog.prices import catalog_prices, gpu_cells, gpu_row, listed_prices, sources_text
     from cloudrun.render.tables import table
+    from cloudrun.state.records import now_utc
 
     if job_file is not None:
         return _offers(job_file, overrides or [], as_json=as_json)
-    prices = catalog_prices()
+    prices = catalog_prices() or listed_prices()
     names = sorted(MEMORY_GB, key=lambda name: (MEMORY_GB[name], name))
     if as_json:
         answer_json([gpu_row(name, prices.get(name)) for name in names])
     else:
-        answer(
-            table(
-                ["GPU", "MEMORY", "GOOD FOR", "$/H FROM", "ON"], [gpu_cells(name, prices.get(name)) for name in names]
-            )
-        )
-        if not prices:
-            note("no price is known here: SkyPilot has no catalogs in ~/.sky yet; `cloudrun gpus JOB.yaml` asks it")
+        headers = ["GPU", "MEMORY", "GOOD FOR", "$/H FROM", "ON"]
+        answer(table(headers, [gpu_cells(name, prices.get(name)) for name in names]))
+        for line in sources_text(prices, now_utc()):
+            note(line)
     return ExitCode.DONE
 
 
 def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
-    from cloudrun.backends import open_backend
+    from cloudrun.backends import NoCloudEnabled, open_backend
+    from cloudrun.cli.forecast import warn_of_list_prices
     from cloudrun.cli.offers import offer_row, offers_table
     from cloudrun.forecast.history import history
+    from cloudrun.forecast.list_offers import list_offers
     from cloudrun.forecast.offers import rank, workload_for
     from cloudrun.job.job_file import load_job
     from cloudrun.runs.prepare import check_job, plan_for
@@ -182,7 +217,11 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     survey = check_job(job)
     home = home_folder()
     plan = plan_for(job)
-    offers = open_backend(plan.backend, home).offers(plan, warn)
+    try:
+        offers = open_backend(plan.backend, home).offers(plan, warn)
+    except NoCloudEnabled as err:
+        offers = list_offers(plan)
+        warn_of_list_prices(err)
     ranked = rank(offers, plan, workload_for(plan, survey), history(Ledger(home).all()))
     if not ranked:
         raise NoMachine(
@@ -196,7 +235,7 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun sweep SWEEP.yaml\n")
+@app.command(hidden=True)  # it only refuses
 def sweep(
     sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")],
 ) -> int:

@@ -53,15 +53,15 @@ class MetricsRow(_WholeRow, total=False):
 
 
 def parse_metrics(text: str) -> list[MetricsRow]:
-    """The rows that say what a row has to say: kind, epoch, time; numbers where numbers are meant. Others are left out.
+    """Return the valid rows: those with kind, epoch and time, and with numbers where numbers are meant. Pure.
 
-    A run that still goes on may have half a line at the end. Pure.
+    Other lines are left out, and half a line at the end, which a run that still goes on may have.
     """
     return _rows(text)[0]
 
 
 def metrics_at(folder: Path) -> tuple[list[MetricsRow], str]:
-    """The rows of `metrics.jsonl` in `folder`, and what is wrong with that file; empty where nothing is."""
+    """Return the rows of `metrics.jsonl` in `folder`, and what is wrong with that file: an empty text for nothing."""
     path = folder / METRICS
     try:
         content = read_regular(path, limit=LARGEST_RESULT_BYTES)
@@ -77,7 +77,7 @@ def metrics_at(folder: Path) -> tuple[list[MetricsRow], str]:
 
 
 def _rows(text: str) -> tuple[list[MetricsRow], int]:
-    """The rows, and how many lines are none; half a line at the end does not count."""
+    """Return the rows, and how many lines are not rows; half a line at the end does not count."""
     rows, left_out = [], 0
     *lines, last = text.split("\n")
     for line in filter(None, map(str.strip, lines)):
@@ -117,5 +117,5 @@ def _is_whole(row: dict[str, Any]) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """Finite, and small enough to be counted with; NaN is neither above nor below."""
+    """Return whether `value` is a finite number, small enough to compute with. NaN fails both comparisons."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST

@@ -30,5 +30,5 @@ METRICS_KEY: Final = f"{OUT}/{METRICS}"
 
 
 def below_out(key: str) -> str:
-    """`out/checkpoints/best.pt` -> `checkpoints/best.pt`; what lies elsewhere stays as it is."""
+    """Return the key without `out/`: `out/checkpoints/best.pt` -> `checkpoints/best.pt`; other keys as they are."""
     return key.removeprefix(OUT_PREFIX)

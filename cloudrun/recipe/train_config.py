@@ -157,7 +157,7 @@ class TrainConfig(BaseModel):
     max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
     """Share of the training and validation images that may be unreadable: each is named once and skipped."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
-    """Time between saves of last.pt within an epoch; it is also saved after each."""
+    """Most time between saves of last.pt; it is also saved after an epoch, where that costs little of the time."""
 
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainConfig:
@@ -215,15 +215,19 @@ _KNOBS: tuple[tuple[str, float, float, str, str], ...] = (
 )
 
 
-def knob_warnings(config: TrainConfig) -> list[str]:
-    """Return a line for each value outside its sensible range: value, range, and what goes wrong there."""
+def knob_warnings(config: TrainConfig, *, written_only: bool = False) -> list[str]:
+    """Return a line for each value outside its sensible range: value, range, and what goes wrong there.
+
+    `written_only`: nothing of a default that does not fit a shorter run, which the trainer's log tells anyway.
+    """
     lines = []
     for key, low, high, below, above in _KNOBS:
         value = getattr(config, key)
         if value != "auto" and not low <= value <= high:
             trouble = below if value < low else above
             lines.append(f"`{key}` is {value:g}, outside the sensible {low:g} to {high:g}: {trouble}")
-    if config.warmup_epochs > config.epochs / 2:
+    is_told = not written_only or "warmup_epochs" in config.model_fields_set
+    if is_told and config.warmup_epochs > config.epochs / 2:
         lines.append(
             f"`warmup_epochs` is {config.warmup_epochs:g} of {config.epochs} epochs: "
             f"the warm-up is cut to half of the run, {config.epochs / 2:g}"

@@ -18,9 +18,10 @@ from cloudrun.state.run import Run, new_run
 
 
 def launch(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool) -> Run:
-    """Carry out what was prepared. Returns when the job has ended and the bill with it, or, detached, once it trains.
+    """Carry out a prepared launch, and return the run's record once the job and its bill have ended.
 
-    What other launches left behind is ended first; one of the same job is gone on with.
+    With `detach`, return once the job goes on by itself. Interrupted launches of other jobs are ended first; an
+    interrupted launch of the same job is continued.
     """
     context = Context(ledger, prepared.backend, console)
     left = prepared.interrupted

@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 from PIL import Image
 
+from cloudrun.imagedata.pixels import UnreadableImage, read_image
 from trainer.atomic import replacing
-from trainer.data.pixels import UnreadableImage, read_image
 from trainer.model.targets import DecisionRule
 from trainer.outputs.predictions import Predictions
 
@@ -39,7 +39,7 @@ class Picked:
     label: str
 
 
-def write_thumbnails(
+def write_thumbnails(  # noqa: PLR0913 - the pictures, and how many
     path: Path,
     folder: Path,
     predictions: Predictions,

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cloudrun.imagedata.folders import list_dataset
+from cloudrun.imagedata.folds import fold_of_each, labelled_files
 from cloudrun.recipe.train_config import TrainConfig
 from tests.support.trainer_runs import Train
 from trainer.cross_validation.train_folds import train_folds
-from trainer.data.folds import fold_of_each, labelled_files
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.outputs.predictions import read_predictions

@@ -96,7 +96,7 @@ class LineChart:
     rows: tuple[tuple[str, ...], ...]
 
 
-def line_chart(
+def line_chart(  # noqa: PLR0913 - the parts of a chart, each by its name
     title: str,
     series: Sequence[Series],
     *,
