@@ -43,7 +43,7 @@ class Page:
 
 def report_html(run: Run, folder: Path, cost: Receipt) -> str:
     """Return the page for `run` from the files in `folder`; it shows what there is, and says what is left out."""
-    return rendered("report.html", page=page_of(run, read_results(folder), cost))
+    return rendered("one_run.html", page=page_of(run, read_results(folder), cost))
 
 
 def page_of(run: Run, results: Results, cost: Receipt) -> Page:

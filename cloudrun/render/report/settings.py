@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cloudrun.protocol.checkpoints import bests
-from cloudrun.protocol.outputs import JOB_FILE
+from cloudrun.protocol.outputs import JOB_FILE, PREDICTIONS
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.render.report.results import Results
 from cloudrun.render.report.wording import short
@@ -109,4 +109,4 @@ def _predict(results: Results) -> str:
     found = sorted(path.relative_to(results.folder).as_posix() for path in bests(results.folder))
     if not found:
         return ""
-    return f"python -m cloudrun.trainer predict --checkpoint {found[0]} --data DIR --out predictions.csv"
+    return f"python -m cloudrun.trainer predict --checkpoint {found[0]} --data DIR --out {PREDICTIONS}"
