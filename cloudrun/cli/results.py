@@ -209,9 +209,14 @@ def report(
 
 
 def _page_of(run: Run, context: Context) -> Path:
-    from cloudrun.runs.results import Listener, copy_home
+    from cloudrun.runs.accounts import write_accounts
+    from cloudrun.runs.results import Listener, copy_home, has_page_later
 
-    page = copy_home(run, context.ledger, to=None, listener=Listener(say=say)) / REPORT
+    folder = copy_home(run, context.ledger, to=None, listener=Listener(say=say))
+    now = context.ledger.get(run.run_id)
+    if has_page_later(now):
+        write_accounts(now, folder, say)
+    page = folder / REPORT
     if not page.is_file():
         raise StoreError(f"{page} could not be written", hint="the line above says why")
     return page

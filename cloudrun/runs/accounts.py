@@ -22,17 +22,19 @@ from cloudrun.state.run import Run
 from cloudrun.stores.download import make_way
 
 
-def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:
+def write_accounts(run: Run, folder: Path, say: Callable[[str], None], *, with_page: bool = True) -> None:
     """Write job.yaml, cost.json and report.html into `folder`.
 
-    A file that cannot be made is reported through `say` and left as it was; no error is raised.
+    `with_page`: write report.html, which takes the longest. A file that cannot be made is reported through `say` and
+    left as it was; no error is raised.
     """
     metrics, _ = metrics_at(folder)
     makers: dict[str, Callable[[], str]] = {
         JOB_FILE: lambda: yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
         COST: lambda: json.dumps(receipt(run, now_utc(), metrics), indent=2) + "\n",
-        REPORT: lambda: report_html(run, folder, receipt(run, now_utc(), metrics)),
     }
+    if with_page:
+        makers[REPORT] = lambda: report_html(run, folder, receipt(run, now_utc(), metrics))
     for name, make in makers.items():
         try:
             replace_file(folder / name, make().encode(), folder)

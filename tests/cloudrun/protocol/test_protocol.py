@@ -37,6 +37,7 @@ OTHER_MEANINGS = {
     "job/plan.py": {"budget", "data"},  # keys of what `--dry-run` shows, and the name of a step
     "billing/receipt.py": {"skypilot", "budget"},  # keys of a job and of a receipt
     "render/receipt_text.py": {"skypilot"},
+    "render/report/settings.py": {"run"},  # a key of the job file
     "state/records.py": {"failed", "stopped", "preempted", "budget"},  # `Phase` and `JobState` have words of their own
     "job/spec.py": {"slurm", "down", "stop", "keep"},  # what a job file may say
     "job/workdir.py": {"venv"},  # a folder of the user's that is never code
