@@ -28,7 +28,7 @@ TINY = {
     "device": "cpu",
     "workers": 0,
 }
-# Batches of 6 and 5 images, without dropout: compiled code draws its random numbers otherwise.
+# Batches of 6 images, without dropout: compiled code draws its random numbers otherwise.
 COMPILED: dict[str, Any] = {"backbones": ["test_resnet"], "batch_size": 6, "dropout": 0, "compile": True, "lr": 1e-4}
 CAN_COMPILE = shutil.which("g++") is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
 

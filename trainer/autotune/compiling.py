@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.data.loader import even_sizes
+from trainer.data.loader import equal_sizes
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.model.ensemble import Ensemble
 from trainer.session.device import Device
@@ -72,7 +72,7 @@ class Compilation:
 def passes_an_epoch(images: int, *, batch_size: int, micro_batch: int, ranks: Ranks = ALONE) -> Counter[int]:
     """Return images at once -> number of such passes in an epoch, in this process."""
     passes: Counter[int] = Counter()
-    for size in even_sizes(images, batch_size):
+    for size in equal_sizes(images, batch_size):
         own = len(range(ranks.rank, size, ranks.world))
         passes.update(micro_batches(own, size, micro_batch=micro_batch, ranks=ranks))
     return passes

@@ -38,9 +38,15 @@ class Ensemble(nn.Module):
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
         """Return the same as `forward`, never compiled."""
-        logits: Tensor = self.head(self.dropout(self.features(images_BCHW)))
+        logits = self._classified(self.features(images_BCHW))
         if self.has_mirror:
-            logits = (logits + self.head(self.dropout(self.features(images_BCHW.flip(3))))) / 2
+            logits = (logits + self._classified(self.features(images_BCHW.flip(3)))) / 2
+        return logits
+
+    def _classified(self, features: Tensor) -> Tensor:
+        """Return float32 logits: rounded to 8 bits, as autocast would, classes that are near each other tie."""
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(self.dropout(features.float()))
         return logits
 
     def features(self, images_BCHW: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from timm.layers import convert_sync_batchnorm
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cloudrun.imagedata.folders import Dataset, LabelledFile, list_dataset
 from cloudrun.imagedata.labels import list_labelled
@@ -15,7 +17,7 @@ from trainer.data.augment import Square, ranges_of, square_side
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
 from trainer.data.folds import find_groups, fold_of_each, labelled_files
 from trainer.data.holdout import hold_out_for
-from trainer.data.loader import Loader, check_headers, even_sizes, mix
+from trainer.data.loader import Loader, check_headers, equal_sizes, mix
 from trainer.data.loader_budget import loader_budget
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
@@ -32,6 +34,8 @@ _AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
 _AUTO_BATCH_EACH = 32  # for each of several GPUs; with fewer images a GPU waits between its kernels
 # Batch norm's statistics of fewer images than this are too noisy: several processes combine theirs.
 _FEW_FOR_NORMS = 16
+# Algorithms that cuDNN times for each convolution, the most promising first; its default is 10.
+_ALGORITHMS_TRIED = 4
 
 
 def build_setup(
@@ -57,13 +61,17 @@ def build_setup(
         raise TrainerError("the machines of this run hold different images", hint="give each the same data folder")
     check_headers([*train_files, *val_files], unreadable, ranks=ranks)
     check_headers(dataset.splits.get("test", ()), ranks=ranks)
-    batch = batch_size or choose_batch_size(
+    wanted = batch_size or choose_batch_size(
         config, images=len(train_files), on_gpu=device.is_cuda, processes=ranks.world
     )
-    each = _images_of_each(batch, images=len(train_files), ranks=ranks)
+    batch = equal_sizes(len(train_files), wanted)[0]
+    each = _images_of_each(batch, ranks=ranks)
     micro_batch = each if config.micro_batch == "auto" else min(config.micro_batch, each)
-    has_shared_norms = _shares_norms(config, device, ranks, micro_batch=micro_batch)
-    model = _model_on(device, config, classes=len(dataset.classes), has_shared_norms=has_shared_norms, ranks=ranks)
+    model = _model_on(device, config, classes=len(dataset.classes), ranks=ranks)
+    has_shared_norms = shares_norms(model, config, is_cuda=device.is_cuda, ranks=ranks, micro_batch=micro_batch)
+    if has_shared_norms:
+        model = convert_sync_batchnorm(model)
+        model.use_default_formats(device.torch_device.type)
     weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
     loading = loader_budget(
         worker_count(config, device, processes=ranks.local_world),
@@ -123,41 +131,45 @@ def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool, process
     return min(wanted, max(8, images // 8))
 
 
-def _model_on(device: Device, config: TrainConfig, *, classes: int, has_shared_norms: bool, ranks: Ranks) -> Ensemble:
+def _model_on(device: Device, config: TrainConfig, *, classes: int, ranks: Ranks) -> Ensemble:
     """Return the model with weights of the config's seed, and prepare the device for it."""
     if device.is_cuda:
         torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark_limit = _ALGORITHMS_TRIED
         torch.set_float32_matmul_precision("high")  # TF32 for operations that autocast leaves in float32
     else:
         tune_for_cpu()
     torch.manual_seed(mix(config.seed))
     model = build_model(config, classes=classes).to(device.torch_device)
-    if has_shared_norms:
-        model = convert_sync_batchnorm(model)
     model.use_default_formats(device.torch_device.type)
     if not device.is_cuda:
         torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
     return model
 
 
-def _images_of_each(batch_size: int, *, images: int, ranks: Ranks) -> int:
+def _images_of_each(batch_size: int, *, ranks: Ranks) -> int:
     """Return the most images of a batch that a process has.
 
     Raises TrainerError where a process would have fewer than two, which batch norm needs.
     """
-    smallest = min(even_sizes(images, batch_size))
-    if ranks.world > 1 and smallest < 2 * ranks.world:
+    if ranks.world > 1 and batch_size < 2 * ranks.world:
         raise TrainerError(
-            f"a batch of {smallest} images cannot be shared by {ranks.world} processes: each needs two",
+            f"a batch of {batch_size} images cannot be shared by {ranks.world} processes: each needs two",
             hint=f"set `batch_size` to {4 * ranks.world} or more, give more images, or ask for fewer GPUs",
         )
     return -(-batch_size // ranks.world)
 
 
-def _shares_norms(config: TrainConfig, device: Device, ranks: Ranks, *, micro_batch: int) -> bool:
+def shares_norms(model: nn.Module, config: TrainConfig, *, is_cuda: bool, ranks: Ranks, micro_batch: int) -> bool:
+    """Return whether batch norm takes its statistics over all processes.
+
+    Never where the model has no batch norm. Raises TrainerError where the config asks for it on a CPU.
+    """
     if ranks.world == 1 or config.sync_batchnorm is False:
         return False
-    if not device.is_cuda:
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return False
+    if not is_cuda:
         if config.sync_batchnorm is True:
             raise TrainerError(
                 "`sync_batchnorm: true` needs GPUs: torch's SyncBatchNorm has no CPU form",

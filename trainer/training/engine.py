@@ -23,7 +23,7 @@ from trainer.model.optim import lr_at, set_lr
 from trainer.outputs.diagnosis import closing_lines, new_findings
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
-from trainer.session.epoch_stats import FirstBadStep, LossNotFinite
+from trainer.session.epoch_stats import FirstBadStep, LossNotFinite, raise_if_scale_is_lost
 from trainer.session.scores import Rating, evaluate
 from trainer.session.state import Best, Position, TrainState, load_into, open_state, save, save_best, saved_in
 from trainer.session.step import train_step
@@ -180,8 +180,15 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
     if position.step >= setup.steps_per_epoch:
         return
     setup.model.train()
-    ranks, sizes = setup.ranks, setup.train_loader.sizes
     setup.train_size = size_at(position.epoch, config)
+    grows = setup.train_size < config.image_size
+    with setup.device.algorithms_by_rule(is_on=grows):
+        _take_steps(state, stop=stop, progress=progress, started_at=started_at)
+
+
+def _take_steps(state: TrainState, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
+    setup, config, position = state.setup, state.setup.config, state.position
+    ranks, sizes = setup.ranks, setup.train_loader.sizes
     stop.raise_if_set()
     first_step = position.step
     step_started_at = time.monotonic()
@@ -213,6 +220,7 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
         must_show, must_save = ranks.decide(progress.is_due(), is_save_due)  # the clocks of processes differ
         if must_show:
             state.first_bad_step.raise_if_any()  # the loss is read here anyway
+            raise_if_scale_is_lost(setup.scaler, total_step + 1)
             _show(state, progress)
         if position.step < setup.steps_per_epoch:
             stop.raise_if_set()
@@ -221,6 +229,7 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
                 save(state)
         step_started_at = time.monotonic()
     state.first_bad_step.raise_if_any()
+    raise_if_scale_is_lost(setup.scaler, position.epoch * setup.steps_per_epoch)
 
 
 def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:

@@ -19,7 +19,7 @@ from trainer.data.augment import Square, evaluation_transform, normalise
 from trainer.data.augment_params import Ranges
 from trainer.data.cache import PixelCache
 from trainer.data.leaves import draw_leaf
-from trainer.data.loader import Batch, Loader, check_headers, even_sizes
+from trainer.data.loader import Batch, EpochBatches, Loader, check_headers, equal_sizes, even_sizes
 from trainer.data.pixels import read_image
 from trainer.data.unreadable import Unreadable
 from trainer.errors import TrainerError
@@ -112,6 +112,25 @@ def test_an_epoch_can_be_entered_at_any_step(files: list[LabelledFile]) -> None:
 )
 def test_batches_are_even_and_never_of_one_image(count: int, batch_size: int, sizes: list[int]) -> None:
     assert even_sizes(count, batch_size) == sizes
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"),
+    [(32, 8, [8] * 4), (33, 8, [7] * 5), (1639, 64, [64] * 26), (3, 2, [3]), (5, 2, [3, 3]), (1, 8, [1])],
+)
+def test_training_batches_are_all_of_one_size(count: int, batch_size: int, sizes: list[int]) -> None:
+    assert equal_sizes(count, batch_size) == sizes
+    assert equal_sizes(count, sizes[0]) == sizes  # as a checkpoint keeps it
+
+
+def test_every_image_is_trained_with_in_each_epoch_and_a_few_twice() -> None:
+    batches_of_epoch = EpochBatches(31, 8, seed=3)
+    twice = []
+    for batches_of_epoch.epoch in (1, 2, 3):
+        keys = [index for batch in batches_of_epoch for _, index in batch]
+        assert (len(keys), set(keys)) == (32, set(range(31)))
+        twice.append(max(keys, key=keys.count))
+    assert len(set(twice)) > 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])
