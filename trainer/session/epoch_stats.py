@@ -76,7 +76,7 @@ class EpochStats:
     correct: Tensor
     images: int = 0
     seconds: float = 0.0
-    waited_s: float = 0.0  # waits for images, but for the first batch of an epoch, which cannot be fetched ahead
+    waited_s: float = 0.0  # the device had nothing to do for lack of images; not before the first batch of an epoch
 
     def add(self, result: StepResult, *, images: int) -> None:
         self.loss_sum += result.loss_sum

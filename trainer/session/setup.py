@@ -56,6 +56,7 @@ class TrainingSetup:
     ranks: Ranks = ALONE
     gradients: GradientSync | None = None  # with several processes
     has_shared_norms: bool = False
+    has_validated: bool = False  # the processes of the loader that validates are running
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
     _evaluation_loaders: list[Loader] = field(default_factory=list)
 
@@ -97,6 +98,7 @@ class TrainingSetup:
         if key not in self._val_loaders:
             for old in self._val_loaders.values():
                 old.close()
+            self.has_validated = False
             loader = self.evaluation_loader(self.val_files, cache=self.caches[1], unreadable=self.unreadable)
             self._val_loaders = {key: loader}
         return self._val_loaders[key]

@@ -32,6 +32,7 @@ def finish_run(state: TrainState, *, stop: StopFlag, on_batch: OnBatch) -> dict[
     setup = state.setup
     rule = decision_rule(setup.targets, state.best.thresholds)
     test_files = setup.dataset.splits.get("test", ())
+    setup.stop_loading()  # each loader has a process a core, and buffers of its own
     setup.model.has_mirror = setup.config.tta == "flip"
     if test_files or setup.config.folds:
         setup.model.load_state_dict(setup.ranks.from_main(lambda: checkpoint.load(state.best_path)["model"]))
@@ -76,6 +77,7 @@ def _predict_fold(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_b
 def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Rating | None:
     """Write predictions.csv; return the rating of the test images, None where they have no labels."""
     setup = state.setup
+    setup.stop_loading()
     files = list(setup.dataset.splits["test"])
     began = time.monotonic()
     scores = evaluate(
@@ -105,6 +107,7 @@ def _write_summary(
         "findings": [finding.as_plain() for finding in state.findings],
         **_speeds(state),
         **_hardware_and_model(state.setup),
+        "autotune": state.setup.autotune.as_plain() if state.setup.autotune else None,
     }
     if state.setup.ranks.is_main:
         write_json(state.out / "summary.json", summary)
