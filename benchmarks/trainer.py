@@ -24,8 +24,9 @@ from torchvision.transforms import v2
 
 from benchmarks.machine import CHECKOUT, heading
 from cloudrun.imagedata.folders import LabelledFile, list_images
+from cloudrun.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD
 from cloudrun.recipe.train_config import TrainConfig
-from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of, square_side
+from trainer.data.augment import Square, ranges_of, square_side
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Batch, Loader, mix
 from trainer.model.optim import lr_at, set_lr

@@ -12,8 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cloudrun.imagedata.folders import Dataset, LabelledFile, list_dataset
 from cloudrun.imagedata.labels import list_labelled
+from cloudrun.recipe.inputs import Inputs
 from cloudrun.recipe.train_config import TrainConfig
-from trainer.data.augment import Square, ranges_of, square_side
+from trainer.data.augment import Square, evaluation_recipe, ranges_of, square_side
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
 from trainer.data.folds import find_groups, fold_of_each, labelled_files
 from trainer.data.holdout import hold_out_for
@@ -45,10 +46,12 @@ def build_setup(
     labels: Path | None = None,
     batch_size: int | None = None,
     ranks: Ranks = ALONE,
+    inputs: Inputs | None = None,
 ) -> TrainingSetup:
     """Return everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume.
 
-    `labels`: a CSV file; None: class folders. `ranks`: joined already.
+    `inputs`: those of the run to resume; None: what the backbones' weights expect. `labels`: a CSV file; None: class
+    folders. `ranks`: joined already.
     """
     if config.fold == "all":  # a setup is of one fold; `overfit`, `lr` and `bench` use the first
         config = config.model_copy(update={"fold": 0})
@@ -68,6 +71,8 @@ def build_setup(
     each = _images_of_each(batch, ranks=ranks)
     micro_batch = each if config.micro_batch == "auto" else min(config.micro_batch, each)
     model = _model_on(device, config, classes=len(dataset.classes), ranks=ranks)
+    if inputs is not None:
+        model.set_inputs(inputs)
     has_shared_norms = shares_norms(model, config, is_cuda=device.is_cuda, ranks=ranks, micro_batch=micro_batch)
     if has_shared_norms:
         model = convert_sync_batchnorm(model)
@@ -78,7 +83,7 @@ def build_setup(
         batch_bytes=each * 3 * square_side(config) ** 2,
         processes=ranks.local_world,
     )
-    caches = _open_caches(config, train_files, val_files, ranks)
+    caches = _open_caches(config, train_files, val_files, ranks, recipe=evaluation_recipe(model.inputs))
     loader = Loader(
         train_files,
         Square(square_side(config)),
@@ -180,7 +185,12 @@ def shares_norms(model: nn.Module, config: TrainConfig, *, is_cuda: bool, ranks:
 
 
 def _open_caches(
-    config: TrainConfig, train_files: list[LabelledFile], val_files: list[LabelledFile], ranks: Ranks
+    config: TrainConfig,
+    train_files: list[LabelledFile],
+    val_files: list[LabelledFile],
+    ranks: Ranks,
+    *,
+    recipe: str,
 ) -> tuple[PixelCache | None, PixelCache | None]:
     """Return the caches of training squares and of validation images, within `cache_gb` in all; train comes first.
 
@@ -190,7 +200,7 @@ def _open_caches(
     limit = min(ranks.gather(limit_bytes(config.cache_gb)))
     train = open_cache(paths, recipe="square", side=square_side(config), limit=limit)
     left = max(0, limit - (train.size_bytes if train else 0))
-    return train, open_cache(val_paths, recipe="evaluation", side=config.image_size, limit=left)
+    return train, open_cache(val_paths, recipe=recipe, side=config.image_size, limit=left)
 
 
 def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:

@@ -112,7 +112,7 @@ class TrainingSetup:
         """
         loader = Loader(
             files,
-            evaluation_transform(self.config.image_size),
+            evaluation_transform(self.config.image_size, self.model.inputs),
             batch_size=max(self.micro_batch, 2),
             seed=None,
             workers=self.workers,

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
@@ -129,7 +130,8 @@ def open_state(
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
     batch_size = saved["batch_size"] if saved else None
-    setup = build_setup(config, data, labels=labels, batch_size=batch_size, ranks=ranks)
+    inputs = inputs_from(saved.get("inputs"), backbones=len(config.backbones)) if saved else None
+    setup = build_setup(config, data, labels=labels, batch_size=batch_size, ranks=ranks, inputs=inputs)
     for line in [*setup.describe(), *setup.unreadable.lines]:
         progress.say(line)
     setup.unreadable.say = progress.say
@@ -266,6 +268,7 @@ def _what_is_trained(state: TrainState) -> State:
     return {
         "config": setup.config.model_dump(mode="json"),
         "classes": list(setup.dataset.classes),
+        "inputs": setup.model.inputs.as_plain(),
         "naming": decision_rule(setup.targets, state.best.thresholds).as_plain(),
         "epoch": state.position.epoch,
         "step": state.position.step,

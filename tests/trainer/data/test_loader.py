@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from cloudrun.imagedata.folders import FolderProblem, LabelledFile, list_dataset
+from cloudrun.recipe.inputs import Colouring, Inputs
 from tests.support.trainer_runs import CHECKOUT, program
 from trainer.data.augment import Square, evaluation_transform, normalise
 from trainer.data.augment_params import Ranges
@@ -27,6 +28,7 @@ from trainer.errors import TrainerError
 LEAF = draw_leaf("scab", size=96, seed="0").resize((120, 96))
 
 
+PLAIN = Inputs((Colouring(),))
 RANGES = Ranges(crop_scale_min=0.08, rotation_degrees=30, color_jitter=0.2)
 
 
@@ -55,11 +57,11 @@ def files(leaves: Path) -> list[LabelledFile]:
 def test_evaluation_takes_the_middle_after_resizing_to_256_224ths() -> None:
     resized = v2.functional.resize(LEAF, [256])
     expected = v2.functional.pil_to_tensor(v2.functional.center_crop(resized, [224, 224]))
-    assert torch.equal(evaluation_transform(224)(LEAF), expected)
+    assert torch.equal(evaluation_transform(224, PLAIN)(LEAF), expected)
 
 
 def test_normalising_is_that_of_torchvision() -> None:
-    pixels = evaluation_transform(64)(LEAF)
+    pixels = evaluation_transform(64, PLAIN)(LEAF)
     scaled = v2.functional.to_dtype(pixels, torch.float32, scale=True)
     expected = v2.functional.normalize(scaled, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     torch.testing.assert_close(normalise(pixels), expected, atol=1e-5, rtol=1e-5)
