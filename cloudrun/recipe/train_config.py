@@ -62,6 +62,9 @@ def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
 
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Whole = Annotated[int, Field(strict=True)]
+MetricName = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
+]
 Backbones = Annotated[
     tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
     BeforeValidator(_as_list),
@@ -133,6 +136,20 @@ class TrainConfig(BaseModel):
     """Batch norm's statistics over all GPUs of a run; auto: where each has fewer than 16 images at once."""
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """Seed of weights, split, order and augmentation."""
+    metric: MetricName | Literal["auto"] = "auto"
+    """What chooses the epoch; auto: accuracy, or macro F1 where an image may have several classes.
+
+    `auc` is the mean over the classes' columns; `quadratic_kappa` takes classes in the order of their numbers or names.
+    """
+    metric_beta: Annotated[Number, Field(gt=0, le=10)] = 2
+    """Weight of recall against precision in `metric: f_beta`."""
+    metric_k: Annotated[Whole, Field(ge=1, le=1000)] = 5
+    """Classes that may be named in `metric: top_k`."""
+    patience: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """Epochs without a better one after which the run ends; 0: it never ends early."""
+    train_hours: Annotated[Number, Field(gt=0, le=10_000)] | None = None
+    """Hours that the run may take on its machine: fewer epochs are trained where `epochs` do not fit, and the learning
+    rate falls to its end in them; null: all epochs."""
     tta: Literal["none", "flip"] = "none"
     """Test-time augmentation; flip: the logits of each image and its mirror image are averaged."""
     val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
