@@ -65,6 +65,10 @@ def test_a_run_writes_metrics_summary_predictions_and_checkpoints(finished: Path
     assert {"epoch", "epochs", "step", "steps", "images_per_s", "eta_s", "loss", "timing", "time"} == set(progress)
     assert (progress["epoch"], progress["step"], progress["eta_s"]) == (3, progress["steps"], 0)
     assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+    pictured = [json.loads(line)["image"] for line in (finished / "thumbnails.jsonl").read_text().splitlines()]
+    judged = [line.split(",")[0] for line in (finished / "predictions-val.csv").read_text().splitlines()[1:]]
+    assert pictured
+    assert set(pictured) <= set(judged)
 
 
 def test_a_run_says_how_long_its_parts_took_so_that_the_next_one_can_be_estimated(finished: Path) -> None:
