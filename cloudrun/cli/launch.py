@@ -92,6 +92,8 @@ def launch(
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
     ledger = Ledger(home_folder())
     _warn_of_job(job)
+    if not dry_run:
+        ledger.refuse_read_only()
     examined = examine(job, ledger, note)
     if examined.findings is not None:
         warn_of(examined.findings)
