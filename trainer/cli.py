@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError
+from cloudrun.imagedata.dataset import Reading, columns_from
 from cloudrun.imagedata.labels import find_labels
 from cloudrun.recipe.train_config import TrainConfig, knob_warnings
 from trainer.config_file import load_config
@@ -170,6 +171,12 @@ def _add_paths(parser: argparse.ArgumentParser, *, config: bool, data: bool) -> 
         parser.add_argument("--data", type=Path, required=True, help="folder of images")
     if config and data:
         parser.add_argument("--labels", metavar="CSV", help="labels of the images, a path in the data folder, or here")
+        parser.add_argument(
+            "--columns", metavar="JSON", default="{}", help='of the labels: {"image": "id_code", "label": "diagnosis"}'
+        )
+        parser.add_argument(
+            "--classes", choices=("auto", "top", "deepest"), default="auto", help="which folders are the classes"
+        )
 
 
 def _add_processes(parser: argparse.ArgumentParser) -> None:
@@ -212,8 +219,9 @@ def _config(path: Path, progress: Progress) -> TrainConfig:
     return config
 
 
-def _labels(arguments: argparse.Namespace) -> Path | None:
-    return None if arguments.labels is None else find_labels(arguments.labels, arguments.data, beside=Path())
+def _labels(arguments: argparse.Namespace) -> Reading:
+    labels = None if arguments.labels is None else find_labels(arguments.labels, arguments.data, beside=Path())
+    return Reading(labels, columns_from(arguments.columns), arguments.classes)
 
 
 # torch takes seconds to import: each command imports what it needs after its arguments were checked.

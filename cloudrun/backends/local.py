@@ -1,8 +1,8 @@
-"""This computer as the machine: the same worker, as a process that outlives the command.
+"""Run a job on this computer: the same worker as on a machine, as a process that outlives the command.
 
-A run is alive while its lock is held. The parent takes the lock and the worker inherits the
-descriptor, so a run is alive before `start` returns, and no reused process id can fake it. Lock and process id have
-a second name outside of the run's folder: whoever removes that must not leave processes that nothing ends.
+A run is alive while its lock is held. The parent takes the lock and the worker inherits the descriptor, so a run is
+alive before `start` returns, and no reused process id can fake it. The files of the lock and of the process id have a
+second name outside of the run's folder: where that folder is removed, its processes can still be found and ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +32,6 @@ from cloudrun.text.install import install_command
 
 if TYPE_CHECKING:
     from cloudrun.job.plan import Plan
-    from cloudrun.job.spec import JobSpec
     from cloudrun.protocol.order import Order
 
 _LONGEST_SAID, _LONGEST_REASON = 1_000_000, 500
@@ -48,7 +46,7 @@ class LocalBackend:
         self._machines = home / "local"
 
     def quote(self, plan: Plan) -> Quote:
-        """Raises NoMachine where this Python cannot train."""
+        """Return this computer as a machine that costs nothing. Raises NoMachine where this Python cannot train."""
         if plan.spec.run is None and not _can_train():
             raise NoMachine(
                 "torch or timm is not installed in this Python, so nothing can train here",
@@ -67,7 +65,7 @@ class LocalBackend:
         )
 
     def keys_sent(self, plan: Plan, quote: Quote | None) -> None:
-        """None: nothing leaves this computer."""
+        """Return None: no key leaves this computer."""
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         quote = self.quote(plan)
@@ -97,7 +95,7 @@ class LocalBackend:
         run_dir = self._machines / plan.run_id
         files = RunFolder(run_dir)
         shutil.copytree(staged, run_dir, dirs_exist_ok=True)
-        files.order.write_text(_for_this_computer(plan.spec, order).as_json(), encoding="utf-8")
+        files.order.write_text(order.as_json(), encoding="utf-8")
         held = locks.take(files.local_lock, required=True)
         assert held is not None, f"another worker of {run_dir} lives"
         try:
@@ -117,13 +115,17 @@ class LocalBackend:
         files.local_pid.write_text(str(worker.pid))
         for path in (files.local_lock, files.local_pid):
             _keep_beside(path)
-        worker.returncode = 0  # it outlives this command: nobody waits for it here
+        worker.returncode = 0  # the worker outlives this command: Popen must not warn that nobody waits for it
         return run_dir.as_uri()
 
     def observe(self, run: Run) -> JobState:
+        """Return ACTIVE while the worker lives, else IDLE; ABSENT where its folder and its process are gone.
+
+        IDLE also where the folder was removed and the worker still lives.
+        """
         run_dir = self._machines / run.run_id
         lives = _lock_is_held(run_dir)
-        if not run_dir.is_dir():  # somebody removed it; then nothing can come of what still lives
+        if not run_dir.is_dir():  # somebody removed it: a worker that still lives cannot bring any result
             return JobState.IDLE if lives else JobState.ABSENT
         return JobState.ACTIVE if lives else JobState.IDLE
 
@@ -131,6 +133,7 @@ class LocalBackend:
         return None
 
     def diagnose(self, run: Run) -> str:
+        """Return the last line that the worker wrote to its standard error; empty where there is none."""
         try:
             said = read_regular(RunFolder(self._machines / run.run_id).local_errors, limit=_LONGEST_SAID) or b""
         except OSError:
@@ -158,7 +161,7 @@ class LocalBackend:
         return None
 
     def scan(self) -> Scan:
-        """This computer costs nothing, so that nothing on it is worth a warning."""
+        """Return a scan without machines: this computer costs nothing, so nothing on it is worth a warning."""
         return Scan(at=now_utc())
 
     def end_machine(self, machine: Machine) -> None:
@@ -168,12 +171,12 @@ class LocalBackend:
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
-    except RecursionError:  # a thousand folders in one another
+    except RecursionError:  # a thousand folders, each inside the one before
         subprocess.run(["rm", "-rf", "--", folder], check=True)
 
 
 def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:
-    """Signal the worker while its lock shows that it is the one that lives, and wait."""
+    """Signal the worker, if its lock shows that it lives, and wait; return whether it has ended within `seconds`."""
     until = time.monotonic() + seconds
     if _lock_is_held(run_dir):
         pid = _worker_of(run_dir)
@@ -215,24 +218,6 @@ def _keep_beside(path: Path) -> None:
 def _lock_is_held(run_dir: Path) -> bool:
     lock = RunFolder(run_dir).local_lock
     return locks.is_held(lock) or locks.is_held(_beside(lock))
-
-
-def cpu_instead(spec: JobSpec) -> str:
-    """Return the warning for a job that names GPUs and runs without one here; empty for any other job.
-
-    `gpu` names what to rent, and this computer has no NVIDIA driver at all. A driver that does not work, and
-    `train.device: cuda`, still fail the run at once.
-    """
-    is_rented = spec.capabilities.is_remote
-    if is_rented or not spec.needs_gpu or spec.train.device != "auto" or shutil.which("nvidia-smi") is not None:
-        return ""
-    return (
-        f"this computer has no NVIDIA GPU: `gpu: [{', '.join(spec.gpu)}]` is for a rented machine, here the CPU trains"
-    )
-
-
-def _for_this_computer(spec: JobSpec, order: Order) -> Order:
-    return replace(order, gpu_count=0, gpu_names=[]) if cpu_instead(spec) else order
 
 
 def _can_train() -> bool:

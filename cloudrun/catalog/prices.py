@@ -1,4 +1,4 @@
-"""The lowest price of each GPU in the catalogs that SkyPilot keeps on this computer, read without SkyPilot."""
+"""Find the lowest price of each GPU in the catalogs that SkyPilot keeps on this computer, without SkyPilot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloudrun.text.units import age, iso
 
 @dataclass(frozen=True, slots=True)
 class CatalogPrice:
-    """Of a machine with one card, on demand; USD an hour."""
+    """The price of a machine with one card, on demand, in USD an hour; `as_of`: the time of the catalog."""
 
     hourly_usd: float
     cloud: str
@@ -25,7 +25,7 @@ class CatalogPrice:
 
 
 def catalog_prices(sky_home: Path | None = None) -> dict[str, CatalogPrice]:
-    """By SkyPilot's name of the GPU; empty where SkyPilot was never used."""
+    """Return the lowest price of each GPU, by SkyPilot's name of it; empty where SkyPilot was never used."""
     lowest: dict[str, CatalogPrice] = {}
     for path in sorted(((sky_home or Path.home() / ".sky") / "catalogs").glob("*/*/vms.csv")):
         as_of = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
@@ -54,7 +54,7 @@ def sources_text(prices: Mapping[str, CatalogPrice], now: datetime) -> list[str]
 
 
 def gpu_row(name: str, price: CatalogPrice | None) -> dict[str, Any]:
-    """One object of `gpus --json`."""
+    """Return the object of one GPU in `gpus --json`."""
     return {
         "gpu": name,
         "memory_gb": MEMORY_GB[name],
@@ -67,6 +67,7 @@ def gpu_row(name: str, price: CatalogPrice | None) -> dict[str, Any]:
 
 
 def gpu_cells(name: str, price: CatalogPrice | None) -> list[str]:
+    """Return the row of one GPU in the table of `gpus`."""
     memory = MEMORY_GB[name]
     shown = ["-", "-"] if price is None else [f"${price.hourly_usd:.2f}", price.cloud]
     return [name, f"{memory} GB", tier(memory), *shown]

@@ -1,4 +1,4 @@
-"""`cloudrun data ...`: data sets in a store, by themselves."""
+"""The commands `cloudrun data ...`: data sets in a store, without a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout
 
 
 @data.command(epilog="Example:\n\n  cloudrun data push ../data/plants s3://my-bucket/runs\n")
-def push(
+def push(  # noqa: PLR0913 - each is an option of the command
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What to send.")],
     store: _Store,
     name: Annotated[str | None, typer.Option(help="Of the data set. [default: the folder's]")] = None,
@@ -76,7 +76,7 @@ def push(
 
 
 @data.command(epilog="Example:\n\n  cloudrun data pull s3://my-bucket/runs plants ../data/plants\n")
-def pull(
+def pull(  # noqa: PLR0913 - each is an option of the command
     store: _Store,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the data set; `cloudrun data ls` lists them.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put it.")],
@@ -146,7 +146,7 @@ def rm(
 
 
 @data.command(epilog="Example:\n\n  cloudrun data gc s3://my-bucket/runs\n")
-def gc(
+def gc(  # noqa: PLR0913 - each is an option of the command
     store: _Store,
     endpoint: _Endpoint = None,
     grace_hours: Annotated[

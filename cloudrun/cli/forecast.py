@@ -1,4 +1,4 @@
-"""A forecast on the terminal, and the question whether to go on."""
+"""Show a forecast on the terminal, and ask whether to go on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def show(forecast: Forecast) -> None:
-    """On stderr, with what to beware of. Raises StartOverBudget where nothing would be left to train."""
+    """Write the forecast and its warnings to stderr. Raises StartOverBudget where nothing would be left to train."""
     forecast.refuse_hopeless()
     note(forecast.text())
     for warning in forecast.warnings():
@@ -20,8 +20,11 @@ def show(forecast: Forecast) -> None:
 
 
 def is_agreed(forecast: Forecast, question: str, *, yes: bool, is_second: bool = False) -> bool:
-    """Ask, where it costs. The default answer is No where the estimate exceeds the budget, or no price is known, or
-    the job has a run already (`is_second`)."""
+    """Return whether to go on; ask where that costs money and `yes` is not given.
+
+    The default answer is No where the estimate exceeds the budget, or no price is known, or the job has a run already
+    (`is_second`).
+    """
     default = forecast.fits_budget and forecast.quote is not None and not is_second
     agreed = not forecast.costs or yes or confirm(question, default=default)
     if not agreed:

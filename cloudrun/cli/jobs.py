@@ -1,7 +1,8 @@
-"""Commands about job files, before any run: `check`, `gpus`."""
+"""Commands about job files, before any run: `check`, `init`, `gpus`, `sweep`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,9 @@ from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.dataset.audit import Findings
+    from cloudrun.imagedata.layout import ClassFolders
 
+UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file
 
 
@@ -27,17 +30,15 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
-    from cloudrun.backends.local import cpu_instead
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
     from cloudrun.render.tables import table
-    from cloudrun.runs.prepare import check_job, check_store
+    from cloudrun.runs.prepare import check_job, check_store, on_this_computer
     from cloudrun.state.home import home_folder
 
     try:
-        job = load_job(job_file, overrides=overrides or [])
-        warnings = [*job.warnings, *filter(None, [cpu_instead(job.spec)])]
-        for warning in warnings:
+        job = on_this_computer(load_job(job_file, overrides=overrides or []))
+        for warning in job.warnings:
             warn(warning)
         survey = check_job(job)
         findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
@@ -62,18 +63,28 @@ def check(
             {
                 "job": str(job.path),
                 "ok": True,
-                "warnings": warnings,
+                "warnings": list(job.warnings),
                 "data": findings and findings.as_plain(),
             }
         )
     else:
         if findings is not None:
             answer(table(findings.header(), findings.rows()))
+            if unused := findings.unused_rows():
+                answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
         answer(f"{job.path}: ready to launch")
         if job.spec.capabilities.is_remote:
             note("whether a cloud is enabled is not asked here: `cloudrun doctor` tells")
     return ExitCode.DONE
+
+
+def _class_folders(text: str) -> ClassFolders:
+    match text:
+        case "auto" | "top" | "deepest":
+            return text
+        case _:
+            raise UsageError(f"`--classes {text}` is not known", hint="write top or deepest, or leave it out")
 
 
 def _tell(findings: Findings) -> None:
@@ -92,13 +103,13 @@ def _gpu_name(text: str) -> str:
 
 
 def _line_of(place: str) -> int:
-    """`jobs/plants.yaml:14` -> 14; options come first."""
+    """Return the line of a place: `jobs/plants.yaml:14` -> 14; 0 for an option, so that options come first."""
     number = place.rpartition(":")[2]
     return int(number) if number.isdigit() else 0
 
 
 @app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
-def init(
+def init(  # noqa: PLR0913 - each is an option of the command
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
     gpu: Annotated[
@@ -110,6 +121,9 @@ def init(
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
     ] = None,
+    classes: Annotated[
+        str, typer.Option(help="Which folders are the classes: top, or deepest (those that hold the images).")
+    ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
@@ -117,16 +131,23 @@ def init(
     from cloudrun.catalog.gpus import is_known
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.dataset.job_template import DEFAULT_GPUS, job_text
-    from cloudrun.dataset.label_files import find_label_file
+    from cloudrun.dataset.label_files import Choice, look_for_labels
     from cloudrun.dataset.survey import survey_folder
+    from cloudrun.imagedata.dataset import Reading
+    from cloudrun.imagedata.folders import FolderProblem
     from cloudrun.job.job_file import load_job
     from cloudrun.render.tables import table
     from cloudrun.state.home import home_folder
     from cloudrun.text.names import name_from
 
-    label_file = find_label_file(data.absolute()) if labels is None else labels.absolute()
-    survey = survey_folder(data.absolute(), custom=False, labels=label_file)
+    folders = _class_folders(classes)
+    try:
+        chosen = look_for_labels(data.absolute(), classes=folders) if labels is None else Choice(labels.absolute())
+    except FolderProblem as err:
+        raise UsageError(err.message, hint=err.hint) from None
+    survey = survey_folder(data.absolute(), custom=False, reading=Reading(chosen.path, classes=folders))
     assert survey is not None
+    survey = replace(survey, notes=(*survey.notes, *chosen.notes))
     for one in gpu or []:
         if not is_known(_gpu_name(one)):
             raise UsageError(f"no cloud has a GPU `{one}`", hint="`cloudrun gpus` lists them")
@@ -135,9 +156,14 @@ def init(
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
     findings = find_duplicates(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS), encoding="utf-8")
-    load_job(path)
+    text = job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS, classes=folders)
+    path.write_text(text, encoding="utf-8")
+    job = load_job(path)
+    if Path(job.spec.data.source) != data.absolute().resolve():
+        raise AssertionError(f"{path} names the folder {job.spec.data.source}, and not {data.absolute()}")
     note(table(findings.header(), findings.rows()))
+    if unused := findings.unused_rows():
+        note(f"\n{table(UNUSED_HEADER, unused)}")
     _tell(findings)
     if as_json:
         answer_json({"job": str(path), "data": findings.as_plain()})

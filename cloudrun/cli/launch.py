@@ -1,4 +1,4 @@
-"""`cloudrun launch`."""
+"""The commands `cloudrun launch` and `cloudrun resume`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EXAMPLE = """Example:
 
 
 @app.command(rich_help_panel=RUN, epilog=_EXAMPLE)
-def launch(
+def launch(  # noqa: PLR0913 - each is an option of the command
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
     gpu: Annotated[
         list[str] | None,
@@ -74,7 +74,7 @@ def launch(
     from cloudrun.render.tables import second_run_text
     from cloudrun.runs.launch import launch as execute
     from cloudrun.runs.live import live_runs_of
-    from cloudrun.runs.prepare import check_store
+    from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
@@ -90,6 +90,7 @@ def launch(
         "name": name,
     }
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
+    job = on_this_computer(job)
     ledger = Ledger(home_folder())
     _warn_of_job(job)
     if not dry_run:
@@ -119,7 +120,7 @@ def launch(
 
 
 @app.command(rich_help_panel=RUN, epilog="Example:\n\n  cloudrun resume plants-1124-x7k2m --set train.epochs=40\n")
-def resume(
+def resume(  # noqa: PLR0913 - each is an option of the command
     run_id: Annotated[
         str, typer.Argument(metavar="RUN", help="Run id or its start.", autocompletion=completion.run_ids)
     ],
@@ -141,7 +142,7 @@ def resume(
     from cloudrun.cli.forecast import is_agreed, show
     from cloudrun.job.job_file import reload_job
     from cloudrun.runs.context import Context
-    from cloudrun.runs.prepare import check_store
+    from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare_to_resume
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
@@ -153,7 +154,7 @@ def resume(
     if not run.phase.is_final:
         run = refresh(run, Context.of(run.backend, ledger))
     options = {key: value for key, value in {"infra": infra, "gpu": list(gpu) if gpu else None}.items() if value}
-    job = reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options)
+    job = on_this_computer(reload_job(run.job, Path(run.job_path), overrides=overrides or [], options=options))
     _warn_of_job(job)
     examined = examine(job, ledger, note, closely=False)
     check_store(job)
@@ -167,7 +168,7 @@ def resume(
 
 
 def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
-    """Where the launch speaks; it asks where somebody is there who did not say yes to everything."""
+    """Return the launch's console; it can ask where somebody is at the terminal and has not agreed in advance."""
     from cloudrun.runs.console import Console
 
     is_there = may_ask() and not yes
@@ -192,7 +193,7 @@ def _priced(examined: Examined, ledger: Ledger) -> Prepared:
 
 
 def _show(prepared: Prepared, ledger: Ledger, *, as_json: bool) -> int:
-    """What `--dry-run` answers: the plan, the forecast, and what would be sent."""
+    """Write the answer of `--dry-run`: the plan, the forecast, and what would be sent. Returns the exit code."""
     from cloudrun.runs.datasets import would_send
     from cloudrun.text.units import size
 
@@ -217,7 +218,10 @@ def _warn_of_job(job: Job) -> None:
 
 
 def _conclude(run: Run, *, as_json: bool) -> int:
-    """The answer on stdout; on stderr how good, where, and for how much. Returns the exit code."""
+    """Write the answer to stdout; to stderr how good the run is, where its results are, and its cost.
+
+    Returns the exit code.
+    """
     from cloudrun.billing.cost import cost_of
     from cloudrun.render.tables import launch_row
     from cloudrun.runs.summary import accuracy_text

@@ -50,7 +50,7 @@ def ps(
         except CloudrunError as err:  # what the ledger knows is worth showing all the same
             warn(f"the providers could not be asked: {err.message}")
     runs = [run for run in ledger.all() if every or run.may_bill or not run.phase.is_final]
-    # Local runs are asked each time: it is a look at a lock and two files.
+    # Local runs are asked each time: that takes only a look at a lock and two files.
     runs = [_refreshed(run, ledger) if ask or not CAPABILITIES[run.backend].is_remote else run for run in runs]
     if not every:
         runs = [run for run in runs if run.may_bill or not run.phase.is_final]
@@ -76,7 +76,7 @@ def ps(
     elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
     for run in runs:
-        if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # else it was said
+        if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # `--refresh` has said it
             warn("; ".join(stopped_words(run)))
     for run in ledger.interrupted():
         warn(
@@ -135,7 +135,7 @@ def down(
 def _end_unaccounted(
     ledger: Ledger, console: Console, machines: Sequence[Machine], *, every: bool, yes: bool
 ) -> tuple[str, ...]:
-    """End machines that the ledger does not know; what may still bill, and what nobody could look at."""
+    """End machines that the ledger does not know; return what may still bill, and what could not be searched."""
     from cloudrun.runs.ending import Unaccounted, end_machines, unaccounted
 
     found = unaccounted(ledger) if every else Unaccounted(tuple(machines))
@@ -147,7 +147,7 @@ def _end_unaccounted(
 
 
 def _may_end(machines: Sequence[Machine], *, yes: bool) -> bool:
-    """Whether machines that may be another computer's are to be ended; nobody there to ask means no."""
+    """Return whether to end machines that may be another computer's; False where nobody is there to ask."""
     if yes:
         return True
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
@@ -157,7 +157,7 @@ def _may_end(machines: Sequence[Machine], *, yes: bool) -> bool:
 
 
 def warn_of_unaccounted(ledger: Ledger) -> None:
-    """Before money is spent: what of ours may be costing money already, and is not in the ledger."""
+    """Warn, before money is spent, of machines that may be costing the user money already and are not in the ledger."""
     from cloudrun.runs.context import Context
     from cloudrun.runs.scan import scan
     from cloudrun.state.machines import orphans

@@ -1,4 +1,4 @@
-"""Ranked offers -> a table or plain JSON values. Pure."""
+"""Turn ranked offers into a table or JSON values. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cloudrun.text.units import age, duration, iso, times
 
 
 def offer_row(ranked: RankedOffer) -> dict[str, Any]:
-    """One object of `gpus JOB.yaml --json`."""
+    """Return one object of `gpus JOB.yaml --json`."""
     offer, made = ranked.offer, ranked.estimate
     known = None if isinstance(made, NoEstimate) else made
     return {
@@ -38,7 +38,7 @@ def offer_row(ranked: RankedOffer) -> dict[str, Any]:
 
 
 def offers_table(offers: Sequence[RankedOffer], now: datetime) -> str:
-    """The offers as they are ranked, and below what the figures rest on."""
+    """Return a table of the offers in their order, and below it the source and the age of the prices."""
     rows = [_cells(one) for one in offers]
     headers = ["GPU", "MEMORY", "GOOD FOR", "WHERE", "$/H", "SPOT", "TO FINISH", "TIME", "FITS", "FROM"]
     sources = dict.fromkeys((one.offer.infra, one.offer.source, one.offer.as_of) for one in offers)

@@ -1,4 +1,4 @@
-"""`cloudrun watch`: a run at a glance, redrawn in place."""
+"""The command `cloudrun watch`: a run at a glance, redrawn in place."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cloudrun.errors import ExitCode, Interrupted, RunNotFinished, StoreError, U
 from cloudrun.files.untrusted import LARGEST_RESULT_BYTES
 from cloudrun.protocol.metrics import CURVES, KINDS, Kind, MetricsRow, parse_metrics
 from cloudrun.protocol.outputs import METRICS_KEY
+from cloudrun.text.terminal import without_controls
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -75,7 +76,7 @@ def watch(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
 
 
 class _Board:
-    """What is shown of one run."""
+    """The dashboard of one run."""
 
     def __init__(self, store: Store) -> None:
         self.lines: deque[str] = deque(maxlen=_LOG_LINES)
@@ -96,7 +97,7 @@ class _Board:
         head = Text.assemble(
             (run.run_id, "bold"),
             f"  {run.phase.value}  ",
-            f"{quote.machine} {quote.infra}  " if quote else "",
+            without_controls(f"{quote.machine} {quote.infra}  ") if quote else "",
             (f"${cost.usd:.2f}", "bold red" if quote and quote.hourly_usd else "bold"),
             f" in {duration(cost.hours * 3600)}",
         )
@@ -106,7 +107,15 @@ class _Board:
         left = f", {duration(run.eta_s)} left" if run.eta_s else ""
         where = Text(f"epoch {epoch} of {epochs}{left}" if epochs else "no epoch yet")
         bar = Text(bar_text(done, epochs), style="green")
-        return Group(head, where, bar, Text(), self._epochs(), Text(), Text("\n".join(self.lines), style="dim"))
+        return Group(
+            head,
+            where,
+            bar,
+            Text(),
+            self._epochs(),
+            Text(),
+            Text("\n".join(map(without_controls, self.lines)), style="dim"),
+        )
 
     def _epochs(self) -> Any:
         from rich.table import Table

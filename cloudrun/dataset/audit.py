@@ -71,6 +71,8 @@ class Findings:
             *self.alarms(),
             *self._seen_before(),
             *self._held_out(),
+            *self.survey.notes,
+            *self._unreadable(),
             *([missed] if left_out else []),
             *self._twins(),
             *self._balance(),
@@ -81,8 +83,22 @@ class Findings:
         look, survey = self.look, self.survey
         if not survey.files:
             return []
+        columns = f"labels: {survey.columns.text()}" if survey.columns is not None else ""
+        deep = f"{len(survey.deep)} grey image(s) of 16 or 32 bits are scaled to 8: {', '.join(survey.deep[:3])}"
         tested = f"{survey.unlabelled_test} image(s) have no label and are the test set: predicted, not scored"
-        return [*([tested] if survey.unlabelled_test else []), self._compared(look)]
+        return [
+            *([columns] if columns else []),
+            *([deep] if survey.deep else []),
+            *([tested] if survey.unlabelled_test else []),
+            self._compared(look),
+        ]
+
+    def unused_rows(self) -> list[list[str]]:
+        """A row for each reason for which files are not used: how many, why, and some names."""
+        return [
+            [str(one.count), one.reason, ", ".join(one.examples[:3]) + (", ..." if one.count > 3 else "")]
+            for one in self.survey.unused
+        ]
 
     def _compared(self, look: Look) -> str:
         if not look.compared:
@@ -149,6 +165,12 @@ class Findings:
                 " will be trained on and held out at once, and the score will be too good; make a val folder that keeps"
                 f" each group on one side; {self._example(groups)}"
             )
+
+    def _unreadable(self) -> Iterable[str]:
+        bad = self.survey.unreadable
+        if bad:
+            named = "; ".join(f"{name}: {why}" for name, why in bad[:3]) + ("; ..." if len(bad) > 3 else "")
+            yield f"{len(bad)} image(s) cannot be read and will be skipped (`max_unreadable` allows it): {named}"
 
     def _twins(self) -> Iterable[str]:
         groups = [group for group in self.look.duplicates if len(self._splits(group)) == 1]

@@ -6,7 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from cloudrun.dataset.audit import Findings
+from cloudrun.imagedata.unused import printable
 from cloudrun.text.names import name_from
 from cloudrun.text.units import size
 
@@ -14,27 +17,28 @@ from cloudrun.text.units import size
 DEFAULT_GPUS = ("A100:1", "L40S:1", "RTX5090:1", "RTX4090:1", "A10G:1")
 
 
-def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str]) -> str:
+def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str], classes: str = "auto") -> str:
     """YAML with the champion recipe for the images, what to look at first as comments.
 
-    The folder is named relative to the file's.
+    The folder is named relative to the file's. `classes`: which folders are the classes, as `data.classes`.
     """
     survey = findings.survey
     folder = os.path.relpath(survey.folder, relative_to.absolute())
     splits = ", ".join(f"{count} {split}" for split, count in survey.images_by_split().items())
     base = survey.folder if survey.labels and survey.labels.is_relative_to(survey.folder) else relative_to.absolute()
-    labels = f"  labels: {os.path.relpath(survey.labels, base)}\n" if survey.labels else ""
-    classes = sorted({name for counts in survey.counts.values() for name in counts})
+    labels = f"  labels: {_yaml(os.path.relpath(survey.labels, base))}\n" if survey.labels else ""
+    chosen = f"  classes: {classes}\n" if classes != "auto" else ""
+    names = sorted({name for counts in survey.counts.values() for name in counts})
     held_out = "" if "val" in survey.counts else "; a tenth of train is held out for validation"
     several = " (an image may have several)" if survey.has_several else ""
-    comments = "".join(f"# look at this: {warning}\n" for warning in findings.warnings())
+    comments = "".join(f"# look at this: {printable(warning)}\n" for warning in findings.warnings())
     return f"""\
-# {splits} images ({size(survey.size_bytes)}) of {len(classes)} classes{several}: {_short(classes)}{held_out}
-{comments}name: {name_from(survey.folder)}
+# {splits} images ({size(survey.size_bytes)}) of {len(names)} classes{several}: {printable(_short(names))}{held_out}
+{comments}name: {_yaml(name_from(survey.folder))}
 gpu: [{", ".join(gpu)}]   # in order of preference; A100 is any A100, the cheapest
 data:
-  source: {folder}
-{labels}train:
+  source: {_yaml(folder)}
+{labels}{chosen}train:
   backbones: [efficientnet_b3, resnest50d]
   image_size: 224
   epochs: 30
@@ -44,6 +48,11 @@ data:
   label_smoothing: 0.1               # 0.05 .. 0.2
 budget: {{max_cost: 5.00, max_hours: 4}}
 """
+
+
+def _yaml(text: str) -> str:
+    """A text as YAML writes it within a line: quoted where it would be read as anything else."""
+    return str(yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=10_000)).strip()[1:-1]
 
 
 def _short(names: Sequence[str]) -> str:

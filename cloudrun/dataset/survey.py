@@ -6,22 +6,29 @@ A broken image found here costs nothing; found after an hour of training it cost
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloudrun.dataset.label_files import label_files, look_for_labels
 from cloudrun.errors import JobFileError
-from cloudrun.imagedata.folders import SPLITS, FolderProblem, list_dataset
-from cloudrun.imagedata.labels import SEPARATOR, LabelProblems, list_labelled
+from cloudrun.imagedata.dataset import Reading, read_dataset
+from cloudrun.imagedata.folders import SPLITS, Dataset, FolderProblem
+from cloudrun.imagedata.folds import find_groups, fold_of_each
+from cloudrun.imagedata.holdout import hold_out_for
+from cloudrun.imagedata.label_columns import Columns
+from cloudrun.imagedata.labels import SEPARATOR, LabelProblems
+from cloudrun.imagedata.unused import Unused, printable
 from cloudrun.job.job_file import JobFileProblems
+from cloudrun.recipe.train_config import TrainConfig
 
 # Decoding everything takes about 1 ms an image of 500x375 and core; beyond this many, only the
 # headers and the ends of the files are looked at.
 _DECODE_ALL_UP_TO = 5000
+_DEFAULTS = TrainConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,11 @@ class Survey:
     labels: Path | None = None
     has_several: bool = False  # an image may have several classes
     left_out: tuple[str, ...] = ()  # images that no row of `labels` names, and that are not for test
+    unused: tuple[Unused, ...] = ()  # all files that are left out, by reason
+    notes: tuple[str, ...] = ()  # what was guessed, and what looks odd
+    columns: Columns | None = None  # of `labels`
+    unreadable: tuple[tuple[str, str], ...] = ()  # name and reason of images that will be skipped
+    deep: tuple[str, ...] = ()  # images of more than 8 bits, which are scaled to 8
 
     def splits_seen(self) -> set[str]:
         """Splits that have images, labelled or not."""
@@ -78,13 +90,24 @@ class Survey:
             "labels": None if self.labels is None else str(self.labels),
             "multi_label": self.has_several,
             "left_out": list(self.left_out),
+            "unused": [one.as_plain() for one in self.unused],
+            "unreadable": [{"image": name, "reason": why} for name, why in self.unreadable],
+            "columns": None if self.columns is None else self.columns.as_plain(),
         }
 
 
-def survey_folder(folder: Path, *, custom: bool, labels: Path | None = None) -> Survey | None:
+def survey_folder(
+    folder: Path,
+    *,
+    custom: bool,
+    labels: Path | None = None,
+    reading: Reading | None = None,
+    train: TrainConfig = _DEFAULTS,
+) -> Survey | None:
     """Check `folder`. With `custom`, a command of the user's own reads it, so any content will do.
 
-    `labels`: a CSV file; None: sub-folders say the classes. Raises JobFileError naming the place: no
+    `labels`: a CSV file; None: sub-folders say the classes; `reading` says more. `train`: whose split is tried,
+    and whose share of unreadable images is allowed. Raises JobFileError naming the place: no
     such folder, no class folders, an empty class, an unreadable image; JobFileProblems with the line
     of each row of `labels` that is wrong.
     """
@@ -98,21 +121,21 @@ def survey_folder(folder: Path, *, custom: bool, labels: Path | None = None) -> 
         )
     if custom:
         return None
+    reading = reading or Reading(labels)
+    labels = reading.labels
     try:
-        dataset = list_dataset(folder) if labels is None else list_labelled(folder, labels)
+        dataset = read_dataset(folder, reading)
     except LabelProblems as err:
         raise JobFileProblems(f"`data.labels`: {err.message}", hint=err.hint, problems=err.problems) from None
     except FolderProblem as err:
-        raise JobFileError(f"`data.{'source' if labels is None else 'labels'}`: {err.message}", hint=err.hint) from None
+        there = ", ".join(printable(path.name) for path in label_files(folder)[:5]) if labels is None else ""
+        hint = f"{err.hint}; files there that may hold labels: {there}" if there else err.hint
+        raise JobFileError(f"`data.{'source' if labels is None else 'labels'}`: {err.message}", hint=hint) from None
     files = [path for split in dataset.splits.values() for path, _ in split]
-    bad = _unreadable(files)
-    if bad:
-        path, why = bad[0]
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise JobFileError(
-            f"`data.source`: {path} cannot be read as an image: {why}{more}",
-            hint="fix it, or move it out of the data folder",
-        )
+    bad, deep = _inspect(files)
+    trained = [path for split in ("train", "val") for path, _ in dataset.splits.get(split, ())]
+    _refuse_unreadable(bad, trained, train.max_unreadable)
+    broken = {path for path, _ in bad}
     counts = {
         name: dict(zip(dataset.classes, dataset.count_classes(split), strict=True))
         for name, split in dataset.splits.items()
@@ -128,6 +151,7 @@ def survey_folder(folder: Path, *, custom: bool, labels: Path | None = None) -> 
         )
         for split, files_of_split in dataset.splits.items()
         for path, label in files_of_split
+        if path not in broken
     )
     return Survey(
         folder,
@@ -138,40 +162,71 @@ def survey_folder(folder: Path, *, custom: bool, labels: Path | None = None) -> 
         labels=labels,
         has_several=dataset.label_sets is not None,
         left_out=tuple(path.relative_to(folder).as_posix() for path in dataset.left_out),
+        unused=dataset.unused,
+        notes=(*dataset.warnings, *(_unused_labels(folder) if labels is None else ()), *_try_split(dataset, train)),
+        columns=dataset.columns,
+        unreadable=tuple((path.relative_to(folder).as_posix(), why) for path, why in bad),
+        deep=tuple(path.relative_to(folder).as_posix() for path in deep),
     )
 
 
-def _unreadable(files: Iterable[Path]) -> list[tuple[Path, str]]:
-    paths = list(files)
+def _refuse_unreadable(bad: Sequence[tuple[Path, str]], trained: Sequence[Path], share: float) -> None:
+    """Refuse as the trainer will: a share of what trains and validates may be unreadable, of what is predicted none."""
+    known = set(trained)
+    to_predict = [one for one in bad if one[0] not in known]
+    if to_predict or len(bad) > share * len(trained):
+        wrong = to_predict or list(bad)
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        allowed = "" if to_predict else f", or allow more: `max_unreadable` is {share:g}"
+        raise JobFileProblems(
+            f"`data.source`: {printable(str(wrong[0][0]))} cannot be read as an image: {wrong[0][1]}{more}",
+            hint=f"fix it, or move it out of the data folder{allowed}",
+            problems=[
+                (printable(str(path)), f"it cannot be read as an image: {why}", "fix it, or move it out")
+                for path, why in wrong
+            ],
+        )
+
+
+def _try_split(dataset: Dataset, train: TrainConfig) -> list[str]:
+    """Hold out and deal into folds as the run will. Raises JobFileError where that cannot be done."""
+    try:
+        if train.folds:
+            groups = find_groups(train.groups, dataset)
+            fold_of_each(dataset, folds=train.folds, seed=train.seed, groups=groups)
+            return []
+        if "val" in dataset.splits:
+            return []
+        _, held = hold_out_for(dataset, fraction=train.val_fraction, seed=train.seed)
+    except FolderProblem as err:
+        where = "folds" if train.folds else "val_fraction"
+        raise JobFileError(f"`train.{where}`: {err.message}", hint=err.hint) from None
+    files = dataset.splits["train"]
+    counts = dataset.count_classes([files[index] for index in held])
+    alone = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
+    if not alone:
+        return []
+    names = ", ".join(alone[:6]) + (f" and {len(alone) - 6} more" if len(alone) > 6 else "")
+    return [f"{len(alone)} class(es) have too few images to validate, and train only: {names}"]
+
+
+def _unused_labels(folder: Path) -> tuple[str, ...]:
+    """A warning where a file of labels lies there that nobody reads."""
+    try:
+        path = look_for_labels(folder).path
+    except FolderProblem as err:
+        return (f"no file of labels is used: {err.message}",)
+    if path is None:
+        return ()
+    return (f"{path.name} names the labels of these images, and is not used: `labels: {path.name}` would use it",)
+
+
+def _inspect(paths: Sequence[Path]) -> tuple[list[tuple[Path, str]], list[Path]]:
+    """The images that cannot be read, each with the reason, and those of more than 8 bits."""
+    from cloudrun.imagedata.pixels import inspect
+
     decode = len(paths) <= _DECODE_ALL_UP_TO
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow decodes outside the GIL
-        problems = pool.map(lambda path: _problem_of(path, decode=decode), paths)
-        return [(path, problem) for path, problem in zip(paths, problems, strict=True) if problem is not None]
-
-
-def _problem_of(path: Path, *, decode: bool) -> str | None:
-    """What is wrong with an image file, or None."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        if path.stat().st_size == 0:
-            return "it is empty"
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # oddities in EXIF do not matter here
-            if decode:
-                image.draft("RGB", (image.width // 8 or 1, image.height // 8 or 1))  # the whole file, few pixels
-                image.load()
-            elif image.format == "JPEG" and not _ends_with(path, b"\xff\xd9"):
-                return "it ends too early"
-    except UnidentifiedImageError:
-        return "unrecognised image format"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
-        return str(err)
-    return None
-
-
-def _ends_with(path: Path, mark: bytes) -> bool:
-    """Whether `mark` stands in the last 64 bytes: some cameras pad the end."""
-    with path.open("rb") as file:
-        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
-        return mark in file.read()
+        seen = list(zip(paths, pool.map(lambda path: inspect(path, decode=decode), paths), strict=True))
+    bad = [(path, one.problem) for path, one in seen if one.problem is not None]
+    return bad, [path for path, one in seen if one.is_deep]

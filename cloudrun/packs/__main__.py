@@ -1,4 +1,4 @@
-"""`python -m cloudrun.packs STORE MANIFEST FOLDER`: on the machine, make FOLDER the data set that was pushed."""
+"""Make FOLDER on the machine equal to a data set: `python -m cloudrun.packs STORE MANIFEST FOLDER`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cloudrun.text.units import duration, size
 
 
 def main(argv: list[str]) -> int:
+    """Pull the data set; print lines for the run's log. Returns 0, or 1 where it has failed, as the last lines say."""
     parser = argparse.ArgumentParser(prog="cloudrun.packs")
     parser.add_argument("store")
     parser.add_argument("manifest")

@@ -157,7 +157,7 @@ class TrainConfig(BaseModel):
     max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
     """Share of the training and validation images that may be unreadable: each is named once and skipped."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
-    """Time between saves of last.pt within an epoch; it is also saved after each."""
+    """Most time between saves of last.pt; it is also saved after an epoch, where that costs little of the time."""
 
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainConfig:

@@ -14,10 +14,14 @@ class NoWeights(CloudrunError):
 
 
 def weight_file(name: str, folder: Path) -> Path:
-    """Return `<timm name>.pth` or `.safetensors` in `folder`, with or without the tag. Raises NoWeights."""
+    """Return `<timm name>.pth` or `.safetensors` in `folder`, with or without the tag.
+
+    Raises NoWeights where there is none, or where the file is something else by its first bytes.
+    """
     stems = dict.fromkeys((name, name.partition(".")[0]))
     for path in (folder / f"{stem}{suffix}" for stem in stems for suffix in _WEIGHT_SUFFIXES):
         if path.is_file():
+            _refuse_no_weights(path)
             return path
     if not folder.is_dir():
         raise NoWeights(f"`pretrained`: there is no folder {folder}", hint="name a folder, or true, or false")
@@ -26,3 +30,24 @@ def weight_file(name: str, folder: Path) -> Path:
         f"{folder} has no weights for `{name}`; it has {', '.join(names) or 'no weights at all'}",
         hint=f"put {name}.pth or {name}.safetensors there, or choose other `backbones`",
     )
+
+
+def _refuse_no_weights(path: Path) -> None:
+    """A pointer of git-lfs, a web page or a part of a file in place of weights."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(512)
+    text = start.lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        what, hint = "a pointer of git-lfs, not the file itself", "`git lfs pull` in its folder fetches it"
+    elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        what, hint = "a web page that was saved", "download the file itself, not the page about it"
+    elif not size:
+        what, hint = "empty", "download it again"
+    elif path.suffix == ".safetensors" and int.from_bytes(start[:8], "little") + 8 > size:
+        what, hint = "no safetensors file, or cut short", "download it again, and compare its size"
+    elif path.suffix == ".pth" and not start.startswith((b"PK\x03\x04", b"\x80")):
+        what, hint = "no file that torch saved", "download it again"
+    else:
+        return
+    raise NoWeights(f"{path} is {what} ({size} bytes)", hint=hint)

@@ -1,4 +1,7 @@
-"""The files that are made at home: the resolved job, the receipt and the report. None of them keeps a bill going."""
+"""Write the files that are made at home: the resolved job, the receipt and the report.
+
+A file that cannot be made never keeps a bill going.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from cloudrun.stores.download import make_way
 
 
 def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:
-    """Write job.yaml, cost.json and report.html into `folder`; one that cannot be made is said, and left as it was."""
+    """Write job.yaml, cost.json and report.html into `folder`.
+
+    A file that cannot be made is reported through `say` and left as it was; no error is raised.
+    """
     metrics, _ = metrics_at(folder)
     makers: dict[str, Callable[[], str]] = {
         JOB_FILE: lambda: yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
@@ -30,7 +36,7 @@ def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:
     for name, make in makers.items():
         try:
             replace_file(folder / name, make().encode(), folder)
-        except Exception as err:  # noqa: BLE001 - they rest on what a machine wrote, and a bill waits for their end
+        except Exception as err:  # noqa: BLE001 - a bad file of the machine must not keep its bill going
             say(f"{folder / name} cannot be written: {brief(err)}")
 
 

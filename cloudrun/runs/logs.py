@@ -1,4 +1,4 @@
-"""logs: a run's log from where it is now, whole or from a place in it, and on while the job runs."""
+"""logs: show a run's log from the place where it is kept now, whole or in part, and go on while the job runs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _PAUSE_S = 0.5
 def logs(
     run: Run, context: Context, *, follow: bool = True, tail: int | None = None, since: datetime | None = None
 ) -> Generator[str, None, Run]:
-    """Yield the lines of a log, with `follow` until the job has ended; returns the run as it is then.
+    """Yield the lines of a log, with `follow` until the job has ended; return the run as it is then.
 
-    `tail`: the last so many lines; `since`: what was written at that moment or later. Raises RunNotFinished where
+    `tail`: begin with the last so many lines; `since`: begin with the lines of that moment. Raises RunNotFinished where
     there is no log yet.
     """
     if follow:
@@ -59,7 +59,10 @@ def _is_being_rented(run: Run, context: Context) -> bool:
 
 
 def log_of(run: Run) -> Store:
-    """Where the log is now: on the machine; once that is gone, at home, or in the bucket where it is not all home."""
+    """Return the store that has the log now. Raises RunNotFinished where there is no log.
+
+    That is the machine; once the machine is gone, the folder at home, or the bucket where not all is home.
+    """
     refuse_stopped(run)
     is_home = run.released_at is not None and run.home_complete
     is_lost_here = run.store_uri is None and is_wiped(run)

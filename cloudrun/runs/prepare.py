@@ -1,17 +1,21 @@
-"""Before a launch: all that can be found wrong here, and the plan."""
+"""Check a job for each mistake that can be found on this computer, and make its plan, before its launch."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from cloudrun.catalog.gpus import GpuRequest
 from cloudrun.dataset.survey import Survey, survey_folder
 from cloudrun.errors import JobFileError, StoreError
+from cloudrun.imagedata.dataset import Reading
 from cloudrun.job.job_file import Job, missing_secrets
 from cloudrun.job.plan import Plan, make_plan
-from cloudrun.job.spec import SourceKind
+from cloudrun.job.spec import Data, JobSpec, SourceKind
 from cloudrun.job.staging import base_task
 from cloudrun.protocol.words import OnFinish
 from cloudrun.recipe.weights import NoWeights, weight_file
@@ -24,21 +28,76 @@ _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def check_job(job: Job) -> Survey | None:
-    """The survey of the job's images, where they are here. Raises JobFileError."""
+    """Check the job, and return the survey of its images; None where they cannot be counted from here.
+
+    Raises JobFileError; UsageError where this computer lacks a program that the launch needs.
+    """
     check_access(job)
     _refuse_unready(job)
     if job.spec.data.kind is SourceKind.DEMO:
         return None
     if job.spec.data.kind is not SourceKind.FOLDER:
         return check_source(job)
-    labels = job.spec.data.labels
     return survey_folder(
-        Path(job.spec.data.source), custom=job.spec.run is not None, labels=None if labels is None else Path(labels)
+        Path(job.spec.data.source),
+        custom=job.spec.run is not None,
+        reading=reading_of(job.spec.data),
+        train=job.spec.train,
     )
 
 
+def reading_of(data: Data) -> Reading:
+    """How the job file says that its images are to be read."""
+    labels = data.labels
+    if labels is None:
+        return Reading(classes=data.classes)
+    return Reading(Path(labels.file), labels.columns, data.classes)
+
+
+def on_this_computer(job: Job) -> Job:
+    """Return the job as this computer can run it: with `infra: local` and no GPU here, on the CPU, with a warning.
+
+    `gpu` names what to rent. Raises JobFileError where `train.device` insists on a GPU.
+    """
+    spec = job.spec
+    if spec.capabilities.is_remote or not spec.needs_gpu:
+        return job
+    wanted, found = spec.gpus[0], _gpus_here()
+    if found >= wanted.count:
+        return job
+    if spec.train.device == "cuda":
+        raise JobFileError(
+            f"{job.path}: `train.device: cuda` with `infra: local`, and {found or 'no'} GPU works on this computer",
+            hint="`nvidia-smi` says which there are; or rent one: leave out `infra`, or name a cloud",
+        )
+    warning = _on_the_cpu(spec, wanted, found)
+    return replace(job, spec=spec.model_copy(update={"gpu": ()}), warnings=(*job.warnings, warning))
+
+
+def _on_the_cpu(spec: JobSpec, wanted: GpuRequest, found: int) -> str:
+    there = f"this computer has {found or 'no'} GPU that works"
+    if spec.run is not None:
+        return f"{there}, and `gpu: {wanted}` is for a rented machine: here the command runs without it"
+    train = spec.train
+    return (
+        f"{there}, so `infra: local` trains on the CPU, not on {wanted}:"
+        f" {train.epochs} epochs of {' + '.join(train.backbones)} at {train.image_size} px are made for a GPU, and may"
+        " take days; for a try: `--set train.epochs=1 --set train.image_size=64`"
+    )
+
+
+def _gpus_here() -> int:
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return done.stdout.count(b"GPU ") if done.returncode == 0 else 0
+
+
 def plan_for(job: Job, run_id: str | None = None) -> Plan:
-    """The plan for `job`, as a new run or as the one that goes on."""
+    """Return the plan for `job`: as the run `run_id` where one goes on, else as a new run."""
     return make_plan(job.spec, run_id or new_run_id(job.spec.name), python=sys.executable, base=base_task())
 
 
@@ -59,7 +118,7 @@ def check_store(job: Job) -> None:
 
 
 def _refuse_unready(job: Job) -> None:
-    """What a valid job file may say that this version cannot do yet."""
+    """Raise JobFileError or UsageError where a valid job file cannot be launched by this version or from here."""
     spec = job.spec
     if OnFinish(spec.lifecycle.on_finish) is OnFinish.STOP:
         raise JobFileError(
@@ -95,7 +154,10 @@ def _refuse_missing_weights(job: Job, folder: Path) -> None:
 
 
 def _refuse_missing_keys(job: Job, what: str) -> None:
-    """No credential goes to a rented machine unless the job file says so; without one it cannot use a bucket."""
+    """Raise JobFileError where `secrets` does not name the credentials of the bucket that the machine has to use.
+
+    No credential goes to a rented machine unless the job file names it.
+    """
     spec = job.spec
     wanted = [*_KEYS, "AWS_SESSION_TOKEN"] if os.environ.get("AWS_SESSION_TOKEN") else list(_KEYS)
     unnamed = [name for name in wanted if name not in spec.secrets]

@@ -12,7 +12,10 @@ from cloudrun.sources.bring import bring
 
 
 def main() -> int:
-    """Its lines go into the run's log. 0: the folder is there, whole; 1: it is not, and the last lines say why."""
+    """Fetch the data; print lines for the run's log.
+
+    Returns 0 where the folder is there and whole; 1 where it is not, and the last lines say why.
+    """
     parser = argparse.ArgumentParser(prog="python -m cloudrun.sources", description=__doc__)
     parser.add_argument("source", metavar="URL", help="https://..., kaggle://..., s3://...")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")

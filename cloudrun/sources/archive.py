@@ -1,4 +1,4 @@
-"""An archive from somebody else -> a folder. Nothing in it is trusted: no path, no link, no size."""
+"""Unpack an archive from somebody else. Nothing in it is trusted: no path, no link, no size."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from cloudrun.text.units import size
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
-# ValueError: names in no known encoding.
+# What a damaged archive raises. ValueError: a name is in no known encoding.
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
-# Kept free of the disk, as a part of it: what trains needs some, too.
+# The share of the disk that is kept free: training needs some, too.
 _KEPT_FREE = 0.02
-# What some systems put into every archive.
+# Files and folders that some systems put into every archive.
 _LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -40,7 +40,7 @@ class _Member:
 
 
 def kind_of(start: bytes) -> str | None:
-    """`zip` or `tar`, from the first 512 bytes of a file; None where it is neither."""
+    """Return `zip` or `tar`, from the first 512 bytes of a file; None where it is neither."""
     if start.startswith(_ZIP):
         return "zip"
     if start.startswith(_PACKED_TAR) or start[257:262] == b"ustar":
@@ -49,10 +49,10 @@ def kind_of(start: bytes) -> str | None:
 
 
 def unpack(archive: Path, folder: Path, *, shown: str) -> int:
-    """Write its files below `folder`, which must be empty; returns how many.
+    """Write the archive's files below `folder`, which must be empty; return how many. `shown` is its name in errors.
 
-    Raises SourceProblem, naming the member: a path or a link that leads out, what is neither file, folder nor
-    link, more bytes than the disk has, a password, damage.
+    Raises SourceProblem, which names the member, for a path or a link that leads out, a member that is neither file,
+    folder nor link, more bytes than the disk has, a password, or damage.
     """
     links: list[tuple[Path, str, str]] = []
     count = 0
@@ -73,7 +73,7 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
                 else:
                     _write(member, target, shown)
                 count += 1
-            # Last, so that nothing is ever written through one.
+            # Links are made last, so that nothing is ever written through a link.
             _link(folder, links, shown)
     except DAMAGED as err:
         raise _damaged(shown, err) from err
@@ -82,7 +82,7 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
     except OSError as err:
         if err.errno not in (None, errno.EINVAL):
             raise
-        raise _damaged(shown, err) from err  # gzip's and bzip2's own, and a place before the first byte
+        raise _damaged(shown, err) from err  # gzip and bzip2 raise it, and a seek to before the first byte
     return count
 
 
@@ -91,7 +91,10 @@ def _damaged(shown: str, err: Exception) -> SourceProblem:
 
 
 def root_of(folder: Path, *, split_names: tuple[str, ...]) -> Path:
-    """`folder`, or what lies below it where all is in one folder that says nothing by itself."""
+    """Return the folder that holds the data: `folder`, or a folder below it, where that is all that it holds.
+
+    A folder with one of `split_names` is not gone into: its name says something about the data.
+    """
     while True:
         items = [path for path in folder.iterdir() if path.name not in _LITTER]
         if len(items) != 1 or not items[0].is_dir() or items[0].is_symlink() or items[0].name in split_names:
@@ -99,8 +102,25 @@ def root_of(folder: Path, *, split_names: tuple[str, ...]) -> Path:
         folder = items[0]
 
 
+def name_of(info: zipfile.ZipInfo) -> str:
+    """Return the name of a zip's member. Without the flag for UTF-8 it is often in a code page of China or Japan."""
+    name = info.filename
+    if info.flag_bits & 0x800 or name.isascii():
+        return name
+    try:
+        raw = name.encode("cp437")
+    except UnicodeEncodeError:
+        return name
+    for codec in ("utf-8", "gb2312", "shift_jis", "gb18030"):
+        try:
+            return raw.decode(codec)
+        except UnicodeDecodeError:
+            continue
+    return name
+
+
 def inside(folder: Path, name: str, shown: str) -> Path:
-    """Where a file of that name goes. Raises SourceProblem where that is not below `folder`."""
+    """Return the path of a file of that name below `folder`. Raises SourceProblem where the name leads out of it."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if ".." in parts or (parts and (parts[0].startswith("/") or parts[0].endswith(":"))) or "\0" in name:
         raise SourceProblem(f"{shown} wants to write outside its folder: {name}", hint="do not use it")
@@ -148,7 +168,10 @@ def _members(archive: Path, shown: str) -> Iterator[Iterator[_Member]]:
 
 
 def _refuse_bomb(opened: zipfile.ZipFile, archive: Path, shown: str) -> None:
-    """A zip tells all its sizes before a byte is unpacked, and is read no further than they say."""
+    """Raise SourceProblem where a zip is larger, once unpacked, than the disk.
+
+    A zip tells all sizes before a byte is unpacked, and no member is read beyond its size.
+    """
     disk = shutil.disk_usage(archive.parent)
     total = sum(info.file_size for info in opened.infolist())
     if total > disk.free - disk.total * _KEPT_FREE:
@@ -163,7 +186,7 @@ def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Memb
         raise SourceProblem(f"{shown} is locked with a password: {info.filename}", hint="pack it without one")
     is_link = stat.S_ISLNK(info.external_attr >> 16)
     link = os.fsdecode(opened.read(info)) if is_link and info.file_size < 4096 else None
-    return _Member(info.filename, info.is_dir(), info.file_size, link, None, lambda: opened.open(info))
+    return _Member(name_of(info), info.is_dir(), info.file_size, link, None, lambda: opened.open(info))
 
 
 def _of_tar(opened: tarfile.TarFile, info: tarfile.TarInfo, shown: str) -> _Member:

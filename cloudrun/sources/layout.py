@@ -1,4 +1,4 @@
-"""Names of files -> classes and counts of each split: what the trainer will find, before a byte is fetched. Pure."""
+"""Count classes and images by the names of files: what the trainer will find, before a byte is fetched. Pure."""
 
 from __future__ import annotations
 
@@ -6,58 +6,65 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from cloudrun.imagedata.folders import IMAGE_SUFFIXES, SPLITS
+from cloudrun.imagedata.layout import UNLABELLED, ClassFolders, lay_out
+from cloudrun.imagedata.unused import LITTER, Tally, Unused, printable
+from cloudrun.imagedata.vocabulary import is_litter_folder, suffix_of
+from cloudrun.imagedata.walk import FolderProblem, reason_to_skip
 from cloudrun.sources import SourceProblem
+
+_LABEL_SUFFIXES = (".csv", ".tsv", ".json")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """As `dataset_check.Survey`, of files that are elsewhere."""
+    """What `dataset.survey.Survey` is for a folder, for files that are elsewhere."""
 
     counts: dict[str, dict[str, int]]  # split -> class -> images
     unlabelled_test: int
     size_bytes: int
+    unused: tuple[Unused, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def layout_of(files: Iterable[tuple[str, int]], shown: str) -> Layout:
-    """`files`: path and bytes of each. Raises SourceProblem where the trainer could not tell classes apart."""
-    images = [(PurePosixPath(name).parts, size) for name, size in files if _is_image(PurePosixPath(name))]
-    paths = _below_top([parts for parts, _ in images])
-    has_splits = any(parts[0] == "train" for parts in paths if len(parts) > 1)
+def layout_of(files: Iterable[tuple[str, int]], shown: str, *, classes: ClassFolders = "auto") -> Layout:
+    """Read the splits and classes of `files`, path and bytes of each, as the trainer will read them.
+
+    Raises SourceProblem where the trainer could not tell classes apart.
+    """
+    tally = Tally()
+    images: list[tuple[str, ...]] = []
+    total = without_suffix = 0
+    label_files = []
+    for name, size in sorted(files):
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if not parts:
+            continue
+        reason = LITTER if any(map(is_litter_folder, parts[:-1])) else reason_to_skip(parts[-1])
+        if reason is not None:
+            tally.add(reason, ["/".join(parts)])
+            if reason != LITTER and suffix_of(parts[-1]) in _LABEL_SUFFIXES:
+                label_files.append("/".join(parts))
+            continue
+        images.append(parts)
+        total += size
+        without_suffix += not suffix_of(parts[-1])
+    try:
+        layout = lay_out(images, shown=shown, tally=tally, classes=classes)
+    except FolderProblem as err:
+        there = f"; label files there: {', '.join(map(printable, label_files[:5]))}" if label_files else ""
+        raise SourceProblem(err.message, hint=f"{err.hint}{there}") from None
     counts: dict[str, dict[str, int]] = {}
     unlabelled = 0
-    for parts in paths:
-        split, rest = (parts[0], parts[1:]) if has_splits else ("train", parts)
-        if split not in SPLITS:
+    for split, of_split in layout.splits.items():
+        if any(label == UNLABELLED for _, label in of_split):
+            unlabelled += len(of_split)
             continue
-        if len(rest) > 1:
-            of_split = counts.setdefault(split, {})
-            of_split[rest[0]] = of_split.get(rest[0], 0) + 1
-        elif split == "test":
-            unlabelled += 1
-    classes = counts.get("train", {})
-    if len(classes) < 2:
-        raise SourceProblem(
-            f"{shown} has {len(images)} images in {len(classes)} class folder(s); it takes at least 2 to tell apart",
-            hint="one sub-folder a class, or train/<class>, val/<class>, test/<class>",
+        of_class = counts[split] = {}
+        for _, label in of_split:
+            of_class[layout.classes[label]] = of_class.get(layout.classes[label], 0) + 1
+    warnings = list(layout.warnings)
+    if without_suffix:
+        warnings.append(
+            f"{without_suffix} file(s) have no suffix: the machine looks into them, and uses those that are images"
         )
-    strange = sorted({name for split in counts.values() for name in split} - set(classes))
-    if strange:
-        raise SourceProblem(
-            f"{shown} has the class `{strange[0]}`, which train does not have (train: {', '.join(sorted(classes))})",
-            hint="class folders have the same names in every split",
-        )
-    return Layout(counts, unlabelled, sum(size for _, size in images))
-
-
-def _below_top(paths: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """As `archive.root_of`: a folder that holds everything says nothing."""
-    while paths and len({parts[0] for parts in paths}) == 1 and paths[0][0] not in SPLITS:
-        if any(len(parts) < 2 for parts in paths):
-            break
-        paths = [parts[1:] for parts in paths]
-    return paths
-
-
-def _is_image(path: PurePosixPath) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith((".", "__")) for part in path.parts)
+    return Layout(counts, unlabelled, total, tally.result(), tuple(warnings))

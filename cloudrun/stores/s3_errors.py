@@ -1,4 +1,4 @@
-"""What a bucket's server says when it refuses, as an error that names the bucket and the way out. Pure."""
+"""Turn the refusal of a bucket's server into an error that names the bucket and the next step. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DAMAGED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzCont
 
 @dataclass(frozen=True, slots=True)
 class S3Place:
-    """A bucket and the server that holds it; None means AWS."""
+    """A bucket and the server that holds it; `endpoint` is None for AWS."""
 
     bucket: str
     endpoint: str | None
@@ -25,7 +25,7 @@ class S3Place:
 
 
 def refused(place: S3Place, what: str, response: Mapping[str, Any]) -> StoreError:
-    """For an answer that is an error; `what` is `write log.txt`."""
+    """Return the error for a server's refusal; `what` is the action, as `write log.txt`."""
     error = response.get("Error", {})
     code, said = str(error.get("Code", "")), str(error.get("Message", "")).strip().rstrip(".")
     if code == "NoSuchBucket":
@@ -50,6 +50,7 @@ def refused(place: S3Place, what: str, response: Mapping[str, Any]) -> StoreErro
 
 
 def without_credentials(place: S3Place, said: str) -> StoreError:
+    """Return the error for missing credentials; `said` is botocore's message."""
     return StoreError(
         f"there are no credentials for {place}: {said[:1].lower()}{said[1:]}",
         hint="`export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...`, or `aws configure`",
@@ -57,6 +58,7 @@ def without_credentials(place: S3Place, said: str) -> StoreError:
 
 
 def unreachable(place: S3Place, what: str, err: BaseException) -> StoreError:
+    """Return the error for a server that does not answer; `what` is the action, as `write log.txt`."""
     return StoreError(
         f"cannot {what}: {place} does not answer ({type(err).__name__})",
         hint="is there a network, and is `endpoint` right? then run the same command again",

@@ -51,7 +51,7 @@ def a_run(
 
 
 def even_folds(truth: Ints) -> Ints:
-    """Each class spread over the folds, as `trainer.data.folds` spreads it."""
+    """Each class spread over the folds, as `cloudrun.imagedata.folds` spreads it."""
     places = np.zeros_like(truth)
     for label in range(len(CLASSES)):
         of_class = np.flatnonzero(truth == label)

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from cloudrun.imagedata.folders import Dataset, list_dataset
-from cloudrun.imagedata.labels import list_labelled
+from cloudrun.imagedata.dataset import Reading, read_dataset
+from cloudrun.imagedata.folders import Dataset
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.atomic import write_json
 from trainer.cross_validation.merge import join_metrics, merge_summaries, summary_in
@@ -26,15 +26,16 @@ from trainer.outputs import checkpoint
 from trainer.outputs.calibrate import fit_temperature, tempered
 from trainer.outputs.predictions import Predictions, rate, read_predictions, write_oof, write_test_predictions
 from trainer.outputs.progress import Progress
+from trainer.session.autotune_result import AutotuneResult
 from trainer.session.build import digest_of
 from trainer.training.engine import train
 
 
-def train_folds(
+def train_folds(  # noqa: PLR0913 - the arguments of `train`, each by its name
     config: TrainConfig,
     *,
     data: Path,
-    labels: Path | None = None,
+    labels: Path | Reading | None = None,
     out: Path,
     calibrate: bool = False,
     stop: StopFlag,
@@ -49,8 +50,9 @@ def train_folds(
     """
     if not config.folds:
         raise ConfigError("the config has no folds: `folds` is 0", hint="write `folds: 5`")
-    dataset = list_dataset(data) if labels is None else list_labelled(data, labels)
+    dataset = read_dataset(data, labels)
     folders = [out / f"fold-{fold}" for fold in range(config.folds)]
+    known: AutotuneResult | None = None
     for fold, folder in enumerate(folders):
         of_fold = config.model_copy(update={"fold": fold})
         if ranks.from_main(partial(is_done, folder, of_fold, dataset)):
@@ -62,10 +64,12 @@ def train_folds(
         progress.is_part(epochs_before=fold * config.epochs, epochs_in_all=config.folds * config.epochs)
         after = config.folds - fold - 1
         try:
-            train(
+            summary = train(
                 of_fold, data=data, labels=labels, out=folder, stop=stop, progress=progress, ranks=ranks,
-                runs_after=after,
+                runs_after=after, known=known,
             )  # fmt: skip
+            measured = summary["autotune"]
+            known = AutotuneResult.from_plain(measured).for_next_fold() if measured else None
         finally:
             gc.collect()  # a compiled model and its call refer to each other, and the next fold needs their memory
             if ranks.is_main:

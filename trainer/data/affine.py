@@ -6,11 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, on_device
+from cloudrun.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD
+from trainer.data.augment import on_device
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision weigh them
 # On a CPU, images of a chunk. Few of them stay in the CPU's cache: twice as fast as 32 at once.
 _CHUNK_CPU = 4
+# On a GPU, bytes of a chunk's grid, samples and mask: as many images at once as keep the memory search's result true.
+_CHUNK_BYTES = 256 << 20
+_NUMBERS_A_SAMPLE = 8  # float32: x and y, three colours read, three written
 
 
 def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tensor:
@@ -25,7 +29,7 @@ def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tenso
     columns, rows, first, last = _geometry(augment_params[:, :6], size=size * samples)
     across = _centres(size * samples, augment_params)
     images = torch.empty((count, 3, size, size), device=squares_BCHW.device)
-    chunk = count if squares_BCHW.is_cuda else _CHUNK_CPU
+    chunk = _CHUNK_CPU if squares_BCHW.device.type == "cpu" else images_of_a_chunk(size * samples)
     for start in range(0, count, chunk):
         part = slice(start, start + chunk)
         # x and y are separate, (B, 2, S, S): faster to write than pairs, and as fast to sample from.
@@ -37,6 +41,11 @@ def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tenso
             sampled = functional.avg_pool2d(sampled, samples)
         recolour(sampled, augment_params[part, 6:], out=images[part])
     return images
+
+
+def images_of_a_chunk(samples_a_side: int) -> int:
+    """Return how many images are augmented at once on a GPU; `samples_a_side`: points at which squares are read."""
+    return max(1, _CHUNK_BYTES // (4 * _NUMBERS_A_SAMPLE * samples_a_side**2))
 
 
 def _geometry(geometry: Tensor, *, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

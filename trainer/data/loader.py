@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,15 +18,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cloudrun.imagedata.folders import LabelledFile
+from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
 from trainer.data.augment_params import AugmentParams, Ranges, draw_params
 from trainer.data.cache import PixelCache
-from trainer.data.pixels import Pixels, UnreadableImage, read_image
+from trainer.data.pixels import Pixels
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
@@ -73,7 +73,7 @@ _Key = tuple[int, int]  # epoch, index of the file
 class ImageFiles(Dataset[_Sample]):
     """Give the pixels of files by (epoch, index), with augmentation parameters from these and `seed`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that decides which batches come, each by its name
         self,
         files: Sequence[LabelledFile],
         transform: Transform,
@@ -136,7 +136,7 @@ class EpochBatches:
         self._seed, self._ranks = seed, ranks
         own = stretch(count, ranks) if seed is None else range(count)
         self._indices = own
-        self.sizes = even_sizes(len(own), batch_size)
+        self.sizes = even_sizes(len(own), batch_size) if seed is None else equal_sizes(len(own), batch_size)
         self.batch_size = batch_size
         self.epoch, self.start = 0, 0
 
@@ -148,6 +148,7 @@ class EpochBatches:
         if self._seed is not None:
             rng = torch.Generator().manual_seed(mix(self._seed, self.epoch, -1))
             order = torch.randperm(len(order), generator=rng).tolist()
+            order += order[: sum(self.sizes) - len(order)]
             first, every = self._ranks.rank, self._ranks.world
         place = 0
         for step, size in enumerate(self.sizes):
@@ -159,7 +160,7 @@ class EpochBatches:
 class Loader:
     """Give batches of `files`. `workers` processes decode ahead; with 0 this process decodes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that decides which batches come, each by its name
         self,
         files: Sequence[LabelledFile],
         transform: Transform,
@@ -299,6 +300,16 @@ def even_sizes(count: int, batch_size: int) -> list[int]:
     return spread(count, max(1, min(-(-count // batch_size), count // 2)))
 
 
+def equal_sizes(count: int, batch_size: int) -> list[int]:
+    """Return the sizes of as many batches as `even_sizes` gives, all equal: a few images, others in each epoch, come
+    twice.
+
+    A GPU searches algorithms for each size of a batch, and the compiler compiles for each.
+    """
+    steps = len(even_sizes(count, batch_size))
+    return [-(-count // steps)] * steps
+
+
 def spread(count: int, parts: int) -> list[int]:
     """Return the sizes of `parts` parts, as even as possible."""
     return [count // parts + (part < count % parts) for part in range(parts)]
@@ -327,13 +338,7 @@ def check_headers(files: Sequence[LabelledFile], unreadable: Unreadable | None =
     paths = [path for path, _ in files[own.start : own.stop]]
 
     def problem(path: Path) -> str | None:
-        try:
-            with warnings.catch_warnings(), Image.open(path):
-                return None
-        except UnidentifiedImageError:
-            return "unrecognised image format"
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-            return str(err)
+        return inspect(path, decode=False).problem
 
     with ThreadPoolExecutor(8) as pool:
         reasons = [reason for part in ranks.gather(list(pool.map(problem, paths))) for reason in part]

@@ -18,7 +18,9 @@ class Ema:
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
         self._model, self._decay, self._steps = model, decay, 0
-        self._average = {key: value.detach().clone() for key, value in self._live().items()}
+        # Kept between steps: to walk over the modules takes the host longer than the GPU needs for the update.
+        self._names, self._live = _own_tensors(model)
+        self._averages = [tensor.detach().clone() for tensor in self._live]
 
     @property
     def decay(self) -> float:
@@ -28,8 +30,7 @@ class Ema:
     @torch.no_grad()
     def update(self) -> None:
         """Add the weights of a step. Call after each optimizer step."""
-        live, weight = self._live(), 1 - self.decay
-        torch._foreach_lerp_(list(self._average.values()), [live[key] for key in self._average], weight)
+        torch._foreach_lerp_(self._averages, self._live, 1 - self.decay)
         self._steps += 1
 
     @contextmanager
@@ -42,27 +43,36 @@ class Ema:
             self._exchange()
 
     def match_memory_formats(self) -> None:
-        """Store the averages in the memory formats of the model's tensors: both are swapped."""
-        for key, tensor in self._live().items():
-            if self._average[key].stride() != tensor.stride():
-                self._average[key] = torch.empty_like(tensor).copy_(self._average[key])
+        """Store the averages in the memory formats of the model's tensors: both are swapped.
+
+        Call whenever a tensor of the model was replaced by another one, too.
+        """
+        names, self._live = _own_tensors(self._model)
+        assert names == self._names
+        for place, tensor in enumerate(self._live):
+            if self._averages[place].stride() != tensor.stride():
+                self._averages[place] = torch.empty_like(tensor).copy_(self._averages[place])
 
     def state_dict(self) -> dict[str, object]:
-        return {"steps": self._steps, "average": self._average}
+        return {"steps": self._steps, "average": dict(zip(self._names, self._averages, strict=True))}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         steps, average = state["steps"], state["average"]
         assert isinstance(steps, int)
         assert isinstance(average, Mapping)
         self._steps = steps
-        for key, value in self._average.items():
-            value.copy_(average[key])
-
-    def _live(self) -> dict[str, Tensor]:
-        """Return the model's own floating-point tensors."""
-        tensors = [*self._model.named_parameters(), *self._model.named_buffers()]
-        return {name: tensor for name, tensor in tensors if tensor.is_floating_point()}
+        for name, value in zip(self._names, self._averages, strict=True):
+            value.copy_(average[name])
 
     def _exchange(self) -> None:
-        for key, tensor in self._live().items():
-            self._average[key], tensor.data = tensor.data, self._average[key]
+        _, own = _own_tensors(self._model)
+        assert all(one is kept for one, kept in zip(own, self._live, strict=True)), "a tensor of the model was replaced"
+        for place, tensor in enumerate(self._live):
+            self._averages[place], tensor.data = tensor.data, self._averages[place]
+
+
+def _own_tensors(model: nn.Module) -> tuple[list[str], list[Tensor]]:
+    """Return the names and the values of the floating-point parameters and buffers of `model`."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    floating = [(name, tensor) for name, tensor in named if tensor.is_floating_point()]
+    return [name for name, _ in floating], [tensor for _, tensor in floating]

@@ -25,7 +25,7 @@ class MetricsLog:
             with replacing(path) as file:
                 file.write(text.encode())
 
-    def append(
+    def append(  # noqa: PLR0913 - the fields of one row, each by its name
         self,
         kind: str,
         *,

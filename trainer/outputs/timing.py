@@ -28,6 +28,11 @@ class Timing:
             self.timed_steps += 1
             self.timed_s += seconds / work
 
+    def add_rest(self, seconds: float, *, work: float = 1.0) -> None:
+        """Count the seconds in which the device finished the steps that were added."""
+        if self.timed_steps:
+            self.timed_s += seconds / work
+
     def add_evaluation(self, seconds: float, *, images: int) -> None:
         self.evaluation_s += seconds
         self.evaluated_images += images

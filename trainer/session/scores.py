@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from trainer.errors import TrainerError
 from trainer.model.targets import ONE_CLASS, Targets, decision_rule, f1_scores, tune_thresholds
 from trainer.session.device import Device
 from trainer.session.probe import is_out_of_memory
+
+# Models that had logits beyond the range of fp16.
+_OVERFLOWED: WeakSet[nn.Module] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def _mean(flags: Tensor) -> float:
     return float(flags.double().mean().item())
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - a model, its images, and who hears of them
     model: nn.Module,
     loader: Loader,
     device: Device,
@@ -98,19 +102,41 @@ def evaluate(
 ) -> Scores:
     """Return the scores of all images of `loader`, with fewer images at once where memory runs out.
 
+    In fp16 on a GPU; once more in float32, and later at once, where a logit is not finite.
+
     `ranks`: the processes whose loaders together have each image once; all get the scores of all images. Raises
     StoppedEarly between two batches once `stop` is set, TrainerError where memory does not hold one image.
     """
+    *fast, precise = device.evaluation_dtypes
+    for dtype in () if model in _OVERFLOWED else fast:
+        scores = _evaluate(model, loader, device, dtype, targets=targets, stop=stop, on_batch=on_batch, ranks=ranks)
+        if bool(torch.isfinite(scores.logits).all()):
+            return scores
+        _OVERFLOWED.add(model)
+    return _evaluate(model, loader, device, precise, targets=targets, stop=stop, on_batch=on_batch, ranks=ranks)
+
+
+def _evaluate(  # noqa: PLR0913 - a model, its images, and who hears of them
+    model: nn.Module,
+    loader: Loader,
+    device: Device,
+    dtype: torch.dtype,
+    *,
+    targets: Targets,
+    stop: StopFlag | None,
+    on_batch: Callable[[], None],
+    ranks: Ranks,
+) -> Scores:
     was_training = model.training
     model.eval()
     logits, labels = [], []
     at_once: int | None = None
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), device.algorithms_by_rule():
             for batch in _together(loader.epoch(0), ranks):
                 if batch is not None:
                     images = batch.images.to(device.torch_device, non_blocking=True)
-                    batch_logits, at_once = _logits(model, images, device, at_once=at_once)
+                    batch_logits, at_once = _logits(model, images, device, dtype, at_once=at_once)
                     logits.append(batch_logits)
                     labels.append(batch.labels)
                 on_batch()
@@ -123,7 +149,9 @@ def evaluate(
     return Scores(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), targets)
 
 
-def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: int | None) -> tuple[Tensor, int | None]:
+def _logits(
+    model: nn.Module, images_BCHW: Tensor, device: Device, dtype: torch.dtype, *, at_once: int | None
+) -> tuple[Tensor, int | None]:
     """Return float32 (B, classes) of uint8 images, and how many may be at once from now on; None: no limit.
 
     Raises TrainerError where memory does not hold one image.
@@ -134,7 +162,7 @@ def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: i
             parts = []
             for part in torch.split(images_BCHW, size):
                 inputs = normalise(part)
-                with device.autocast():
+                with device.autocast(dtype):
                     parts.append(model(inputs).float())
             return (parts[0] if len(parts) == 1 else torch.cat(parts)), at_once
         except RuntimeError as err:

@@ -56,6 +56,7 @@ class TrainingSetup:
     ranks: Ranks = ALONE
     gradients: GradientSync | None = None  # with several processes
     has_shared_norms: bool = False
+    has_validated: bool = False  # the processes of the loader that validates are running
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
     _evaluation_loaders: list[Loader] = field(default_factory=list)
 
@@ -97,6 +98,7 @@ class TrainingSetup:
         if key not in self._val_loaders:
             for old in self._val_loaders.values():
                 old.close()
+            self.has_validated = False
             loader = self.evaluation_loader(self.val_files, cache=self.caches[1], unreadable=self.unreadable)
             self._val_loaders = {key: loader}
         return self._val_loaders[key]
@@ -110,7 +112,7 @@ class TrainingSetup:
         """
         loader = Loader(
             files,
-            evaluation_transform(self.config.image_size),
+            evaluation_transform(self.config.image_size, self.model.inputs),
             batch_size=max(self.micro_batch, 2),
             seed=None,
             workers=self.workers,
@@ -204,11 +206,19 @@ class TrainingSetup:
             f"device: {self.device.describe()}{_shared_by(self.ranks)}",
             f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
             f"classes: {', '.join(f'{name} {counts[label]}' for label, name in enumerate(names))}",
+            *_read_as(self.dataset),
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
             f"size: {parameters:.2f} M parameters, images of {size} px{grows}, {self.workers} loader process(es)",
             f"batch: {self.batch_size}, {at_once}{each}{norms}; {self.steps_per_epoch} steps an epoch",
             *shortage,
         ]
+
+
+def _read_as(dataset: Dataset) -> list[str]:
+    """What was guessed of the data set, and which files are not used."""
+    columns = [] if dataset.columns is None else [f"labels: {dataset.columns.text()}"]
+    unused = [f"not used: {one.text()}" for one in dataset.unused]
+    return [*columns, *unused, *(f"warning: {one}" for one in dataset.warnings)]
 
 
 def average_of(model: Ensemble, config: TrainConfig) -> Ema | None:

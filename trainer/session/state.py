@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloudrun.imagedata.dataset import Reading
+from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
@@ -73,10 +75,25 @@ class TrainState:
     has_stepped: bool = False  # in this process
     runs_after: int = 0  # equally long runs still to come (folds)
     findings: list[Finding] = field(default_factory=list)
+    unsaved_best: State | None = None  # the content of best.pt that `save` writes, in the memory of the device
     metrics: MetricsLog = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = MetricsLog(self.metrics_path)
+
+    def count_step(self, seconds: float, *, images: int, work: float) -> None:
+        """Count the seconds of a step. `work`: its pixels as a share of those at full image size."""
+        self.epoch_stats.seconds += seconds
+        self.trained_s += seconds
+        self.trained_images += images
+        self.trained_work += images * work
+        self.timing.add_step(seconds, work=work)
+
+    def count_rest(self, seconds: float, *, work: float) -> None:
+        """Count the seconds in which the device finished steps that were already counted."""
+        self.epoch_stats.seconds += seconds
+        self.trained_s += seconds
+        self.timing.add_rest(seconds, work=work)
 
     @property
     def metrics_path(self) -> Path | None:
@@ -96,8 +113,8 @@ def saved_in(path: Path) -> State | None:
     return checkpoint.load(path) if path.exists() else None
 
 
-def open_state(
-    config: TrainConfig, *, data: Path, labels: Path | None, out: Path, progress: Progress, ranks: Ranks
+def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
+    config: TrainConfig, *, data: Path, labels: Path | Reading | None, out: Path, progress: Progress, ranks: Ranks
 ) -> TrainState:
     """Build the setup, and return the state of the checkpoint in `out`, or that of a new run.
 
@@ -114,7 +131,8 @@ def open_state(
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
     batch_size = saved["batch_size"] if saved else None
-    setup = build_setup(config, data, labels=labels, batch_size=batch_size, ranks=ranks)
+    inputs = inputs_from(saved.get("inputs"), backbones=len(config.backbones)) if saved else None
+    setup = build_setup(config, data, labels=labels, batch_size=batch_size, ranks=ranks, inputs=inputs)
     for line in [*setup.describe(), *setup.unreadable.lines]:
         progress.say(line)
     setup.unreadable.say = progress.say
@@ -135,6 +153,10 @@ def open_state(
         return state
     load_into(state, saved)
     setup.autotune = AutotuneResult.from_plain(saved["tuned"]) if saved.get("tuned") else None
+    newer = ranks.from_main(lambda: _best_in(state.best_path))
+    if newer is not None and newer.epoch > state.best.epoch:
+        # The process was killed after it had written best.pt, and before last.pt.
+        state.best = newer
     if state.best.epoch and ranks.is_main and not state.best_path.exists():
         raise TrainerError(
             f"{state.best_path} is missing, and {state.last_path} needs it",
@@ -147,6 +169,12 @@ def open_state(
             f"epochs were {were} and are now {config.epochs}: the learning rate follows the new cosine from here"
         )
     return state
+
+
+def _best_in(path: Path) -> Best | None:
+    """Return what best.pt says of itself; None where there is none, or it is of an older version."""
+    saved = saved_in(path)
+    return Best(**saved["best"]) if saved and "best" in saved else None
 
 
 def load_into(state: TrainState, saved: State) -> None:
@@ -162,7 +190,7 @@ def load_into(state: TrainState, saved: State) -> None:
     state.metrics = MetricsLog(state.metrics_path, saved["metrics"])
     state.position = Position(saved["epoch"], saved["step"])
     state.epoch_stats = setup.new_epoch_stats(**saved["tally"])
-    state.best = Best(**saved["best"])
+    state.best, state.unsaved_best = Best(**saved["best"]), None
     state.trained_s, state.trained_images = saved["trained_s"], saved["trained_images"]
     state.trained_work = saved.get("trained_work", state.trained_images)
     state.lr_factor = saved["lr_factor"]
@@ -171,12 +199,28 @@ def load_into(state: TrainState, saved: State) -> None:
     state.saved_at = time.monotonic()
 
 
+def is_save_due_between_epochs(state: TrainState) -> bool:
+    """Return whether last.pt is to be written after an epoch: not more often than is cheap. The same in all processes.
+
+    An epoch may take a second, and a checkpoint of hundreds of megabytes several.
+    """
+    setup = state.setup
+    if state.position.epoch > setup.config.epochs:
+        return True
+    pause_s = min(setup.config.checkpoint_minutes * 60, state.writer.pause_s())
+    return setup.ranks.from_main(lambda: time.monotonic() - state.saved_at >= pause_s)
+
+
 def save(state: TrainState) -> None:
-    """Write last.pt. All processes are equal after each step, so that the main process has everything to keep."""
+    """Write last.pt, after the best model so far if that is not written yet.
+
+    All processes are equal after each step, so that the main process has everything to keep.
+    """
     setup, epoch_stats = state.setup, state.epoch_stats
     state.saved_at = time.monotonic()
     if not setup.ranks.is_main:
         return
+    write_best(state)
     content: State = {
         **_what_is_trained(state),
         "optimizer": setup.optimizer.state_dict(),
@@ -198,16 +242,25 @@ def save(state: TrainState) -> None:
     state.writer.save(content, state.last_path)
 
 
-def save_best(state: TrainState) -> None:
-    """Write best.pt."""
+def keep_best(state: TrainState) -> None:
+    """Keep the model as the best so far, on its device; `save` and `write_best` write it to best.pt."""
     if not state.setup.ranks.is_main:
         return
-    content: State = {
-        **_what_is_trained(state),
+    trained = _what_is_trained(state)
+    state.unsaved_best = {
+        **trained,
+        "model": {name: value.detach().clone() for name, value in trained["model"].items()},
         "val_accuracy": state.best.accuracy,
         "val_loss": state.best.loss,
+        "best": dict(vars(state.best)),
     }
-    state.writer.save(content, state.best_path)
+
+
+def write_best(state: TrainState) -> None:
+    """Write best.pt, where the best model so far is not written yet."""
+    if state.unsaved_best is not None:
+        state.writer.save(state.unsaved_best, state.best_path)
+        state.unsaved_best = None
 
 
 def _what_is_trained(state: TrainState) -> State:
@@ -216,6 +269,7 @@ def _what_is_trained(state: TrainState) -> State:
     return {
         "config": setup.config.model_dump(mode="json"),
         "classes": list(setup.dataset.classes),
+        "inputs": setup.model.inputs.as_plain(),
         "naming": decision_rule(setup.targets, state.best.thresholds).as_plain(),
         "epoch": state.position.epoch,
         "step": state.position.step,

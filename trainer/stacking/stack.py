@@ -68,7 +68,7 @@ class Level:
         return self.truth.ndim == 2
 
 
-def stack(
+def stack(  # noqa: PLR0913 - each is an option of `stack`
     folders: Sequence[Path],
     *,
     out: Path,

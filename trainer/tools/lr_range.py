@@ -10,6 +10,7 @@ from statistics import linear_regression
 
 import torch
 
+from cloudrun.imagedata.dataset import Reading
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.loader import Batch, mix
 from trainer.errors import TrainerError
@@ -40,7 +41,7 @@ class LrRange:
 
 
 def lr_range(
-    config: TrainConfig, *, data: Path, labels: Path | None = None, steps: int, say: Callable[[str], None]
+    config: TrainConfig, *, data: Path, labels: Path | Reading | None = None, steps: int, say: Callable[[str], None]
 ) -> LrRange:
     """Train for up to `steps` steps, from LOWEST_LR to HIGHEST_LR by a constant factor; nothing is written.
 

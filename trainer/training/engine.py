@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cloudrun.errors import CloudrunError
+from cloudrun.imagedata.dataset import Reading
 from cloudrun.recipe.progressive import size_at, work_left, work_of_epoch
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.autotune.tuning import takes_long, tune
@@ -23,9 +24,22 @@ from trainer.model.optim import lr_at, set_lr
 from trainer.outputs.diagnosis import closing_lines, new_findings
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
-from trainer.session.epoch_stats import FirstBadStep, LossNotFinite
+from trainer.session.autotune_result import AutotuneResult
+from trainer.session.epoch_stats import FirstBadStep, LossNotFinite, raise_if_scale_is_lost
+from trainer.session.idle import IdleTime, idle_time_of
 from trainer.session.scores import Rating, evaluate
-from trainer.session.state import Best, Position, TrainState, load_into, open_state, save, save_best, saved_in
+from trainer.session.state import (
+    Best,
+    Position,
+    TrainState,
+    is_save_due_between_epochs,
+    keep_best,
+    load_into,
+    open_state,
+    save,
+    saved_in,
+    write_best,
+)
 from trainer.session.step import train_step
 from trainer.training.summary import finish_run, finish_stopped_run
 
@@ -33,21 +47,22 @@ from trainer.training.summary import finish_run, finish_stopped_run
 _LOWER_LR = 0.1
 
 
-def train(
+def train(  # noqa: PLR0913 - the arguments of a run, each by its name
     config: TrainConfig,
     *,
     data: Path,
-    labels: Path | None = None,
+    labels: Path | Reading | None = None,
     out: Path,
     stop: StopFlag,
     progress: Progress,
     ranks: Ranks = ALONE,
     runs_after: int = 0,
+    known: AutotuneResult | None = None,
 ) -> dict[str, Any]:
     """Train from the checkpoint in `out`, or from the start where there is none; return the content of summary.json.
 
     `labels`: a CSV file; None: class folders in `data`. `ranks`: joined; only the main process writes. `runs_after`:
-    equally long runs still to come (folds), for the time left.
+    equally long runs still to come (folds), for the time left. `known`: what an earlier one of them has measured.
 
     Raises StoppedEarly after a signal, with a complete checkpoint in `out`; a signal that comes while a GPU is measured
     or the model is compiled ends the process. Raises CloudrunError where the data, the config or the loss ends the run.
@@ -55,6 +70,8 @@ def train(
     started_at = time.monotonic()
     state = open_state(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
     state.runs_after = runs_after
+    if state.setup.autotune is None:
+        state.setup.autotune = known
     try:
         return _train(state, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
@@ -63,6 +80,8 @@ def train(
         state.setup.close()
         raise
     finally:
+        with suppress(TrainerError, RuntimeError):  # the run ends with an error of its own, perhaps of the GPU
+            write_best(state)
         state.writer.drain()
         state.setup.stop_loading()
 
@@ -79,7 +98,8 @@ def _train(state: TrainState, *, stop: StopFlag, progress: Progress, started_at:
             except LossNotFinite as err:
                 _go_back(state, err, progress=progress)
             else:
-                save(state)
+                if is_save_due_between_epochs(state):
+                    save(state)
     except StoppedEarly as stopped:
         if state.first_bad_step.is_any():
             raise StoppedEarly(
@@ -134,6 +154,7 @@ def _tune(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
                 setup,
                 epoch=position.epoch,
                 step=position.step,
+                runs_after=state.runs_after,
                 stop=stop,
                 say=progress.say,
                 heartbeat=progress.heartbeat,
@@ -164,10 +185,11 @@ def _go_back(state: TrainState, err: LossNotFinite, *, progress: Progress) -> No
     else:
         setup.reset_weights()
         state.position, state.epoch_stats, state.best = Position(), setup.new_epoch_stats(), Best()
-        state.findings = []
+        state.findings, state.unsaved_best = [], None
         state.metrics = MetricsLog(state.metrics_path)
     state.lr_factor = _LOWER_LR
     state.first_bad_step = FirstBadStep(setup.device.torch_device)
+    state.saved_at = float("-inf")  # the lower rate is kept as soon as a step was good
     progress.say(
         f"warning: {err.message}; back to epoch {state.position.epoch}, step {state.position.step}, "
         f"continuing with {_LOWER_LR:g} of the learning rate"
@@ -176,21 +198,24 @@ def _go_back(state: TrainState, err: LossNotFinite, *, progress: Progress) -> No
 
 def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
     """Take the steps of the epoch that are not done yet."""
-    setup, config, position = state.setup, state.setup.config, state.position
-    if position.step >= setup.steps_per_epoch:
+    setup, config = state.setup, state.setup.config
+    if state.position.step >= setup.steps_per_epoch:
         return
     setup.model.train()
-    ranks, sizes = setup.ranks, setup.train_loader.sizes
-    setup.train_size = size_at(position.epoch, config)
+    setup.train_size = size_at(state.position.epoch, config)
+    with setup.device.algorithms_by_rule(is_on=setup.train_size < config.image_size):
+        _take_steps(state, stop=stop, progress=progress, started_at=started_at)
+
+
+def _take_steps(state: TrainState, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
+    setup, config, position = state.setup, state.setup.config, state.position
+    ranks, sizes, work = setup.ranks, setup.train_loader.sizes, work_of_epoch(position.epoch, config)
     stop.raise_if_set()
-    first_step = position.step
-    step_started_at = time.monotonic()
+    idle, counted_to = idle_time_of(setup.device), time.monotonic()
     for batch in setup.train_loader.epoch(position.epoch, start=position.step):
-        if position.step > first_step:
-            state.epoch_stats.waited_s += time.monotonic() - step_started_at
+        idle.batch_came()
         total_step = (position.epoch - 1) * setup.steps_per_epoch + position.step
-        lr = state.lr_factor * lr_at(total_step, setup.schedule)
-        set_lr(setup.optimizer, lr)
+        set_lr(setup.optimizer, state.lr_factor * lr_at(total_step, setup.schedule))
         # Dropout is a function of step and process, so that a resumed run repeats it.
         torch.manual_seed(mix(config.seed, total_step, *([ranks.rank] if ranks.rank else [])))
         images = sizes[position.step]
@@ -199,45 +224,56 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
             setup.ema.update()
         state.first_bad_step.note(total_step + 1, result)
         state.epoch_stats.add(result, images=images)
+        idle.step_ended()
         position.step += 1
-        now = time.monotonic()
         if not state.has_stepped:
-            progress.say(f"first step after {now - started_at:.1f} s")
+            progress.say(f"first step after {time.monotonic() - started_at:.1f} s")
             state.has_stepped = True
-        state.epoch_stats.seconds += now - step_started_at
-        state.trained_s += now - step_started_at
-        state.trained_images += images
-        state.timing.add_step(now - step_started_at, work=work_of_epoch(position.epoch, config))
-        state.trained_work += images * work_of_epoch(position.epoch, config)
-        is_save_due = now - state.saved_at >= config.checkpoint_minutes * 60
+        is_save_due = time.monotonic() - state.saved_at >= config.checkpoint_minutes * 60
         must_show, must_save = ranks.decide(progress.is_due(), is_save_due)  # the clocks of processes differ
+        if must_show or must_save:
+            _wait_for_device(state, idle)
+        now = time.monotonic()
+        state.count_step(now - counted_to, images=images, work=work)
+        counted_to = now
         if must_show:
-            state.first_bad_step.raise_if_any()  # the loss is read here anyway
             _show(state, progress)
         if position.step < setup.steps_per_epoch:
             stop.raise_if_set()
             if must_save:
-                state.first_bad_step.raise_if_any()
                 save(state)
-        step_started_at = time.monotonic()
+                idle.forget_last_step()
+                counted_to = time.monotonic()
+    _wait_for_device(state, idle)
+    state.count_rest(time.monotonic() - counted_to, work=work)
+
+
+def _wait_for_device(state: TrainState, idle: IdleTime) -> None:
+    """Wait until all steps are done, so that their seconds can be counted. Raises LossNotFinite."""
+    setup, position = state.setup, state.position
     state.first_bad_step.raise_if_any()
+    raise_if_scale_is_lost(setup.scaler, (position.epoch - 1) * setup.steps_per_epoch + position.step)
+    state.epoch_stats.waited_s += idle.read_s()
 
 
 def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
     """Write the two rows of the epoch, keep the best model, and go to the next epoch."""
     setup, position = state.setup, state.position
-    state.writer.wait()  # loader processes are forked next, and must not be while another thread holds locks
+    loader = setup.val_loader()
+    if not setup.has_validated:
+        state.writer.wait()  # loader processes are forked next, and must not be while another thread holds locks
     began = time.monotonic()
     with setup.with_averaged_weights():
         scores = evaluate(
             setup.model,
-            setup.val_loader(),
+            loader,
             setup.device,
             targets=setup.targets,
             stop=stop,
             on_batch=progress.heartbeat,
             ranks=setup.ranks,
         )
+    setup.has_validated = True
     setup.exchange_unreadable()
     rating = scores.rate()
     state.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
@@ -248,12 +284,12 @@ def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
     if is_best:
         state.best = Best(position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds)
         with setup.with_averaged_weights():
-            save_best(state)
+            keep_best(state)
     _report_epoch(state, rating, scores.loss, is_best=is_best, val_images_per_s=val_images_per_s, progress=progress)
     state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
 
 
-def _report_epoch(
+def _report_epoch(  # noqa: PLR0913 - the arguments of a run, each by its name
     state: TrainState, rating: Rating, val_loss: float, *, is_best: bool, val_images_per_s: float, progress: Progress
 ) -> None:
     """Write the rows of metrics.jsonl and progress.json; print the epoch and what is newly found wrong."""

@@ -17,6 +17,7 @@ from trainer.distributed.stop import StopFlag
 from trainer.model.targets import DecisionRule, decision_rule
 from trainer.outputs import checkpoint
 from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions
+from trainer.outputs.thumbnails import write_thumbnails
 from trainer.session.scores import Rating, Scores, evaluate
 from trainer.session.setup import TrainingSetup
 from trainer.session.state import TrainState
@@ -32,6 +33,7 @@ def finish_run(state: TrainState, *, stop: StopFlag, on_batch: OnBatch) -> dict[
     setup = state.setup
     rule = decision_rule(setup.targets, state.best.thresholds)
     test_files = setup.dataset.splits.get("test", ())
+    setup.stop_loading()  # each loader has a process a core, and buffers of its own
     setup.model.has_mirror = setup.config.tta == "flip"
     if test_files or setup.config.folds:
         setup.model.load_state_dict(setup.ranks.from_main(lambda: checkpoint.load(state.best_path)["model"]))
@@ -71,11 +73,13 @@ def _predict_fold(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_b
     )
     if setup.ranks.is_main:
         write_oof(state.out / "oof.csv", rows, rule)
+        write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
 
 
 def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Rating | None:
     """Write predictions.csv; return the rating of the test images, None where they have no labels."""
     setup = state.setup
+    setup.stop_loading()
     files = list(setup.dataset.splits["test"])
     began = time.monotonic()
     scores = evaluate(
@@ -105,6 +109,7 @@ def _write_summary(
         "findings": [finding.as_plain() for finding in state.findings],
         **_speeds(state),
         **_hardware_and_model(state.setup),
+        "autotune": state.setup.autotune.as_plain() if state.setup.autotune else None,
     }
     if state.setup.ranks.is_main:
         write_json(state.out / "summary.json", summary)
@@ -143,6 +148,8 @@ def _data(setup: TrainingSetup) -> dict[str, Any]:
             "test": len(setup.dataset.splits.get("test", ())),
         },
         "unreadable_images": setup.unreadable_names(),
+        "unused_files": [one.as_plain() for one in setup.dataset.unused],
+        "label_columns": None if setup.dataset.columns is None else setup.dataset.columns.as_plain(),
     }
 
 

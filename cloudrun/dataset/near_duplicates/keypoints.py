@@ -7,13 +7,14 @@ orientation by the intensity centroid (Rublee et al. 2011, "ORB").
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
+
+from cloudrun.imagedata.pixels import read_image
 
 Floats = NDArray[np.float32]
 
@@ -48,11 +49,8 @@ MIRRORED = np.arange(PATCH * PATCH).reshape(PATCH, PATCH)[::-1].ravel()
 
 
 def read_thumbnail(path: Path) -> Floats:
-    """Grey values (H, W) of 0 to 255, upright, the longer side SIDE px. Raises what Pillow raises."""
-    with warnings.catch_warnings(), Image.open(path) as image:
-        warnings.simplefilter("ignore")  # oddities in EXIF, palettes with transparency
-        image.draft("L", (SIDE, SIDE))
-        grey = ImageOps.exif_transpose(image).convert("L")
+    """Grey values (H, W) of 0 to 255, upright, the longer side SIDE px. Raises UnreadableImage."""
+    grey = read_image(path, at_least=SIDE, mode="L").image
     scale = SIDE / max(grey.size)
     size = tuple(max(2 * _BORDER, round(side * scale)) for side in grey.size)
     how = Image.Resampling.BOX if scale < 0.6 else Image.Resampling.BILINEAR

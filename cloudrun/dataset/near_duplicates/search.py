@@ -11,11 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cloudrun.dataset.near_duplicates.candidates import candidate_pairs
 from cloudrun.dataset.near_duplicates.keypoints import Floats, Keypoints, find_keypoints, read_thumbnail
 from cloudrun.dataset.near_duplicates.registration import agreement, likeness
+from cloudrun.imagedata.pixels import UnreadableImage
 
 # Of corners that agree. Unrelated photographs have 5 at most; drawn leaves, and the same bar code behind two
 # plants, up to 15, but there the pixels do not correlate as a copy's do.
@@ -108,5 +108,5 @@ def _keypoints_of(files: Sequence[Path], goes_on: Callable[[float], bool]) -> li
 def _thumbnail_or_blank(path: Path) -> Floats:
     try:
         return read_thumbnail(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UnreadableImage:
         return np.zeros((1, 1), np.float32)

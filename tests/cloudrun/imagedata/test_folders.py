@@ -62,6 +62,10 @@ def test_a_tenth_of_each_class_is_held_out_whatever_the_order_or_the_place() -> 
     assert hold_out(files, fraction=0.1, seed=1)[1] != val
 
 
-def test_a_class_of_one_image_cannot_train_and_validate() -> None:
-    with pytest.raises(FolderProblem, match="has a single image"):
-        hold_out([(Path("a/1.jpg"), 0), (Path("b/1.jpg"), 1)], fraction=0.1, seed=0)
+def test_a_class_of_one_image_trains_and_nothing_validates_it() -> None:
+    files = [(Path("a/1.jpg"), 0), (Path("b/1.jpg"), 1), (Path("b/2.jpg"), 1)]
+    train, val = hold_out(files, fraction=0.1, seed=0)
+    assert 0 in train
+    assert len(val) == 1
+    with pytest.raises(FolderProblem, match="each of the 2 classes has a single image"):
+        hold_out(files[:2], fraction=0.1, seed=0)

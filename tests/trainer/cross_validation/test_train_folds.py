@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cloudrun.imagedata.folders import list_dataset
+from cloudrun.imagedata.folds import fold_of_each, labelled_files
 from cloudrun.recipe.train_config import TrainConfig
 from tests.support.trainer_runs import Train
 from trainer.cross_validation.train_folds import train_folds
-from trainer.data.folds import fold_of_each, labelled_files
 from trainer.distributed.stop import StopFlag
 from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.outputs.predictions import read_predictions
@@ -33,6 +33,9 @@ def test_a_run_writes_what_it_says_of_its_own_fold(
     assert rows.truth == tuple((Path(image).parent.name,) for image in rows.images)
     right = (rows.probabilities.argmax(1) == rows.wanted.int().argmax(1)).double().mean().item()
     assert right == pytest.approx(summary["val_accuracy"])
+    pictured = [json.loads(line)["image"] for line in (tmp_path / "thumbnails.jsonl").read_text().splitlines()]
+    assert pictured
+    assert set(pictured) <= set(rows.images)
 
 
 def test_all_folds_together_say_something_of_every_image_once(

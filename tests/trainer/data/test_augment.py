@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from cloudrun.recipe.train_config import TrainConfig
-from trainer.data.affine import augment, recolour
+from trainer.data.affine import augment, images_of_a_chunk, recolour
 from trainer.data.augment import Square, normalise, on_device, ranges_of
 from trainer.data.augment_params import AugmentParams, Ranges, draw_params
 from trainer.data.leaves import draw_leaf
@@ -183,3 +183,8 @@ def test_what_validation_makes_first_can_be_trained_with() -> None:
         on_device((1.0, 2.0, 3.0), images.device).view(3, 1, 1) * weight
     ).sum().backward()  # an inference tensor would raise
     assert torch.equal(weight.grad.flatten(), torch.tensor([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize(("side", "images"), [(224, 167), (512, 32), (1024, 8), (8192, 1)])
+def test_a_gpu_augments_as_many_images_at_once_as_take_a_quarter_of_a_gigabyte(side: int, images: int) -> None:
+    assert images_of_a_chunk(side) == images

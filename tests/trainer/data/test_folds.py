@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cloudrun.imagedata.folders import Dataset, FolderProblem, list_dataset
+from cloudrun.imagedata.folds import find_groups, fold_of_each, read_groups
 from cloudrun.imagedata.labels import list_labelled
 from cloudrun.recipe.train_config import TrainConfig
-from trainer.data.folds import find_groups, fold_of_each, read_groups
 
 HERE = Path("/data")
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from tests.support.trainer_runs import TINY, assert_same_run, rows, run_program
+from tests.support.processes import run_program
+from tests.support.trainer_runs import TINY, assert_same_run, rows
 from trainer.data.leaves import write_leaves
 from trainer.distributed.ranks import PeerLost, check_alike
 from trainer.errors import TrainerError

@@ -80,3 +80,15 @@ def test_a_resumed_average_is_the_one_that_was_saved_and_goes_on_as_it_would_hav
     with ema.in_place(), resumed.in_place():
         assert torch.equal(model[0].weight, other[0].weight)
         assert torch.equal(model[1].running_var, other[1].running_var)
+
+
+def test_a_tensor_that_is_replaced_in_the_model_is_never_left_behind() -> None:
+    model = a_model()
+    ema = Ema(model, decay=0.5)
+    model[1].running_mean = torch.ones(4)
+    with pytest.raises(AssertionError, match="was replaced"), ema.in_place():
+        pass
+    ema.match_memory_formats()
+    ema.update()
+    with ema.in_place():
+        assert model[1].running_mean.tolist() == pytest.approx([0.9] * 4)  # the first decay is a tenth

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from cloudrun.recipe.train_config import TrainConfig
+from tests.support.checkout import CHECKOUT
 from tests.support.fold_runs import CLASSES, FOLDS, a_run, even_folds, labels, opinions, stacked
-from tests.support.trainer_runs import CHECKOUT
 from trainer.cli import main
 from trainer.cross_validation.train_folds import train_folds
 from trainer.distributed.stop import StopFlag

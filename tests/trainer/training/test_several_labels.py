@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from cloudrun.imagedata.folders import Dataset, list_dataset
+from cloudrun.imagedata.holdout import hold_out_for
 from cloudrun.imagedata.labels import list_labelled
 from cloudrun.recipe.train_config import TrainConfig
 from tests.support.trainer_runs import StopsAfter, assert_same_run
 from trainer.config_file import load_config
 from trainer.cross_validation.train_folds import train_folds
-from trainer.data.holdout import hold_out_for
 from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
 from trainer.model.targets import DecisionRule, Targets, f1_scores, targets_of, tune_thresholds
