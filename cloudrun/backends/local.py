@@ -50,7 +50,7 @@ class LocalBackend:
         if plan.spec.run is None and not _can_train():
             raise NoMachine(
                 "torch or timm is not installed in this Python, so nothing can train here",
-                hint=f"{install_command('trainer')}; a rented machine needs none of it",
+                hint=f"{install_command('trainer')}; a rented machine has its own",
             )
         return Quote(
             machine=f"this computer ({os.cpu_count()} cores)",

@@ -39,6 +39,16 @@ class LedgerDamaged(CloudrunError):
         )
 
 
+class LedgerReadOnly(CloudrunError):
+    """No run can be recorded, so none is started: a machine that is in no ledger is a forgotten bill."""
+
+    def __init__(self, folder: Path, err: OSError) -> None:
+        super().__init__(
+            f"no run can be recorded in {folder}: {err.strerror}; nothing was started",
+            hint="make that folder writable, or name another one: `export CLOUDRUN_HOME=...`",
+        )
+
+
 class BeingLaunched(CloudrunError):
     """Another command is launching the run: two at once would rent twice, or end what the other has just started."""
 
@@ -49,6 +59,17 @@ class Ledger:
     def __init__(self, home: Path) -> None:
         self.home = home
         self._records = home / "ledger"
+
+    def refuse_read_only(self) -> None:
+        """Raise LedgerReadOnly where no run could be recorded: before anything takes time, or money."""
+        import tempfile  # `ps` starts without it
+
+        try:
+            self._records.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._records):
+                pass
+        except OSError as err:
+            raise LedgerReadOnly(self._records, err) from None
 
     def add(self, run: Run) -> None:
         """Record a new run. Raises FileExistsError where the id is taken."""
