@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from cloudrun.imagedata.vocabulary import is_litter_folder
 from cloudrun.sources import SourceProblem
 from cloudrun.text.units import size
 
@@ -94,7 +95,9 @@ def root_of(folder: Path, *, split_names: tuple[str, ...]) -> Path:
     """`folder`, or what lies below it where all is in one folder that says nothing by itself."""
     while True:
         items = [path for path in folder.iterdir() if path.name not in _LITTER]
-        if len(items) != 1 or not items[0].is_dir() or items[0].is_symlink() or items[0].name in split_names:
+        if len(items) != 1 or not items[0].is_dir() or items[0].is_symlink():
+            return folder
+        if items[0].name in split_names or is_litter_folder(items[0].name):
             return folder
         folder = items[0]
 
@@ -141,7 +144,8 @@ def _link(folder: Path, links: list[tuple[Path, str, str]], shown: str) -> None:
         target.symlink_to(leads_to)
     real = folder.resolve()
     for target, leads_to, name in links:
-        if not target.resolve().is_relative_to(real):
+        # `Path.resolve` raises RuntimeError for a link to itself.
+        if not Path(os.path.realpath(target)).is_relative_to(real):
             for made, _, _ in links:
                 made.unlink(missing_ok=True)
             raise SourceProblem(

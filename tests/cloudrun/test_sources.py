@@ -18,11 +18,31 @@ from pathlib import Path
 import pytest
 
 from cloudrun.sources import SourceProblem, parse_source
-from cloudrun.sources.archive import unpack
+from cloudrun.sources.archive import root_of, unpack
 from cloudrun.sources.bring import bring
 from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, download
 from tests.web_server import Served, WebServer
+
+
+def test_a_link_to_itself_ends_nothing(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        link = zipfile.ZipInfo("rust/again.jpg")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "again.jpg")
+    (tmp_path / "data.zip").write_bytes(packed.getvalue())
+    (tmp_path / "there").mkdir()
+    assert unpack(tmp_path / "data.zip", tmp_path / "there", shown="data.zip") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "is_entered"), [("plants", True), ("train", False), ("@eaDir", False), (".git", False)]
+)
+def test_a_folder_that_says_nothing_is_entered(tmp_path: Path, name: str, is_entered: bool) -> None:
+    (tmp_path / name / "rust").mkdir(parents=True)
+    (tmp_path / name / "ok").mkdir()
+    assert root_of(tmp_path, split_names=("train",)) == (tmp_path / name if is_entered else tmp_path)
 
 
 @pytest.fixture
