@@ -22,7 +22,7 @@ from cloudrun.errors import CloudrunError
 from cloudrun.imagedata.dataset import Reading, read_dataset
 from cloudrun.imagedata.folders import Dataset
 from cloudrun.imagedata.layout import ClassFolders
-from cloudrun.sources.archive import DAMAGED, name_of, root_of, unpack
+from cloudrun.sources.archive import DAMAGED, list_zip, root_of, unpack
 from cloudrun.sources.layout import Layout, layout_of
 from cloudrun.text.names import name_from
 
@@ -79,7 +79,7 @@ def try_zip(dice: Random, folder: Path) -> Outcome:
     target.mkdir()
     try:
         unpack(archive, target, shown="data.zip")
-        found = read_dataset(root_of(target, split_names=("train", "val", "test")), Reading(classes=classes))
+        found = read_dataset(root_of(target), Reading(classes=classes))
     except CloudrunError as err:
         if listed is None:
             return Outcome.REFUSED
@@ -101,7 +101,7 @@ def _only_seen_in_files(message: str) -> bool:
 def _listed(archive: Path, classes: ClassFolders) -> tuple[Layout | None, str]:
     try:
         with zipfile.ZipFile(archive) as opened:
-            files = [(name_of(info), info.file_size) for info in opened.infolist() if not info.is_dir()]
+            files = list_zip(opened, "data.zip")
         return layout_of(files, "data.zip", classes=classes), ""
     except DAMAGED as err:
         return None, str(err)
