@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from pydantic.functional_validators import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from cloudrun.recipe.backbones import has_weights, is_known, nearest
+from cloudrun.recipe.backbones import has_weights, is_known, nearest, patch_of
 
 
 def _no_bool(value: object) -> object:
@@ -159,7 +159,8 @@ class TrainConfig(BaseModel):
     fold: Literal["all"] | Annotated[Whole, Field(ge=0, lt=100)] = 0
     """The fold that validates, from 0; all: train each in turn, and merge the results."""
     groups: str | None = None
-    """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds."""
+    """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds, nor held out
+    while others of it train."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
     """Smallest area of a random crop, as a fraction of the image's."""
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
@@ -201,6 +202,30 @@ class TrainConfig(BaseModel):
                 "shrinks",
                 "`start_image_size` is {first}, and `image_size` {last}: images grow, they do not shrink",
                 {"first": self.start_image_size, "last": self.image_size, "hint": "lower `start_image_size`"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> TrainConfig:
+        from cloudrun.recipe.progressive import sizes_of
+
+        for name in self.backbones:
+            patch = patch_of(name)
+            odd = [size for size in sizes_of(self) if patch is not None and size % patch]
+            if patch is None or not odd:
+                continue
+            smaller = odd[0] // patch * patch
+            raise PydanticCustomError(
+                "patches",
+                "`{name}` sees patches of {patch} px, and {size} px are not a multiple",
+                {
+                    "name": name,
+                    "patch": patch,
+                    "size": odd[0],
+                    "hint": f"set `image_size` to {smaller or patch} or {smaller + patch}"
+                    if odd[0] == self.image_size
+                    else "leave out `start_image_size`, or take another backbone",
+                },
             )
         return self
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from cloudrun.imagedata.vocabulary import is_litter_folder, split_of_word
 from cloudrun.sources import SourceProblem
 from cloudrun.text.units import size
 
@@ -90,14 +91,27 @@ def _damaged(shown: str, err: Exception) -> SourceProblem:
     return SourceProblem(f"{shown} is damaged: {err}", hint="is it whole where it comes from?")
 
 
-def root_of(folder: Path, *, split_names: tuple[str, ...]) -> Path:
-    """Return the folder that holds the data: `folder`, or a folder below it, where that is all that it holds.
+def list_zip(opened: zipfile.ZipFile, shown: str) -> list[tuple[str, int]]:
+    """Return name and bytes of all members; the name of a folder ends with a slash.
 
-    A folder with one of `split_names` is not gone into: its name says something about the data.
+    Raises SourceProblem where `unpack` would, as far as the list shows it: a path that leads out, a password.
     """
+    listed = []
+    for info in opened.infolist():
+        name = name_of(info)
+        inside(Path(), name, shown)
+        _refuse_password(info, shown)
+        listed.append((f"{name.rstrip('/')}/" if info.is_dir() else name, info.file_size))
+    return listed
+
+
+def root_of(folder: Path) -> Path:
+    """Return `folder`, or the folder below it that holds everything and is neither a split nor a system's."""
     while True:
         items = [path for path in folder.iterdir() if path.name not in _LITTER]
-        if len(items) != 1 or not items[0].is_dir() or items[0].is_symlink() or items[0].name in split_names:
+        if len(items) != 1 or not items[0].is_dir() or items[0].is_symlink():
+            return folder
+        if split_of_word(items[0].name) is not None or is_litter_folder(items[0].name):
             return folder
         folder = items[0]
 
@@ -144,7 +158,8 @@ def _link(folder: Path, links: list[tuple[Path, str, str]], shown: str) -> None:
         target.symlink_to(leads_to)
     real = folder.resolve()
     for target, leads_to, name in links:
-        if not target.resolve().is_relative_to(real):
+        # `Path.resolve` raises RuntimeError for a link to itself.
+        if not Path(os.path.realpath(target)).is_relative_to(real):
             for made, _, _ in links:
                 made.unlink(missing_ok=True)
             raise SourceProblem(
@@ -181,9 +196,13 @@ def _refuse_bomb(opened: zipfile.ZipFile, archive: Path, shown: str) -> None:
         )
 
 
-def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Member:
+def _refuse_password(info: zipfile.ZipInfo, shown: str) -> None:
     if info.flag_bits & 0x1:
         raise SourceProblem(f"{shown} is locked with a password: {info.filename}", hint="pack it without one")
+
+
+def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Member:
+    _refuse_password(info, shown)
     is_link = stat.S_ISLNK(info.external_attr >> 16)
     link = os.fsdecode(opened.read(info)) if is_link and info.file_size < 4096 else None
     return _Member(name_of(info), info.is_dir(), info.file_size, link, None, lambda: opened.open(info))

@@ -208,15 +208,15 @@ def _open_caches(
 
 def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
     """Return the images that train in this run, and those that validate."""
+    groups = find_groups(config.groups, dataset)
     if config.folds:
-        groups = find_groups(config.groups, dataset)
         fold_of = fold_of_each(dataset, folds=config.folds, seed=config.seed, groups=groups)
         placed = list(zip(labelled_files(dataset), fold_of, strict=True))
         return [f for f, fold in placed if fold != config.fold], [f for f, fold in placed if fold == config.fold]
     files = dataset.splits["train"]
     if "val" in dataset.splits:
         return list(files), list(dataset.splits["val"])
-    train, val = hold_out_for(dataset, fraction=config.val_fraction, seed=config.seed)
+    train, val = hold_out_for(dataset, fraction=config.val_fraction, seed=config.seed, groups=groups)
     return [files[index] for index in train], [files[index] for index in val]
 
 
