@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from typer.exceptions import TyperException
 
@@ -12,10 +12,19 @@ from cloudrun.cli import clouds, data, jobs, launch, machines, results, watch  #
 from cloudrun.cli.app import app
 from cloudrun.cli.console import note, show_error, warn
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
+from cloudrun.interrupts import INTERRUPTED, as_interrupts
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; returns the exit code. Nothing else in `cloudrun` decides it."""
+    try:
+        with as_interrupts() as interrupt:
+            return _answered(argv, interrupt.was_met)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _answered(argv: Sequence[str], was_interrupted: Callable[[], bool]) -> int:
     try:
         _warn_of_overdue(argv)
         code = app(list(argv), standalone_mode=False)
@@ -37,10 +46,16 @@ def main(argv: Sequence[str]) -> int:
         show_error(_as_environment(err))
         return ExitCode.FAILED
     except Exception:  # noqa: BLE001 - the last line of defence: a bug of ours
-        return _bug()
+        # A package that is interrupted while it is loaded may say so by an error of its own.
+        return _interrupted() if was_interrupted() else _bug()
     if code == ExitCode.INTERRUPTED:
-        note("\ninterrupted; `cloudrun ps` shows what bills")
+        return _interrupted()
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _interrupted() -> int:
+    note(f"\n{INTERRUPTED}")
+    return ExitCode.INTERRUPTED
 
 
 # What the computer is to blame for: no room, no permission, a disk that cannot be written or read.

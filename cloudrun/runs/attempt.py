@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,32 +28,6 @@ from cloudrun.stores import open_store
 
 # Some ten minutes, as a machine that does not answer takes its time to say so.
 _OUTAGE_PAUSES_S = (5, 10, 20, 40, 60, 60, 60, 60)
-
-
-@contextmanager
-def signals_as_interrupt() -> Iterator[None]:
-    """While a machine is being rented, a closed terminal or a `kill` is met as Ctrl-C is: the machine goes.
-
-    Once: a shell passes the hang-up of its terminal on, and the system sends it again. That ends no clean-up.
-    """
-
-    if threading.current_thread() is not threading.main_thread():  # a program's own thread hears no signals
-        yield
-        return
-    is_met = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal is_met
-        if not is_met:
-            is_met = True
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True, slots=True)
