@@ -172,14 +172,23 @@ def cost(
 
 
 @app.command(epilog="Example:\n\n  cloudrun report\n")
-def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
+def report(
+    run_id: RunArgument = None,
+    show_env: Annotated[
+        bool, typer.Option("--show-env", help="With the values of the job's `env`, which are *** else.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> int:
     """Write one self-contained HTML page about a run, and print where it is."""
+    from cloudrun.runs.accounts import write_report_with_env
     from cloudrun.runs.results import Listener, copy_home
 
     run, context = open_run(run_id)
     page = copy_home(run, context.ledger, to=None, listener=Listener(say=say)) / REPORT
     if not page.is_file():
         raise StoreError(f"{page} could not be written", hint="the line above says why")
+    if show_env:
+        write_report_with_env(context.current(run), page.parent)
     if as_json:
         answer_json({"run_id": run.run_id, "report": str(page)})
     else:

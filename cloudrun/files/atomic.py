@@ -16,13 +16,18 @@ TEMPORARY = (UNFINISHED, PARTIAL)
 """How the temporary names end. Whoever lists a folder leaves files of such names out."""
 
 
-def write(path: Path, content: bytes | str, *, temporary: Path | None = None, durable: bool = False) -> None:
+def write(
+    path: Path, content: bytes | str, *, temporary: Path | None = None, durable: bool = False, private: bool = False
+) -> None:
     """Write `content` to `temporary`, `path` with `.tmp` added by default, then rename that to `path`.
 
-    `durable`: the bytes are on the disk before the file has its name. Raises OSError.
+    `durable`: the bytes are on the disk before the file has its name. `private`: only its owner can read it (0600), as
+    what holds values of `env` has to be. Raises OSError.
     """
     beside = temporary or path.with_name(path.name + UNFINISHED)
     with beside.open("wb") as file:
+        if private:
+            os.fchmod(file.fileno(), 0o600)
         file.write(content.encode() if isinstance(content, str) else content)
         if durable:
             file.flush()

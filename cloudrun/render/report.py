@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -36,10 +37,14 @@ pre { overflow-x: auto; padding: .9rem; border: 1px solid var(--line); border-ra
 """
 
 
-def report_html(run: Run, folder: Path, cost: Receipt) -> str:
-    """The page for `run` from the files in `folder`; shows what there is, and says what is missing."""
+def report_html(run: Run, folder: Path, cost: Receipt, *, shows_env: bool = False) -> str:
+    """The page for `run` from the files in `folder`; shows what there is, and says what is missing.
+
+    Values of `env` are only there with `shows_env`: people pass a report on.
+    """
     summary, _ = summary_at(folder)
     metrics, _ = metrics_at(folder)
+    job = run.job if shows_env else _without_env(run.job)
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(run.run_id)}</title>",
         f"<meta name='viewport' content='width=device-width, initial-scale=1'><style>{_STYLE}</style><body>",
@@ -52,10 +57,15 @@ def report_html(run: Run, folder: Path, cost: Receipt) -> str:
         _epochs(metrics),
         _per_class(summary),
         _money(cost),
-        f"<h2>Job file</h2><pre>{escape(yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True))}</pre>",
+        f"<h2>Job file</h2><pre>{escape(yaml.safe_dump(job, sort_keys=False, allow_unicode=True))}</pre>",
         "</body></html>\n",
     ]
     return "".join(parts)
+
+
+def _without_env(job: dict[str, Any]) -> dict[str, Any]:
+    env = job.get("env")
+    return {**job, "env": dict.fromkeys(env, "***")} if isinstance(env, dict) and env else job
 
 
 def _machine(cost: Receipt) -> str:

@@ -29,14 +29,21 @@ def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:
     }
     for name, make in makers.items():
         try:
-            replace_file(folder / name, make().encode(), folder)
+            replace_file(folder / name, make().encode(), folder, private=name == JOB_FILE)
         except Exception as err:  # noqa: BLE001 - they rest on what a machine wrote, and a bill waits for their end
             say(f"{folder / name} cannot be written: {brief(err)}")
 
 
-def replace_file(path: Path, content: bytes, folder: Path) -> None:
+def write_report_with_env(run: Run, folder: Path) -> None:
+    """Write report.html with the values of `env`, for its owner alone; the next fetch writes it without them."""
+    metrics, _ = metrics_at(folder)
+    page = report_html(run, folder, receipt(run, now_utc(), metrics), shows_env=True)
+    replace_file(folder / REPORT, page.encode(), folder, private=True)
+
+
+def replace_file(path: Path, content: bytes, folder: Path, *, private: bool = False) -> None:
     """Write a file below `folder` under a temporary name, then rename it; a folder in its place is moved aside."""
     partial = path.with_name(path.name + atomic.PARTIAL)
     for place in (partial, path):
         make_way(place, folder)
-    atomic.write(path, content, temporary=partial)
+    atomic.write(path, content, temporary=partial, private=private)

@@ -167,7 +167,8 @@ class Ledger:
         """Raises ValueError where the record could not be read back."""
         text = run.model_dump_json(indent=1)
         _refuse_unreadable(text)
-        atomic.write(path, text, temporary=path.with_suffix(f".{os.getpid()}{atomic.UNFINISHED}"), durable=True)
+        temporary = path.with_suffix(f".{os.getpid()}{atomic.UNFINISHED}")
+        atomic.write(path, text, temporary=temporary, durable=True, private=True)
         atomic.sync(path.parent)  # else the rename itself may be lost with the power
 
     @contextmanager

@@ -258,7 +258,7 @@ class SkyBackend:
         if plan.spec.nodes > 1:
             send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
-        connection.run(f"cat > {quote_word(run_dir)}/{ORDER}", content=late.as_json().encode())
+        connection.run(f"umask 077; cat > {quote_word(run_dir)}/{ORDER}", content=late.as_json().encode())
         if order.outlives_its_job and plan.spec.nodes == 1:
             # Ray takes some seconds, and where the memory is full it starts nothing. What fails here, the job does.
             with suppress(StoreError):
@@ -421,7 +421,7 @@ class SkyBackend:
         assert run.run_uri is not None
         folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
         try:
-            Connection(run.machine_name).run(f"rm -rf '{folder}' '{folder}'.[0-9]*", timeout_s=30)
+            Connection(run.machine_name).run(f"rm -rf {quote_word(folder)} {quote_word(folder)}.[0-9]*", timeout_s=30)
         except StoreError:
             return  # a machine that does not answer is ended all the same
 
