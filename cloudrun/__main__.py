@@ -15,8 +15,8 @@ def run() -> None:
     from cloudrun.cli.main import main
 
     code = main(sys.argv[1:])
-    # An interrupt inside of an `exec` (dataclasses use it) makes `python -m` die by SIGINT at its end, whatever became of
-    # that interrupt; CPython forgets it at the next `eval`.
+    # An interrupt inside of an `exec` (dataclasses use it) makes `python -m` die by SIGINT at its end, whatever became
+    # of that interrupt; CPython forgets it at the next `eval`.
     eval("0")
     sys.exit(code)
 
