@@ -52,6 +52,7 @@ def start(
     """
     run = context.ledger.get(plan.run_id)
     staged = context.state_folder / "staging" / plan.run_id
+    _clear_staging(staged.parent, context)
     assert run.quote is not None
     try:
         stage(plan, staged)
@@ -80,6 +81,13 @@ def start(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return Started(run, reader)
+
+
+def _clear_staging(folder: Path, context: Context) -> None:
+    """Remove what launches have left that were killed while they staged their code."""
+    for left in folder.glob("*"):
+        if not context.ledger.is_launching(left.name):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def attend(started: Started, plan: Plan, context: Context, *, detach: bool) -> Run:
