@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import sys
 
+from cloudrun.interrupts import end_at_once
+
 
 def run() -> None:
     """Run one command, and exit with its exit code."""
+    end_at_once()  # before anything that takes time to load
     # Looking for pydantic plugins reads the metadata of every installed package at each start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     from cloudrun.cli.main import main
 
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # An interrupt inside of an `exec` (dataclasses use it) makes `python -m` die by SIGINT at its end, whatever became
+    # of that interrupt; CPython forgets it at the next `eval`.
+    eval("0")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

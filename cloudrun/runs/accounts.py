@@ -37,14 +37,14 @@ def write_accounts(run: Run, folder: Path, say: Callable[[str], None], *, with_p
         makers[REPORT] = lambda: report_html(run, folder, receipt(run, now_utc(), metrics))
     for name, make in makers.items():
         try:
-            replace_file(folder / name, make().encode(), folder)
+            replace_file(folder / name, make().encode(), folder, private=name == JOB_FILE)
         except Exception as err:  # noqa: BLE001 - a bad file of the machine must not keep its bill going
             say(f"{folder / name} cannot be written: {brief(err)}")
 
 
-def replace_file(path: Path, content: bytes, folder: Path) -> None:
+def replace_file(path: Path, content: bytes, folder: Path, *, private: bool = False) -> None:
     """Write a file below `folder` under a temporary name, then rename it; a folder in its place is moved aside."""
     partial = path.with_name(path.name + atomic.PARTIAL)
     for place in (partial, path):
         make_way(place, folder)
-    atomic.write(path, content, temporary=partial)
+    atomic.write(path, content, temporary=partial, private=private)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,11 @@ def copy_home(
     try:
         return _bring(run, ledger, folder, best_only=best_only, listener=listener or Listener())
     except OSError as err:
+        if err.filename is not None and Path(os.fsdecode(err.filename)).is_relative_to(ledger.home):
+            raise StoreError(
+                f"cannot write {os.fsdecode(err.filename)}, of cloudrun's own folder: {err.strerror}",
+                hint=f"make room there (`df {ledger.home}`), then run the same command again; the results are safe",
+            ) from err
         raise StoreError(
             f"cannot write the results to {folder}: {err.strerror}",
             hint=f"name another folder: `cloudrun fetch {run.run_id} --to DIR`; is there room on the disk?",

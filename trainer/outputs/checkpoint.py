@@ -6,7 +6,6 @@ last.pt   the same, and what a resumed run needs: batch_size, optimizer, scaler,
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,19 +38,22 @@ def save(state: Mapping[str, Any], path: Path) -> None:
 
 def load(path: Path) -> State:
     """Return a checkpoint with tensors on the CPU. Raises TrainerError where the file is absent or malformed."""
-    if path.is_file() and not zipfile.is_zipfile(path):  # other bytes can make torch raise any exception
-        raise TrainerError(f"{path} is not a checkpoint: not a zip archive", hint="it is damaged; remove it")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _loaded(path)
     except FileNotFoundError:
         raise TrainerError(f"there is no checkpoint {path}", hint="`train` writes checkpoints/best.pt") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as err:
-        raise TrainerError(
-            f"{path} is not a checkpoint: {str(err).splitlines()[0]}", hint="it is damaged; remove it"
-        ) from err
+    except Exception as err:  # a damaged file makes zipfile, pickle and torch raise anything
+        why = (str(err).splitlines() or [type(err).__name__])[0]
+        raise TrainerError(f"{path} is not a checkpoint: {why}", hint="it is damaged; remove it") from err
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise TrainerError(f"{path} is not a checkpoint of this trainer", hint="name a best.pt or last.pt")
     return state
+
+
+def _loaded(path: Path) -> Any:
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise zipfile.BadZipFile("not a zip archive")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def check_config(saved: Mapping[str, Any], config: TrainConfig, path: Path) -> None:
