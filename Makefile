@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements picture changelog clean
+.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements picture reference changelog clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -87,6 +87,10 @@ requirements: .venv/ready
 # docs/launch.svg, the picture of README.md: of a real launch on this computer.
 picture: .venv/ready
 	$(RUN) benchmarks.picture
+
+# The generated parts of docs/reference: the keys of a job file, the options of every command.
+reference: .venv/ready
+	$(RUN) docs.tools.reference
 
 # Move the fragments in changes/ into CHANGELOG.md: `make changelog VERSION=0.2.0`.
 changelog: .venv/ready

@@ -56,8 +56,11 @@ class Resources(_Section):
     """The resources of the machine beside its GPU. `memory` and `disk` in GB; `8+` means 8 or more."""
 
     cpus: Amount = None
+    """CPU cores of each machine: `8+`: at least, `8`: exactly; null: any."""
     memory: Amount = None
+    """Memory of each machine in GB: `64+`: at least, `64`: exactly; null: any."""
     disk: Annotated[int, Field(ge=10, le=10_000)] = 100
+    """Disk of each machine in GB."""
 
 
 class SourceKind(StrEnum):
@@ -71,17 +74,20 @@ class SourceKind(StrEnum):
 
 
 class Labels(_Section):
-    """A file of labels, and which of its columns are which; None: found out, and said. A text alone is the file.
-
-    `label`: a column, or a list of columns of 0 and 1. `separator`: between the labels of a cell; "": a cell is one.
-    """
+    """A file of labels, and which of its columns are which; null: guessed, and said. A text alone is the file."""
 
     file: Annotated[str, Field(min_length=1)]
+    """CSV, TSV, or JSON of Label Studio or COCO, in the data folder or beside the job file."""
     image: str | None = None
+    """Column with the names of image files, with or without folder and suffix."""
     label: str | tuple[str, ...] | None = None
+    """Column of the label, or a list of columns of 0 and 1, each a class."""
     group: str | None = None
+    """Column of groups: images of one group stay in one fold."""
     split: str | None = None
+    """Column with train, val or test in any of their usual spellings; or 0 and 1: 1 validates."""
     separator: str | None = None
+    """Text between several labels of a cell; "": a cell is one label."""
 
     @property
     def columns(self) -> LabelColumns:
@@ -93,15 +99,14 @@ def _as_labels(value: object) -> object:
 
 
 class Data(_Section):
-    """The source of the images; docs/guides/images.md has the layouts that a folder may have.
-
-    `labels`: a file in the data folder or beside the job file; None: the folders say the classes. `classes`: which
-    folders those are, where folders lie in folders.
-    """
+    """The source of the images; docs/guides/images.md has the layouts that a folder may have."""
 
     source: Annotated[str, Field(min_length=1)]
+    """Folder of images, relative to the job file; or an address: https://, kaggle://, s3://, demo://leaves."""
     labels: Annotated[Labels | None, BeforeValidator(_as_labels)] = None
+    """File with the labels, in the data folder or beside the job file; null: the folders are the classes."""
     classes: ClassFolders = "auto"
+    """Folders that are the classes: top, or deepest (those that hold the images); auto: asks where that is unclear."""
 
     @field_serializer("labels")
     def _short(self, labels: Labels | None) -> object:
@@ -129,24 +134,29 @@ class Data(_Section):
 
 
 class Budget(_Section):
-    """The limits of a run. They are enforced beside the job, with the laptop off, too.
-
-    `max_cost` in USD. `stall_minutes`: minutes without a training step. `rent_minutes`: minutes after which a launch
-    gives up on a machine that does not come; None: 20, or a quarter of the budget, but five where that is less. Where
-    waiting may bill, at most three quarters of the budget.
-    """
+    """The limits of a run. They are enforced beside the job, with the laptop off, too."""
 
     max_cost: Annotated[float, Field(gt=0, le=100_000)] = 5.0
+    """US dollars that the run may cost."""
     max_hours: Annotated[float, Field(gt=0, le=24 * 30)] = 4.0
+    """Hours that the machine may be billed."""
     stall_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 15.0
+    """Minutes without a training step, after which the run is stopped."""
     rent_minutes: Annotated[float | None, Field(gt=0, le=24 * 60)] = None
+    """Minutes after which a launch gives up on a machine that does not come.
+
+    null: 20, or a quarter of the budget, but five where that is less. Where waiting may bill, at most three quarters of
+    the budget.
+    """
 
 
 class Lifecycle(_Section):
     """What happens to the machine when the job ends, and after how many idle minutes the machine ends itself."""
 
     on_finish: Literal["down", "stop", "keep"] = "down"
+    """down: the machine ends with the job; keep: it stays up until `cloudrun down`; stop: not there yet, refused."""
     idle_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 10
+    """Minutes without a job, after which the machine ends itself."""
 
 
 def _as_list(value: object) -> object:
@@ -204,23 +214,36 @@ class JobSpec(_Section):
     """The content of one valid job file."""
 
     name: Annotated[str, AfterValidator(_check_name)]
+    """Lower-case letters, digits and `-`, at most 40; it becomes a part of the machine's name."""
     gpu: Annotated[tuple[Annotated[str, AfterValidator(_canonical_gpu)], ...], BeforeValidator(_as_list)] = ()
-    nodes: Annotated[StrictInt, Field(ge=1, le=64)] = 1  # machines, each with what `gpu` asks for
+    """GPUs in order of preference, NAME:COUNT; none: a machine without a GPU."""
+    nodes: Annotated[StrictInt, Field(ge=1, le=64)] = 1
+    """Machines that train together, each with what `gpu` asks for."""
     resources: Resources = Resources()
     infra: Annotated[str | None, AfterValidator(_check_infra)] = None
+    """Where to run: local, slurm, aws, runpod, aws/us-east-1, ...; null: the cheapest cloud that is enabled."""
     spot: StrictBool = False
+    """true: cheaper machines that the provider may take back."""
     data: Data
     train: TrainConfig = TrainConfig()
     budget: Budget = Budget()
     lifecycle: Lifecycle = Lifecycle()
     store: Annotated[str | None, AfterValidator(_check_store)] = None
+    """Bucket, s3://BUCKET/PREFIX, to which results and log are copied while the job runs."""
     endpoint: Annotated[str | None, AfterValidator(_check_endpoint)] = None
+    """Server of the bucket, where it is not AWS; null: `$AWS_ENDPOINT_URL`, else AWS."""
     setup: str | None = None
+    """Shell commands that set up the machine, after cloudrun's own."""
     run: str | None = None
+    """Command of your own instead of the trainer; it reads `$CLOUDRUN_DATA` and writes `$CLOUDRUN_OUTPUT`."""
     workdir: str | None = None
-    workdir_secrets: tuple[str, ...] = ()  # files of `workdir` that look like secrets, and are sent all the same
+    """Folder of your own code for `run`."""
+    workdir_secrets: tuple[str, ...] = ()
+    """Files of `workdir` that look like secrets (.env, *.pem, ...), and are sent all the same."""
     env: Annotated[dict[_EnvName, str], BeforeValidator(_text_values)] = Field(default_factory=dict)
+    """Environment variables of the set-up and the job; each value is its letters as they stand: 1.10, 007, yes."""
     secrets: tuple[_EnvName, ...] = ()
+    """Names of environment variables to pass on; their values are never stored or printed."""
 
     @property
     def gpus(self) -> tuple[GpuRequest, ...]:

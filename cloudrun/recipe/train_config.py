@@ -85,8 +85,9 @@ class TrainConfig(BaseModel):
     image_size: Annotated[Whole, Field(ge=32, le=1024)] = 224
     """Pixels of the square that the model sees."""
     start_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
-    """Size in the first epoch, growing to `image_size` over three quarters of the run; null: always `image_size`."""
+    """Size in the first epoch, growing to `image_size` over three quarters of the run: 128, say; null: `image_size`."""
     epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
+    """Passes over the training images."""
     batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
     """Images in an optimizer step; they are accumulated where they do not fit into memory at once.
 
@@ -115,6 +116,7 @@ class TrainConfig(BaseModel):
     drop_path: Annotated[Number, Field(ge=0, le=0.9)] = 0
     """Stochastic depth: share of the images for which the last block is skipped; less for earlier blocks."""
     label_smoothing: Annotated[Number, Field(ge=0, le=0.9)] = 0.1
+    """Share of each label that is spread over all classes."""
     warmup_epochs: Annotated[Number, Field(ge=0, le=10_000)] = 5
     """Epochs of linear warm-up; at most half of the run is warm-up, however short the run."""
     grad_clip: Annotated[Number, Field(ge=0, le=1000)] = 1.0
@@ -132,6 +134,7 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto: the GPU that was asked for must work, or the run fails at once; cpu: train without one."""
     sync_batchnorm: Literal["auto"] | StrictBool = "auto"
     """Batch norm's statistics over all GPUs of a run; auto: where each has fewer than 16 images at once."""
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
@@ -164,12 +167,16 @@ class TrainConfig(BaseModel):
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
     """Smallest area of a random crop, as a fraction of the image's."""
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
+    """Largest random rotation."""
     color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2
     """Largest relative change of brightness, of contrast and of saturation."""
     decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
     """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
     cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
-    """Decoded images kept on disk; auto: up to half of the free disk and half of the memory; 0: none."""
+    """Decoded images kept on the machine's disk, so that later epochs decode nothing, in GB.
+
+    auto: up to half of the free disk and half of the memory; 0: none.
+    """
     workers: Literal["auto"] | Annotated[Whole, Field(ge=0, le=256)] = "auto"
     """Processes that load images; auto: one for each core but one; 0: the trainer loads them itself."""
     max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
@@ -248,7 +255,7 @@ class TrainConfig(BaseModel):
 
 
 # Key, sensible range, what goes wrong below, what goes wrong above.
-_KNOBS: tuple[tuple[str, float, float, str, str], ...] = (
+KNOBS: tuple[tuple[str, float, float, str, str], ...] = (
     ("lr", 1e-5, 1e-2, "learning is too slow to finish", "the loss diverges; start at 3e-4"),
     ("weight_decay", 1e-4, 1e-2, "nothing holds back overfitting", "the weights shrink faster than they learn"),
     ("dropout", 0.2, 0.5, "the head overfits small data sets", "too few features are left to learn from"),
@@ -263,7 +270,7 @@ def knob_warnings(config: TrainConfig, *, written_only: bool = False) -> list[st
     `written_only`: nothing of a default that does not fit a shorter run, which the trainer's log tells anyway.
     """
     lines = []
-    for key, low, high, below, above in _KNOBS:
+    for key, low, high, below, above in KNOBS:
         value = getattr(config, key)
         if value != "auto" and not low <= value <= high:
             trouble = below if value < low else above

@@ -1,17 +1,13 @@
-"""What the documents name exists: links, headings, files of the code, keys of a job file, sizes that were promised."""
+"""What the documents name exists: links, headings, files of the code, sizes that were promised."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from pydantic import BaseModel
 
-from cloudrun.job.spec import JobSpec
 from tests.support.checkout import CHECKOUT
 
 DOCUMENTS = [
@@ -118,37 +114,3 @@ def test_the_picture_loads_nothing_from_elsewhere() -> None:
     picture = (CHECKOUT / "docs" / "launch.svg").read_text()
     assert "url(http" not in picture
     assert "nothing is billing" in picture.replace("&#160;", " ")
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> set[str]:
-    """Return every key of a job file, those of a section as `train.lr`."""
-    keys = set()
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys |= _keys(field.annotation, f"{prefix}{name}.")
-        else:
-            keys.add(prefix + name)
-    return keys
-
-
-def _values(plain: dict[str, Any], model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value in plain.items():
-        kind = model.model_fields[name].annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            values |= _values(value, kind, f"{prefix}{name}.")
-        else:
-            values[prefix + name] = value
-    return values
-
-
-def test_the_reference_of_the_job_file_has_every_key_with_its_default() -> None:
-    block = re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "docs/reference/job-file.md").read_text(), re.DOTALL)[0]
-    plain = yaml.safe_load(block)
-    shown = _values(JobSpec.model_validate(plain).as_plain(), JobSpec)
-    assert set(_values(plain, JobSpec)) == _keys(JobSpec)
-    examples = {"name", "gpu", "data.source"}
-    defaults = _values(JobSpec.model_validate({"name": "x", "data": {"source": "y"}}).as_plain(), JobSpec)
-    assert {key: value for key, value in shown.items() if key not in examples} == {
-        key: value for key, value in defaults.items() if key not in examples
-    }

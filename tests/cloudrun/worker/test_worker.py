@@ -408,6 +408,13 @@ def test_a_killed_worker_takes_its_job_with_it(start: StartWorker, tmp_path: Pat
     wait_for(lambda: has_ended(pid))
 
 
+def test_values_of_the_environment_reach_the_steps_that_set_up(start: StartWorker, tmp_path: Path) -> None:
+    mirrors = {"UV_DEFAULT_INDEX": "https://mirror.test/simple", "HF_ENDPOINT": "https://hub.test"}
+    setup = [Step("machine", ["bash", "-c", 'echo "$UV_DEFAULT_INDEX $HF_ENDPOINT"'])]
+    assert start(an_order("true", setup=setup, env=mirrors)).wait(30) == 0
+    assert "https://mirror.test/simple https://hub.test\n" in (tmp_path / "log.txt").read_text()
+
+
 def test_values_of_the_environment_reach_the_job_and_no_file(
     start: StartWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

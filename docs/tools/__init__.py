@@ -1,0 +1,1 @@
+"""Programs that write generated documents and build the site."""
