@@ -29,7 +29,12 @@ OTHER_MEANINGS = {
     "backends/skypilot/keys.py": {"slurm"},
     "backends/skypilot/task.py": {"run"},  # a key of SkyPilot's task
     "cli/data.py": {"data"},  # the name of a command, or a key of an answer
+    "cli/groups.py": {"run", "start", "stop", "down", "watch", "data"},  # commands, and what others call them
     "cli/jobs.py": {"data"},
+    "imagedata/label_table.py": {"data"},  # a name that people give to columns and folders, here and in the next one
+    "imagedata/vocabulary.py": {"data"},
+    "job/job_yaml.py": {"run"},  # a key of the job file
+    "runs/doctor.py": {"skypilot"},  # a package
     "catalog/endings.py": {"slurm"},
     "forecast/estimate.py": {"slurm", "sync", "run"},  # parts of an estimate; the word in a sentence
     "job/job_file.py": {"data", "workdir"},  # keys of the job file
