@@ -53,6 +53,8 @@ def _machines(cost: Receipt) -> str:
 def _end(cost: Receipt) -> str:
     if not cost["is_final"]:
         return "  (still billing)" if cost["hourly_usd"] != 0 else "  (still running; this computer costs nothing)"
+    if cost["billed_from"] and cost["billed_to"] and cost["billed_to"] < cost["billed_from"]:
+        return "  (a clock was set back meanwhile: nobody knows these hours, and the provider's bill tells them)"
     if cost["end_is"] == "not seen":
         return f"  (it was up then; found gone at {cost['billed_to_latest']}, and nobody saw it go)"
     return "" if cost["end_is"] == "proven" else "  (the machine was found gone; its provider tells this end)"

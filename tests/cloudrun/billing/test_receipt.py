@@ -46,6 +46,14 @@ def test_the_receipt_accounts_for_every_second() -> None:
     assert sum(one["cost_usd"] for one in phases) == pytest.approx(receipt(run, START)["cost_usd"], abs=0.0005)
 
 
+def test_a_bill_that_ends_before_it_begins_is_called_unknown() -> None:
+    said = receipt_text(
+        receipt(a_skypilot_run(billed_from=START, released_at=at(-3 * 86400), end_is_proven=True), START)
+    )
+    assert "a clock was set back meanwhile: nobody knows these hours" in said
+    assert "set back" not in receipt_text(receipt(a_skypilot_run(billed_from=START, released_at=at(0)), START))
+
+
 def test_each_epoch_has_its_price_and_the_money_that_bought_nothing_is_named() -> None:
     run = a_skypilot_run(
         quote=a_slurm_quote(3.6), billed_from=START, released_at=at(500), phases=(phase("run", 100, 460),)
