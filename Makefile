@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 SYNC := $(UV) sync --quiet --frozen --compile-bytecode --extra trainer --extra slurm
 RUN := .venv/bin/python -m
 
-.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements picture reference changelog clean
+.PHONY: test-slow demo test check format graph test-sky test-clouds test-clouds-short rehearse-gpu reliability bench bench-sync bench-trainer requirements picture reference site changelog clean
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
@@ -91,6 +91,12 @@ picture: .venv/ready
 # The generated parts of docs/reference: the keys of a job file, the options of every command.
 reference: .venv/ready
 	$(RUN) docs.tools.reference
+
+# The documents as a site in .site/html; a link that leads nowhere fails it.
+site:
+	@command -v uv >/dev/null || test -x .uv/bin/uv || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+	UV_PROJECT_ENVIRONMENT=.site/venv $(UV) sync --quiet --frozen --only-group docs
+	.site/venv/bin/python -m docs.tools.site
 
 # Move the fragments in changes/ into CHANGELOG.md: `make changelog VERSION=0.2.0`.
 changelog: .venv/ready
