@@ -34,6 +34,7 @@ def check(
     from cloudrun.job.job_file import JobFileProblems, load_job
     from cloudrun.render.tables import table
     from cloudrun.runs.prepare import check_job, check_store, on_this_computer
+    from cloudrun.runs.weights_check import hub_warning
     from cloudrun.state.home import home_folder
 
     try:
@@ -43,6 +44,9 @@ def check(
         survey = check_job(job)
         findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
         check_store(job)
+        warnings = [*job.warnings, *filter(None, [hub_warning(job)])]
+        for warning in warnings[len(job.warnings) :]:
+            warn(warning)
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
         for place, message, hint in problems[:_MOST_SHOWN]:
@@ -63,7 +67,7 @@ def check(
             {
                 "job": str(job.path),
                 "ok": True,
-                "warnings": list(job.warnings),
+                "warnings": warnings,
                 "data": findings and findings.as_plain(),
             }
         )

@@ -16,15 +16,29 @@ _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _PATIENCE_S = 5
 
 
-def check_weights(job: Job) -> None:
-    """Raise JobFileError where a folder lacks a backbone's weights, or this computer cannot download them."""
+def check_folder(job: Job) -> None:
+    """Raise JobFileError where `train.pretrained` is a folder that lacks a backbone's weights."""
+    if isinstance(job.spec.train.pretrained, str) and job.spec.run is None:
+        _check_folder(job, Path(job.spec.train.pretrained))
+
+
+def check_hub(job: Job) -> None:
+    """Raise JobFileError where this computer is to train from weights that it neither has nor can download.
+
+    It is asked last, and by `check` as a warning: the network may be another one when the job is launched.
+    """
     spec = job.spec
-    if spec.run is not None:
-        return
-    if isinstance(spec.train.pretrained, str):
-        _check_folder(job, Path(spec.train.pretrained))
-    elif spec.train.pretrained and not spec.capabilities.is_remote:
+    if spec.run is None and spec.train.pretrained is True and not spec.capabilities.is_remote:
         _check_hub(job)
+
+
+def hub_warning(job: Job) -> str | None:
+    """Return what a launch of the job would be refused for; None where nothing is wrong."""
+    try:
+        check_hub(job)
+    except JobFileError as err:
+        return f"{err.message}; {err.hint}"
+    return None
 
 
 def _check_folder(job: Job, folder: Path) -> None:
