@@ -94,7 +94,7 @@ def _skypilot() -> Finding:
         return Finding(
             "SkyPilot", State.MISSING, "not installed in this Python", install_command("runpod"), for_rented=True
         )
-    is_command = shutil.which("sky") is not None
+    is_command = bool(shutil.which("sky"))
     return Finding(
         "SkyPilot", State.OK, found if is_command else f"{found}, without the command `sky`", for_rented=True
     )
