@@ -95,9 +95,7 @@ def _skypilot() -> Finding:
             "SkyPilot", State.MISSING, "not installed in this Python", install_command("runpod"), for_rented=True
         )
     command = shutil.which("sky")
-    return Finding(
-        "SkyPilot", State.OK, found if command else f"{found}, without the command `sky`", for_rented=True
-    )
+    return Finding("SkyPilot", State.OK, found if command else f"{found}, without the command `sky`", for_rented=True)
 
 
 def _sending(name: str) -> Finding:

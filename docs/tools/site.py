@@ -24,6 +24,7 @@ _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _TOP = {
     "README.md": "en/index.md",
     "README.zh-CN.md": "zh/index.md",
+    "AGENTS.md": "en/inside/agents.md",
     "ARCHITECTURE.md": "en/inside/architecture.md",
     "CHANGELOG.md": "en/inside/changelog.md",
     "CONTRIBUTING.md": "en/inside/contributing.md",
@@ -55,6 +56,8 @@ def stage(pages: Path, *, repository: str | None) -> None:
         target.write_text(with_links(text, source, places=places, repository=repository), encoding="utf-8")
     decisions = pages / "en" / "decisions"
     (decisions / "index.md").write_text(_list_of(decisions), encoding="utf-8")
+    agents = CHECKOUT / "docs" / "llms.txt"
+    (pages / "llms.txt").write_text(_addresses(agents.read_text(encoding="utf-8"), agents, places), encoding="utf-8")
 
 
 def page_places() -> Iterator[tuple[Path, str]]:
@@ -105,6 +108,16 @@ def _on_site(link: str, source: Path, places: Mapping[Path, str], repository: st
         here = Path(places[source]).parent.as_posix()
         return os.path.relpath(place, here) + sign + anchor
     return None if repository is None else f"{repository}/blob/main/{name}{sign}{anchor}"
+
+
+def _addresses(text: str, source: Path, places: Mapping[Path, str]) -> str:
+    """Return a list of links as it is beside the pages: each link leads to where MkDocs publishes the page."""
+
+    def replace(found: re.Match[str]) -> str:
+        address = _address(places[(source.parent / found["target"]).resolve()])
+        return f"[{found['text']}]({address}/)"
+
+    return _LINK.sub(replace, text)
 
 
 def _is_apart(place: str, linked_from: str, places: Mapping[Path, str]) -> bool:

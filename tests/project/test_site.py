@@ -71,6 +71,14 @@ def test_a_file_that_is_no_page_is_linked_where_the_project_lives() -> None:
     assert linked == "[a job](https://code.test/cloudrun/blob/main/jobs/plants.yaml)"
 
 
+def test_the_list_for_agents_leads_to_published_pages(pages: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (pages / "llms.txt").read_text())
+    assert len(links) > 10
+    folders = [link.removeprefix("./").removesuffix("/") for link in links]
+    published = [pages / "en" / (f"{folder}.md" if folder else "index.md") for folder in folders]
+    assert [str(page) for page in published if not page.is_file()] == []
+
+
 def test_every_page_of_the_menu_exists(pages: Path) -> None:
     text = (CHECKOUT / "docs" / "mkdocs.yml").read_text()  # not read as YAML: it has a tag of Python's
     named = re.findall(r"^ +- [^:]+: ([\w/-]+\.md)$", text, re.MULTILINE)
