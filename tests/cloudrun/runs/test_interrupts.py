@@ -114,7 +114,7 @@ def test_a_signal_at_any_moment_ends_a_command_with_one_line(shell: Shell, seed:
     for words in (["ps"], ["gpus"], ["check", job], ["launch", "--dry-run", job]):
         number = chance.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         with shell.start(*words) as command:
-            while not hears(command, signal.SIGTERM):
+            while not hears(command, signal.SIGHUP):  # the last one that it gets a handler for
                 time.sleep(0.001)
             time.sleep(chance.uniform(0, 1.2))
             command.send_signal(number)
