@@ -81,8 +81,8 @@ def _on_the_cpu(spec: JobSpec, wanted: GpuRequest, found: int) -> str:
     train = spec.train
     return (
         f"{there}, so `infra: local` trains on the CPU, not on {wanted}:"
-        f" {train.epochs} epochs of {' + '.join(train.backbones)} at {train.image_size} px are made for a GPU, and may"
-        " take days; for a try: `--set train.epochs=1 --set train.image_size=64`"
+        f" {train.epochs} epochs of {' + '.join(train.backbones)} at {train.image_size} px, which may take long (launch"
+        " estimates it); for a try: `--set train.epochs=1 --set train.image_size=64`"
     )
 
 
