@@ -9,7 +9,7 @@ RUN := .venv/bin/python -m
 .DEFAULT_GOAL := test
 
 demo: .venv/ready
-	.venv/bin/cloudrun launch --yes --infra local jobs/demo.yaml
+	.venv/bin/cloudrun demo
 
 # Three at once on two cores: tests wait more than they compute.
 test: .venv/ready

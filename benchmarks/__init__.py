@@ -1,1 +1,1 @@
-"""Measurements behind docs/benchmarks.md; each prints the lines that stand there."""
+"""Measurements behind docs/benchmarks.md; each program prints its lines of that page."""

@@ -1,4 +1,4 @@
-"""How long `cloudrun --help` and `cloudrun ps` take to start, against `sky --help`, in turn.
+"""Measure how long `cloudrun --help` and `cloudrun ps` take to start, against `sky --help`, in turn.
 
 python -m benchmarks.cli_start [ROUNDS]
 """
@@ -24,7 +24,7 @@ COMMANDS: dict[str, list[str | Path]] = {
 
 
 def timed(command: list[str | Path], env: dict[str, str]) -> tuple[float, float]:
-    """Wall and CPU seconds of one run."""
+    """Run the command once; return its wall and CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)

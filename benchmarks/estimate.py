@@ -1,4 +1,4 @@
-"""How near the estimates come: before a first run, after its timed steps, and before the second run of the kind.
+"""Measure how near the estimates come: before a first run, after its timed steps, and before a second run like it.
 
 Runs the job twice on this computer, with a ledger of its own (minutes).
 
@@ -35,7 +35,10 @@ def main(job: Path, options: list[str]) -> None:
 
 
 def launch(job: Path, options: list[str], folder: Path) -> dict[str, Any]:
-    """The ledger's record of one attached launch, with how long it took and what its first timed steps estimated."""
+    """Launch the job attached; return the ledger's record of the run, with its real seconds and its first correction.
+
+    `actual_s` is how long it took, `first_correction_s` what its first timed steps estimated.
+    """
     command = [sys.executable, "-m", "cloudrun", "launch", "--yes", "--infra", "local", *options, str(job)]
     env = {**os.environ, "CLOUDRUN_HOME": str(folder / "home")}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True)

@@ -1,8 +1,8 @@
-"""Kills at random instants of a small run on this computer, each resumed; does it end with the same numbers?
+"""Kill a small run on this computer at random instants, resume it each time, and compare its final numbers.
 
-`kill -9` and SIGTERM by turns, to the trainer and its loader; a new run begins whenever one has finished. Trainers are
-forked from this process, so that torch is imported once. With PROCESSES, that many train together, and the signal goes
-to one of them alone: SIGTERM is to stop all, and after `kill -9` the others have to notice, and to end.
+`kill -9` and SIGTERM go by turns to the trainer and its loader; a new run begins whenever one has finished. Trainers
+are forked from this process, so that torch is imported once. With PROCESSES, that many train together, and the signal
+goes to one of them alone: SIGTERM is to stop all, and after `kill -9` the others have to notice, and to end.
 
 python -m benchmarks.kills [KILLS] [SECONDS] [PROCESSES]
 """
@@ -34,7 +34,7 @@ from trainer.data.leaves import write_leaves
 from trainer.errors import DONE, FAILED, STOPPED_EARLY
 
 BUG = 70
-_PATIENCE_S = 5.0  # torchrun has 30; whoever has met the others notices in an instant
+_PATIENCE_S = 5.0  # torchrun waits 30; a process that has met the others notices in an instant
 TINY = {
     "backbones": ["test_resnet"], "pretrained": False, "image_size": 32, "epochs": 4, "batch_size": 8,
     "warmup_epochs": 1, "device": "cpu", "workers": 1, "checkpoint_minutes": 0.002,
@@ -55,16 +55,16 @@ def main(kills: int, seconds: float, processes: int) -> None:
         name = f"run{runs}"
         while True:
             trainers = start(folder, name, processes)
-            time.sleep(dice.uniform(0, run_s / 2))  # or most would have ended by themselves
+            time.sleep(dice.uniform(0, run_s / 2))  # after longer, most runs would have ended by themselves
             kind = (signal.SIGKILL, signal.SIGTERM)[number % 2]
-            with suppress(ProcessLookupError):  # it may have ended by itself
+            with suppress(ProcessLookupError):  # the trainer may have ended by itself
                 os.killpg(dice.choice(trainers), kind)
             codes, took_s = wait(trainers)
             if set(codes) == {DONE}:
                 break
             number += 1
             ends[f"{kind.name}, exit {' and '.join(map(str, sorted(codes)))}"] += 1
-            # One that is asked before it listens dies of it, and the others notice, or are ended.
+            # A trainer that gets SIGTERM before it listens dies of it, and the others notice, or are ended.
             left = {FAILED, DONE, -signal.SIGKILL} if -kind in codes and processes > 1 else set()
             if not set(codes) <= {-kind, STOPPED_EARLY} | left:
                 sys.exit(f"{name}: exit {codes} after {kind.name}; see {folder / name}.log")
@@ -82,7 +82,7 @@ def main(kills: int, seconds: float, processes: int) -> None:
 
 
 def start(folder: Path, name: str, processes: int) -> list[int]:
-    """Process ids, and process groups, of trainers whose log is `name`.log."""
+    """Start trainers whose log is `name`.log; return their process ids, which are their process groups, too."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -112,7 +112,10 @@ def _start_one(folder: Path, name: str, rank: int, processes: int, port: int) ->
 
 
 def wait(children: Sequence[int]) -> tuple[list[int], float]:
-    """Exit codes (-9: killed) and seconds until all have ended: as torchrun does, it ends those that one has left."""
+    """Wait until all have ended; return their exit codes (-9: killed) and the seconds that it took.
+
+    As torchrun does, ends the others some seconds after one has failed.
+    """
     began = time.monotonic()
     codes: dict[int, int] = {}
     ends_at = None
@@ -132,7 +135,7 @@ def wait(children: Sequence[int]) -> tuple[list[int], float]:
 
 
 def result(out: Path) -> Any:
-    """All that a run ends with, but what depends on the clock."""
+    """Return all that a run ends with, without the numbers that depend on the clock."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     metrics = [{key: row[key] for key in row if key not in ("time", "images_per_s", "wait_share")} for row in rows]
     weights = {}

@@ -1,4 +1,4 @@
-"""What a figure has to carry: commit, machine and versions."""
+"""Write what each figure has to carry: commit, machine and versions."""
 
 from __future__ import annotations
 

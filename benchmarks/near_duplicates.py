@@ -1,4 +1,4 @@
-"""How many copies of real photographs `cloudrun check` finds, what it takes for one, and how long that takes.
+"""Count the copies of real photographs that `cloudrun check` finds, and what else it takes for a copy; time it.
 
 python -m benchmarks.near_duplicates        needs the real photographs: see CONTRIBUTING.md
 """
@@ -34,11 +34,15 @@ def timed(files: list[Path]) -> tuple[NearDuplicates, float]:
 
 
 def pairs_of(found: NearDuplicates) -> Pairs:
+    """Return all pairs within the groups of copies that were found."""
     return {pair for group in found.copies for pair in combinations(group, 2)}
 
 
 def by_name(files: list[Path]) -> Pairs:
-    """PlantVillage's augmented leaves: `Potato_healthy-26-_0_4635.jpg` is a copy of number 26."""
+    """Return the pairs of copies among PlantVillage's augmented leaves, which their names tell.
+
+    `Potato_healthy-26-_0_4635.jpg` is a copy of number 26.
+    """
     members: dict[str, list[int]] = {}
     for index, path in enumerate(files):
         if "-_0_" in path.name:
@@ -47,7 +51,7 @@ def by_name(files: list[Path]) -> Pairs:
 
 
 def augmented(image: Image.Image, dice: random.Random) -> Image.Image:
-    """Turned by any angle, perhaps mirrored, zoomed by up to 15 %, lighter or darker by up to 30 %."""
+    """Return a copy: turned by any angle, perhaps mirrored, zoomed by up to 15 %, lighter or darker by up to 30 %."""
     side = round(min(image.size) * dice.uniform(0.87, 1.0))
     changed = ImageOps.mirror(image) if dice.random() < 0.5 else image
     left, top = (round(dice.uniform(0, length - side)) for length in changed.size)
@@ -57,7 +61,7 @@ def augmented(image: Image.Image, dice: random.Random) -> Image.Image:
 
 
 def plant(files: list[Path], folder: Path) -> tuple[list[Path], Pairs]:
-    """`files` and an augmented copy of some of them; the pairs that were planted."""
+    """Return `files` with augmented copies of some of them, and the pairs (original, copy) that were planted."""
     dice = random.Random(0)
     planted, more = set(), []
     for number, index in enumerate(sorted(dice.sample(range(len(files)), PLANTED))):
@@ -69,7 +73,7 @@ def plant(files: list[Path], folder: Path) -> tuple[list[Path], Pairs]:
 
 
 def tiles(folder: Path) -> Iterator[Path]:
-    """Quarters and twelfths of all photographs, each 224 px: as many different images as are wanted."""
+    """Yield quarters and twelfths of all photographs, each 224 px: as many different images as are wanted."""
     for name, (columns, rows) in {"plantvillage-potato": (2, 2), "photos": (4, 3), "plant-seedlings": (2, 2)}.items():
         for path in list_images(DATA / name):
             image = Image.open(path).convert("RGB")

@@ -1,4 +1,4 @@
-"""The quick main job on real photographs, here and through SkyPilot on a local Slurm (Debian, as root).
+"""Time the quick main job on real photographs, here and through SkyPilot on a local Slurm (Debian, as root).
 
 python -m benchmarks.potato [DATA_FOLDER]
 """
@@ -42,7 +42,7 @@ def main(data: Path) -> None:
 def launch(
     words: list[str], data: Path, folder: Path, env: dict[str, str]
 ) -> tuple[float, dict[str, Any], dict[str, Any]]:
-    """Wall seconds, summary.json and cost.json of one attached launch."""
+    """Launch the job attached; return its wall seconds, summary.json and cost.json."""
     began = time.monotonic()
     command = [sys.executable, "-m", "cloudrun", "launch", "--yes", *words, "--set", f"data.source={data}", str(JOB)]
     done = subprocess.run(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, check=True)

@@ -1,9 +1,9 @@
-"""Two processes' gradients, summed by trainer/distributed/gradients.py and by torch's DistributedDataParallel.
+"""Time how two processes' gradients are summed: by trainer/distributed/gradients.py, and by torch's own class.
 
 python -m benchmarks.ranks    (two cores, Gloo over the loopback; 2 minutes)
 
 Each process does the same steps in three ways, in turn; the figure is the median over the rounds of each way's time
-against DistributedDataParallel's in the same round.
+against that of torch's DistributedDataParallel in the same round.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real competition on this computer's cores: two pretrained backbones learn the plant seedlings.
+"""Train for a real competition on this computer's cores: two pretrained backbones learn the plant seedlings.
 
 Trains on the set's `train` (a twentieth of it, held out, chooses the epoch), and is judged once on its `val`, which the
 trainer sees as its test folder.
@@ -28,7 +28,10 @@ RECIPE = {
 
 
 def main(shared: Path, out: Path, seed: int) -> None:
-    """Resumes what an interrupted benchmark left in `out`; its minutes are then of the last part alone."""
+    """Train, and print the accuracy. A run that an interrupted benchmark left in `out` is resumed.
+
+    The minutes are then those of the last part alone.
+    """
     link_images(shared, out / "data")
     config = out / "config.yaml"
     config.write_text(yaml.safe_dump({**RECIPE, "seed": seed, "pretrained": str(shared / "weights")}))
@@ -49,7 +52,7 @@ def main(shared: Path, out: Path, seed: int) -> None:
 
 
 def link_images(shared: Path, data: Path) -> None:
-    """A data folder whose test images are the set's `val`."""
+    """Make a data folder whose test images are the set's `val`."""
     data.mkdir(parents=True, exist_ok=True)
     for part, split in (("train", "train"), ("test", "val")):
         link = data / part

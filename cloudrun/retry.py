@@ -1,4 +1,4 @@
-"""Try again what may work the next time, with pauses that grow. Standard library, Python 3.10."""
+"""Try an action again that may work the next time, with pauses that grow. Standard library, Python 3.10."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def doubled(first_s: float, count: int, *, longest_s: float = float("inf")) -> t
 
 
 def tries(pauses_s: Iterable[float]) -> Iterator[float | None]:
-    """Yield before each try the pause that follows it, None before the last one, and make that pause.
+    """Yield before each try the seconds of the pause after it, and sleep them; None before the last try.
 
-    The caller returns or raises once it need not try again:
+    The caller returns or raises once no other try is needed:
 
         for pause_s in tries((1.0, 3.0)):
             try:
@@ -34,7 +34,10 @@ def tries(pauses_s: Iterable[float]) -> Iterator[float | None]:
 
 
 def attempted(action: Callable[[], Value], *, failing_by: Errors, pauses_s: Iterable[float]) -> Value:
-    """Return what `action` returns; where it fails by one of these errors, try it again after each of the pauses."""
+    """Call `action` and return its result; where it raises an error of `failing_by`, call it again after each pause.
+
+    Raises the error of the last try.
+    """
     for pause_s in tries(pauses_s):
         try:
             return action()
@@ -53,15 +56,15 @@ class Backoff:
 
     @property
     def failures(self) -> int:
-        """Failures in a row."""
+        """The number of failures in a row."""
         return self._failures
 
     def failed(self) -> float:
-        """Return the seconds until the next try."""
+        """Count a failure, and return the seconds until the next try."""
         pause_s = self._pauses_s[min(self._failures, len(self._pauses_s) - 1)]
         self._failures += 1
         return pause_s
 
     def succeeded(self) -> None:
-        """Begin with the shortest pause again."""
+        """Count a success: the next failure begins with the shortest pause again."""
         self._failures = 0

@@ -8,6 +8,9 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # torch's C++ warns of harmless things: that the address of a hired machine has no name, say.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+# Blocks of a GPU's memory that can grow: images of several sizes leave fewer holes that nothing fits into.
+if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its name until torch 2.8
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 from trainer.cli import main
 

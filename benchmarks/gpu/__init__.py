@@ -1,1 +1,1 @@
-"""Everything that only a GPU can tell about the trainer, in parts that each leave their figures behind at once."""
+"""Measure what only a GPU can tell about the trainer, in parts of which each writes its figures at once."""

@@ -26,9 +26,9 @@ from benchmarks.gpu.limits import LIMITS_S, NO_GPU, limit_s, parts_from
 from benchmarks.gpu.with_parent import command_with_parent, environment_with_parent
 from benchmarks.machine import CHECKOUT, heading
 
-_KILL_AFTER_S = 5.0  # a part that was asked to stop
+_KILL_AFTER_S = 5.0  # how long a part that was asked to stop may take
 _NO_GPU = "nothing is measured without a GPU; `--rehearse` tries the parts on a CPU"
-_NO_TIME_S = 10.0  # less than this is no use to any part
+_NO_TIME_S = 10.0  # in less time than this, no part measures anything
 
 
 def main(words: argparse.Namespace) -> int:

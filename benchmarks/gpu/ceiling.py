@@ -1,4 +1,4 @@
-"""How fast the card could be fed: one batch again and again, where its time goes, and what checkpoints cost."""
+"""Measure how fast the card could train: one batch again and again, where its time goes, what checkpoints cost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(setting: Setting, figures: Figures) -> None:
 
 
 def _rates(setup: TrainingSetup, figures: Figures, count: int) -> None:
-    """Give the pass alone, the whole step, and of this what the host and the device take."""
+    """Measure the pass alone and the whole step, and how long the host and the device take for the step."""
     device, place = setup.device, setup.device.torch_device
     images = make_images(count, size=setup.config.image_size, device=device)
     with restored_after(setup.model):
@@ -74,10 +74,10 @@ def _without_average(setting: Setting, figures: Figures) -> None:
 
 
 def _seconds(place: torch.device, act: Callable[[], object]) -> tuple[float, float]:
-    """Return seconds of a call on the device, and those after which the host was done with it.
+    """Return the seconds of a call on the device, and the seconds after which the host was done with the call.
 
-    The device's are measured over all calls, which follow each other without waiting. The host's are the lowest: later
-    calls wait for the device once its queue is full.
+    The device's seconds are measured over all calls, which follow each other without waiting. The host's are the lowest
+    of all calls: later calls wait for the device once its queue is full.
     """
     for _ in range(3 if place.type == "cuda" else 1):
         act()

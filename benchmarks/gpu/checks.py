@@ -1,7 +1,7 @@
-"""What has to be right on a GPU, each with its tolerance: the same functions are tests, on a CPU where they can be.
+"""Check what has to be right on a GPU, each with its tolerance; the tests call the same functions on a CPU.
 
-A check is given a `Bench` and returns how far it was off; `limit` is the most that is right. The networks are tiny,
-and begin on every device with the same weights, images and random numbers.
+A check is given a `Bench` and returns its deviation; it is right up to `limit`. The networks are tiny, and begin on
+every device with the same weights, images and random numbers. Some checks need a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SCALED_STEPS, _POISONED_STEP = 20, 5
 
 
 class NotHere(Exception):
-    """Says why a check cannot be made on this device."""
+    """A check cannot be made on this device; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`act` returns the largest deviation, which is right up to `limit`. Raises NotHere."""
+    """A check: `act` returns the largest deviation, which is right up to `limit`. `act` may raise NotHere."""
 
     name: str
     limit: float
@@ -95,9 +95,9 @@ def largest_difference(some: dict[str, Tensor], others: dict[str, Tensor]) -> fl
 
 
 def against_float32(precision: str, **changes: Any) -> Callable[[Bench], float]:
-    """Return a check: how far loss and gradient of one step are from those in float32 on a CPU, as a part of them.
+    """Return a check: the relative deviation of one step's loss and gradient from those in float32 on a CPU.
 
-    A gradient's norm adds up the rounding of all layers: it counts a fifth.
+    A gradient's norm adds up the rounding of all layers: its deviation counts a fifth.
     """
 
     def act(bench: Bench) -> float:
@@ -133,7 +133,7 @@ def augmentation(bench: Bench) -> float:
 
 
 def another_format(bench: Bench) -> float:
-    """Change the memory format between two steps: the losses of the next two must stay what they would have been."""
+    """Change the memory format between two steps; return how much the losses of the next two change by that."""
     losses: list[list[float]] = []
     for changes_format in (False, True):
         setup = bench.setup(precision="fp32", ema_decay=0.9)
@@ -149,7 +149,7 @@ def another_format(bench: Bench) -> float:
 
 
 def average_of_weights(bench: Bench) -> float:
-    """Compare three updates of the averaged weights with the same in float64, and exchange them there and back."""
+    """Compare three updates of the averaged weights with the same in float64, and put them in place and out again."""
     setup = bench.setup(precision="fp32", ema_decay=0.9)
     assert setup.ema is not None
     expected = {name: one.detach().double().cpu() for name, one in setup.model.named_parameters()}
@@ -170,7 +170,7 @@ def average_of_weights(bench: Bench) -> float:
 
 @contextmanager
 def infinite_gradient(setup: TrainingSetup) -> Iterator[None]:
-    """In here the gradient of the head's weights is infinite, while the loss is not."""
+    """Make the gradient of the head's weights infinite while the block runs; the loss stays finite."""
     hook = setup.model.head.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
     try:
         yield
@@ -179,7 +179,7 @@ def infinite_gradient(setup: TrainingSetup) -> Iterator[None]:
 
 
 def gradient_that_is_infinite(bench: Bench) -> float:
-    """Count what an infinite gradient does unseen: weights that are no numbers, or that it changed; 1 if not noted."""
+    """Count the parameters that an infinite gradient has changed, and 1 more where the bad step was not noted."""
     setup = bench.setup()
     bad = FirstBadStep(setup.device.torch_device)
     batches = first_batches(setup, 2)
@@ -193,7 +193,7 @@ def gradient_that_is_infinite(bench: Bench) -> float:
 
 
 def loss_scaling(bench: Bench) -> float:
-    """Count faults of 20 scaled steps, one of them with an infinite gradient: it is skipped, and the scale halved."""
+    """Count the faults of 20 scaled steps. One has an infinite gradient: it has to be skipped, and the scale halved."""
     setup = bench.setup(precision="fp16" if bench.is_cuda else "fp32")
     setup.scaler = torch.amp.GradScaler(setup.device.torch_device.type, enabled=True)
     bad = FirstBadStep(setup.device.torch_device)
@@ -231,10 +231,10 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def host_waits(**changes: Any) -> Callable[[Bench], float]:
-    """Return a check: how often a step, the average, and what is noted of both wait for the device.
+    """Return a check: how often the host waits for the device in a step, the averaging, and the notes on both.
 
-    On a GPU torch raises where the first of them is. On a CPU the values that are read are counted, less the one that
-    draws a mix of images, which is a number of the CPU's on a GPU, too.
+    On a GPU torch raises at the first wait. On a CPU the values are counted that Python reads out of tensors, less the
+    value that draws a mix of images, which is on the CPU with a GPU, too.
     """
 
     def act(bench: Bench) -> float:
@@ -249,7 +249,7 @@ def host_waits(**changes: Any) -> Callable[[Bench], float]:
             bad.note(number + 1, result)
             epoch_stats.add(result, images=len(batches[number].labels))
 
-        for number in (0, 1):  # AdamW's state and constants are made in the first
+        for number in (0, 1):  # AdamW's state and constants are made in the first step
             whole(number)
         if not bench.is_cuda:
             with Reads() as reads:

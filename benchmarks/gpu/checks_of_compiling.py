@@ -1,4 +1,4 @@
-"""Checks of torch.compile: that it changes no result, and that later folds use what the first one compiled.
+"""Check that torch.compile changes no result, and that later folds use what the first fold compiled.
 
 On a CPU the code is traced and not generated, which takes seconds instead of a minute.
 """
@@ -26,14 +26,14 @@ from trainer.training.engine import train
 
 
 class CompilerFailed(Exception):
-    """Tells of a compiler that raised; the message is its own."""
+    """The compiler raised; the message is the compiler's."""
 
 
 @contextmanager
 def compiled_for(setup: TrainingSetup, counts: Sequence[int], *, fails_on_others: bool) -> Iterator[None]:
-    """In here the session's model is compiled for `counts` images. Raises CompilerFailed.
+    """Compile the session's model for `counts` images while the block runs. Raises CompilerFailed.
 
-    `fails_on_others`: anything that would be compiled again, or runs eagerly, raises.
+    `fails_on_others`: raise where anything would be compiled again, or would run eagerly.
     """
     size, device = setup.config.image_size, setup.device
     with without_code_on_a_cpu(is_cuda=device.is_cuda):
@@ -53,7 +53,7 @@ def compiled_for(setup: TrainingSetup, counts: Sequence[int], *, fails_on_others
 
 @contextmanager
 def without_code_on_a_cpu(*, is_cuda: bool) -> Iterator[None]:
-    """In here a CPU's code is traced, but not generated."""
+    """Have code for a CPU traced, but not generated, while the block runs."""
     backend = compiling.BACKEND
     compiling.BACKEND = backend if is_cuda else "aot_eager"
     torch.compiler.reset()
@@ -65,7 +65,7 @@ def without_code_on_a_cpu(*, is_cuda: bool) -> Iterator[None]:
 
 
 def compiled_against_eager(bench: Bench) -> float:
-    """Compare the losses of three steps, compiled and eager, as a part of these."""
+    """Return the largest relative difference of the losses of three steps, compiled and eager."""
     sessions = [bench.setup(), bench.setup()]
     batches = first_batches(sessions[0], 3)
     eager = [float(step(sessions[0], batch, number).loss_sum) for number, batch in enumerate(batches)]

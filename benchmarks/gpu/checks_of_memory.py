@@ -1,6 +1,6 @@
-"""Checks of memory that runs out on a GPU: while it is searched, in a step, in validation, and in compiled code.
+"""Check what happens where a GPU's memory runs out: in the search, in a step, in validation, and in compiled code.
 
-Each measures first how much a pass takes, then gives the process less than that.
+Each check measures first how much memory a pass takes, then gives the process less than that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHARE = 0.5  # of the memory that a pass takes
 
 
 def memory_search(bench: Bench) -> float:
-    """Return 0 where the search finds fewer images than do not fit, and more than a few."""
+    """Return 0 where the search finds fewer images than all, which do not fit, and more than a few; else 1."""
     setup, _ = _opened(bench)
     with _half_of_what_it_takes(lambda: _pass(setup)):
         found = largest_that_fits(_COUNT, MemoryProbe(setup, {}).fits) or 0
@@ -35,14 +35,17 @@ def memory_search(bench: Bench) -> float:
 
 
 def memory_in_a_step(bench: Bench) -> float:
-    """Compare the loss of a step that had to be halved with that of the whole one, as a part of it; 1: not halved."""
+    """Return the relative difference between the loss of a step that had to be halved and of a whole step.
+
+    Returns 1 where the step was not halved.
+    """
     setup, batch = _opened(bench)
     whole, _ = _opened(bench)
     return _halved(setup, batch, expected=float(step(whole, batch).loss_sum))
 
 
 def memory_in_compiled_code(bench: Bench) -> float:
-    """The same, where the whole batch is compiled."""
+    """Return the same as `memory_in_a_step`, where the whole batch is compiled."""
     setup, batch = _opened(bench)
     whole, _ = _opened(bench)
     expected = float(step(whole, batch).loss_sum)
@@ -51,7 +54,7 @@ def memory_in_compiled_code(bench: Bench) -> float:
 
 
 def memory_in_validation(bench: Bench) -> float:
-    """Compare logits of images of which not all could be looked at at once with those of all."""
+    """Compare the logits of a validation in several parts, for want of memory, with those of all images at once."""
     setup, batch = _opened(bench)
     loader = cast("Loader", SimpleNamespace(epoch=lambda _: iter([batch])))
     expected = evaluate(setup.model, loader, setup.device).logits
@@ -87,7 +90,7 @@ def _halved(setup: TrainingSetup, batch: Batch, *, expected: float) -> float:
 
 @contextmanager
 def _half_of_what_it_takes(act: Callable[[], object]) -> Iterator[None]:
-    """In here this process has room for half of what `act` takes beside what lies on the device already."""
+    """Leave this process half of the memory that `act` takes while the block runs, beside what is on the device."""
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()

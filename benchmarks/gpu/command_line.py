@@ -1,4 +1,4 @@
-"""The trainer's own command line, stopped and gone on with, on the device and on the CPU in turn."""
+"""Stop the trainer's own command line and continue it, on the device and on the CPU in turn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MANY_EPOCHS = 5000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`value` None: it could not be had, as `note` says."""
+    """A figure of a check; `value` is None where it could not be had, and `note` says why."""
 
     name: str
     value: float | None
@@ -41,7 +41,7 @@ class Commands:
         folder.mkdir(parents=True, exist_ok=True)
 
     def stopped_and_gone_on_with(self) -> Iterator[Found]:
-        """Stop on the device in an epoch, go on on the CPU and stop there, end on the device, predict on both."""
+        """Stop in an epoch on the device, continue on the CPU and stop there, end on the device, predict on both."""
         out, device = "run", self._bench.device
         code, log = self._train(out, device=device, epochs=_MANY_EPOCHS, stop_at="epoch 2/")
         yield self._code("SIGTERM in an epoch", code, _STOPPED_EARLY, log)
@@ -57,7 +57,7 @@ class Commands:
         yield self._predictions(out)
 
     def stopped_while_it_compiles(self) -> Iterator[Found]:
-        """Stop while the model is compiled: the checkpoint of the beginning is complete."""
+        """Stop while the model is compiled: the checkpoint of the beginning has to be complete."""
         code, log = self._train(
             "tuned", device=self._bench.device, epochs=2, compile="on", stop_at="compiling, some", wait_s=1.0
         )
@@ -68,7 +68,7 @@ class Commands:
     def _train(
         self, out: str, *, device: str, epochs: int, stop_at: str | None = None, wait_s: float = 0.0, **changes: Any
     ) -> tuple[int | None, Path]:
-        """Train until it ends, or until its log has `stop_at`; the exit code (None: it hung) and the log."""
+        """Train to the end, or stop once the log has `stop_at`; return the exit code (None: it hung) and the log."""
         config = self._folder / f"{out}.yaml"
         config.write_text(yaml.safe_dump({**TINY, "device": device, "epochs": epochs, **changes}))
         log = self._folder / f"{out}-{device}-{epochs}.log"

@@ -1,4 +1,4 @@
-"""What compiling the champion takes and gains, with nothing compiled before and with the compiler's cache."""
+"""Measure what compiling the champion takes and gains, with nothing compiled before and with the compiler's cache."""
 
 from __future__ import annotations
 

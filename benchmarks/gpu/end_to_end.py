@@ -1,4 +1,4 @@
-"""The command as a user types it: seconds to the first step, an epoch of real photographs, and to the summary."""
+"""Run the command as a user types it: seconds to the first step, to each epoch's end, and to the summary."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Figures, each appended to a file the moment it is known, and the table that is made of them.
+"""Append each figure to a file the moment it is known, and make a table of the figures.
 
-A part may be killed at any instant: what it had measured by then is in the file, a line of JSON each.
+A part may be killed at any instant: the figures that it had measured by then are in the file, a line of JSON each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FIGURES = "figures.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement. `limit`: the largest value that is right, where there is one; None: any value is."""
+    """One measurement. `limit` is the largest value that is right; None: any value is right."""
 
     part: str
     name: str
@@ -33,7 +33,7 @@ class Figure:
 
     @property
     def is_wrong(self) -> bool:
-        """Return whether the value is over its limit, is not a number, or could not be had."""
+        """Whether there is a limit, and the value is over it, is not a number, or could not be had."""
         if self.limit is None:
             return False
         return self.value is None or not self.value <= self.limit
@@ -50,7 +50,7 @@ class Figures:
     def add(
         self, name: str, value: float | None, unit: str = "", *, limit: float | None = None, note: str = ""
     ) -> Figure:
-        """Write a figure. `value` None: it could not be had, and `note` says why."""
+        """Write a figure. `value` is None where it could not be had, and `note` says why."""
         at_s = round(time.monotonic() - self._began, 2)
         figure = Figure(self._part, name, value, unit, limit, note, self.card, at_s)
         self.wrong += figure.is_wrong

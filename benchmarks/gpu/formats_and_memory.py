@@ -1,4 +1,4 @@
-"""What a run finds out at its start: memory formats, cuDNN's search, and how much memory so many images take."""
+"""Measure what a run finds out at its start: memory formats, cuDNN's search, the memory of so many images."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ LIMITS_S = {
     "end": 70.0,
 }
 NO_GPU = 3
-"""Exit code of a part that finds none."""
-# A rehearsal is not for figures, and the computer may be slow or busy.
+"""Exit code of a part that finds no GPU."""
+# How many times as long a part may take in a rehearsal, which is not for figures: the computer may be slow or busy.
 _IN_A_REHEARSAL = 5.0
 
 

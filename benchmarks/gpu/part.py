@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu.part NAME ...`: one part, in a process that `python -m benchmarks.gpu` starts."""
+"""Run one part: `python -m benchmarks.gpu.part NAME ...`, a process that `python -m benchmarks.gpu` starts."""
 
 from __future__ import annotations
 

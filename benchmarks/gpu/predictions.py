@@ -1,9 +1,9 @@
-"""What was expected of each figure before the first run on a GPU, to hold the measurement against.
+"""List what was expected of each figure before the first run on a GPU, to compare the measurements with.
 
-For the champion's recipe (EfficientNet-B3 and ResNeSt-50d, 224 px, bf16). Two numbers rule it: the model writes 69.1 M
-values an image and does 6.33 GMAC. With six passes over each value and the card's memory bandwidth that gives at most
-3,600 images/s on an H100 and 5,200 on an H200; eager PyTorch was expected to reach a third of it. Times of the compiler
-are those that others report for EfficientNet and ResNet, scaled by the number of layers.
+For the champion's recipe (EfficientNet-B3 and ResNeSt-50d, 224 px, bf16). Two numbers decide the speed: the model
+writes 69.1 M values an image and does 6.33 GMAC. With six passes over each value, the card's memory bandwidth allows at
+most 3,600 images/s on an H100 and 5,200 on an H200; eager PyTorch was expected to reach a third of that. Times of the
+compiler are those that others report for EfficientNet and ResNet, scaled by the number of layers.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _OF_CARD: dict[str, dict[str, dict[str, Range]]] = {
 
 
 def predicted_for(part: str, name: str, *, card: str) -> Range | None:
-    """Return the lowest and highest value that was expected on `card`; None where nothing was.
+    """Return the lowest and highest value that was expected on `card`; None where nothing was expected.
 
     Only for cards of the Hopper generation, for which the predictions were made.
     """

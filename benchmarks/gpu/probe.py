@@ -1,4 +1,4 @@
-"""What the machine is: versions, cores, disk, and what the card does at its best."""
+"""Describe the machine: versions, cores, disk, and what the card does at its best."""
 
 from __future__ import annotations
 

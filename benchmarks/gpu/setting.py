@@ -1,4 +1,4 @@
-"""What all parts share: where they measure, on which images, and with which recipe."""
+"""The setting that all parts share: where they measure, on which images, and with which recipe."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _REHEARSAL_TRAIN_IMAGES, _REHEARSAL_VAL_IMAGES = 128, 32
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`scratch`: a folder of this run of the benchmark alone. `photos`: a flat folder; None: drawn images."""
+    """Folders and mode of one run of the benchmark.
+
+    `scratch` is this run's alone; `photos` is a flat folder, None for drawn images.
+    """
 
     out: Path
     scratch: Path
@@ -51,9 +54,9 @@ class Setting:
         return build_setup(self.config(**changes), self.data())
 
     def data(self) -> Path:
-        """Return a folder of train/ and val/ in 8 classes, made once: several names for each photo.
+        """Return a folder of train/ and val/ in 8 classes, made once, with several names for each photo.
 
-        The trainer keeps decoded images by name, so that each name is really decoded.
+        The trainer keeps decoded images by name, so each name is really decoded.
         """
         folder = self.scratch / "data"
         if not folder.exists():
@@ -87,7 +90,7 @@ def _write_names(folder: Path, originals: list[Path], *, train: int, val: int) -
 
 
 def take_step(setup: TrainingSetup, batch: Batch, step: int) -> None:
-    """Do what the trainer does for one batch, but for what it says and saves."""
+    """Do what the trainer does for one batch, without its messages and checkpoints."""
     set_lr(setup.optimizer, lr_at(step, setup.schedule))
     torch.manual_seed(mix(setup.config.seed, step))
     train_step(setup, batch, say=say)

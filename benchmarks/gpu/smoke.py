@@ -1,4 +1,4 @@
-"""Whether every path of the trainer that needs CUDA is right, on tiny networks: one figure a check."""
+"""Check every path of the trainer that needs CUDA, on tiny networks: one figure a check."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _LABELS = {"healthy": "healthy", "multiple": "rust scab", "rust": "rust", "scab"
 
 
 def run(setting: Setting, figures: Figures) -> None:
-    """Check the trainer's commands in processes of their own, beside the checks, which are in another."""
+    """Try the trainer's commands in processes of their own, while the checks run in another process."""
     bench = make_bench(setting)
     commands = Commands(bench, setting.scratch / "commands")
     with ThreadPoolExecutor(2) as pool:
         ways = [commands.stopped_and_gone_on_with]
-        if bench.is_cuda:  # on a CPU a test of its own does it
+        if bench.is_cuda:  # on a CPU a test of its own covers this
             ways.append(commands.stopped_while_it_compiles)
         pending = [pool.submit(_all, way) for way in ways]
         _make_all(setting, figures)
@@ -44,7 +44,7 @@ def run(setting: Setting, figures: Figures) -> None:
 
 
 def _make_all(setting: Setting, figures: Figures) -> None:
-    """Make the checks in a process; where one takes the process or the device along, in another from there on."""
+    """Make the checks in a process of their own; where a check ends it or ruins its device, go on in a new process."""
     while left := _left(setting):
         command = command_with_parent("benchmarks.gpu.smoke", str(setting.out), str(setting.scratch))
         command += ["--rehearse"] if setting.rehearses else []
@@ -106,7 +106,7 @@ def make_bench(setting: Setting) -> Bench:
 
 
 def _make(check: Check, bench: Bench, figures: Figures) -> None:
-    """A check that raises is a wrong figure that says why, and the next one goes on."""
+    """Make a check. Where it raises, add a wrong figure that says why, so that the next check goes on."""
     try:
         figures.add(check.name, check.act(bench), limit=check.limit)
     except NotHere as reason:

@@ -1,4 +1,4 @@
-"""The whole trainer, its own ceiling, and the loop that most people publish, in turn.
+"""Time the whole trainer, its own ceiling, and the loop that most people publish, in turn.
 
 The ceiling is the same step on one batch that lies on the device. The naive loop is PIL transforms in a DataLoader,
 fp16 with a GradScaler, eager, NCHW, with torch's settings as a new process has them.
@@ -72,7 +72,7 @@ def _ratios(figures: Figures, speeds: dict[str, list[float]]) -> None:
 
 
 class NaiveLoop:
-    """Trains as the recipe is usually published."""
+    """Trains with the loop with which the recipe is usually published."""
 
     def __init__(self, setup: TrainingSetup) -> None:
         self._place = setup.device.torch_device
@@ -103,7 +103,7 @@ class NaiveLoop:
 
 @contextmanager
 def _as_a_new_process(place: torch.device) -> Iterator[None]:
-    """In here cuDNN does not search, and products do not use TF32."""
+    """Set torch as in a new process while the block runs: cuDNN does not search, and products do not use TF32."""
     if place.type != "cuda":
         yield
         return
@@ -140,14 +140,17 @@ def _whole_epoch(setup: TrainingSetup, number: int) -> int:
 
 
 def _flops(setup: TrainingSetup) -> float:
-    """Return the arithmetic of an image's step, where it is known; backward is twice the forward pass."""
+    """Return the floating-point operations of a step for one image, of the backbones for which they are known.
+
+    The backward pass counts as two forward passes.
+    """
     work = [work_of(name, setup.config.image_size) for name in setup.config.backbones]
     return sum(one.gmacs for one in work if one is not None) * 1e9 * 2 * 3
 
 
 @contextmanager
 def _watched(place: torch.device, figures: Figures) -> Iterator[None]:
-    """Add medians of what nvidia-smi says five times a second meanwhile."""
+    """Ask nvidia-smi five times a second while the block runs, and add the medians of its answers."""
     if place.type != "cuda":
         yield
         return

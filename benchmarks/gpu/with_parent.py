@@ -1,4 +1,4 @@
-"""Processes that end with whoever started them, be that killed outright: nothing goes on using the GPU.
+"""Run processes that end with the process that started them, even if that is killed: nothing goes on using the GPU.
 
 python -m benchmarks.gpu.with_parent MODULE_OR_FILE ...      as `python -m MODULE ...`, or as `python FILE ...`
 """
@@ -16,7 +16,7 @@ _STARTED_BY = "GPU_BENCHMARK_PARENT"
 
 
 def command_with_parent(*words: str) -> list[str]:
-    """Return the command that runs a module or a file such that it ends with this process.
+    """Return the command that runs a module or a file so that it ends with this process.
 
     To be started with `environment_with_parent`.
     """
@@ -24,6 +24,7 @@ def command_with_parent(*words: str) -> list[str]:
 
 
 def environment_with_parent() -> dict[str, str]:
+    """Return the environment for `command_with_parent`, which names this process as the parent."""
     return {**os.environ, "PYTHONUNBUFFERED": "1", _STARTED_BY: str(os.getpid())}
 
 

@@ -17,12 +17,14 @@ from PIL import Image
 from benchmarks.mutate_data.damage import damaged
 from benchmarks.mutate_data.verdicts import Disagreement, Outcome, agree
 from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
+from cloudrun.recipe.inputs import Colouring, Inputs
 from trainer.data.augment import Square, evaluation_transform
 from trainer.data.augment_params import Ranges
 from trainer.data.loader import ImageFiles
 
 SIDE = 32
 _RANGES = Ranges(0.3, 180.0, 0.2)
+_INPUTS = Inputs((Colouring(),), "bicubic")
 _TURNED: dict[int, Callable[[Any], Any]] = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
@@ -102,7 +104,7 @@ def _as_trained(path: Path) -> str | None:
 
 
 def _as_scored(path: Path) -> str | None:
-    files = ImageFiles([(path, 0)], evaluation_transform(SIDE), seed=0, at_least=None, ranges=None, cache=None)
+    files = ImageFiles([(path, 0)], evaluation_transform(SIDE, _INPUTS), seed=0, at_least=None, ranges=None, cache=None)
     sample = files[0, 0]
     if sample.pixels is not None and sample.pixels.values.shape != (3, SIDE, SIDE):
         raise Disagreement(f"the evaluated square is {sample.pixels.values.shape}")

@@ -1,4 +1,4 @@
-"""Everything that can go wrong around a rented machine, done for real, and how long the machine stays after it.
+"""Do for real everything that can go wrong around a rented machine, and measure how long the machine stays after it.
 
     python -m benchmarks.reliability [--on slurm|aws|runpod] [WORD ...]     # WORD: only what has it in its name
 

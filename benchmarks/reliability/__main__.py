@@ -17,14 +17,16 @@ from benchmarks.machine import heading
 from benchmarks.reliability.grounds import Ground, ground
 from benchmarks.reliability.laptop import Laptop
 from benchmarks.reliability.scenarios import SCENARIOS, Scenario
-from tests.seaweedfs import SeaweedFS
+from tests.support.seaweedfs import SeaweedFS
 
-# How far a receipt may be from the provider's own times.
+# Seconds by which a receipt may differ from the provider's own times.
 _RECEIPT_OFF_S = 10.0
 
 
 @dataclass(frozen=True)
 class Row:
+    """A row of the table: what was promised in a scenario, and what was seen."""
+
     scenario: Scenario
     promised_s: float
     took_s: float | None
@@ -41,6 +43,7 @@ class Row:
 
 
 def observe(scenario: Scenario, laptop: Laptop) -> Row:
+    """Carry out a scenario, wait for the machine's end, and return what was seen."""
     promised_s = laptop.ground.promises[scenario.promise]
     since = scenario.act(laptop)
     if not list((laptop.home / "ledger").glob("*.json")):
@@ -81,6 +84,7 @@ def compared(receipt: dict[str, Any], billed_s: float | None) -> tuple[str, bool
 
 
 def carry_out(scenario: Scenario, place: int, base: Path, here: Ground) -> Row:
+    """Observe a scenario on a laptop of its own, with a bucket where it has one; an exception is a row, too."""
     folder = base / f"l{place}"
     bucket = None
     try:

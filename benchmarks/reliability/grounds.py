@@ -1,4 +1,4 @@
-"""Where machines are rented for the scenarios: a Slurm cluster, or an account of AWS or RunPod, on this computer."""
+"""The grounds on which scenarios rent machines: a Slurm cluster, or an account of AWS or RunPod, on this computer."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Protocol
 
 from tests.clouds import box
 from tests.clouds.jobs import GPUS
-from tests.seaweedfs import SeaweedFS
 from tests.sky import slurm_cluster
+from tests.support.seaweedfs import SeaweedFS
 
-# The watchdog is at work before its SkyPilot job is: Ray takes its time.
+# How long a process is waited for: the watchdog works before its SkyPilot job does, since Ray takes its time.
 _BEGINS_S = 120.0
 
 
 class Promise(StrEnum):
-    """What ends the machine, where each ground has its own seconds for it."""
+    """A way in which a machine is promised to end; each ground has its own seconds for each way."""
 
     COMMAND = "an attached command"
     CRASH = "an attached command, once it has seen that the job ended"
@@ -44,7 +44,7 @@ _ON_SLURM: dict[Promise, float] = {
     Promise.NOTHING: 0.0,
     Promise.ENDED: 5.0,
 }
-# skylet looks once a minute, and its provider takes some seconds: 75 s where its look is waited for.
+# skylet looks once a minute, and the provider takes some seconds to end a machine: 75 s where skylet ends it.
 _ON_A_CLOUD = _ON_SLURM | {
     Promise.WATCHDOG: 120.0 + 75,
     Promise.STORE: 240.0 + 75,
@@ -71,13 +71,13 @@ class Ground(Protocol):
 
     @property
     def billed(self) -> str:
-        """What the list of billed machines is called."""
+        """The name of the list of billed machines."""
 
     def machines(self) -> list[str]:
-        """Names of the machines that bill at this moment."""
+        """Return the names of the machines that bill at this moment."""
 
     def billed_s(self, run_id: str) -> float | None:
-        """Seconds that the provider bills for a run's machines; None where nobody keeps them."""
+        """Return the seconds that the provider bills for a run's machines; None where it keeps no such record."""
 
     def take_away(self, run_id: str) -> None:
         """Preempt the machine of a run."""
@@ -86,17 +86,17 @@ class Ground(Protocol):
         """SIGKILL the processes on the machine of a run whose command line matches `pattern`."""
 
     def fill_memory(self, run_id: str) -> None:
-        """Have 97 % of the machine's memory in use, by the figures of its kernel that Ray reads."""
+        """Make 97 % of the machine's memory be in use, by the figures of its kernel that Ray reads."""
 
     def reach(self, bucket: SeaweedFS) -> None:
         """Let the machines that are rented from now on reach a server of this computer."""
 
     def stop(self) -> None:
-        """End all of it."""
+        """End all machines, and the ground itself."""
 
 
 class Slurm:
-    """SkyPilot's one backend without Ray; allocations are what bills."""
+    """A Slurm cluster: SkyPilot's only backend without Ray. Its allocations count as billed machines."""
 
     name, infra, gpus, uses_ray = "Slurm", "slurm", "[A100:1, RTX4090:1]", False
     at_once = 3  # as many GPUs as the cluster has
@@ -127,7 +127,7 @@ class Slurm:
         raise NotImplementedError("Slurm's machines are processes of this computer")
 
     def reach(self, bucket: SeaweedFS) -> None:
-        pass  # they are in this computer's own network
+        pass  # the machines are in this computer's own network
 
     def stop(self) -> None:
         slurm_cluster.stop(self._cluster.base)

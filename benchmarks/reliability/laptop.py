@@ -1,4 +1,4 @@
-"""One person's laptop with a ledger and a bucket of its own, and what can be done to it."""
+"""Type commands on a user's laptop with a ledger and a bucket of its own, and disturb them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks.machine import CHECKOUT
 from benchmarks.reliability.grounds import Ground
-from tests.conftest import images
-from tests.seaweedfs import BUCKET, SeaweedFS
+from tests.support.seaweedfs import BUCKET, SeaweedFS
+from tests.support.shell import images
 
 IDLE_MINUTES = 1
 
@@ -40,7 +40,7 @@ run: |
 
 
 class Laptop:
-    """Commands typed on it rent on `ground`; results go home, and to `bucket` where there is one."""
+    """A user's laptop. Its commands rent on `ground`; results go home, and to `bucket` where there is one."""
 
     def __init__(self, folder: Path, ground: Ground, bucket: SeaweedFS | None) -> None:
         folder.mkdir(parents=True)
@@ -57,7 +57,7 @@ class Laptop:
         images(folder / "leaves")
 
     def job(self, *, steps: int = 6, run: str = "", extra: str = "", setup: str = "") -> str:
-        """Write a job file that trains for `steps` half seconds; returns its name."""
+        """Write a job file that trains for `steps` half seconds, or does `run`; return the file's name."""
         store = ""
         if self.bucket is not None:
             store = (
@@ -75,12 +75,12 @@ class Laptop:
         return "job.yaml"
 
     def slow_link(self, kilobytes_s: int, megabytes: int) -> None:
-        """More data, and an rsync that is held to a rate by its own option: what a home uplink does."""
+        """Act as a slow uplink: add data, and hold rsync to a rate by its own option."""
         (self.folder / "leaves" / "healthy" / "notes.bin").write_bytes(os.urandom(megabytes * 1_000_000))
         self._wrap_rsync(f'exec {shutil.which("rsync")} --bwlimit={kilobytes_s} "$@"')
 
     def broken_link(self) -> None:
-        """An rsync of data that dies as from a `kill -9`, each time."""
+        """Make each rsync of data die as from a `kill -9`."""
         self._wrap_rsync(f'case "$*" in *progress2*) kill -KILL $$;; esac; exec {shutil.which("rsync")} "$@"')
 
     def _wrap_rsync(self, script: str) -> None:
@@ -90,37 +90,46 @@ class Laptop:
         self.env["PATH"] = f"{self.folder / 'bin'}:{self.env['PATH']}"
 
     def typed(self, *words: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
-        """A command, to its end."""
+        """Run a command of cloudrun to its end."""
         return subprocess.run(
             [sys.executable, "-m", "cloudrun", *words], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip
 
+    def until_log_has(self, text: str, limit_s: float = 240) -> None:
+        """Wait until the log of the only run has `text`."""
+        until = time.monotonic() + limit_s
+        while text not in self.typed("logs", "--no-follow").stdout:
+            assert time.monotonic() < until, f"the log never had {text!r}"
+            time.sleep(0.5)
+
     def start(self, *words: str) -> Typing:
+        """Start a command of cloudrun, and return it while it runs."""
         return Typing(self, words)
 
     def run(self) -> dict[str, Any]:
-        """The one run of this laptop's ledger."""
+        """Return the only run in this laptop's ledger."""
         (path,) = (self.home / "ledger").glob("*.json")
         value: dict[str, Any] = json.loads(path.read_text())
         return value
 
     def receipt(self) -> dict[str, Any]:
-        """What `cloudrun cost` says of the one run."""
+        """Return the receipt of the only run, by `cloudrun cost`."""
         done = self.typed("cost", self.run()["run_id"], "--json")
         assert done.returncode == 0, done.stderr
         (row,) = json.loads(done.stdout)
         return dict(row)
 
     def machines(self) -> list[str]:
-        """Machines that bill for this laptop's runs."""
+        """Return the machines that bill for this laptop's runs."""
         ours = tuple(f"cloudrun-{path.stem}" for path in (self.home / "ledger").glob("*.json"))
         return [name for name in self.ground.machines() if ours and name.startswith(ours)]
 
     def seconds_until_gone(self, *, since: float, limit_s: float, quiet_s: float) -> float:
-        """From `since` to the moment after which no machine was there any more; TimeoutError past `limit_s`.
+        """Return the seconds from `since` (monotonic) to the moment after which no machine was there any more.
 
-        A machine may come up late, from a request that SkyPilot still works on: gone means gone for `quiet_s`.
+        A machine may come up late, from a request that SkyPilot still works on: gone means gone for `quiet_s` seconds.
+        Raises TimeoutError after `limit_s` seconds.
         """
         gone_at = None
         while True:
@@ -136,7 +145,7 @@ class Laptop:
             time.sleep(0.5)
 
     def where_results_are(self) -> str:
-        """`home`, `store`, or `none`: of a checkpoint."""
+        """Return where the run's last checkpoint is: `home`, `store` or `none`."""
         run = self.run()
         if run["folder"] and (Path(run["folder"]) / "checkpoints" / "last.pt").is_file():
             return "home"
@@ -161,7 +170,7 @@ class Laptop:
 
 
 class Typing:
-    """A command that goes on while something happens to it."""
+    """A command that runs while something happens to it."""
 
     def __init__(self, laptop: Laptop, words: tuple[str, ...]) -> None:
         self._process = subprocess.Popen(
@@ -191,7 +200,7 @@ class Typing:
                 return
 
     def kill(self) -> None:
-        """As a laptop's battery does: everything of the command at once, without a word."""
+        """End all processes of the command at once, as an empty battery does: none of them is told."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
@@ -203,7 +212,7 @@ class Typing:
 
 
 def interrupted_at_prompt(laptop: Laptop, words: list[str], prompt: str, *, limit_s: float = 120) -> tuple[int, str]:
-    """Type a command on a real terminal, press Ctrl-C when it asks; exit code and all that was shown."""
+    """Type a command on a real terminal, press Ctrl-C when it asks; return its exit code and all that it showed."""
     shown = ""
     pid, terminal = pty.fork()
     if pid == 0:

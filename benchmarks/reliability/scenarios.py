@@ -1,4 +1,7 @@
-"""What can happen, one function each: it acts, and returns the moment from which the promise counts."""
+"""Carry out what can happen to a run: each function acts, and returns the moment from which the promise counts.
+
+Moments are those of `time.monotonic`.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ Act = Callable[[Laptop], float]
 
 @dataclass(frozen=True)
 class Scenario:
-    """`phases`: what the ledger may call the run afterwards. `saves`: whether there is a result to lose.
+    """Something that happens to a run, and what has to follow.
 
-    `with_ray`: only where the job is a Ray task, or only where it is not.
+    `phases`: what the ledger may call the run afterwards. `saves`: whether there is a result to lose. `with_ray`: True
+    only where the job is a Ray task, False only where it is not, None everywhere.
     """
 
     name: str
@@ -26,7 +30,7 @@ class Scenario:
     promise: Promise
     phases: tuple[str, ...]
     saves: bool = False
-    has_bucket: bool = True  # where there is one, the data go through it, not over the link
+    has_bucket: bool = True  # with a bucket, the data go through it, not over the link
     quiet_s: float = 10.0  # longer where SkyPilot may still be renting
     with_ray: bool | None = None
 
@@ -79,7 +83,7 @@ def failed_setup_detached(laptop: Laptop) -> float:
 
 
 def killed(text: str, *, after_s: float = 0.0, slowly: bool = False) -> Act:
-    """`kill -9` of the launching command `after_s` it said `text`."""
+    """Return an act: `kill -9` of the launching command, `after_s` seconds after it said `text`."""
 
     def act(laptop: Laptop) -> float:
         if slowly:
@@ -101,6 +105,8 @@ def killed_while_training(laptop: Laptop) -> float:
 
 
 def worker_killed(name: str) -> Act:
+    """Return an act: `kill -9` of a process of the worker, while a launch follows the run."""
+
     def act(laptop: Laptop) -> float:
         typing = laptop.start("launch", "--yes", laptop.job(steps=200))
         typing.until("step 3")
@@ -113,6 +119,8 @@ def worker_killed(name: str) -> Act:
 
 
 def worker_and_laptop_killed(*names: str) -> Act:
+    """Return an act: `kill -9` of the launching command, then of processes of the worker."""
+
     def act(laptop: Laptop) -> float:
         typing = laptop.start("launch", "--yes", laptop.job(steps=200))
         typing.until("step 3")
@@ -124,7 +132,7 @@ def worker_and_laptop_killed(*names: str) -> Act:
 
 
 def budget_with_the_laptop_off(*killed_names: str, memory_is_full: bool = False) -> Act:
-    """The promise counts from the end of the budget: what is measured is the overshoot."""
+    """Return an act after which the budget is used. The promise counts from the budget's end: it is the overshoot."""
 
     def act(laptop: Laptop) -> float:
         hours = laptop.ground.budget_s / 3600
@@ -169,10 +177,11 @@ def no_network_to_the_store(laptop: Laptop) -> float:
 
 
 def store_comes_back(laptop: Laptop) -> float:
-    """Nobody is there, and the store is away when the job ends: the machine waits for it, and then goes."""
+    """Stop the store before the job ends, with the laptop off, and start it later: the machine waits for the store."""
     assert laptop.bucket is not None
-    done = laptop.typed("launch", "--yes", "-d", laptop.job(steps=10))
+    done = laptop.typed("launch", "--yes", "-d", laptop.job(steps=30))
     assert done.returncode == 0, done.stderr
+    laptop.until_log_has("step 1")  # the data came out of the bucket, too
     laptop.bucket.stop()
     time.sleep(25)
     assert laptop.machines(), "it went before its results were safe"
@@ -181,6 +190,8 @@ def store_comes_back(laptop: Laptop) -> float:
 
 
 def interrupted(text: str, *, slowly: bool = False) -> Act:
+    """Return an act: Ctrl-C in the launching command, two seconds after it said `text`."""
+
     def act(laptop: Laptop) -> float:
         if slowly:
             laptop.slow_link(kilobytes_s=500, megabytes=20)
@@ -203,7 +214,7 @@ def interrupted_at_launch_prompt(laptop: Laptop) -> float:
 
 
 def interrupted_at_down_prompt(laptop: Laptop) -> float:
-    """Nothing is changed by it: the run goes on to its end, and the machine with it."""
+    """Press Ctrl-C at the question of `down`, which changes nothing: the run goes on to its end."""
     laptop.typed("launch", "--yes", "-d", laptop.job(steps=40))
     code, shown = interrupted_at_prompt(laptop, ["down", "--force"], r"behind\? \[")
     assert code == 130, shown
@@ -220,7 +231,7 @@ def interrupted_at_resume_prompt(laptop: Laptop) -> float:
 
 
 def taken_away(laptop: Laptop) -> float:
-    """Nobody is warned: what is in the bucket by then is all that is left."""
+    """Preempt the machine without a warning: only what is in the bucket by then is left."""
     run = (
         "run: |\n  mkdir -p $CLOUDRUN_OUTPUT/checkpoints; echo x > $CLOUDRUN_OUTPUT/checkpoints/last.pt\n"
         "  while :; do echo trains; sleep 1; done\n"
@@ -239,7 +250,7 @@ _OR_DONE = (*_LEFT, "succeeded")  # the machine gets its data from the store by 
 
 
 def _killed_launch(number: int, what: str, act: Act, phases: tuple[str, ...] = _LEFT, **words: Any) -> Scenario:
-    """One of the moments at which the launching command is killed."""
+    """Return the scenario of one of the moments at which the launching command is killed."""
     return Scenario(f"kill -9 of launch {number}: {what}", act, words.pop("promise", Promise.TIMER), phases, **words)
 
 

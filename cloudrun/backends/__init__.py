@@ -1,4 +1,4 @@
-"""Where a plan can run. The run id is the only handle; every method takes it in a Run or a Plan."""
+"""The protocol of a backend, where a plan can run. The run id is the only handle: each Run and Plan has it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from cloudrun.state.machines import Machine, Scan
 from cloudrun.state.records import BilledElsewhere, JobState, Quote
 from cloudrun.state.run import Run
 
-if TYPE_CHECKING:  # `ps` starts without it
+if TYPE_CHECKING:  # `ps` starts faster without these
     from cloudrun.job.plan import Plan
     from cloudrun.protocol.order import Order
 
 Say = Callable[[str], None]
-"""Takes one line about what is happening now."""
+"""Takes one line of news."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a machine may cost and how long renting it may take.
+    """The terms of renting: the price that a machine may have, and the time that renting it may take.
 
-    `agreed`: what was shown before; a dearer machine is not asked for. `within_s`: seconds until NotInTime; None: no
-    end. `on_seen`: told, as soon as the provider lists the machine, since when it has it and what it bills an hour.
+    `agreed`: the quote that was shown before; a dearer machine is not asked for. `within_s`: seconds until NotInTime;
+    None: no limit. `on_seen`: called as soon as the provider lists the machine, with its start by the provider's clock
+    and its price in USD an hour, None where the provider lists none.
     """
 
     agreed: Quote | None = None
@@ -36,8 +37,12 @@ class Terms:
     on_seen: Callable[[datetime, float | None], None] = lambda *_: None
 
 
+class NoCloudEnabled(NoMachine):
+    """No cloud is enabled, or not the one that was asked for: SkyPilot knows no price."""
+
+
 class NotInTime(NoMachine):
-    """No machine came in time; what may have been rented ended at `ended_at`. `gpu`: of which, where known."""
+    """No machine was up in time. One that may have been rented ended at `ended_at`; `gpu`: its GPU, where known."""
 
     def __init__(self, message: str, *, hint: str, gpu: str | None, ended_at: datetime) -> None:
         super().__init__(message, hint=hint)
@@ -60,74 +65,84 @@ class Offer:
     spot_usd: float | None
     source: str
     as_of: datetime
-    nodes: int = 1  # such machines; the prices are of all of them together
+    nodes: int = 1  # number of such machines; the prices are of all of them together
 
 
 class Backend(Protocol):
-    """Starting and stopping; the files of a run are reached through its store."""
+    """Rents machines, starts runs on them and ends them. The files of a run are read and written through its store."""
 
     capabilities: Capabilities
 
     def quote(self, plan: Plan) -> Quote | None:
-        """The machine that `rent` would get and its price; None where only renting can tell.
+        """Return the machine that `rent` would get, with its price; None where only renting can tell.
 
-        Raises NoMachine where it is known already that there is none.
+        Raises NoMachine where it is known before that there is none.
         """
         ...
 
     def keys_sent(self, plan: Plan, quote: Quote | None) -> KeysSent | None:
-        """The user's cloud keys that go along with the machine; None where none do, or only renting can tell."""
+        """Return the user's cloud keys that a machine would get; None where it gets none, or only renting can tell."""
         ...
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
-        """What could be rented for `plan`, in any order. Raises NoMachine where no infra is ready."""
+        """Return the machines that could be rented for `plan`, in any order. Raises NoMachine where no infra is ready.
+
+        `say` gets a line for each infra that is left out.
+        """
         ...
 
     def identity(self) -> str | None:
-        """Whose machines `rent` gets: another's silence about them proves nothing. None where nothing is billed."""
+        """Return who rents here, such as SkyPilot's user and server; None where nothing is billed.
+
+        That another such user does not know a machine proves nothing about it.
+        """
         ...
 
     def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
-        """Get the bare machine, set to end itself, before anything is sent to it; at the provider's own price.
+        """Rent the bare machine, and return it at the provider's own price; its own end is armed before it gets files.
 
-        Raises NoMachine when there is none, NotInTime when none came; then nothing is billing.
+        Raises NoMachine where there is none, NotInTime where none is up in time; then nothing bills.
         """
         ...
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
-        """Send the staged code and start the worker; returns the run's URI. The job is alive from here on."""
+        """Send the staged files, start the worker, and return the URI of the run's folder; the job then lives."""
         ...
 
     def observe(self, run: Run) -> JobState:
-        """What is there of this run, asked now; UNKNOWN where nobody answers."""
+        """Return the present state of the run's machine and job, asked now; UNKNOWN where nobody answers."""
         ...
 
     def ended_at(self, run: Run) -> datetime | None:
-        """When the provider says that the run's machine stopped or ended; None where it keeps no record of it."""
+        """Return when the run's machine stopped or ended by its provider's record; None where there is no record."""
         ...
 
     def diagnose(self, run: Run) -> str:
-        """Why a job that left no result ended, as far as the backend can tell; empty where it can't."""
+        """Return why a job that left no result ended; empty where the backend cannot tell."""
         ...
 
     def release(self, run: Run) -> datetime:
-        """End the billing. Idempotent; the moment at which the machine was gone. Raises StillBilling."""
+        """End the run's machine, and return the moment at which it was gone. Idempotent.
+
+        Raises StillBilling where the end cannot be proven.
+        """
         ...
 
     def billed_elsewhere(self, run: Run) -> BilledElsewhere | None:
-        """Somebody else's count of the run's machine, to check ours by; None where nobody counted."""
+        """Return SkyPilot's count of the run's machine, to check ours by; None where nobody else counted."""
         ...
 
     def scan(self) -> Scan:
-        """Every machine of ours that there is, asked of the providers now, whoever rented it."""
+        """Ask the providers now for every machine of ours, whichever computer rented it."""
         ...
 
     def end_machine(self, machine: Machine) -> None:
-        """As `release`, for a machine that the ledger does not know."""
+        """End a machine that the ledger does not know. Raises StillBilling where its end cannot be proven."""
         ...
 
 
 def open_backend(name: str, home: Path) -> Backend:
+    """Return the backend of this name, `local` or `sky`; `home`: the ledger's folder. Raises ValueError for others."""
     match name:
         case "local":
             from cloudrun.backends.local import LocalBackend

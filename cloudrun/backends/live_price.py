@@ -1,8 +1,8 @@
-"""The provider's own price now, to hold against SkyPilot's catalog, which may be hours or months old.
+"""Ask a provider for its own price of now, to compare with SkyPilot's catalog, which may be hours or months old.
 
-Never a reason to fail a launch: what cannot be asked is said in a word. No credential is sent. The shapes are
-those of the providers' public search APIs as SkyPilot 0.14 (`catalog/data_fetchers/fetch_runpod.py`) and Vast's client
-(vastai-sdk 0.2.5, `search__offers`) use them; tested against a local server, not against the providers.
+A price that cannot be had never fails a launch: the reason is shown instead. No credential is sent. Requests and
+answers have the form of the providers' public search APIs, as SkyPilot 0.14 (`catalog/data_fetchers/fetch_runpod.py`)
+and Vast's client (vastai-sdk 0.2.5, `search__offers`) use them; tested against a local server, not the providers.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cloudrun.state.records import Quote
 
 _TIMEOUT_S = 5.0
 _LARGEST_ANSWER_BYTES = 20_000_000
-# A catalog that is off by more than this part is called out.
+# A quote that differs by more than this part from the provider's price is warned of.
 _CALLED_OUT = 0.10
 _RUNPOD_QUERY = """\
 query { gpuTypes { displayName lowestPrice(input: {gpuCount: COUNT, secureCloud: true}) \
 { minimumBidPrice uninterruptablePrice } } }"""  # SkyPilot rents in the secure cloud alone
-# Where Vast's name is not SkyPilot's with a space after `RTX`. Memory tells variants of one name apart.
+# Vast's names of GPUs, where they are not SkyPilot's with a space after `RTX`. The memory tells variants apart.
 _VAST_NAMES = {
     "A100": ["A100 PCIE", "A100 SXM4"],
     "A100-80GB": ["A100 PCIE", "A100 SXM4"],
@@ -42,13 +42,13 @@ _VAST_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class LivePrice:
-    """`hourly_usd` of the cheapest machine with the GPUs that were quoted; None, and `why`, where nobody could tell."""
+    """The USD an hour of the provider's cheapest machine with the quoted GPUs; None, and `why`, where not known."""
 
     hourly_usd: float | None
     why: str = ""
 
     def text(self, quote: Quote) -> str:
-        """`$0.34 an hour, asked of runpod just now: 51 % below the quoted $0.69`"""
+        """Return a text such as `$0.34 an hour, asked of runpod just now: 51 % below the quoted $0.69`."""
         if self.hourly_usd is None:
             return f"no live quote: {self.why}"
         off = abs(self._off(quote))
@@ -57,6 +57,7 @@ class LivePrice:
         return f"${self.hourly_usd:.4f} an hour, asked of {quote.infra} just now: {differs}"
 
     def is_called_out(self, quote: Quote) -> bool:
+        """Return whether the quote is so far from this price that the user has to be warned."""
         return self.hourly_usd is not None and abs(self._off(quote)) > _CALLED_OUT
 
     def _off(self, quote: Quote) -> float:
@@ -64,7 +65,7 @@ class LivePrice:
 
 
 def live_price(quote: Quote) -> LivePrice:
-    """Ask the provider of `quote`, for at most five seconds."""
+    """Ask the provider of `quote` for its price, for at most five seconds. Raises nothing for a provider's failure."""
     if quote.infra not in ("runpod", "vast"):
         return LivePrice(None, f"{quote.infra} has none that can be asked without an account")
     if quote.gpu is None or "," in quote.gpu:
@@ -83,7 +84,7 @@ def live_price(quote: Quote) -> LivePrice:
 
 
 def _runpod_price(gpu: str, count: int, *, spot: bool) -> float | None:
-    """RunPod prices one GPU; a machine costs `count` times as much."""
+    """Return RunPod's price of a machine; RunPod lists the price of one GPU, a machine costs `count` times as much."""
     base = os.environ.get("CLOUDRUN_RUNPOD_URL", "https://api.runpod.io")
     body = json.dumps({"query": _RUNPOD_QUERY.replace("COUNT", str(count))}).encode()
     answer = _fetch(f"{base}/graphql", body)
@@ -97,7 +98,7 @@ def _runpod_price(gpu: str, count: int, *, spot: bool) -> float | None:
 
 
 def _runpod_name(displayed: str) -> str:
-    """`RTX 4090` -> `RTX4090`, `A100 SXM` -> `A100-80GB-SXM`, as SkyPilot's catalog spells them."""
+    """Return SkyPilot's name of a GPU: `RTX 4090` -> `RTX4090`, `A100 SXM` -> `A100-80GB-SXM`."""
     name = displayed.replace("RTX PRO ", "RTXPRO").replace("RTX ", "RTX").replace(" ", "-")
     return {"A100-PCIe": "A100-80GB", "A100-SXM": "A100-80GB-SXM", "H100-PCIe": "H100"}.get(name, name)
 
@@ -109,7 +110,7 @@ def _vast_price(gpu: str, count: int, *, spot: bool) -> float | None:
         "num_gpus": {"eq": count},
         "rentable": {"eq": True},
         "rented": {"eq": False},
-        "inet_down": {"gte": 100},  # as SkyPilot's catalog
+        "inet_down": {"gte": 100},  # as in SkyPilot's catalog
         "disk_space": {"gte": 80},
         "order": [["dph_total", "asc"]],
         "type": "bid" if spot else "on-demand",

@@ -1,8 +1,8 @@
-"""This computer as the machine: the same worker, as a process that outlives the command.
+"""Run a job on this computer: the same worker as on a machine, as a process that outlives the command.
 
-A run is alive while its lock is held. The parent takes the lock and the worker inherits the
-descriptor, so a run is alive before `start` returns, and no reused process id can fake it. Lock and process id have
-a second name outside of the run's folder: whoever removes that must not leave processes that nothing ends.
+A run is alive while its lock is held. The parent takes the lock and the worker inherits the descriptor, so a run is
+alive before `start` returns, and no reused process id can fake it. The files of the lock and of the process id have a
+second name outside of the run's folder: where that folder is removed, its processes can still be found and ended.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
 from cloudrun.state.machines import Machine, Scan
 from cloudrun.state.records import BilledElsewhere, JobState, Quote, now_utc
 from cloudrun.state.run import Run
+from cloudrun.text.install import install_command
 
 if TYPE_CHECKING:
     from cloudrun.job.plan import Plan
@@ -45,11 +46,11 @@ class LocalBackend:
         self._machines = home / "local"
 
     def quote(self, plan: Plan) -> Quote:
-        """Raises NoMachine where this Python cannot train."""
+        """Return this computer as a machine that costs nothing. Raises NoMachine where this Python cannot train."""
         if plan.spec.run is None and not _can_train():
             raise NoMachine(
                 "torch or timm is not installed in this Python, so nothing can train here",
-                hint="`pip install 'cloudrun-gpu[trainer]'`, or rent a machine: `--infra aws`",
+                hint=f"{install_command('trainer')}; a rented machine needs none of it",
             )
         return Quote(
             machine=f"this computer ({os.cpu_count()} cores)",
@@ -64,7 +65,7 @@ class LocalBackend:
         )
 
     def keys_sent(self, plan: Plan, quote: Quote | None) -> None:
-        """None: nothing leaves this computer."""
+        """Return None: no key leaves this computer."""
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
         quote = self.quote(plan)
@@ -114,13 +115,17 @@ class LocalBackend:
         files.local_pid.write_text(str(worker.pid))
         for path in (files.local_lock, files.local_pid):
             _keep_beside(path)
-        worker.returncode = 0  # it outlives this command: nobody waits for it here
+        worker.returncode = 0  # the worker outlives this command: Popen must not warn that nobody waits for it
         return run_dir.as_uri()
 
     def observe(self, run: Run) -> JobState:
+        """Return ACTIVE while the worker lives, else IDLE; ABSENT where its folder and its process are gone.
+
+        IDLE also where the folder was removed and the worker still lives.
+        """
         run_dir = self._machines / run.run_id
         lives = _lock_is_held(run_dir)
-        if not run_dir.is_dir():  # somebody removed it; then nothing can come of what still lives
+        if not run_dir.is_dir():  # somebody removed it: a worker that still lives cannot bring any result
             return JobState.IDLE if lives else JobState.ABSENT
         return JobState.ACTIVE if lives else JobState.IDLE
 
@@ -128,6 +133,7 @@ class LocalBackend:
         return None
 
     def diagnose(self, run: Run) -> str:
+        """Return the last line that the worker wrote to its standard error; empty where there is none."""
         try:
             said = read_regular(RunFolder(self._machines / run.run_id).local_errors, limit=_LONGEST_SAID) or b""
         except OSError:
@@ -155,7 +161,7 @@ class LocalBackend:
         return None
 
     def scan(self) -> Scan:
-        """This computer costs nothing, so that nothing on it is worth a warning."""
+        """Return a scan without machines: this computer costs nothing, so nothing on it is worth a warning."""
         return Scan(at=now_utc())
 
     def end_machine(self, machine: Machine) -> None:
@@ -165,12 +171,12 @@ class LocalBackend:
 def _remove(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
-    except RecursionError:  # a thousand folders in one another
+    except RecursionError:  # a thousand folders, each inside the one before
         subprocess.run(["rm", "-rf", "--", folder], check=True)
 
 
 def _ends(run_dir: Path, number: signal.Signals, seconds: float) -> bool:
-    """Signal the worker while its lock shows that it is the one that lives, and wait."""
+    """Signal the worker, if its lock shows that it lives, and wait; return whether it has ended within `seconds`."""
     until = time.monotonic() + seconds
     if _lock_is_held(run_dir):
         pid = _worker_of(run_dir)

@@ -1,4 +1,4 @@
-"""The certificate by which the machines of one run know each other; made at launch, sent to them over SSH."""
+"""Make the certificate by which the machines of one run know each other; it is sent to them over SSH at launch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cryptography.x509.oid import NameOID
 
 from cloudrun.state.records import now_utc
 
-# A budget is for 30 days at most; clocks may be off.
+# A budget is for 30 days at most, and the machines' clocks may be off.
 _VALID = timedelta(days=60)
 _CLOCKS = timedelta(days=1)
 
 
 def make_certificate(run_id: str) -> bytes:
-    """A new key and its self-signed certificate, as one PEM file."""
+    """Return a new private key and its self-signed certificate, as the bytes of one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, run_id[:64])])
     now = now_utc()

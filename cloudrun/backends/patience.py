@@ -1,4 +1,4 @@
-"""A limit on how long an answer is waited for, where whoever is asked sets none."""
+"""Limit the time that a call is waited for, where the library that is called sets no limit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Answer = TypeVar("Answer")
 
 
 class NoAnswerYet(Exception):
-    """Nothing came within the limit; the message says for how long."""
+    """No answer came within the limit; the message names the limit."""
 
 
 def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
-    """Return what `ask` returns, or raise what it raises.
+    """Call `ask`, and return its result or raise its error.
 
-    Raises NoAnswerYet after `seconds`: the question then goes on in a thread of its own, which ends with the process.
+    Raises NoAnswerYet after `seconds`: the call then goes on in a thread of its own, which ends with the process.
     """
     answers: list[Answer] = []
     failures: list[BaseException] = []
@@ -24,7 +24,7 @@ def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
     def carry_out() -> None:
         try:
             answers.append(ask())
-        except BaseException as err:  # noqa: BLE001 - it is raised where the answer is waited for
+        except BaseException as err:  # noqa: BLE001 - it is raised below, in the thread that waits
             failures.append(err)
 
     thread = threading.Thread(target=carry_out, daemon=True)

@@ -1,4 +1,7 @@
-"""What a machine may cost, and how long renting it may take: by what was shown before. Pure; USD an hour, seconds."""
+"""Decide what a machine may cost, and how long renting it may take, from the quote that was agreed to.
+
+Pure; prices in USD an hour, times in seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from cloudrun.catalog.infras import CAPABILITIES, backend_for, is_own_cluster
 from cloudrun.state.records import Quote
 
-if TYPE_CHECKING:  # `ps` starts without it
+if TYPE_CHECKING:  # `ps` starts faster without it
     from cloudrun.job.spec import Budget
 
-# Nobody is asked again for less than this part over the price that was agreed to.
+# A machine may be dearer than agreed by this part before the user is asked again.
 TOLERANCE = 0.10
 _LONGEST_S = 20 * 60.0
 _PART_OF_BUDGET = 0.25
@@ -20,12 +23,12 @@ _MOST_OF_BUDGET = 0.75
 
 
 def is_price(infra: str, hourly_usd: float) -> bool:
-    """Whether `hourly_usd` can be what `infra` bills: 0 is a gap in the catalog of a cloud that charges."""
+    """Return whether `hourly_usd` can be a price of `infra`: on a cloud that charges, 0 is a gap in the catalog."""
     return hourly_usd > 0 or _has_free_machines(infra)
 
 
 def waiting_bills(infra: str) -> bool:
-    """Whether a machine of `infra` may bill before it is ready; a queue of machines of one's own does not."""
+    """Return whether a machine of `infra` may bill before it is ready; a queue of the user's own machines does not."""
     return not _has_free_machines(infra)
 
 
@@ -35,7 +38,7 @@ def _has_free_machines(infra: str) -> bool:
 
 
 def agreed_usd(agreed: Quote, gpu: str | None) -> float:
-    """What was agreed to for `gpu`, with disks; for one that was not shown, the price of the first choice."""
+    """Return the price that was agreed to for `gpu`, with disks; the first choice's where `gpu` had no price."""
     for one in agreed.fallbacks:
         if one.gpu == gpu and gpu != agreed.gpu:
             return one.total_hourly_usd
@@ -43,15 +46,16 @@ def agreed_usd(agreed: Quote, gpu: str | None) -> float:
 
 
 def is_too_dear(agreed: Quote, got: Quote) -> bool:
+    """Return whether a machine is dearer than agreed by more than TOLERANCE."""
     return got.total_hourly_usd > agreed_usd(agreed, got.gpu) * (1 + TOLERANCE)
 
 
 def capped(config: Mapping[str, Any], agreed: Quote) -> dict[str, Any]:
-    """SkyPilot's task with `max_hourly_cost` in every request: USD an hour of one machine, by SkyPilot's catalog.
+    """Return SkyPilot's task with `max_hourly_cost` in every request: USD an hour of one machine.
 
-    SkyPilot holds it against the price of each instance type, without disk and not times the nodes.
+    SkyPilot compares it with its catalog's price of each instance type: without disk, and not times the nodes.
     """
-    if not is_price(agreed.infra, 0.0):  # its prices are a provider's
+    if not is_price(agreed.infra, 0.0):  # the prices are a provider's; the user's own clusters get no limit
         resources = dict(config["resources"])
         if "ordered" in resources:
             resources["ordered"] = [
@@ -70,10 +74,11 @@ def _cap(agreed: Quote, gpu: str | None) -> float:
 def rent_limit_s(
     budget: Budget, hourly_usd: float, *, billed_s: float = 0.0, spent_usd: float = 0.0, waiting_bills: bool = True
 ) -> float:
-    """Seconds that renting may take: `rent_minutes`, else 20 minutes or a quarter of what the budget leaves.
+    """Return the seconds that renting may take: `rent_minutes`, else 20 minutes or a quarter of what the budget leaves.
 
-    Of a budget of minutes it is five minutes: no provider gives a machine in less. Where what is asked for may bill
-    before it is ready, a quarter of the budget is kept all the same, so that renting alone never goes over it.
+    The shorter one counts, but a budget of minutes allows five minutes: no provider gives a machine in less. Where the
+    machine may bill before it is ready, a quarter of the budget is kept all the same, so that renting alone never goes
+    over it.
     """
     if budget.rent_minutes is not None and not waiting_bills:
         return budget.rent_minutes * 60
@@ -88,9 +93,9 @@ def rent_limit_s(
 
 
 def left_to_try(gpus: tuple[str, ...], tried: str | None) -> tuple[str, ...]:
-    """The rest of a job's list after `tried`, which SkyPilot takes in order; one of several names counts as its own.
+    """Return the GPUs of a job's list after `tried`: SkyPilot tries the list in order.
 
-    Where it is not known which was tried, it was the first.
+    `tried` may be another name of a listed GPU (`A100-80GB` for `A100`). Where it is not known, it was the first one.
     """
     if tried in gpus:
         return gpus[gpus.index(tried) + 1 :]

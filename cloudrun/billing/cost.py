@@ -1,4 +1,4 @@
-"""Money: what a run has cost so far, and the most that it may. Pure; USD."""
+"""Compute what a run has cost so far, and the most that it may cost. Pure; USD."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _CENT_HUNDREDTH = Decimal("0.0001")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost of a run's machines; `is_final` once the last one is proven gone.
+    """The cost of a run's machines; `is_final` once the last machine is proven gone.
 
-    `usd` is for what is proven; `latest` and `high_usd` bound what may have come on top where nobody saw an end.
+    `usd` is for the time that is proven. Where nobody saw the end of a machine, it ended at `latest` at the latest, and
+    the cost is `high_usd` at the most.
     """
 
     billed_from: datetime | None
@@ -29,13 +30,13 @@ class Cost:
 
 
 def usd_for(seconds: float, hourly_usd: float) -> Decimal:
-    """USD for `seconds` at a rate, rounded half up to a hundredth of a cent."""
+    """Return the USD for `seconds` at a rate, rounded half up to a hundredth of a cent."""
     exact = Decimal(str(hourly_usd)) * Decimal(str(seconds)) / Decimal(3600)
     return exact.quantize(_CENT_HUNDREDTH, rounding=ROUND_HALF_UP)
 
 
 def cost_of(run: Run, now: datetime) -> Cost:
-    """What the run's machines have cost, resumed ones added up; 0 before one was asked for."""
+    """Return what all machines of the run have cost so far; 0 before the first one was asked for."""
     spans = [(one.quote, one.billed_from, one.released_at, one.released_by) for one in run.earlier]
     if run.billed_from is not None:
         spans.append((run.price, run.billed_from, run.released_at or run.stopped_at or now, run.released_by))
@@ -57,16 +58,16 @@ def cost_of(run: Run, now: datetime) -> Cost:
 
 
 def stopped_disk_hourly_usd(run: Run) -> float:
-    """What the disk of a machine costs once its provider has stopped it; 0 where it goes with the machine."""
+    """Return the USD an hour of a stopped machine's disk; 0 where the disk goes when the machine stops."""
     price = run.price
     if price is None or price.infra in DISK_GOES_WHEN_STOPPED:
         return 0.0
     estimated = run.expected.disk_hourly_usd if run.expected is not None else 0.0
-    return price.disk_hourly_usd or estimated  # a provider's own figure holds both, and does not tell them apart
+    return price.disk_hourly_usd or estimated  # a provider's own price does not tell the disk from the machine
 
 
 def stopped_disk_usd(run: Run, now: datetime) -> Decimal:
-    """What the disk of a stopped machine has cost so far, beside what the machine did."""
+    """Return the USD that the disk of a stopped machine has cost since the machine stopped."""
     if run.stopped_at is None:
         return Decimal(0)
     until = now if run.may_bill else run.disk_until or run.stopped_at
@@ -79,7 +80,7 @@ def _seconds(since: datetime, until: datetime) -> float:
 
 @dataclass(frozen=True, slots=True)
 class WorstCase:
-    """The most that a budget allows, and which of its two limits ends the run first."""
+    """The most money and time that a budget allows, and which of its two limits ends the run first."""
 
     usd: Decimal
     time: timedelta
@@ -87,6 +88,7 @@ class WorstCase:
 
 
 def worst_case(*, max_cost: float, max_hours: float, hourly_usd: float) -> WorstCase:
+    """Return the most that a budget allows at this price."""
     by_hours = usd_for(max_hours * 3600, hourly_usd)
     if hourly_usd == 0 or by_hours <= Decimal(str(max_cost)):
         return WorstCase(by_hours, timedelta(hours=max_hours), "max_hours")

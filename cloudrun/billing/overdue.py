@@ -1,4 +1,4 @@
-"""Runs that bill past what was estimated of them. Pure; every command asks, so that no bill is forgotten."""
+"""Find runs whose bill is higher than their estimate. Pure; every command does, so that no bill is forgotten."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cloudrun.state.run import Run
 
 
 def overdue(runs: Iterable[Run], now: datetime) -> list[tuple[Run, float]]:
-    """(run, USD estimated) of those that cost more by now than the corrected estimate, or than the range's end."""
+    """Return (run, estimated USD) of each run that still bills, and costs more by now than `estimated_usd`."""
     found = []
     for run in runs:
         estimated = estimated_usd(run)
@@ -20,7 +20,7 @@ def overdue(runs: Iterable[Run], now: datetime) -> list[tuple[Run, float]]:
 
 
 def estimated_usd(run: Run) -> float | None:
-    """None where nothing costs, or nothing was estimated."""
+    """Return the corrected estimate, else the upper end of the estimate; None where nothing costs or was estimated."""
     if run.price is None or not run.price.total_hourly_usd:
         return None
     if run.projected_usd is not None:

@@ -1,7 +1,8 @@
-"""`cost.json`: what was billed, for what, against what was estimated and what others counted. Pure; USD, seconds."""
+"""Make `cost.json`: what was billed and for what, beside the estimate and SkyPilot's count. Pure; USD, seconds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -19,11 +20,11 @@ _PHASES = {WorkerPhase.PREPARE.value: "setup", WorkerPhase.RUN.value: "train"}
 _CENT = Decimal("0.01")
 
 Metrics = Sequence[MetricsRow]
-"""Rows of `metrics.jsonl`, where they are at home."""
+"""The rows of `metrics.jsonl`; none where the file is not at home."""
 
 
 class PricedPhase(TypedDict):
-    """A stretch of billed time: `provision`, `setup`, `train`, `idle`, `upload`, `release`, or the worker's name."""
+    """A part of the billed time: `provision`, `setup`, `train`, `idle`, `upload`, `release`, or the worker's name."""
 
     name: str
     duration_s: float
@@ -31,6 +32,8 @@ class PricedPhase(TypedDict):
 
 
 class PricedEpoch(TypedDict):
+    """An epoch with its time and cost; `val_accuracy` is None where it was not measured."""
+
     epoch: int
     duration_s: float
     cost_usd: float
@@ -38,7 +41,7 @@ class PricedEpoch(TypedDict):
 
 
 class Worth(TypedDict):
-    """What the money bought; a point is a percent of validation accuracy."""
+    """The validation accuracy that the money bought, and USD for each point, which is a percent of accuracy."""
 
     first: float
     best: float
@@ -48,7 +51,10 @@ class Worth(TypedDict):
 
 
 class Estimated(TypedDict):
-    """The budget's bound, the estimate before the launch, the one from timed steps, and what it took."""
+    """The budget's bound, the estimate before the launch, the corrected estimate, and the actual time and cost.
+
+    `off` and `corrected_off`: how far the estimates were off, as a part of the actual time.
+    """
 
     worst_case_usd: float
     worst_case_hours: float
@@ -67,7 +73,7 @@ class Estimated(TypedDict):
 
 
 class SkyCount(TypedDict):
-    """SkyPilot's own count of the machine."""
+    """SkyPilot's own count of the machine, and how ours differs from it."""
 
     duration_s: float
     cost_usd: float
@@ -78,6 +84,8 @@ class SkyCount(TypedDict):
 
 
 class OtherOffer(TypedDict):
+    """The time and cost that the run would have had on another offer."""
+
     infra: str
     region: str | None
     gpu: str
@@ -125,7 +133,7 @@ class Receipt(TypedDict):
 
 
 def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> Receipt:
-    """The contents of `cost.json`."""
+    """Return the content of `cost.json`; `metrics`: the rows of the run's `metrics.jsonl`."""
     cost = cost_of(run, now)
     quote = run.price
     phases = _phases(run)
@@ -159,8 +167,8 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> Receipt:
         "estimate": _estimate(run, quote, cost),
         "phases": [_priced(name, seconds, quote) for name, seconds in phases],
         "epochs": epochs,
-        # One model after another: no epoch's accuracy is the run's.
-        "accuracy": None if any("fold" in row for row in metrics) else _worth(epochs),
+        # With folds, one model after another is trained: no epoch's accuracy is the run's.
+        "accuracy": None if any("fold" in row for row in metrics) else _worth(epochs, metrics),
         "skypilot": _compared(run),
         "alternatives": [_alternative(one) for one in run.alternatives],
     }
@@ -180,14 +188,17 @@ def _alternative(one: Alternative) -> OtherOffer:
 
 
 def _start(run: Run) -> str | None:
-    """What the bill is counted from."""
+    """Return in words from when the bill is counted; None where there is no bill."""
     if run.billed_from is None:
         return None
     return "the provider's time of the machine" if run.start_is == "provider" else "the request for the machine"
 
 
 def _end(run: Run) -> str | None:
-    """How it is known when the bill ended. `not seen`: one machine went between two moments that are known."""
+    """Return how the end of the bill is known; None before it.
+
+    `not seen`: a machine ended at an unknown moment between two known ones.
+    """
     ends = [one.released_by for one in run.earlier] + ([run.released_by] if run.billed_from is not None else [])
     if run.may_bill or not ends:
         return None
@@ -197,7 +208,7 @@ def _end(run: Run) -> str | None:
 
 
 def _estimate(run: Run, quote: Quote | None, cost: Cost) -> Estimated | None:
-    """The budget's bound, and what was estimated, before the launch and from timed steps, beside what it took."""
+    """Return the estimates beside the actual time and cost; None where there is no price or no budget."""
     if quote is None or "budget" not in run.job:
         return None
     budget = run.job["budget"]
@@ -223,14 +234,17 @@ def _estimate(run: Run, quote: Quote | None, cost: Cost) -> Estimated | None:
 
 
 def _off(estimated_s: float | None, actual_s: float, cost: Cost) -> float | None:
-    """How far it was off, as a part of the actual time: 0.1 means 10 % too much. None while it is not over."""
+    """Return how far an estimate was off, as a part of the actual time: 0.1 means 10 % too much.
+
+    None while the run may still bill, and where there is no estimate.
+    """
     if estimated_s is None or not cost.is_final or actual_s <= 0:
         return None
     return round(estimated_s / actual_s - 1, 3)
 
 
 def _phases(run: Run) -> list[tuple[str, float]]:
-    """(name, seconds) of all billed time: the worker's phases of every attempt, and what lies between them."""
+    """Return (name, seconds) of all billed time: the worker's phases of every attempt, and the time between them."""
     spans: list[tuple[str, float]] = []
     billed_from = run.earlier[0].billed_from if run.earlier else run.billed_from
     if billed_from is None:
@@ -246,7 +260,7 @@ def _phases(run: Run) -> list[tuple[str, float]]:
 
 
 def _after_the_job(run: Run, known_to: datetime, *, is_first: bool) -> list[tuple[str, float]]:
-    """From the job's last word to the proven end: results on their way home, waiting, giving the machine back."""
+    """Return (name, seconds) from the job's end to the machine's: waiting, fetching results, ending the machine."""
     if run.released_at is None or run.released_at <= known_to:
         return []
     if is_first:
@@ -265,7 +279,10 @@ def _priced(name: str, seconds: float, quote: Quote | None) -> PricedPhase:
 
 
 def _epochs(run: Run, metrics: Metrics) -> list[PricedEpoch]:
-    """What each epoch took and cost, from the end of the one before it; resumed runs count the gap to no epoch."""
+    """Return each epoch's time and cost, counted from the end of the epoch before it.
+
+    Where a run was resumed, the gap between the attempts belongs to no epoch.
+    """
     rate = run.price.total_hourly_usd if run.price else 0.0
     starts = [
         datetime.fromisoformat(p["from"]) for p in (*run.past_phases, *run.phases) if p["name"] == WorkerPhase.RUN
@@ -291,13 +308,18 @@ def _epochs(run: Run, metrics: Metrics) -> list[PricedEpoch]:
     return rows
 
 
-def _worth(epochs: Sequence[PricedEpoch]) -> Worth | None:
-    """What the money bought: points (percent) of validation accuracy, and the epoch after which it bought none."""
+def _worth(epochs: Sequence[PricedEpoch], metrics: Metrics) -> Worth | None:
+    """Return what the money bought: points (percent) of validation accuracy, and the epoch after which it bought none.
+
+    None where no epoch has an accuracy.
+    Of epochs with the same accuracy the best one is the trainer's: the lower validation loss, then the earlier one.
+    """
     scored = [(row["val_accuracy"], row) for row in epochs if row["val_accuracy"] is not None]
+    losses = {int(row["epoch"]): row.get("loss") or math.inf for row in metrics if row.get("kind") == "val"}
     if not scored:
         return None
     first_accuracy, first = scored[0]
-    best_accuracy, best = max(scored, key=lambda one: (one[0], -one[1]["epoch"]))
+    best_accuracy, best = max(scored, key=lambda one: (one[0], -losses[one[1]["epoch"]], -one[1]["epoch"]))
     spent = sum(row["cost_usd"] for _, row in scored if row["epoch"] <= best["epoch"])
     after = sum(row["cost_usd"] for _, row in scored if row["epoch"] > best["epoch"])
     gained = (best_accuracy - first_accuracy) * 100
@@ -312,7 +334,7 @@ def _worth(epochs: Sequence[PricedEpoch]) -> Worth | None:
 
 
 def _compared(run: Run) -> SkyCount | None:
-    """SkyPilot's own count of this machine beside ours, and why the two differ."""
+    """Return SkyPilot's own count of this machine beside ours, and why the two differ; None where there is no count."""
     account = run.sky_account
     if account is None or run.billed_from is None or run.released_at is None or run.quote is None:
         return None

@@ -1,1 +1,1 @@
-"""What is known of clouds, GPUs and prices by their names, without asking anybody."""
+"""Facts about clouds, GPUs and prices by their names, without asking anybody."""

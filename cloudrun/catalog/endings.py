@@ -1,15 +1,15 @@
-"""How a machine of each infra comes to its end when nobody is there. Pure; for people to read before they pay."""
+"""Describe how a machine of each infra ends when nobody is there, for people to read before they pay. Pure."""
 
 from __future__ import annotations
 
-# By SkyPilot 0.14's own table of what its clouds cannot do.
+# Clouds without autodown, by SkyPilot 0.14's own table of what its clouds cannot do.
 WITHOUT_AUTODOWN = ("hyperbolic", "primeintellect", "verda", "yotta")
-# Where anybody may let their computer; SkyPilot can be told to rent in data centres alone.
+# Markets where anybody may offer a computer at home; SkyPilot can be told to rent in data centres alone.
 MARKETS_WITH_HOMES = ("vast",)
 
 
 def has_autodown(infra: str | None) -> bool:
-    """Whether SkyPilot's idle timer works there; None stands for whatever SkyPilot chooses."""
+    """Return whether SkyPilot's idle timer works on an infra; None: the infra that SkyPilot chooses."""
     return infra is None or infra.split("/")[0] not in WITHOUT_AUTODOWN
 
 
@@ -19,7 +19,7 @@ def is_slurm(infra: str | None) -> bool:
 
 
 def how_it_ends(infra: str | None, *, idle_minutes: int) -> str:
-    """What ends the machine with the laptop off, the surest first."""
+    """Return in words what ends the machine with the laptop off, the surest first."""
     if is_slurm(infra):
         own = "the watchdog on it ends its Slurm allocation"
     elif has_autodown(infra):

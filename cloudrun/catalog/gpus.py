@@ -1,7 +1,7 @@
-"""GPU models by the names SkyPilot's catalog uses, with the memory of one card.
+"""List GPU models by the names of SkyPilot's catalog, with the memory and the listed speed of one card.
 
-Shipped so that a typo is found before anything slow is imported. Memory in GB as the vendors list
-it; names as in SkyPilot 0.14's `sky/utils/accelerator_registry.py` and its price catalogs.
+The list is part of this package so that a typing error is found before anything slow is imported. Memory in GB as the
+vendors list it; names as in SkyPilot 0.14's `sky/utils/accelerator_registry.py` and its price catalogs.
 
 Clouds name the same card differently, and SkyPilot compares names letter by letter: `A100` finds nothing at a
 provider that sells the card with 80 GB as `A100-80GB`. So a model's bare name stands for its whole family.
@@ -67,7 +67,7 @@ MEMORY_GB = {
 
 @dataclass(frozen=True, slots=True)
 class ListedSpeed:
-    """One card, by its vendor's data sheet."""
+    """The speed of one card, by its vendor's data sheet."""
 
     tflops: float  # dense 16-bit matrix products that add up in fp32, without sparsity
     gb_per_s: float  # to and from its own memory
@@ -127,7 +127,7 @@ LISTED_SPEED = {
     "V100-32GB": ListedSpeed(125, 900),
 }
 
-# What else is sold under another name and is at least as good: a request for the first is met by each.
+# Names of cards that are at least as good as the first: each of them meets a request for the first.
 _FAMILIES = {
     "A100": ("A100", "A100-80GB", "A100-80GB-SXM"),
     "H100": ("H100", "H100-SXM", "H100-NVL"),
@@ -135,7 +135,7 @@ _FAMILIES = {
     "RTXA6000": ("RTXA6000", "A6000"),
     "V100": ("V100", "V100-32GB"),
 }
-# The names by which one member of a family is asked for where its own name stands for all.
+# Names for one member of a family alone, where its own name stands for the whole family.
 _EXACTLY = {"A100-40GB": "A100", "H100-PCIE": "H100", "V100-16GB": "V100"}
 
 _REQUEST = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?::(?P<count>\d+))?")
@@ -153,7 +153,7 @@ class GpuRequest:
 
 
 def parse_gpu(text: str) -> GpuRequest:
-    """`A100:1` or `A100` -> GpuRequest. Raises ValueError with a sentence on anything else."""
+    """Return the request of a text such as `A100:1` or `A100`. Raises ValueError with a sentence on anything else."""
     match = _REQUEST.fullmatch(text.strip())
     if match is None:
         raise ValueError(f'"{text}" is not a GPU; write NAME:COUNT, for example `A100:1`')
@@ -165,18 +165,19 @@ def parse_gpu(text: str) -> GpuRequest:
 
 
 def is_known(name: str) -> bool:
+    """Return whether some cloud has a GPU of this name."""
     return name in MEMORY_GB or name in _EXACTLY
 
 
 def sold_as(request: GpuRequest) -> tuple[GpuRequest, ...]:
-    """Return what meets `request`, by SkyPilot's names: `A100` is met by any A100, `A100-40GB` by that alone."""
+    """Return the GPUs that meet `request`, by SkyPilot's names: any A100 for `A100`, one card alone for `A100-40GB`."""
     if request.name in _EXACTLY:
         return (GpuRequest(_EXACTLY[request.name], request.count),)
     return tuple(GpuRequest(name, request.count) for name in _FAMILIES.get(request.name, (request.name,)))
 
 
 def nearest(name: str) -> list[str]:
-    """Known names that the user may have meant: closest first, at most three."""
+    """Return known names that the user may have meant: closest first, at most three."""
 
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9]", "", text.lower().removeprefix("nvidia").removeprefix("geforce"))
@@ -189,7 +190,7 @@ def nearest(name: str) -> list[str]:
 
 
 def tier(memory_gb: int) -> str:
-    """What a card of this size is good for."""
+    """Return in words what a card with this memory is good for."""
     if memory_gb < 24:
         return "small models"
     return "recommended" if memory_gb <= 48 else "large ensembles"

@@ -1,4 +1,4 @@
-"""Say what is known of each infra by its name: which backend serves it, and what that backend's machines are. Pure.
+"""Tell which backend serves an infra, by its name, and what that backend's machines can do. Pure.
 
 Code outside `cloudrun/backends` asks for a capability, and compares no names: a new backend is one entry in
 `CAPABILITIES` and one line in `open_backend`.
@@ -13,20 +13,26 @@ from typing import Literal
 from cloudrun.protocol.timing import FOLLOWER_SILENCE_S
 
 LOCAL = "local"
-"""The infra that is this computer."""
+"""The name of the infra that is this computer."""
+
+INFRAS = (
+    *(LOCAL, "aws", "azure", "cudo", "do", "fluidstack", "gcp", "ibm", "kubernetes", "lambda", "nebius", "oci"),
+    *("paperspace", "runpod", "seeweb", "shadeform", "slurm", "ssh", "vast"),
+)
+"""Names that the shell completes; SkyPilot may know others, which a launch takes as well."""
 
 BackendName = Literal["local", "sky"]
 
 BILLED: BackendName = "sky"
-"""The backend whose machines cost money: it is asked for machines that the ledger does not know."""
+"""The backend whose machines cost money: only this one is asked for machines that the ledger does not know."""
 
-# Clusters of the user's own: there a GPU may carry any name, the price is what the owner says, and 0 is a price.
+# Clusters of the user's own: a GPU may have any name there, the owner sets the price, and 0 is a price.
 _OWN_CLUSTERS = ("slurm", "kubernetes", "k8s", "ssh")
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend's machines are to those who use them; times in seconds."""
+    """The properties of a backend's machines that other code may ask for; times in seconds."""
 
     is_billed: bool  # a machine costs money until it is released, so that nobody may forget it
     is_remote: (
@@ -34,9 +40,9 @@ class Capabilities:
     )
     ends_machines: bool  # the worker ends its machine, where this computer does not
     rents_several: bool  # one run can have several machines
-    # Between two looks for new lines of a job's log: a command over a connection that is kept open.
+    # The pause between two looks for new lines of a job's log: a look is a command over a connection that is kept open.
     log_pause_s: float
-    # Between two looks for new results while a job runs: a look hashes its files, which takes time from the job.
+    # The pause between two looks for new results of a running job: a look hashes files, which takes time from the job.
     fetch_pause_s: float
     # A worker whose heartbeat is older than this may be dead: only then is the backend asked.
     silence_s: float

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from cloudrun.cli import completion
 from cloudrun.cli.app import app
+from cloudrun.cli.groups import START
 from cloudrun.errors import CloudrunError, ExitCode
 
 # SkyPilot's command `sky` is on PATH in an activated environment, but not after `uv tool install` without
@@ -16,9 +18,12 @@ from cloudrun.errors import CloudrunError, ExitCode
 _SKY = "import sys; sys.argv[0] = 'sky'; from sky.cli import cli; cli()"
 
 
-@app.command(epilog="Example:\n\n  cloudrun clouds aws runpod\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun clouds aws runpod\n")
 def clouds(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[CLOUD...]", help="[default: every cloud]")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CLOUD", help="[default: every cloud]", autocompletion=completion.clouds),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Check which clouds are ready to rent from, and what the others lack."""

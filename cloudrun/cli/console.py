@@ -1,4 +1,7 @@
-"""The two streams: the answer goes to stdout, everything else to stderr."""
+"""Write a command's answer to stdout, and everything else to stderr.
+
+Text for a terminal passes `for_terminal` here, whoever wrote it; a file or a pipe gets the text as it was written.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,18 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from cloudrun.cli.typed_ahead import forget_typed_ahead
 from cloudrun.errors import CloudrunError, ExitCode, Interrupted, UsageError, brief
 from cloudrun.text.pace import Pace
+from cloudrun.text.terminal import for_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
 def answer(text: str) -> None:
-    """What the command was asked for. A letter that the terminal's encoding has not is written by its number."""
+    """Write what the command was asked for. A letter that the terminal's encoding lacks is written by its number."""
+    text = _safe(text, sys.stdout)
     try:
         sys.stdout.write(f"{text}\n")
     except UnicodeEncodeError:
@@ -31,32 +37,37 @@ def answer_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """News for a person; nobody listening must not stop a clean-up that ends a bill."""
+    """Write news for a person. A stream that nobody reads is no error: it must not stop a clean-up that ends a bill."""
     with suppress(OSError, ValueError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{_safe(text, sys.stderr)}\n")
         sys.stderr.flush()
 
 
 def say(text: str) -> None:
-    """News of what goes on, for a person."""
+    """Write news of what goes on, for a person."""
     note(f"cloudrun: {text}")
 
 
 def warn(text: str) -> None:
+    """Write a warning."""
     note(f"{paint('warning:', '33', sys.stderr)} {text}")
 
 
 def alarm(text: str) -> None:
-    """A warning of what makes the run worthless."""
+    """Write a warning, bold, of a problem that makes the run worthless."""
     note(f"{paint('warning:', '1;31', sys.stderr)} {text}")
 
 
 def show_error(err: CloudrunError) -> None:
+    """Write an error's message and its hint. Ctrl-C is no error: the user wanted it."""
+    if isinstance(err, Interrupted):
+        note(f"{err.message}\n\nhint: {err.hint}")
+        return
     note(f"{paint('error:', '31', sys.stderr)} {err.message}\n\nhint: {err.hint}")
 
 
 def show_failure(err: Exception, what: str) -> int:
-    """Say what failed for one of several runs, and return the exit code that it deserves; the others go on."""
+    """Write what failed for one of several runs, and return the exit code for it; the other runs go on."""
     if isinstance(err, CloudrunError):
         show_error(err)
         return err.exit_code
@@ -74,18 +85,26 @@ def is_terminal(stream: Any) -> bool:
     return bool(stream.isatty())
 
 
+def _safe(text: str, stream: Any) -> str:
+    return for_terminal(text) if is_terminal(stream) else text
+
+
 def paint(text: str, code: str, stream: Any) -> str:
-    """ANSI colour where a person looks, plain text elsewhere (`NO_COLOR` too)."""
+    """Return the text in an ANSI colour where a person reads `stream`; as it is elsewhere, and with `NO_COLOR`."""
     if os.environ.get("NO_COLOR") or not is_terminal(stream):
         return text
     return f"\x1b[{code}m{text}\x1b[0m"
 
 
 def confirm(question: str, *, default: bool) -> bool:
-    """Ask on the terminal. Raises UsageError where nobody can answer."""
+    """Ask on the terminal; return whether the answer is yes. `default` is the answer of an empty line.
+
+    Raises UsageError where nobody can answer, Interrupted at Ctrl-C.
+    """
     if not may_ask():
         raise UsageError(f"{question} cannot be asked: there is no terminal", hint="add `--yes` to agree in advance")
-    sys.stderr.write(f"{question} [{'Y/n' if default else 'y/N'}] ")
+    forget_typed_ahead()
+    sys.stderr.write(f"{for_terminal(question)} [{'Y/n' if default else 'y/N'}] ")
     sys.stderr.flush()
     try:
         line = sys.stdin.readline()
@@ -100,21 +119,25 @@ def confirm(question: str, *, default: bool) -> bool:
 
 
 def may_ask() -> bool:
-    """Whether a person is there to answer."""
+    """Return whether a person is there to answer."""
     return is_terminal(sys.stdin) and is_terminal(sys.stderr)
 
 
 def agree(question: str, wait_s: float) -> bool:
-    """As `ask_for`, where Ctrl-C says for itself what it does."""
+    """Ask as `ask_for` does, where the command itself says what Ctrl-C has done."""
     return ask_for(question, wait_s, if_interrupted="")
 
 
 def ask_for(
     question: str, wait_s: float, *, if_interrupted: str = "without an answer the run saves and stops by itself"
 ) -> bool:
-    """Ask on the terminal and wait so many seconds; anything but a yes is a no. Ctrl-C goes to the caller."""
+    """Ask on the terminal and wait `wait_s` seconds; return whether the answer was yes.
+
+    At Ctrl-C writes `if_interrupted` and raises KeyboardInterrupt.
+    """
     try:
-        sys.stderr.write(f"{question} [y/N, {wait_s:.0f} s] ")
+        forget_typed_ahead()
+        sys.stderr.write(f"{for_terminal(question)} [y/N, {wait_s:.0f} s] ")
         sys.stderr.flush()
         answers, _, _ = select.select([sys.stdin], [], [], wait_s)
         line = sys.stdin.readline() if answers else ""
@@ -129,9 +152,9 @@ def ask_for(
 
 
 class Transfer:
-    """Progress of one transfer: a bar on a terminal, below the lines that go on above it; else a line now and then.
+    """Shows the progress of one transfer: a bar on a terminal, below all other lines; elsewhere a line now and then.
 
-    `files`: how many are sent, where whoever sends them does not tell how many have gone.
+    `files` is how many are sent in all, for a sender that does not tell how many have gone.
     """
 
     def __init__(self, what: str, *, files: int | None = None) -> None:
@@ -151,7 +174,7 @@ class Transfer:
             self._bar = None
 
     def __call__(self, sent: int, total: int, files: tuple[int, int] | None = None) -> None:
-        """`sent` of `total` bytes have gone, and (some, of so many) files."""
+        """Show that `sent` of `total` bytes have gone; `files` is (files so far, files in all)."""
         if self._ended:
             return
         if self._bar is None and is_terminal(sys.stderr):

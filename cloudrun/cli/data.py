@@ -1,4 +1,4 @@
-"""`cloudrun data ...`: data sets in a store, by themselves."""
+"""The commands `cloudrun data ...`: data sets in a store, without a run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import typer
 
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, note
+from cloudrun.cli.groups import MORE, Commands
 from cloudrun.errors import ExitCode, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.stores import Objects
 
 data = typer.Typer(
+    cls=Commands,
     help="Data sets in a store: send, take, list, and clear away.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.add_typer(data, name="data")
+app.add_typer(data, name="data", rich_help_panel=MORE)
 
 _Store = Annotated[str, typer.Argument(metavar="STORE", help="s3://BUCKET/PREFIX, or a folder.")]
 _Endpoint = Annotated[
@@ -33,7 +35,7 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout
 
 
 @data.command(epilog="Example:\n\n  cloudrun data push ../data/plants s3://my-bucket/runs\n")
-def push(
+def push(  # noqa: PLR0913 - each is an option of the command
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What to send.")],
     store: _Store,
     name: Annotated[str | None, typer.Option(help="Of the data set. [default: the folder's]")] = None,
@@ -74,7 +76,7 @@ def push(
 
 
 @data.command(epilog="Example:\n\n  cloudrun data pull s3://my-bucket/runs plants ../data/plants\n")
-def pull(
+def pull(  # noqa: PLR0913 - each is an option of the command
     store: _Store,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the data set; `cloudrun data ls` lists them.")],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put it.")],
@@ -144,7 +146,7 @@ def rm(
 
 
 @data.command(epilog="Example:\n\n  cloudrun data gc s3://my-bucket/runs\n")
-def gc(
+def gc(  # noqa: PLR0913 - each is an option of the command
     store: _Store,
     endpoint: _Endpoint = None,
     grace_hours: Annotated[

@@ -1,4 +1,4 @@
-"""What was found in a data set, on the terminal."""
+"""Show on the terminal what was found in a data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def warn_of(findings: Findings) -> None:
-    """In red what makes a score wrong."""
+    """Warn of each finding, in red where it makes a score wrong."""
     alarms = findings.alarms()
     for warning in findings.warnings():
         (alarm if warning in alarms else warn)(warning)

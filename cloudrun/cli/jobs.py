@@ -1,4 +1,4 @@
-"""Commands about job files, before any run: `check`, `gpus`."""
+"""Commands about job files, before any run: `check`, `init`, `gpus`, `sweep`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, note, warn
 from cloudrun.cli.dataset import warn_of
+from cloudrun.cli.groups import START
 from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 
 if TYPE_CHECKING:
     from cloudrun.dataset.audit import Findings
     from cloudrun.imagedata.layout import ClassFolders
+    from cloudrun.job.job_file import Job
 
 UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file
 
 
-@app.command(epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun check jobs/plants.yaml\n")
 def check(
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
@@ -41,6 +44,7 @@ def check(
         survey = check_job(job)
         findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
         check_store(job)
+        _warn_of_hub(job)
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
         for place, message, hint in problems[:_MOST_SHOWN]:
@@ -75,6 +79,16 @@ def check(
     return ExitCode.DONE
 
 
+def _warn_of_hub(job: Job) -> None:
+    """Warn where `launch` would refuse: the computer may be offline for a while only."""
+    from cloudrun.runs.weights_check import check_hub
+
+    try:
+        check_hub(job)
+    except CloudrunError as err:
+        warn(f"{err.message}; `launch` would end here: {err.hint}")
+
+
 def _class_folders(text: str) -> ClassFolders:
     match text:
         case "auto" | "top" | "deepest":
@@ -99,16 +113,21 @@ def _gpu_name(text: str) -> str:
 
 
 def _line_of(place: str) -> int:
-    """`jobs/plants.yaml:14` -> 14; options come first."""
+    """Return the line of a place: `jobs/plants.yaml:14` -> 14; 0 for an option, so that options come first."""
     number = place.rpartition(":")[2]
     return int(number) if number.isdigit() else 0
 
 
-@app.command(epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
-def init(
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun init ../data/plants --out jobs/plants.yaml\n")
+def init(  # noqa: PLR0913 - each is an option of the command
     data: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The folder of images.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="[default: jobs/<folder>.yaml]")] = None,
-    gpu: Annotated[list[str] | None, typer.Option(help="As for launch. [default: an A100, else the next best]")] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GPU", help="As for launch. [default: an A100, else the next best]", autocompletion=completion.gpus
+        ),
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
     ] = None,
@@ -163,40 +182,40 @@ def init(
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun gpus\n\n  cloudrun gpus jobs/plants.yaml\n")
+@app.command(rich_help_panel=START, epilog="Example:\n\n  cloudrun gpus\n\n  cloudrun gpus jobs/plants.yaml\n")
 def gpus(
     job_file: Annotated[
-        Path | None, typer.Argument(metavar="[JOB.yaml]", help="Rank what the enabled clouds offer for this job.")
+        Path | None, typer.Argument(metavar="JOB.yaml", help="Rank what the enabled clouds offer for this job.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """List the GPUs that can be asked for; with a job file, every offer by what the whole job costs on it."""
     from cloudrun.catalog.gpus import MEMORY_GB
-    from cloudrun.catalog.prices import catalog_prices, gpu_cells, gpu_row
+    from cloudrun.catalog.prices import catalog_prices, gpu_cells, gpu_row, listed_prices, sources_text
     from cloudrun.render.tables import table
+    from cloudrun.state.records import now_utc
 
     if job_file is not None:
         return _offers(job_file, overrides or [], as_json=as_json)
-    prices = catalog_prices()
+    prices = catalog_prices() or listed_prices()
     names = sorted(MEMORY_GB, key=lambda name: (MEMORY_GB[name], name))
     if as_json:
         answer_json([gpu_row(name, prices.get(name)) for name in names])
     else:
-        answer(
-            table(
-                ["GPU", "MEMORY", "GOOD FOR", "$/H FROM", "ON"], [gpu_cells(name, prices.get(name)) for name in names]
-            )
-        )
-        if not prices:
-            note("no price is known here: SkyPilot has no catalogs in ~/.sky yet; `cloudrun gpus JOB.yaml` asks it")
+        headers = ["GPU", "MEMORY", "GOOD FOR", "$/H FROM", "ON"]
+        answer(table(headers, [gpu_cells(name, prices.get(name)) for name in names]))
+        for line in sources_text(prices, now_utc()):
+            note(line)
     return ExitCode.DONE
 
 
 def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
-    from cloudrun.backends import open_backend
+    from cloudrun.backends import NoCloudEnabled, open_backend
+    from cloudrun.cli.forecast import warn_of_list_prices
     from cloudrun.cli.offers import offer_row, offers_table
     from cloudrun.forecast.history import history
+    from cloudrun.forecast.list_offers import list_offers
     from cloudrun.forecast.offers import rank, workload_for
     from cloudrun.job.job_file import load_job
     from cloudrun.runs.prepare import check_job, plan_for
@@ -210,7 +229,11 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     survey = check_job(job)
     home = home_folder()
     plan = plan_for(job)
-    offers = open_backend(plan.backend, home).offers(plan, warn)
+    try:
+        offers = open_backend(plan.backend, home).offers(plan, warn)
+    except NoCloudEnabled as err:
+        offers = list_offers(plan)
+        warn_of_list_prices(err)
     ranked = rank(offers, plan, workload_for(plan, survey), history(Ledger(home).all()))
     if not ranked:
         raise NoMachine(
@@ -224,7 +247,7 @@ def _offers(job_file: Path, overrides: list[str], *, as_json: bool) -> int:
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun sweep SWEEP.yaml\n")
+@app.command(hidden=True)  # it only refuses
 def sweep(
     sweep_file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")],
 ) -> int:

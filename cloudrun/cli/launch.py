@@ -1,4 +1,4 @@
-"""`cloudrun launch`."""
+"""The commands `cloudrun launch` and `cloudrun resume`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, agree, answer, answer_json, ask_for, may_ask, note, say, warn
 from cloudrun.cli.dataset import warn_of
+from cloudrun.cli.forecast import warn_of_list_prices
+from cloudrun.cli.groups import RUN
 from cloudrun.cli.machines import warn_of_unaccounted
 from cloudrun.errors import ExitCode
+from cloudrun.protocol.outputs import REPORT
 
 if TYPE_CHECKING:
     from cloudrun.job.job_file import Job
     from cloudrun.runs.console import Console, OnTransfer
-    from cloudrun.runs.prepared import Prepared
+    from cloudrun.runs.prepared import Examined, Prepared
     from cloudrun.state.ledger import Ledger
     from cloudrun.state.run import Run
 
@@ -26,10 +30,13 @@ _EXAMPLE = """Example:
 """
 
 
-@app.command(epilog=_EXAMPLE)
-def launch(
+@app.command(rich_help_panel=RUN, epilog=_EXAMPLE)
+def launch(  # noqa: PLR0913 - each is an option of the command
     job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
-    gpu: Annotated[list[str] | None, typer.Option(help="GPU as NAME:COUNT; repeat it: tried in this order.")] = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GPU", help="NAME:COUNT; repeat it: tried in this order.", autocompletion=completion.gpus),
+    ] = None,
     nodes: Annotated[
         int | None, typer.Option(metavar="N", help="Machines that train together, each with that GPU.")
     ] = None,
@@ -37,6 +44,8 @@ def launch(
         str | None,
         typer.Option(
             envvar="CLOUDRUN_INFRA",
+            metavar="INFRA",
+            autocompletion=completion.infras,
             help="local, slurm, aws, runpod, ... or aws/us-east-1. [default: the cheapest]",
         ),
     ] = None,
@@ -49,7 +58,7 @@ def launch(
         float | None,
         typer.Option(envvar="CLOUDRUN_MAX_HOURS", metavar="H", help="Stop the run after this time."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run. [default: the job file's]")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the job file's]")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the job file: train.epochs=3."),
@@ -62,11 +71,15 @@ def launch(
     """Rent a machine, train, bring the results home, end the bill."""
     from cloudrun.cli.forecast import is_agreed, show
     from cloudrun.job.job_file import load_job
+    from cloudrun.render.tables import second_run_text
     from cloudrun.runs.launch import launch as execute
+    from cloudrun.runs.live import live_runs_of
     from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
+    from cloudrun.runs.weights_check import check_hub
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
+    from cloudrun.state.records import now_utc
 
     options: dict[str, Any] = {
         "gpu": list(gpu) if gpu else None,
@@ -84,27 +97,42 @@ def launch(
     examined = examine(job, ledger, note)
     if examined.findings is not None:
         warn_of(examined.findings)
-    prepared = prepare(examined, ledger)
+    if job.spec.capabilities.is_remote:
+        say("asking SkyPilot for a machine and its price ...")
+    prepared = _priced(examined, ledger) if dry_run else prepare(examined, ledger)
     if dry_run:
         return _show(prepared, ledger, as_json=as_json)
     check_store(job)
+    check_hub(job)
     show(prepared.forecast)
     if prepared.interrupted is not None:
         note(f"left     {prepared.interrupted.run_id} was launched before and cut short: this goes on with it")
     if prepared.plan.capabilities.is_billed:
         warn_of_unaccounted(ledger)
-    if not is_agreed(prepared.forecast, "Rent it?", yes=yes):
+    live = live_runs_of(job, ledger) if prepared.interrupted is None else []
+    for run in live:
+        warn(second_run_text(run, now_utc()))
+    if not is_agreed(prepared.forecast, "Rent it?", yes=yes, is_second=bool(live)):
         return ExitCode.FAILED
     with Transfer("data sent", files=examined.images) as on_bytes:
         run = execute(prepared, ledger, _console(on_bytes, yes=yes, detach=detach), detach=detach)
     return _conclude(run, as_json=as_json)
 
 
-@app.command(epilog="Example:\n\n  cloudrun resume plants-1124-x7k2m --set train.epochs=40\n")
-def resume(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id or its start.")],
-    infra: Annotated[str | None, typer.Option(envvar="CLOUDRUN_INFRA", help="Go on elsewhere.")] = None,
-    gpu: Annotated[list[str] | None, typer.Option(help="As for launch.")] = None,
+@app.command(rich_help_panel=RUN, epilog="Example:\n\n  cloudrun resume plants-1124-x7k2m --set train.epochs=40\n")
+def resume(  # noqa: PLR0913 - each is an option of the command
+    run_id: Annotated[
+        str, typer.Argument(metavar="RUN", help="Run id or its start.", autocompletion=completion.run_ids)
+    ],
+    infra: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CLOUDRUN_INFRA", metavar="INFRA", help="Go on elsewhere.", autocompletion=completion.infras
+        ),
+    ] = None,
+    gpu: Annotated[
+        list[str] | None, typer.Option(metavar="GPU", help="As for launch.", autocompletion=completion.gpus)
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As for launch.")] = None,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Return once the job runs by itself.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", envvar="CLOUDRUN_YES", help="Do not ask.")] = False,
@@ -140,7 +168,7 @@ def resume(
 
 
 def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
-    """Where the launch speaks; it asks where somebody is there who did not say yes to everything."""
+    """Return the launch's console; it can ask where somebody is at the terminal and has not agreed in advance."""
     from cloudrun.runs.console import Console
 
     is_there = may_ask() and not yes
@@ -149,8 +177,23 @@ def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
     )
 
 
+def _priced(examined: Examined, ledger: Ledger) -> Prepared:
+    """What `--dry-run` shows where no cloud is enabled: public list prices. Raises NoMachine where none is listed."""
+    from cloudrun.backends import NoCloudEnabled
+    from cloudrun.runs.prepared import at_list_price, prepare
+
+    try:
+        return prepare(examined, ledger)
+    except NoCloudEnabled as err:
+        listed = at_list_price(examined, ledger)
+        if listed is None:
+            raise
+        warn_of_list_prices(err)
+        return listed
+
+
 def _show(prepared: Prepared, ledger: Ledger, *, as_json: bool) -> int:
-    """What `--dry-run` answers: the plan, the forecast, and what would be sent."""
+    """Write the answer of `--dry-run`: the plan, the forecast, and what would be sent. Returns the exit code."""
     from cloudrun.runs.datasets import would_send
     from cloudrun.text.units import size
 
@@ -175,7 +218,10 @@ def _warn_of_job(job: Job) -> None:
 
 
 def _conclude(run: Run, *, as_json: bool) -> int:
-    """The answer on stdout; on stderr how good, where, and for how much. Returns the exit code."""
+    """Write the answer to stdout; to stderr how good the run is, where its results are, and its cost.
+
+    Returns the exit code.
+    """
     from cloudrun.billing.cost import cost_of
     from cloudrun.render.tables import launch_row
     from cloudrun.runs.summary import accuracy_text
@@ -198,6 +244,8 @@ def _conclude(run: Run, *, as_json: bool) -> int:
         if accuracy:
             note(accuracy)
         note(f"results   {run.folder}")
+        if (Path(run.folder) / REPORT).is_file():
+            note(f"report    {Path(run.folder) / REPORT}")
     ended = f"STILL BILLING: `cloudrun down {run.run_id}`" if run.may_bill else "nothing is billing"
     note(f"cost      ${cost.usd:.4f} for {duration(cost.hours * 3600)}; {ended}")
     return code

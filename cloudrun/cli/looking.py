@@ -1,4 +1,4 @@
-"""A look at a run, as every command that looks takes it: what is lost is ended, so that it bills no more."""
+"""Refresh a run as every command does that looks at it: a machine that is lost is ended, so that it bills no more."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 
 
 def looked_at(run: Run, context: Context, *, warns: bool = True) -> Run:
-    """The run as it is now. `warns`: of a machine whose end would lose results, which is left as it is."""
+    """Return the run as it is now; a lost machine is ended.
+
+    `warns`: warn of a machine whose end would lose results, which is left as it is.
+    """
     from cloudrun.runs.refresh import refresh
 
     return without_lost(refresh(run, context), context, warns=warns)
 
 
 def without_lost(run: Run, context: Context, *, warns: bool = True) -> Run:
-    """End what is left of its machine where that is lost; a warning where it cannot be ended."""
+    """End what is left of the run's machine where it is lost, warn where it cannot be ended; return the run."""
     from cloudrun.runs.down import ResultsNotHome, end_lost
 
     try:
@@ -29,6 +32,6 @@ def without_lost(run: Run, context: Context, *, warns: bool = True) -> Run:
         if warns:
             warn(f"{err.message}; {err.hint}")
         return context.current(run)
-    except CloudrunError as err:  # whoever looks is shown the run all the same
+    except CloudrunError as err:  # the run is shown all the same
         warn(f"{err.message}; {err.hint}")
         return context.current(run)

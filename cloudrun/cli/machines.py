@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,8 +13,9 @@ import typer
 from cloudrun.catalog.infras import BILLED, CAPABILITIES
 from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, confirm, is_terminal, note, paint, say, show_failure, warn
+from cloudrun.cli.groups import LOOK, MORE, RESULTS
 from cloudrun.cli.looking import looked_at
-from cloudrun.cli.results import JsonOption, RunArgument
+from cloudrun.cli.results import JsonOption, RunArgument, RunsArgument
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from cloudrun.state.run import Run
 
 
-@app.command(epilog="Example:\n\n  cloudrun ps --refresh\n")
+@app.command(rich_help_panel=LOOK, epilog="Example:\n\n  cloudrun ps --refresh\n")
 def ps(
     every: Annotated[bool, typer.Option("--all", help="Runs that ended long ago, too.")] = False,
     ask: Annotated[bool, typer.Option("--refresh", help="Ask the machines, not the ledger alone.")] = False,
@@ -46,7 +48,7 @@ def ps(
         except CloudrunError as err:  # what the ledger knows is worth showing all the same
             warn(f"the providers could not be asked: {err.message}")
     runs = [run for run in ledger.all() if every or run.may_bill or not run.phase.is_final]
-    # Local runs are asked each time: it is a look at a lock and two files.
+    # Local runs are asked each time: that takes only a look at a lock and two files.
     runs = [_refreshed(run, ledger) if ask or not CAPABILITIES[run.backend].is_remote else run for run in runs]
     if not every:
         runs = [run for run in runs if run.may_bill or not run.phase.is_final]
@@ -61,14 +63,15 @@ def ps(
     for line in orphans_text(unaccounted, now):
         answer(paint(line, "31", sys.stdout))
     if runs:
-        head, *rows = ps_table(runs, now).splitlines()
+        width = get_terminal_size().columns if is_terminal(sys.stdout) else None
+        head, *rows = ps_table(runs, now, width=width).splitlines()
         answer(head)
         for run, row in zip(runs, rows, strict=True):
             answer(paint(row, "31", sys.stdout) if run.may_bill and CAPABILITIES[run.backend].is_billed else row)
     elif not unaccounted:
         answer("no run costs money" if not every else "no runs")
     for run in runs:
-        if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # else it was said
+        if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # `--refresh` has said it
             warn("; ".join(stopped_words(run)))
     for run in ledger.interrupted():
         warn(
@@ -79,9 +82,9 @@ def ps(
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun down --all\n")
+@app.command(rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun down --all\n")
 def down(
-    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="[default: the newest]")] = None,
+    run_ids: RunsArgument = None,
     every: Annotated[bool, typer.Option("--all", help="Every run that may cost money.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Leave results behind that are not home.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", envvar="CLOUDRUN_YES", help="Do not ask.")] = False,
@@ -127,7 +130,7 @@ def down(
 def _end_unaccounted(
     ledger: Ledger, console: Console, machines: Sequence[Machine], *, every: bool, yes: bool
 ) -> tuple[str, ...]:
-    """End machines that the ledger does not know; what may still bill, and what nobody could look at."""
+    """End machines that the ledger does not know; return what may still bill, and what could not be searched."""
     from cloudrun.runs.ending import Unaccounted, end_machines, unaccounted
 
     found = unaccounted(ledger) if every else Unaccounted(tuple(machines))
@@ -139,7 +142,7 @@ def _end_unaccounted(
 
 
 def _may_end(machines: Sequence[Machine], *, yes: bool) -> bool:
-    """Whether machines that may be another computer's are to be ended; nobody there to ask means no."""
+    """Return whether to end machines that may be another computer's; False where nobody is there to ask."""
     if yes:
         return True
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
@@ -149,7 +152,7 @@ def _may_end(machines: Sequence[Machine], *, yes: bool) -> bool:
 
 
 def warn_of_unaccounted(ledger: Ledger) -> None:
-    """Before money is spent: what of ours may be costing money already, and is not in the ledger."""
+    """Warn, before money is spent, of machines that may be costing the user money already and are not in the ledger."""
     from cloudrun.runs.context import Context
     from cloudrun.runs.scan import scan
     from cloudrun.state.machines import orphans
@@ -163,7 +166,7 @@ def warn_of_unaccounted(ledger: Ledger) -> None:
         warn(f"{machine.name} is up on {machine.infra} and not in this ledger; `{machine.stop_command}` ends it")
 
 
-@app.command(epilog="Example:\n\n  cloudrun ssh\n")
+@app.command(rich_help_panel=MORE, epilog="Example:\n\n  cloudrun ssh\n")
 def ssh(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
     """Open a shell on the run's machine; with `--json`, only say by which command."""
     from cloudrun.state.home import home_folder

@@ -1,4 +1,4 @@
-"""One command from its words to its exit code: the one error boundary."""
+"""Run one command, from its words to its exit code. This is the one error boundary."""
 
 from __future__ import annotations
 
@@ -8,22 +8,33 @@ from collections.abc import Sequence
 
 from typer.exceptions import TyperException
 
-from cloudrun.cli import clouds, data, jobs, launch, machines, results, watch  # noqa: F401 - each adds its commands to `app`
-from cloudrun.cli.app import app
+from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
+    clouds,
+    data,
+    demo,
+    doctor,
+    jobs,
+    launch,
+    machines,
+    results,
+    watch,
+)
+from cloudrun.cli.app import app, refuse_shell_name
 from cloudrun.cli.console import note, show_error, warn
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; returns the exit code. Nothing else in `cloudrun` decides it."""
+    """Run one command; return its exit code, which nothing else in `cloudrun` decides."""
     try:
+        refuse_shell_name(argv)
         _warn_of_overdue(argv)
         code = app(list(argv), standalone_mode=False)
     except CloudrunError as err:
         show_error(err)
         return err.exit_code
     except TyperException as err:
-        if not argv:
+        if not argv or type(err).__name__ == "NoArgsIsHelpError":  # of Typer, which keeps its name private
             note(err.format_message())  # the help
             return ExitCode.USAGE
         show_error(_as_usage(err))
@@ -43,12 +54,12 @@ def main(argv: Sequence[str]) -> int:
     return code if isinstance(code, int) else ExitCode.DONE
 
 
-# What the computer is to blame for: no room, no permission, a disk that cannot be written or read.
+# Errors of the computer, not of cloudrun: no room, no permission, a disk that cannot be written or read.
 _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR)
 
 
 def _is_below_home(err: OSError) -> bool:
-    """Whether it is about the ledger's folder, which somebody chose."""
+    """Return whether the error is about the ledger's folder or one above it, which the user has chosen."""
     from cloudrun.state.home import home_folder
 
     return err.errno == errno.ENOENT and err.filename is not None and str(err.filename) in str(home_folder())
@@ -65,14 +76,14 @@ def _as_environment(err: OSError) -> CloudrunError:
 def _bug() -> int:
     import traceback
 
-    traceback.print_exc()
+    note(traceback.format_exc().rstrip())
     note("\nerror: this is a bug in cloudrun\n")
     note("hint: please report it with the lines above; `cloudrun ps` shows what bills")
     return ExitCode.BUG
 
 
 def _warn_of_overdue(argv: Sequence[str]) -> None:
-    """A line for each other run that bills past its estimate, whatever the command; `ps` shows it anyway."""
+    """Warn of each other run that bills past its estimate, whatever the command is; `ps` shows it anyway."""
     if not argv or argv[0] == "ps" or {"-h", "--help"} & set(argv):
         return
     from cloudrun.state.home import home_folder, may_bill

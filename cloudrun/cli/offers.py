@@ -1,4 +1,4 @@
-"""Ranked offers -> a table or plain JSON values. Pure."""
+"""Turn ranked offers into a table or JSON values. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cloudrun.forecast.estimate import NoEstimate
 from cloudrun.forecast.offers import RankedOffer
 from cloudrun.render.tables import table, usd_range
 from cloudrun.state.records import Estimate
-from cloudrun.text.units import duration, iso, times
+from cloudrun.text.units import age, duration, iso, times
 
 
 def offer_row(ranked: RankedOffer) -> dict[str, Any]:
-    """One object of `gpus JOB.yaml --json`."""
+    """Return one object of `gpus JOB.yaml --json`."""
     offer, made = ranked.offer, ranked.estimate
     known = None if isinstance(made, NoEstimate) else made
     return {
@@ -38,12 +38,12 @@ def offer_row(ranked: RankedOffer) -> dict[str, Any]:
 
 
 def offers_table(offers: Sequence[RankedOffer], now: datetime) -> str:
-    """The offers as they are ranked, and below what the figures rest on."""
+    """Return a table of the offers in their order, and below it the source and the age of the prices."""
     rows = [_cells(one) for one in offers]
     headers = ["GPU", "MEMORY", "GOOD FOR", "WHERE", "$/H", "SPOT", "TO FINISH", "TIME", "FITS", "FROM"]
     sources = dict.fromkeys((one.offer.infra, one.offer.source, one.offer.as_of) for one in offers)
     ages = [
-        f"prices of {infra}: {source}, {duration(max(0.0, (now - as_of).total_seconds()))} old"
+        f"prices of {infra}: {source}, {age(max(0.0, (now - as_of).total_seconds()))} old"
         for infra, source, as_of in sources
     ]
     return "\n".join([table(headers, rows), "", *ages])

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import Transfer, answer, answer_json, note, say, show_failure, warn
+from cloudrun.cli.groups import LOOK, RESULTS
 from cloudrun.cli.looking import looked_at, without_lost
-from cloudrun.errors import ExitCode, Interrupted, StoreError, UsageError
+from cloudrun.errors import CloudrunError, ExitCode, Interrupted, StoreError, UsageError
 from cloudrun.protocol.outputs import REPORT, below_out
 
 if TYPE_CHECKING:
@@ -23,11 +25,18 @@ if TYPE_CHECKING:
 
 _LONGEST_S = 10 * 365 * 86400.0
 
-RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run id or its start. [default: the newest]")]
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="RUN", help="Run id or its start. [default: the newest]", autocompletion=completion.run_ids),
+]
+RunsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="RUN", help="Run ids. [default: the newest]", autocompletion=completion.run_ids),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
-@app.command(epilog="Example:\n\n  cloudrun logs --since 10m\n")
+@app.command(rich_help_panel=LOOK, epilog="Example:\n\n  cloudrun logs --since 10m\n")
 def logs(
     run_id: RunArgument = None,
     follow_it: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on while the job runs.")] = True,
@@ -52,15 +61,17 @@ def logs(
             raise
         raise Interrupted(
             f"interrupted; `{run.run_id}` goes on",
-            hint=f"`cloudrun down {run.run_id}` stops it and ends the bill",
+            hint=f"`cloudrun logs {run.run_id}` shows it again; `cloudrun down {run.run_id}` ends it and its bill",
         ) from None
     if ended.phase.is_final and not run.phase.is_final:
         ended = without_lost(ended, context)
     return ended.phase.exit_code if ended.phase.is_final else ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun fetch --best --to submission/\n\n  cloudrun fetch --watch\n")
-def fetch(
+@app.command(
+    rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun fetch --best --to submission/\n\n  cloudrun fetch --watch\n"
+)
+def fetch(  # noqa: PLR0913 - each is an option of the command
     run_id: RunArgument = None,
     to: Annotated[str | None, typer.Option(metavar="DIR", help="Folder to write. [default: runs/<run id>/]")] = None,
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint alone.")] = False,
@@ -106,19 +117,21 @@ def _fetched_row(found: Fetched) -> dict[str, Any]:
 
 
 def _say_fetched(entry: Entry) -> None:
+    from cloudrun.text.terminal import without_controls
     from cloudrun.text.units import size
 
-    note(f"fetched {below_out(entry.key)} ({size(entry.size_bytes)})")
+    note(f"fetched {without_controls(below_out(entry.key))} ({size(entry.size_bytes)})")
 
 
 def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bool) -> int:
     from cloudrun.render.tables import table
     from cloudrun.runs.results import folder_for, what_is_new
+    from cloudrun.text.terminal import without_controls
     from cloudrun.text.units import size
 
     entries = what_is_new(run, to=to, best_only=best_only)
     total = sum(entry.size_bytes for entry in entries)
-    rows = [[below_out(entry.key), size(entry.size_bytes)] for entry in entries]
+    rows = [[without_controls(below_out(entry.key)), size(entry.size_bytes)] for entry in entries]
     if as_json:
         listed = [{"path": below_out(entry.key), "size_bytes": entry.size_bytes} for entry in entries]
         answer_json({"run_id": run.run_id, "folder": str(folder_for(run, to)), "size_bytes": total, "files": listed})
@@ -127,9 +140,9 @@ def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bo
     return ExitCode.DONE
 
 
-@app.command(epilog="Example:\n\n  cloudrun cost --all --json\n")
+@app.command(rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun cost --all --json\n")
 def cost(
-    run_ids: Annotated[list[str] | None, typer.Argument(metavar="[RUN...]", help="[default: the newest]")] = None,
+    run_ids: RunsArgument = None,
     every: Annotated[bool, typer.Option("--all", help="Every run, added up by month.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A line a run on stdout, for a spreadsheet.")] = False,
     as_json: JsonOption = False,
@@ -169,24 +182,68 @@ def cost(
     return worst
 
 
-@app.command(epilog="Example:\n\n  cloudrun report\n")
-def report(run_id: RunArgument = None, as_json: JsonOption = False) -> int:
-    """Write one self-contained HTML page about a run, and print where it is."""
-    from cloudrun.runs.results import Listener, copy_home
-
-    run, context = open_run(run_id)
-    page = copy_home(run, context.ledger, to=None, listener=Listener(say=say)) / REPORT
-    if not page.is_file():
-        raise StoreError(f"{page} could not be written", hint="the line above says why")
-    if as_json:
-        answer_json({"run_id": run.run_id, "report": str(page)})
+@app.command(
+    rich_help_panel=RESULTS,
+    epilog="Example:\n\n  cloudrun report --open\n\n  cloudrun report plants-1124-x7k2m plants-1125-q8w4z\n",
+)
+def report(
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Several are compared. [default: the newest]")
+    ] = None,
+    opens: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Write one self-contained HTML page about a run, or comparing several, and print where it is."""
+    opened = [open_run(run_id) for run_id in run_ids] if run_ids else [open_run(None)]
+    runs = list({run.run_id: (run, context) for run, context in opened}.values())
+    if len(runs) == 1:
+        page = _page_of(*runs[0])
+        answered: dict[str, Any] = {"run_id": runs[0][0].run_id, "report": str(page)}
     else:
-        answer(str(page))
+        page = _comparison_of(runs)
+        answered = {"run_ids": [run.run_id for run, _ in runs], "report": str(page)}
+    answer_json(answered) if as_json else answer(str(page))
+    if opens:
+        _open_in_browser(page)
     return ExitCode.DONE
 
 
+def _page_of(run: Run, context: Context) -> Path:
+    from cloudrun.runs.accounts import write_accounts
+    from cloudrun.runs.results import Listener, copy_home, has_page_later
+
+    folder = copy_home(run, context.ledger, to=None, listener=Listener(say=say))
+    now = context.ledger.get(run.run_id)
+    if has_page_later(now):
+        write_accounts(now, folder, say)
+    page = folder / REPORT
+    if not page.is_file():
+        raise StoreError(f"{page} could not be written", hint="the line above says why")
+    return page
+
+
+def _comparison_of(runs: list[tuple[Run, Context]]) -> Path:
+    """The page of what is at home of each run; one whose results cannot be had does not hide the others."""
+    from cloudrun.runs.comparison import write_comparison
+
+    for run, context in runs:
+        try:
+            _page_of(run, context)
+        except CloudrunError as err:
+            warn(f"{err.message}; {run.run_id} is compared as far as it is known")
+    return write_comparison([context.ledger.get(run.run_id) for run, context in runs])
+
+
+def _open_in_browser(page: Path) -> None:
+    """Nothing fails where there is no browser: where the page is has been said."""
+    import webbrowser
+
+    if not webbrowser.open(page.absolute().as_uri()):
+        warn(f"no browser could be started: open {page} yourself")
+
+
 def parse_duration(text: str) -> timedelta:
-    """`90s`, `30m`, `2h`, `1d`. Raises UsageError on anything else."""
+    """Return the length of time of `90s`, `30m`, `2h` or `1d`. Raises UsageError for anything else."""
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = text[:-1], text[-1:]
     if unit not in seconds or not number.replace(".", "", 1).isdigit():
@@ -198,7 +255,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def open_run(run_id: str | None, *, warns: bool = True) -> tuple[Run, Context]:
-    """The run as it is now, and what works with it; `warns` as for `looked_at`."""
+    """Return the run as it is now (None: the newest) and its context; `warns` as for `looked_at`."""
     from cloudrun.runs.console import Console
     from cloudrun.runs.context import Context
     from cloudrun.state.home import home_folder

@@ -51,11 +51,18 @@ def find_duplicates(survey: Survey, home: Path, say: Callable[[str], None]) -> F
         with suppress(TooSlow):
             found = find_near_duplicates(files, goes_on)
             look = replace(look, copies=found.copies, scenes=found.scenes, compared=len(files), plain=found.plain)
+    try:
+        _remember(kept, look)
+    except OSError as err:  # a read-only home: the findings are as good
+        say(f"what was found is not remembered, as {kept.parent} cannot be written: {err.strerror}")
+    return Findings(survey, look)
+
+
+def _remember(kept: Path, look: Look) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     atomic.write(kept, json.dumps(_plain(look), indent=2) + "\n")
     for old in sorted(kept.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-_REMEMBERED]:
         old.unlink(missing_ok=True)
-    return Findings(survey, look)
 
 
 def _digest(survey: Survey) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 UNFINISHED = ".tmp"
 PARTIAL = ".partial"
 TEMPORARY = (UNFINISHED, PARTIAL)
-"""How the temporary names end. Whoever lists a folder leaves files of such names out."""
+"""How the temporary names end. Code that lists a folder leaves out files of such names."""
 
 
 def write(path: Path, content: bytes | str, *, temporary: Path | None = None, durable: bool = False) -> None:
-    """Write `content` to `temporary`, `path` with `.tmp` added by default, then rename that to `path`.
+    """Write `content` to `temporary` (by default `path` with `.tmp` added), then rename that file to `path`.
 
     `durable`: the bytes are on the disk before the file has its name. Raises OSError.
     """
@@ -31,14 +31,14 @@ def write(path: Path, content: bytes | str, *, temporary: Path | None = None, du
 
 
 def settle(temporary: Path | str, path: Path | str, *, durable: bool = False) -> None:
-    """Give a finished file its name, in place of what has it. `durable`: its bytes are on the disk first."""
+    """Rename a finished file to `path`, and replace a file of that name. `durable`: its bytes are on the disk first."""
     if durable:
         sync(temporary)
     os.replace(temporary, path)  # noqa: PTH105 - a Path for each of 100,000 files takes as long as its rename
 
 
 def sync(path: Path | str) -> None:
-    """Return once the disk has the bytes of a file; of a folder, the names in it."""
+    """Flush a file's bytes to the disk; of a folder, the names in it."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -48,7 +48,7 @@ def sync(path: Path | str) -> None:
 
 @contextmanager
 def written(temporary: Path, content: bytes | memoryview) -> Iterator[Path]:
-    """Write a new file, durably, and remove it at the end if nobody has renamed it. Raises FileExistsError."""
+    """Write a new file durably, and remove it at the end unless it was renamed. Raises FileExistsError."""
     try:
         with temporary.open("xb") as file:
             file.write(content)

@@ -1,7 +1,7 @@
 """Lock files: a process lives while its lock is held, and no reused process id can fake that.
 
-Standard library, Python 3.10. Some file systems of clusters know no locks. There each lock is taken by whoever asks,
-and none is seen to be held, unless the caller says that the lock is `required`.
+Standard library, Python 3.10. Some file systems of clusters have no locks. There every process that asks gets the lock,
+and no lock is seen to be held, unless the caller says that the lock is `required`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LOOK_EVERY_S = 0.05
 def take(path: Path, *, required: bool = False, within_s: float = 0.0) -> int | None:
     """Take the lock on `path`; return its descriptor, or None where another process holds it for `within_s` seconds.
 
-    Raises OSError, also where the lock is `required` and the file system knows none.
+    Raises OSError, also where the lock is `required` and the file system has no locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     until = time.monotonic() + within_s
@@ -39,9 +39,10 @@ def take(path: Path, *, required: bool = False, within_s: float = 0.0) -> int | 
 
 @contextmanager
 def holding(path: Path) -> Iterator[None]:
-    """Wait for the lock on `path` and hold it meanwhile. The file stays: one that is removed could be locked twice.
+    """Wait for the lock on `path`, and hold it while the `with` block runs.
 
-    Raises OSError, also where the file system knows no locks.
+    The file stays: a file that is removed could be locked twice. Raises OSError, also where the file system has no
+    locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -57,14 +58,14 @@ def is_taken(descriptor: int) -> bool:
 
 
 def share(descriptor: int) -> None:
-    """Hold the lock on an open file together with others."""
+    """Hold the lock on an open file together with other processes; wait while one holds it alone."""
     _lock(descriptor, fcntl.LOCK_SH)
 
 
 def is_held(path: Path) -> bool:
     """Return whether a process holds the lock on `path`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would be waited for
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe would block
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
@@ -82,7 +83,7 @@ def is_held_by_another(descriptor: int) -> bool:
 
 
 def is_shared(path: Path) -> bool:
-    """Return whether a process holds the lock on `path`, be it together with others."""
+    """Return whether a process holds the lock on `path`, alone or together with others."""
     try:
         descriptor = take(path)
     except OSError:
@@ -94,7 +95,7 @@ def is_shared(path: Path) -> bool:
 
 
 def _lock(descriptor: int, how: int, *, required: bool = False) -> bool:
-    """Whether it was got."""
+    """Return whether the lock was taken; False where another process holds it."""
     try:
         fcntl.flock(descriptor, how)
     except BlockingIOError:

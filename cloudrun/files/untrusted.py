@@ -1,7 +1,7 @@
 """Read a file and JSON that anybody may have written: limited in size, depth and numbers. The standard library alone.
 
-What a machine, a bucket or a person's editor left under a name of ours may be a folder, a pipe that never answers,
-gigabytes, or nested a million deep.
+A file that a machine, a bucket or a person's editor left under one of our names may be a folder, a pipe that never
+answers, gigabytes large, or nested a million deep.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_DOCUMENT_BYTES = 1_000_000
-"""Of `result.json`, `status.json` and their like, which have some kilobytes."""
+"""The limit of `result.json`, `status.json` and the like, which have some kilobytes."""
 LARGEST_RESULT_BYTES = 32_000_000
-"""Of `summary.json` and `metrics.jsonl`, which grow with the classes and the epochs."""
+"""The limit of `summary.json` and `metrics.jsonl`, which grow with the classes and the epochs."""
 
 _DEEPEST = 32
-_LONGEST_INTEGER = 18  # digits: what is longer becomes a float, perhaps infinity
+_LONGEST_INTEGER = 18  # digits: a longer integer becomes a float, perhaps infinity
 _LEAD = 60
 
 
@@ -27,12 +27,12 @@ class Unreadable(Exception):
 
 
 def read_regular(path: Path, *, offset: int = 0, limit: int | None = None) -> bytes | None:
-    """The bytes of a file from `offset` on, at most `limit`; None where there is no file of that name.
+    """Return the bytes of a file from `offset` on, at most `limit`; None where there is no file of that name.
 
-    A folder, a pipe or a device is not a file. Raises OSError where there is one that cannot be read.
+    A folder, a pipe or a device is not a file. Raises OSError where there is a file that cannot be read.
     """
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would be waited for
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe would block
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
@@ -48,7 +48,10 @@ def read_regular(path: Path, *, offset: int = 0, limit: int | None = None) -> by
 
 
 def read_limited(path: Path, largest_bytes: int) -> bytes | None:
-    """The content of a file; None where there is none. Raises Unreadable where there is something else, or too much."""
+    """Return the content of a file; None where there is no file.
+
+    Raises Unreadable where the path is not a file, or the file is larger than `largest_bytes` or cannot be read.
+    """
     try:
         content = read_regular(path, limit=largest_bytes + 1)
         if content is None and path.exists():
@@ -61,7 +64,7 @@ def read_limited(path: Path, largest_bytes: int) -> bytes | None:
 
 
 def read_object(path: Path, largest_bytes: int = LARGEST_DOCUMENT_BYTES) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is no file, or none that can be read."""
+    """Return the JSON object in a file; None where there is no file, or it cannot be read or understood."""
     try:
         content = read_limited(path, largest_bytes)
         return None if content is None else parse_object(content, largest_bytes=largest_bytes)
@@ -70,10 +73,10 @@ def read_object(path: Path, largest_bytes: int = LARGEST_DOCUMENT_BYTES) -> dict
 
 
 def parse_object(content: bytes, *, largest_bytes: int = LARGEST_DOCUMENT_BYTES) -> dict[str, Any]:
-    """The JSON object in `content`. Raises Unreadable for anything else.
+    """Return the JSON object in `content`. Raises Unreadable for anything else.
 
     Its texts can be written as UTF-8. NaN and infinities stay, as floats, and an integer of more than 18 digits
-    becomes a float: whoever takes a number checks that it is finite.
+    becomes a float: a caller that uses a number has to check that the number is finite.
     """
     if len(content) > largest_bytes:
         raise _too_large(largest_bytes)
@@ -108,7 +111,7 @@ def _clean(value: Any, depth: int) -> Any:
 
 
 def _text(text: str) -> str:
-    """Half of a pair of surrogates can be in JSON, and in no file."""
+    """Return the text with lone surrogates replaced: JSON can have them, a UTF-8 file cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,7 @@
-"""The same run on the other offers, from what it took here and the listed speed of each card. Pure."""
+"""Compute the time and cost that a run would have had on other offers, by its own time and each card's listed speed.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ _KEPT = 8
 
 
 def alternatives(run: Run, offers: Sequence[Offer]) -> tuple[Alternative, ...]:
-    """Cheapest first; none for a command of the user's own or on a CPU: nobody knows their speed elsewhere."""
+    """Return what the run would have cost on the cheapest other offers, the cheapest first.
+
+    Empty for the user's own command and for training on a CPU: their speed elsewhere is not known.
+    """
     spec = JobSpec.model_validate(run.job)
     quote = run.quote
     if quote is None or quote.gpu is None or spec.run is not None or spec.train.device == "cpu":

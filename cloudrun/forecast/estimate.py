@@ -1,7 +1,7 @@
-"""Hours and dollars of a run before it starts, as a range, and what that rests on. Pure.
+"""Estimate hours and dollars of a run before it starts, as a range, and say what the estimate rests on. Pure.
 
-What was measured in earlier runs wins over what is listed, part by part: the speed from runs of the same
-kind on the same machine, renting and set-up from runs on the same infra, the uplink from any transfer.
+Times measured in earlier runs count more than listed ones, part by part: the speed from runs of the same kind on the
+same machine, renting and set-up from runs on the same infra, the uplink from any transfer.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from cloudrun.text.units import size
 
 Range = tuple[float, float]
 
-# Runs that are looked back on, the newest first.
+# How many earlier runs count, the newest first.
 _REMEMBERED = 3
-# One run says less than several: the range around one, and around the extremes of several.
+# The range around the time of one run, and around the extremes of several: one run says less.
 _AROUND_ONE, _AROUND_SEVERAL = 0.15, 0.07
 # Seconds where nobody has measured anything. SkyPilot's clouds take minutes to boot a machine.
 _PROVISION = {"local": (0.0, 1.0), "slurm": (10.0, 60.0), "ssh": (5.0, 30.0)}
@@ -29,26 +29,26 @@ _OWN_SETUP = (0.5, 20.0)
 _START_GPU, _START_CPU = (10.0, 60.0), (4.0, 30.0)  # imports, weights, the first kernels, saving
 _RELEASE = {"local": (0.0, 2.0), "slurm": (2.0, 20.0)}
 _RELEASE_CLOUD = (10.0, 60.0)
-_UPLINK_BYTES_S = (1e6, 2.5e6, 12.5e6)  # slow, what is named, fast
+_UPLINK_BYTES_S = (1e6, 2.5e6, 12.5e6)  # slow, the figure that is shown, fast
 _DISK_BYTES_S = 2e8
 _STORE_BYTES_S = (2e7, 2e8)  # from a bucket to a machine in a data centre
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What an estimate has to know of a machine. `hourly_usd` None: the price is known when it is rented."""
+    """The properties of a machine that an estimate needs. `hourly_usd` None: known only when it is rented."""
 
     key: str  # as `workload.machine_key`
     infra: str
-    gpu: str | None  # that trains; None: a CPU does
+    gpu: str | None  # the GPU that trains; None: a CPU trains
     cpus: float | None
-    hourly_usd: float | None  # of all of them
-    nodes: int = 1  # such machines
+    hourly_usd: float | None  # of all nodes
+    nodes: int = 1  # number of such machines
 
 
 @dataclass(frozen=True, slots=True)
 class NoEstimate:
-    """Nothing to estimate from; `why` completes "no estimate: "."""
+    """There is nothing to estimate from; `why` completes "no estimate: "."""
 
     why: str
 
@@ -56,7 +56,10 @@ class NoEstimate:
 def estimate(
     workload: Workload, machine: Machine, history: Sequence[Measured], *, is_up: bool = False
 ) -> Estimate | NoEstimate:
-    """`history`: newest first. `is_up`: the machine and the data are there already, as for a run that goes on."""
+    """Estimate a run on a machine. `history`: the measured times of earlier runs, the newest first.
+
+    `is_up`: the machine is up and has its data already, as for a run that is resumed there.
+    """
     past = [one for one in history if one.kind == workload.kind and one.machine == machine.key][:_REMEMBERED]
     there = [one for one in history if one.infra == machine.infra][:_REMEMBERED]
     train = _train(workload, machine, past)
@@ -83,17 +86,17 @@ def estimate(
 
 
 def start_s(made: Estimate) -> float:
-    """Seconds that pass at the least before training begins."""
+    """Return the least seconds that pass before training begins."""
     return sum(part.low_s for part in made.parts if part.name in ("provision", "setup", "sync"))
 
 
 def after_s(made: Estimate) -> float:
-    """Seconds expected from the end of training to the end of the bill."""
+    """Return the expected seconds from the end of training to the end of the bill."""
     return sum((part.low_s + part.high_s) / 2 for part in made.parts if part.name in ("upload", "release"))
 
 
 def _train(workload: Workload, machine: Machine, past: Sequence[Measured]) -> tuple[Range, str] | NoEstimate:
-    """Seconds of the training command."""
+    """Return the seconds of the training command as a range, and what they rest on."""
     remembered = f"your last {_runs(past)} of this kind on {machine.key}"
     if workload.train is None:
         whole = _measured(past, lambda one: one.command_s)
@@ -125,7 +128,10 @@ def _train(workload: Workload, machine: Machine, past: Sequence[Measured]) -> tu
 def _before(
     workload: Workload, machine: Machine, there: Sequence[Measured], history: Sequence[Measured]
 ) -> tuple[list[Part], list[str]]:
-    """Renting, then set-up with the data arriving beside it: `sync` is what set-up does not cover."""
+    """Return the parts before training, and what they rest on: renting, set-up and data.
+
+    The data arrive during set-up: the part `sync` is the time that they take beyond it.
+    """
     rests_on = []
     provision = _measured(there, lambda one: one.provision_s)
     setup = _measured(there, lambda one: one.setup_s)

@@ -1,4 +1,4 @@
-"""What a run took, part by part, for the estimates of later ones; read when its bill has ended."""
+"""Measure the parts of a run, for the estimates of later runs; done when its bill has ended."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _SHORTEST_S = 1e-3
 
 
 def measured_of(run: Run) -> Measured | None:
-    """From the worker's phases, the trainer's summary at home, and what was measured on the way (`run.measured`).
+    """Return the measured times of a run; None where they cannot be told (see `_blank`).
 
-    A resumed run keeps what its first machine told: its parts are of several.
+    They come from the worker's phases, the trainer's summary at home, and `run.measured`, which `note` wrote before. A
+    resumed run keeps the times of its first attempt, since its phases are of several attempts.
     """
     seen = run.measured or _blank(run)
     if seen is None or not run.phases or run.past_phases or run.earlier:
@@ -41,7 +42,7 @@ def measured_of(run: Run) -> Measured | None:
 
 
 def note(run: Run, ledger: Ledger, **parts: float) -> Run:
-    """Remember a part that only the command which saw it can tell: the transfers and the release."""
+    """Record the times of parts that only this command saw: transfers and the release. Return the new record."""
     seen = run.measured or _blank(run)
     if seen is None:
         return run
@@ -54,7 +55,10 @@ def _with(seen: Measured, changes: Mapping[str, Any]) -> Measured:
 
 
 def _blank(run: Run) -> Measured | None:
-    """None for a run that never had a machine, and for a job of a version that this one does not understand."""
+    """Return measurements without any time yet: the kind of run, the machine and the infra.
+
+    None for a run that never had a machine, and for a job of a version that this one does not understand.
+    """
     if run.quote is None:
         return None
     try:
@@ -66,7 +70,7 @@ def _blank(run: Run) -> Measured | None:
 
 
 def history(runs: Sequence[Run]) -> list[Measured]:
-    """Newest first. Runs of which nothing was measured are left out."""
+    """Return the measured times of `runs`, the newest first. Runs of which nothing was measured are left out."""
     return [run.measured for run in reversed(runs) if run.measured is not None]
 
 
@@ -84,7 +88,7 @@ def _speeds(summary: Summary, command_s: float) -> dict[str, float]:
 
 
 def _is_a_speed(images_per_s: float) -> bool:
-    """Whether a computer can be so slow or so fast; later estimates divide by it."""
+    """Return whether a speed is plausible: later estimates divide by it."""
     return 1e-3 <= images_per_s <= 1e7
 
 

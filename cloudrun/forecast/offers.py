@@ -1,4 +1,4 @@
-"""Before a machine is rented: what the run will take, whether the budget allows it, and which offers there are."""
+"""Estimate a run on a quoted machine, compare it with the budget, and rank offers, before a machine is rented."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cloudrun.forecast.estimate import Machine, NoEstimate, estimate, start_s
 from cloudrun.forecast.speed import memory_fit
 from cloudrun.forecast.workload import Workload, machine_key, workload_of
 from cloudrun.job.plan import DataRoute, Plan
-from cloudrun.job.spec import Budget
+from cloudrun.job.spec import Budget, JobSpec
 from cloudrun.state.records import Estimate, Measured, Phase, Quote
 from cloudrun.state.run import Run
 from cloudrun.text.units import duration
@@ -25,7 +25,10 @@ class StartOverBudget(JobFileError):
 
 @dataclass(frozen=True, slots=True)
 class RankedOffer:
-    """An offer, what finishing the job on it would take, and whether it would do (`why` it would not, or how)."""
+    """An offer, the estimate of the job on it, and whether the job fits on it.
+
+    `why`: the reason why it does not fit, or how it trains there.
+    """
 
     offer: Offer
     hourly_usd: float | None  # what the job would pay: the spot price where it asks for spot
@@ -35,7 +38,10 @@ class RankedOffer:
 
 
 def workload_for(plan: Plan, survey: Survey | None) -> Workload:
-    """`survey` is None where the images are not here, or are only the user's own command's business."""
+    """Return the work that the plan's job has to do.
+
+    `survey` is None where the images are not here, or where the user's own command alone reads them.
+    """
     counts: dict[str, int] = {}
     size_bytes = 0
     if survey is not None:
@@ -50,14 +56,14 @@ def workload_for(plan: Plan, survey: Survey | None) -> Workload:
 def estimate_offer(
     plan: Plan, quote: Quote | None, workload: Workload, history: Sequence[Measured], *, goes_on: Run | None = None
 ) -> Estimate | NoEstimate:
-    """What `plan` will take on the machine that was quoted. `goes_on`: the run that is resumed."""
+    """Estimate `plan` on the quoted machine. `goes_on`: the run that is resumed."""
     is_up = goes_on is not None and goes_on.may_bill
     left = workload if goes_on is None else workload.after(_epochs_done(goes_on))
     return estimate(left, machine_of(plan, quote), history, is_up=is_up)
 
 
 def machine_of(plan: Plan, quote: Quote | None) -> Machine:
-    """Where only renting can tell the machine, the first choice stands for it, without a price."""
+    """Return the quoted machine; where only renting can tell it, the first choice, without a price."""
     spec = plan.spec
     gpu = quote.gpu if quote is not None else (spec.gpu_choices[0][0] if spec.gpu else None)
     name = quote.machine if quote is not None else "a machine without GPU"
@@ -72,14 +78,14 @@ def machine_of(plan: Plan, quote: Quote | None) -> Machine:
 
 
 def exceeds(made: Estimate | NoEstimate, budget: Budget) -> bool:
-    """Whether the run may end by its budget rather than by itself."""
+    """Return whether the run may be ended by its budget; False where there is no estimate."""
     if isinstance(made, NoEstimate):
         return False
     return (made.high_usd or 0.0) > budget.max_cost or made.high_s > budget.max_hours * 3600
 
 
 def refuse_hopeless(made: Estimate | NoEstimate, budget: Budget, hourly_usd: float | None) -> None:
-    """Raise StartOverBudget where getting ready alone breaks the budget, even if all goes fast."""
+    """Raise StartOverBudget where renting, set-up and data alone use up the budget, even if all goes fast."""
     if isinstance(made, NoEstimate):
         return
     seconds = start_s(made)
@@ -99,7 +105,10 @@ def refuse_hopeless(made: Estimate | NoEstimate, budget: Budget, hourly_usd: flo
 
 
 def rank(offers: Sequence[Offer], plan: Plan, workload: Workload, history: Sequence[Measured]) -> list[RankedOffer]:
-    """The offers by cost to finish: what fits first, what has no estimate by its price an hour."""
+    """Return the best offer for each GPU and infra, by the cost to finish the job.
+
+    Offers on which the job fits come first; those without an estimate come last, by their price an hour.
+    """
     ranked = [_ranked(offer, plan, workload, history) for offer in offers]
     best: dict[tuple[str, str | None], RankedOffer] = {}
     for one in sorted(ranked, key=_order):
@@ -124,18 +133,26 @@ def _ranked(offer: Offer, plan: Plan, workload: Workload, history: Sequence[Meas
     return RankedOffer(offer, hourly, made, fits, why)
 
 
-def _fits(offer: Offer, plan: Plan, workload: Workload) -> tuple[bool, str]:
-    spec = plan.spec
-    if spec.spot and offer.spot_usd is None:
-        return False, "no spot machines"
+def refusal(offer: Offer, spec: JobSpec) -> str:
+    """Return why an offer is not what the job asks for beside its GPU: place, CPUs, memory. Empty where it is."""
     if spec.infra is not None and not _is_at(offer, spec.infra):
-        return False, f"the job's infra is {spec.infra}"
+        return f"the job's infra is {spec.infra}"
     for what, asked, has in (
         ("CPUs", spec.resources.cpus, offer.cpus),
         ("GB of memory", spec.resources.memory, offer.host_memory_gb),
     ):
         if asked is not None and has is not None and not _meets(has, asked):
-            return False, f"{has:g} {what}, and the job asks for {_in_words(asked)}"
+            return f"{has:g} {what}, and the job asks for {_in_words(asked)}"
+    return ""
+
+
+def _fits(offer: Offer, plan: Plan, workload: Workload) -> tuple[bool, str]:
+    spec = plan.spec
+    if spec.spot and offer.spot_usd is None:
+        return False, "no spot machines"
+    why = refusal(offer, spec)
+    if why:
+        return False, why
     if offer.gpu is None or spec.train.device == "cpu":
         return True, "trains on the CPU"
     fit = memory_fit(workload, offer.gpu, offer.memory_gb)
@@ -163,7 +180,7 @@ def _is_at(offer: Offer, infra: str) -> bool:
 
 
 def _meets(has: float, asked: str) -> bool:
-    """As SkyPilot filters: `8+` is met by 8 or more, `8` by 8 alone."""
+    """Return whether an amount meets a request, as SkyPilot filters: `8+` is met by 8 or more, `8` by 8 alone."""
     return has >= float(asked[:-1]) if asked.endswith("+") else has == float(asked)
 
 

@@ -1,8 +1,8 @@
-"""How fast a machine should train a job, and whether its memory should hold it, before anybody has tried. Pure.
+"""Estimate how fast a machine trains a job, and whether its memory is enough, before anybody has tried. Pure.
 
-A step waits for matrix units, for the card's memory, and for the launch of each layer's kernels; which of
-them dominates depends on the backbone (EfficientNets wait for memory), so they are added up. The constants
-are fitted to published training speeds of efficientnet_b3 + resnest50d at 224 px, in images/s:
+A step waits for matrix units, for the card's memory, and for the launch of each layer's kernels. Which of them
+dominates depends on the backbone (EfficientNets wait for memory), so the three times are added up. The constants are
+fitted to published training speeds of efficientnet_b3 + resnest50d at 224 px, in images/s:
 
     card       RTX 3090   RTX 4090   A100      H200
     published  340        445        530-680   1000-1400
@@ -23,25 +23,26 @@ _FLOPS_A_MAC = 2
 _BACKWARD_AND_FORWARD = 3  # backward costs twice the forward pass
 _MATRIX_EFFICIENCY = 0.5
 _MEMORY_PASSES = 8  # each value is written and read in both directions, and by norm and activation
-_LAUNCH_S = 0.0003  # an image and backbone, at a batch of 64
+_LAUNCH_S = 0.0003  # for each image and backbone, at a batch of 64
 # Decoding and augmenting one image on one core, measured on 500x375 and 2048x1365 JPEG files.
 _LOAD_S, _LOAD_S_PER_BYTE = 0.0035, 20e-9
 _CPU_FLOPS_A_CORE = 30e9  # measured: 30 to 54 GFLOP/s in fp32
-_TINY_PARAMETERS_M = 1.0  # such a model trains on one core, and the loader has the others
+_TINY_PARAMETERS_M = 1.0  # a smaller model trains on one core, and the loader has the others
 _UNKNOWN_CPUS = 8
-# How far off a listed speed may be: the time is between these multiples of it.
+# How far a listed speed may be off: the real time is between these multiples of the computed one.
 _GPU_SPREAD = (0.65, 1.6)
 _CPU_SPREAD = (0.4, 2.5)
-# Of several GPUs, where gradients go over a slow bus, or a slow network between machines: guesses, not measured.
+# The least part of its own speed that each of several GPUs keeps, where gradients go over a slow bus, or over a slow
+# network between machines: guesses, not measured.
 _WORST_SCALING, _WORST_SCALING_OF_NODES = 0.6, 0.3
-_OPTIMIZER_BYTES = 16  # a parameter: weight, gradient and Adam's two moments, in fp32
-_CONTEXT_GB = 1.0  # CUDA's own
+_OPTIMIZER_BYTES = 16  # for each parameter: weight, gradient and Adam's two moments, in fp32
+_CONTEXT_GB = 1.0  # memory that CUDA itself takes
 _LEAST_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds an image, as ranges."""
+    """The seconds for each image, as ranges; `rests_on` tells people where they come from."""
 
     train_s: tuple[float, float]
     evaluate_s: tuple[float, float]
@@ -49,9 +50,9 @@ class Speed:
 
 
 def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None, nodes: int = 1) -> Speed | None:
-    """Of `nodes` machines, each with `cpus`, by the data sheet of `gpu` (None: a CPU trains).
+    """Return the speed of `nodes` machines, each with `cpus`, by the data sheet of `gpu` (None: a CPU trains).
 
-    None where nobody counted the work of a backbone or the card.
+    None where the work of a backbone, or the card, is not listed.
     """
     work = _work(workload.train)
     if work is None:
@@ -80,7 +81,7 @@ def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None, nod
     memory_s = sum(one.activations_m for one in work) * 1e6 * bytes_a_value * _MEMORY_PASSES / (card.gb_per_s * 1e9)
     train_s = _BACKWARD_AND_FORWARD * products_s * slower + memory_s + _LAUNCH_S * len(work)
     train_s, evaluate_s = train_s * smaller / count, train_s / _BACKWARD_AND_FORWARD / count
-    # Together they are at best as many times as fast as one.
+    # Several GPUs are at best as many times as fast as one.
     worst = 1.0 if count == 1 else _WORST_SCALING if nodes == 1 else _WORST_SCALING_OF_NODES
     spread = (_GPU_SPREAD[0], _GPU_SPREAD[1] / worst)
     loaders = max(float(count), min(cores - count, 16 * count))
@@ -96,14 +97,17 @@ def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None, nod
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a card's memory should hold a job; `why` says it with its values."""
+    """Whether a card's memory should be enough for a job; `why` says it with the values."""
 
     fits: bool
     why: str
 
 
 def memory_fit(workload: Workload, gpu: str, memory_gb: float | None) -> Fit:
-    """A rough rule: 16 bytes a parameter, what the layers write for each image at once, and 1 GB."""
+    """Return whether a job should fit into a card's memory, by a rough rule; fits where the rule cannot be applied.
+
+    The rule: 16 bytes for each parameter, the layers' output for at least eight images at once, and 1 GB.
+    """
     work = _work(workload.train)
     memory = memory_gb or MEMORY_GB.get(parse_gpu(gpu).name)
     if work is None or memory is None:
@@ -120,13 +124,16 @@ def memory_fit(workload: Workload, gpu: str, memory_gb: float | None) -> Fit:
 
 
 def checkpoint_bytes(workload: Workload) -> float:
-    """best.pt holds the weights, last.pt also Adam's moments: 16 bytes a parameter in all, of each model."""
+    """Return the bytes of a run's checkpoints; 0 where the models are not known.
+
+    best.pt has the weights, last.pt also Adam's moments: 16 bytes for each parameter in all, for each model.
+    """
     work = _work(workload.train)
     return sum(one.parameters_m for one in work) * 16e6 * workload.models if work else 0.0
 
 
 def uncounted(workload: Workload) -> list[str]:
-    """The backbones whose work nobody has counted."""
+    """Return the backbones whose work is not listed."""
     if workload.train is None:
         return []
     return [name for name in workload.train.backbones if work_of(name, workload.train.image_size) is None]

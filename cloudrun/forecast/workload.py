@@ -1,4 +1,4 @@
-"""What a job has to work through: images, bytes and passes. Pure, from the job file and the survey of its images."""
+"""Count the work of a job: images, bytes and passes, by its job file and the survey of its images. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cloudrun.job.spec import JobSpec, SourceKind
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.text.units import times
 
-# What `trainer.data.leaves` draws for `demo://leaves`.
+# The images that `trainer.data.leaves` draws for `demo://leaves`.
 _DEMO_COUNTS = {"train": 400, "val": 80, "test": 80}
 _DEMO_BYTES = 560 * 2500
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One run's work. `train` is None for a command of the user's own, of which only the past tells anything."""
+    """The work of one run. `train` is None for the user's own command, whose time only earlier runs can tell."""
 
     kind: str
     train: TrainConfig | None
@@ -25,28 +25,29 @@ class Workload:
     test_images: int
     epochs: int
     data_bytes: int
-    sent_bytes: int  # 0 where the data are used where they lie, or made on the machine
-    stored_bytes: int  # that the machine takes from a store, to which they are sent before it is rented
-    has_setup: bool  # or data that are made on the machine, which counts as set-up
-    models: int = 1  # trained one after another, a fold each; `epochs` are of all of them
+    sent_bytes: int  # sent to the rented machine; 0 where the data are used in place, or made on the machine
+    stored_bytes: int  # fetched by the machine from a store, to which they are sent before it is rented
+    has_setup: bool  # whether there is a set-up; data that are made on the machine count as set-up
+    models: int = 1  # models that are trained one after another, one for each fold; `epochs` are of all of them
 
     @property
     def image_bytes(self) -> float:
+        """The mean bytes of an image; 0 where there are no images."""
         images = self.train_images + self.val_images + self.test_images
         return self.data_bytes / images if images else 0.0
 
     @property
     def evaluations(self) -> int:
-        """Images that pass forward alone: validation after each epoch, and test at the end of each model."""
+        """The images that are only evaluated: validation after each epoch, and test at the end of each model."""
         return self.epochs * self.val_images + self.models * self.test_images
 
     def after(self, epochs_done: int) -> Workload:
-        """What is left of a run that goes on."""
+        """Return the work that is left after `epochs_done` epochs, for a run that is resumed."""
         return replace(self, epochs=max(0, self.epochs - epochs_done))
 
 
 def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workload:
-    """`counts`: images by split, as they lie in the folder; `size_bytes`: of all that would be sent."""
+    """Return the work of a job. `counts`: images by split, as in the folder; `size_bytes`: of all data to be sent."""
     if spec.data.kind is SourceKind.DEMO:
         counts, size_bytes = _DEMO_COUNTS, _DEMO_BYTES
     train_images, val_images = counts.get("train", 0), counts.get("val", 0)
@@ -75,7 +76,10 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
 
 
 def kind_of(spec: JobSpec) -> str:
-    """Runs of one kind take the same time an image on the same machine: `resnet50 224 px auto`."""
+    """Return the kind of a run, such as `resnet50 224 px auto batch 64`.
+
+    Runs of one kind take the same time for each image on the same machine.
+    """
     if spec.run is not None:
         return f"run {hashlib.sha256(f'{spec.data.source}{spec.run}'.encode()).hexdigest()[:12]}"
     train = spec.train
@@ -88,5 +92,5 @@ def kind_of(spec: JobSpec) -> str:
 
 
 def machine_key(spec: JobSpec, *, gpu: str | None, machine: str) -> str:
-    """What trains: the GPUs, or the computer where a CPU does; `2 x A100:1` on two machines."""
+    """Return the name of what trains: the GPUs (`2 x A100:1` on two machines), or the computer where a CPU trains."""
     return times(spec.nodes, gpu if gpu is not None and spec.train.device != "cpu" else machine)

@@ -275,7 +275,7 @@ def _tell_sub_folders(images: Sequence[_Image], place: _Place, warnings: list[st
         warnings.append(f"class folder(s) named like a place for images: {_some(odd)}; are these classes?")
 
 
-def _other_split(
+def _other_split(  # noqa: PLR0913 - all that tells one split from another
     images: Sequence[_Image],
     split: str,
     folder: str,

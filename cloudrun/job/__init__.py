@@ -1,1 +1,1 @@
-"""The job file: reading and checking it, the plan made of it, and the code and keys that a run takes along."""
+"""Read and check the job file, make the plan of it, and collect the code and keys that go along with a run."""

@@ -1,7 +1,6 @@
-"""A YAML job file and the command line's overrides -> JobSpec, with each error located.
+"""Read a YAML job file and the command line's overrides into a JobSpec; each error names its place.
 
-Everything that can be found wrong without a network is found here or in `dataset_check`,
-before a machine is rented.
+Every mistake that can be found without a network is found here or in `runs/prepare.py`, before a machine is rented.
 """
 
 from __future__ import annotations
@@ -13,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from cloudrun.catalog.gpus import GpuRequest
 from cloudrun.errors import JobFileError
+from cloudrun.job.job_yaml import LARGEST_JOB_BYTES, Document, NotUnderstood, odd_text, read_yaml
 from cloudrun.job.spec import Data, JobSpec, SourceKind
 from cloudrun.job.workdir import warnings_of
-from cloudrun.recipe.problems import describe
+from cloudrun.recipe.problems import Problem, describe
 from cloudrun.recipe.train_config import knob_warnings
-from cloudrun.text.names import name_from
+from cloudrun.text.names import name_from, shortened
 
 
 class JobFileProblems(JobFileError):
-    """Every problem of one file; the message names the first."""
+    """All problems of one job file: (place, message, hint) of each. The message names the first."""
 
     def __init__(self, message: str, *, hint: str, problems: Sequence[tuple[str, str, str]]) -> None:
         super().__init__(message, hint=hint)
@@ -35,55 +34,53 @@ class JobFileProblems(JobFileError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A valid job file: its spec with absolute paths, where it lies, and what to warn about."""
+    """A valid job file: its spec with absolute paths, the file's path, and warnings for the user."""
 
     spec: JobSpec
     path: Path
     warnings: tuple[str, ...]
 
 
-# Images of a batch for each of several GPUs: the trainer refuses fewer than two at the end of an epoch, whose batches
-# may be half as large.
+# How many images of a batch each of several GPUs needs at the least, and how many are enough. The trainer refuses fewer
+# than two for each GPU, and the batches at the end of an epoch may be half as large.
 _LEAST_OF_EACH, _ENOUGH_FOR_EACH = 4, 16
+_LONGEST_MESSAGE = 500  # letters: of a longer one, the middle is left out
+_LONGEST_KEY = 200
 
 
 def load_job(path: Path, *, overrides: Sequence[str] = (), options: Mapping[str, Any] | None = None) -> Job:
-    """Read and check `path`. `overrides` are `--set` texts (`train.epochs=3`), `options` whole keys
-    that command-line options set (`{"gpu": ["A100:1"]}`); both win over the file.
+    """Read and check the job file at `path`.
 
-    Raises JobFileError with the first problem's place, and the number of further ones.
+    `overrides`: `--set` texts (`train.epochs=3`); `options`: whole keys that command-line options set
+    (`{"gpu": ["A100:1"]}`). Both win over the file. Raises JobFileError with the place of the first problem, and the
+    number of further problems.
     """
-    tree, lines = _parse(path, _read(path))
-    return _build(path, tree, lines, overrides=overrides, options=options or {})
+    return _build(path, _parse(path, _read(path)), overrides=overrides, options=options or {})
 
 
 def reload_job(resolved: Mapping[str, Any], path: Path, *, overrides: Sequence[str], options: Mapping[str, Any]) -> Job:
-    """The job of an earlier run, as the ledger holds it, with changes. Errors as for `load_job`."""
-    return _build(path, copy.deepcopy(dict(resolved)), {}, overrides=overrides, options=options)
+    """Return the job of an earlier run, as the ledger holds it, with changes. Raises as `load_job` does."""
+    return _build(path, Document(copy.deepcopy(dict(resolved))), overrides=overrides, options=options)
 
 
-def _build(
-    path: Path,
-    tree: dict[str, Any],
-    lines: Mapping[str, int],
-    *,
-    overrides: Sequence[str],
-    options: Mapping[str, Any],
-) -> Job:
+def _build(path: Path, document: Document, *, overrides: Sequence[str], options: Mapping[str, Any]) -> Job:
+    tree, lines, remarks = document.tree, document.lines, dict(document.remarks)
     origins: dict[str, str] = {}
     for key, value in options.items():
         _assign(tree, key, value, origin=_option_of(key))
         origins[key] = _option_of(key)
     for override in overrides:
-        key, value = _parse_override(override)
-        _assign(tree, key, value, origin=f"--set {override}")
-        origins[key] = f"--set {override}"
+        key, set_to = _parse_override(override)
+        origins[key] = f"--set {shortened(override)}"
+        _assign(tree, key, set_to.tree, origin=origins[key])
+        remarks.update(set_to.remarks)
     if tree.get("name") is None:
         tree["name"] = name_from(path)
+    _refuse_odd_text(path, tree, lines, origins)
     try:
         spec = JobSpec.model_validate(tree)
     except ValidationError as err:
-        problems = describe(err, JobSpec)
+        problems = [_with_remark(one, remarks) for one in describe(err, JobSpec)]
         more = "" if len(problems) == 1 else f" (and {len(problems) - 1} more: `cloudrun check {path}` lists them)"
         first = problems[0]
         place = _place(path, first.where, lines, origins)
@@ -113,7 +110,7 @@ def _build(
 
 
 def _warnings(spec: JobSpec) -> tuple[str, ...]:
-    """What is allowed, and hardly meant."""
+    """Return a sentence for each setting that is allowed, but hardly meant."""
     batch = spec.train.batch_size
     small = [
         f"{_cards(spec, gpu)} share{'s' if spec.nodes == 1 else ''} a batch of {batch}: with {batch // count} images"
@@ -124,7 +121,7 @@ def _warnings(spec: JobSpec) -> tuple[str, ...]:
         and batch != "auto"
         and batch < _ENOUGH_FOR_EACH * count
     ]
-    return (*small, *knob_warnings(spec.train))
+    return (*small, *knob_warnings(spec.train, written_only=True))
 
 
 def _workdir_warnings(spec: JobSpec) -> tuple[str, ...]:
@@ -136,14 +133,38 @@ def _cards(spec: JobSpec, gpu: GpuRequest) -> str:
 
 
 def missing_secrets(spec: JobSpec, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Names in `secrets` that this shell does not hold."""
+    """Return the names in `secrets` for which this shell has no value."""
     held = os.environ if environment is None else environment
     return [name for name in spec.secrets if not held.get(name)]
 
 
+def _with_remark(problem: Problem, remarks: Mapping[str, str]) -> Problem:
+    """Say what was understood, where a value was read in another way than it looks."""
+    remark = remarks.get(problem.where)
+    hint = f"{remark}; {problem.hint}" if remark else problem.hint
+    return Problem(problem.where, shortened(problem.message, _LONGEST_MESSAGE), shortened(hint, _LONGEST_MESSAGE))
+
+
+def _refuse_odd_text(path: Path, tree: dict[str, Any], lines: Mapping[str, int], origins: Mapping[str, str]) -> None:
+    odd = odd_text(tree)
+    if odd is not None:
+        where, wrong = odd
+        raise JobFileError(
+            f"{_place(path, where, lines, origins)}: {f'`{shortened(where)}` ' if where else ''}{wrong}",
+            hint="shorten it, or write a command's special characters as its shell does: `printf '\\033[31m'`",
+        )
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_JOB_BYTES + 1)  # /dev/zero would never end
+        if len(content) > LARGEST_JOB_BYTES:
+            raise JobFileError(
+                f"{path} is larger than {LARGEST_JOB_BYTES // 1000} kB",
+                hint="a job file has a few kilobytes; images belong to `data`, programs into `workdir`",
+            )
+        return content.decode("utf-8")
     except FileNotFoundError:
         near = sorted({str(one) for one in [*path.parent.glob("*.yaml"), *Path("jobs").glob("*.yaml")]})[:4]
         raise JobFileError(
@@ -155,51 +176,28 @@ def _read(path: Path) -> str:
             f"{path} is a folder, not a job file", hint=f"`cloudrun init {path}` writes a job file for it"
         ) from None
     except (OSError, UnicodeDecodeError) as err:
-        raise JobFileError(f"{path} cannot be read: {err}", hint="it has to be a UTF-8 text file") from None
-
-
-def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """The file as a tree, and the line (from 1) of each dotted key."""
-    lines: dict[str, int] = {}
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            _locate(path, node, "", lines)
-        tree = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as err:
-        line = err.problem_mark.line + 1 if err.problem_mark else 1
         raise JobFileError(
-            f"{path}:{line}: not valid YAML: {err.problem}",
-            hint="check the indentation, the colons and the quotes there",
+            f"{shortened(str(path))} cannot be read: {shortened(str(err), _LONGEST_MESSAGE)}",
+            hint="it has to be a UTF-8 text file",
         ) from None
-    except yaml.YAMLError as err:
-        raise JobFileError(f"{path}: not valid YAML: {' '.join(str(err).split())}", hint="is it a text file?") from None
-    if tree is None:
+
+
+def _parse(path: Path, text: str) -> Document:
+    """Return what the file says. Raises JobFileError."""
+    try:
+        document = read_yaml(text)
+    except NotUnderstood as err:
+        place = path if err.line is None else f"{path}:{err.line}"
+        raise JobFileError(f"{place}: {shortened(err.message, _LONGEST_MESSAGE)}", hint=err.hint) from None
+    if document.tree is None:
         raise JobFileError(f"{path} is empty", hint="the least it can say is `data: {source: FOLDER}`")
-    if not isinstance(tree, dict):
+    if not isinstance(document.tree, dict):
         raise JobFileError(f"{path}:1: a job file is a mapping of keys", hint="start it with `name: my-job`")
-    return tree, lines
-
-
-def _locate(path: Path, node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key_node, value_node in node.value:
-            key = f"{prefix}{key_node.value}"
-            if key in lines:
-                raise JobFileError(
-                    f"{path}:{key_node.start_mark.line + 1}: duplicate key `{key}` (first in line {lines[key]})",
-                    hint="keep one of the two",
-                )
-            lines[key] = key_node.start_mark.line + 1
-            _locate(path, value_node, f"{key}.", lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            lines[f"{prefix}{index}"] = item.start_mark.line + 1
-            _locate(path, item, f"{prefix}{index}.", lines)
+    return document
 
 
 def _place(path: Path, where: str, lines: Mapping[str, int], origins: Mapping[str, str]) -> str:
-    """`jobs/plants.yaml:14`, or the option that set it; the nearest parent where the key itself is absent."""
+    """Return the place of a key: `jobs/plants.yaml:14`, or the option that set it; of an absent key, its parent's."""
     parts = where.split(".") if where else []
     while parts:
         key = ".".join(parts)
@@ -211,14 +209,20 @@ def _place(path: Path, where: str, lines: Mapping[str, int], origins: Mapping[st
     return str(path)
 
 
-def _parse_override(override: str) -> tuple[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise JobFileError(f"--set {override}: this is not KEY=VALUE", hint="for example `--set train.epochs=3`")
+def _parse_override(override: str) -> tuple[str, Document]:
+    """Return the key, and what its value says; a value that is no YAML is a text."""
+    name, equals, text = override.partition("=")
+    key, said = name.strip(), f"--set {shortened(override)}"
+    if not equals or not key:
+        raise JobFileError(f"{said}: this is not KEY=VALUE", hint="for example `--set train.epochs=3`")
+    if len(key) > _LONGEST_KEY or "" in key.split("."):
+        raise JobFileError(f"{said}: `{shortened(key)}` is no key", hint="for example `--set train.epochs=3`")
     try:
-        return key.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
-        return key.strip(), text
+        return key, read_yaml(text, place=key)
+    except NotUnderstood as err:
+        if err.is_syntax:
+            return key, Document(text)
+        raise JobFileError(f"{said}: {shortened(err.message, _LONGEST_MESSAGE)}", hint=err.hint) from None
 
 
 def _assign(tree: dict[str, Any], key: str, value: object, *, origin: str) -> None:
@@ -239,34 +243,53 @@ def _option_of(key: str) -> str:
 
 
 def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
-    """Folders in a job file are relative to the file, whatever folder the command is typed in."""
+    """Return the spec with absolute paths: paths in a job file are relative to the file, not to the shell's folder."""
     changes: dict[str, Any] = {}
     if spec.data.kind is SourceKind.FOLDER:
-        folder = (base / Path(spec.data.source).expanduser()).resolve()
+        folder = _absolute(base, spec.data.source, "data.source")
         changes["data"] = spec.data.model_copy(update={"source": str(folder)})
     if spec.data.labels is not None:
         data = changes.get("data", spec.data)
         labels = spec.data.labels.model_copy(update={"file": _labels_path(data, spec.data.labels.file, base)})
         changes["data"] = data.model_copy(update={"labels": labels})
     if isinstance(spec.train.pretrained, str):
-        weights = (base / Path(spec.train.pretrained).expanduser()).resolve()
+        weights = _absolute(base, spec.train.pretrained, "train.pretrained")
         changes["train"] = spec.train.model_copy(update={"pretrained": str(weights)})
     if spec.workdir is not None:
-        changes["workdir"] = str((base / Path(spec.workdir).expanduser()).resolve())
+        changes["workdir"] = str(_absolute(base, spec.workdir, "workdir"))
     return spec.model_copy(update=changes)
 
 
+def _absolute(base: Path, text: str, key: str) -> Path:
+    """Return the path that `key` names. Raises JobFileError where no file can have that name."""
+    try:
+        path = (base / Path(text).expanduser()).resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as err:  # too long, a loop of links, `~nobody`
+        why = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
+        raise JobFileError(
+            f"`{key}`: {shortened(text)} is no name of a file: {why}", hint="it is relative to the job file"
+        ) from None
+    return path
+
+
 def _labels_path(data: Data, file: str, base: Path) -> str:
-    """In the data folder, or else beside the job file; relative where only the machine has the data, and it in them."""
-    beside = (base / Path(file).expanduser()).resolve()
+    """Return the path of the labels file: in the data folder, or else beside the job file.
+
+    A relative path stays where only the machine has the data, and the file is among them.
+    """
+    beside = _absolute(base, file, "data.labels")
     if data.kind is not SourceKind.FOLDER:
         return str(beside) if beside.is_file() else file
-    inside = Path(data.source, file)
-    return str(beside if beside.is_file() and not inside.is_file() else inside)
+    inside = _absolute(Path(data.source), file, "data.labels")
+    return str(beside if beside.is_file() and not inside.is_file() else Path(data.source, file))
 
 
 def _with_endpoint(spec: JobSpec) -> JobSpec:
-    """The server that the shell names, by the variables that AWS's own tools read: a later shell may not have them."""
+    """Return the spec with the bucket's server from the shell, by the variables that AWS's own tools read.
+
+    It goes into the spec since a later shell may not have these variables.
+    """
     has_bucket = spec.store is not None or spec.data.kind is SourceKind.S3
     if not has_bucket or spec.endpoint is not None:
         return spec

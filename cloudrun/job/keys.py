@@ -1,4 +1,4 @@
-"""The user's cloud keys that go to a rented machine, for people to read before they pay. Pure."""
+"""Describe the user's cloud keys that go to a rented machine, for people to read before they pay. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 class KeysSent:
     """Files with credentials that SkyPilot copies to the machine, by their paths there.
 
-    `needed`: by these the machine ends itself with the user's computer off. `along`: others, which it could do
-    without. `warning`: what is amiss with the needed ones. `unknown`: why nobody could tell, else empty.
+    `needed`: keys by which the machine ends itself with the user's computer off. `along`: other keys, which the machine
+    does not need. `warning`: a problem with the needed keys. `unknown`: the reason why nobody could tell, else empty.
     """
 
     needed: tuple[str, ...] = ()
     along: tuple[str, ...] = ()
-    are_removed: bool = True  # `along`, once the machine is up; not from an account that outlives the machine
+    are_removed: bool = True  # whether `along` is removed once the machine is up: not where the home folder outlives it
     warning: str = ""
     unknown: str = ""
 
     def lines(self) -> list[str]:
-        """Return what `launch` shows before it asks."""
+        """Return the lines about keys that `launch` shows before it asks."""
         if self.unknown:
             return [f"which of your cloud keys SkyPilot sends is not known: {self.unknown}"]
         lines = ["the machine needs no key of yours"]
@@ -32,7 +32,7 @@ class KeysSent:
         return lines
 
     def as_plain(self) -> dict[str, object]:
-        """Return the part of `launch --dry-run --json`."""
+        """Return the part about keys of `launch --dry-run --json`."""
         return {"needed": list(self.needed), "along": list(self.along), "unknown": self.unknown or None}
 
 

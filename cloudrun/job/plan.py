@@ -1,4 +1,4 @@
-"""JobSpec -> Plan: everything about a run that can be decided without asking anybody. Pure.
+"""Turn a JobSpec into a Plan: all decisions about a run that need no answer from outside. Pure.
 
 `--dry-run` shows the Plan; a real launch executes that same value.
 """
@@ -24,17 +24,15 @@ from cloudrun.protocol.run_folder import WEIGHTS
 from cloudrun.protocol.words import RUN_STEP, TRAIN_STEP, MachineEnding, OnFinish
 from cloudrun.state.run import MACHINE_PREFIX, Assignment
 
-# Under a run's folder on the machine.
-
 
 class DataRoute(StrEnum):
-    """How the images get to the job."""
+    """The way on which the images get to the job."""
 
-    IN_PLACE = "in_place"  # the job reads the folder where it lies
+    IN_PLACE = "in_place"  # the job reads the folder on this computer
     PUSHED = "pushed"  # sent from this computer
-    THROUGH_STORE = "through_store"  # sent to the store before the machine is rented, which takes them from there
-    MADE = "made"  # produced on the machine itself
-    FETCHED = "fetched"  # the machine gets them by itself
+    THROUGH_STORE = "through_store"  # sent to the store before the machine is rented; the machine takes them from there
+    MADE = "made"  # made on the machine
+    FETCHED = "fetched"  # downloaded by the machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +47,27 @@ class Plan:
     make_data: Step | None
     command: Step
     python: str
-    base_resources: Mapping[str, Any]  # of `sky.yaml`
-    manifest: str | None = None  # of the images in the store, once they are there
+    base_resources: Mapping[str, Any]  # `resources` of `sky.yaml`
+    manifest: str | None = None  # the manifest of the images in the store, once they are there
 
     @property
     def machine_name(self) -> str:
+        """The machine's name: it holds the run id."""
         return f"{MACHINE_PREFIX}{self.run_id}"
 
     @property
     def capabilities(self) -> Capabilities:
-        """Of the backend on which the plan runs."""
+        """The capabilities of the backend on which the plan runs."""
         return self.spec.capabilities
 
     @property
     def store_uri(self) -> str | None:
-        """The run's own folder in the job's bucket."""
+        """The run's own folder in the job's bucket; None where the job has no store."""
         return None if self.spec.store is None else f"{self.spec.store.rstrip('/')}/{self.run_id}"
 
     @property
     def assignment(self) -> Assignment:
-        """What the ledger keeps of the plan."""
+        """The part of the plan that the ledger keeps."""
         return Assignment(
             job=self.spec.as_plain(),
             backend=self.backend,
@@ -80,7 +79,7 @@ class Plan:
 
     @property
     def data_step(self) -> Step | None:
-        """The command that puts the images into place on the machine."""
+        """The command that puts the images into place on the machine; None where the job needs none."""
         if self.data_route is not DataRoute.THROUGH_STORE:
             return self.make_data
         assert self.spec.store is not None
@@ -90,12 +89,12 @@ class Plan:
 
     @property
     def _fetches_beside(self) -> bool:
-        """Whether the machine gets its data beside its set-up, of which the first step makes a Python that can."""
+        """Whether the machine downloads its data in parallel with set-up, after its first step has installed Python."""
         return self.data_route is DataRoute.FETCHED and self.capabilities.is_remote
 
     @property
     def train_yaml(self) -> str:
-        """The trainer's config file; a folder of weights is named by where it lies beside the code."""
+        """The content of the trainer's config file; a folder of weights is named by its place beside the code."""
         train = self.spec.train
         if self.weights_folder is not None and self.capabilities.is_remote:
             train = train.model_copy(update={"pretrained": f"../{WEIGHTS}"})
@@ -103,17 +102,17 @@ class Plan:
 
     @property
     def weights_folder(self) -> Path | None:
-        """Of pretrained weights on this computer, where the bundled trainer is to start from one."""
+        """The folder of pretrained weights on this computer; None where the bundled trainer does not start from one."""
         source = self.spec.train.pretrained
         return Path(source) if isinstance(source, str) and self.spec.run is None else None
 
     @property
     def labels_file(self) -> Path | None:
-        """The labels on this computer, frozen at launch beside the code; None where there are none, or not here."""
+        """The labels file on this computer, copied at launch beside the code; None where it is not on this computer."""
         labels = self.spec.data.labels
         return Path(labels.file) if labels is not None and Path(labels.file).is_absolute() else None
 
-    def order(
+    def order(  # noqa: PLR0913 - what is known only when a machine is there, each by its name
         self,
         *,
         infra: str,
@@ -124,9 +123,10 @@ class Plan:
         after_s: float = 0.0,
         may_ask: bool = False,
     ) -> Order:
-        """The worker's instructions, once the machine and its price are known.
+        """Return the worker's instructions, once the machine and its price are known.
 
-        `after_s`: expected from the end of training to the end of the bill. `may_ask`: somebody follows who can answer.
+        `billed_s`, `spent_usd`: what the run has used of its budget. `after_s`: the expected seconds from the end of
+        training to the end of the bill. `may_ask`: whether a user follows who can answer questions.
         """
         spec = self.spec
         ends_machine = self.capabilities.ends_machines
@@ -163,7 +163,7 @@ class Plan:
         )
 
     def as_plain(self) -> dict[str, Any]:
-        """What `--dry-run` shows."""
+        """Return the plan as `--dry-run --json` shows it."""
         return {
             "run_id": self.run_id,
             "backend": self.backend,
@@ -189,12 +189,16 @@ def _ending(infra: str) -> MachineEnding:
 
 
 def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any]) -> Plan:
-    """`python` runs local jobs; `base` is `sky.yaml`: a rented machine's resources and set-up."""
+    """Return the plan for a job.
+
+    `python`: the Python that runs local jobs; `base`: the content of `sky.yaml`, a rented machine's resources and
+    set-up.
+    """
     is_remote = spec.capabilities.is_remote
     machine = ["bash", "-c", str(base["setup"])]
     setup = [Step("machine", machine)] if is_remote else []
     fetches = _data_route(spec) is DataRoute.FETCHED
-    if (spec.store is not None or fetches) and is_remote:  # first: the log reaches the store, and the data come, early
+    if (spec.store is not None or fetches) and is_remote:  # first, so that log and data flow early
         setup.insert(
             0, Step("store" if spec.store is not None else "python", ["env", "CLOUDRUN_INSTALL=boto3", *machine])
         )
@@ -226,7 +230,7 @@ def _data_route(spec: JobSpec) -> DataRoute:
 
 
 def _make_data(spec: JobSpec) -> Step | None:
-    """What the machine does to have the data; None where they lie here, or are sent."""
+    """Return the command by which the machine gets its data; None where they are in place, or are sent."""
     if spec.data.kind is SourceKind.FOLDER:
         return None
     if spec.data.kind is SourceKind.DEMO:
@@ -263,6 +267,9 @@ def _command(spec: JobSpec) -> Step:
 
 
 def _ports(run_id: str) -> list[int]:
-    """Some of which are free on the first machine: no other program has reason to take just these."""
+    """Return six ports by chance, always the same for a run id: some will be free on the first machine.
+
+    No other program has a reason to take just these.
+    """
     chance = random.Random(run_id)
     return [chance.randrange(20_000, 32_000) for _ in range(6)]

@@ -1,4 +1,4 @@
-"""What a job file may say: the types, their defaults and what each value means.
+"""The types of a job file's sections, their defaults, and the meaning of each value.
 
 Importing this module loads neither torch nor sky nor boto3.
 """
@@ -27,7 +27,7 @@ from cloudrun.imagedata.label_columns import LabelColumns
 from cloudrun.imagedata.layout import ClassFolders
 from cloudrun.recipe.train_config import TrainConfig
 
-# Where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
+# The infras where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
 SKY_INFRAS = (
     "aws", "azure", "cudo", "do", "fluidstack", "gcp", "hyperbolic", "ibm", "k8s", "kubernetes", "lambda",
     "mithril", "nebius", "oci", "paperspace", "primeintellect", "runpod", "scp", "seeweb", "shadeform", "slurm",
@@ -40,7 +40,7 @@ class _Section(BaseModel):
 
 
 def _check_amount(value: object) -> object:
-    """`8`, `"8"` and `"8+"` all mean a number of something; `+` means at least."""
+    """Return an amount as text: of `8`, `"8"` or `"8+"`, where `+` means at least. Raises ValueError for others."""
     if value is None:
         return None
     text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -53,7 +53,7 @@ Amount = Annotated[str | None, BeforeValidator(_check_amount)]
 
 
 class Resources(_Section):
-    """The machine beside its GPU. `memory` and `disk` in GB; `8+` means 8 or more."""
+    """The resources of the machine beside its GPU. `memory` and `disk` in GB; `8+` means 8 or more."""
 
     cpus: Amount = None
     memory: Amount = None
@@ -61,6 +61,8 @@ class Resources(_Section):
 
 
 class SourceKind(StrEnum):
+    """The kind of place that the images come from."""
+
     FOLDER = "folder"
     DEMO = "demo"
     S3 = "s3"
@@ -91,7 +93,7 @@ def _as_labels(value: object) -> object:
 
 
 class Data(_Section):
-    """Where the images come from; docs/guides/images.md has the layouts that a folder may have.
+    """The source of the images; docs/guides/images.md has the layouts that a folder may have.
 
     `labels`: a file in the data folder or beside the job file; None: the folders say the classes. `classes`: which
     folders those are, where folders lie in folders.
@@ -110,6 +112,7 @@ class Data(_Section):
 
     @property
     def kind(self) -> SourceKind:
+        """The kind of the source, by the scheme of its address; a folder where it has none."""
         scheme, found, _ = self.source.partition("://")
         return SourceKind(scheme) if found else SourceKind.FOLDER
 
@@ -126,10 +129,11 @@ class Data(_Section):
 
 
 class Budget(_Section):
-    """Enforced beside the job, with the laptop off. USD and hours; minutes without a training step.
+    """The limits of a run. They are enforced beside the job, with the laptop off, too.
 
-    `rent_minutes`: until a launch gives up on a machine that does not come; None: 20, or a quarter of the budget, but
-    five where that is less. At most three quarters of the budget, where waiting may bill.
+    `max_cost` in USD. `stall_minutes`: minutes without a training step. `rent_minutes`: minutes after which a launch
+    gives up on a machine that does not come; None: 20, or a quarter of the budget, but five where that is less. Where
+    waiting may bill, at most three quarters of the budget.
     """
 
     max_cost: Annotated[float, Field(gt=0, le=100_000)] = 5.0
@@ -139,7 +143,7 @@ class Budget(_Section):
 
 
 class Lifecycle(_Section):
-    """What becomes of the machine when the job ends, and after how many idle minutes it ends itself."""
+    """What happens to the machine when the job ends, and after how many idle minutes the machine ends itself."""
 
     on_finish: Literal["down", "stop", "keep"] = "down"
     idle_minutes: Annotated[int, Field(ge=1, le=24 * 60)] = 10
@@ -197,7 +201,7 @@ _EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class JobSpec(_Section):
-    """One job file, whole and valid."""
+    """The content of one valid job file."""
 
     name: Annotated[str, AfterValidator(_check_name)]
     gpu: Annotated[tuple[Annotated[str, AfterValidator(_canonical_gpu)], ...], BeforeValidator(_as_list)] = ()
@@ -220,7 +224,7 @@ class JobSpec(_Section):
 
     @property
     def gpus(self) -> tuple[GpuRequest, ...]:
-        """The GPUs that would do, best first."""
+        """The wanted GPUs, best first."""
         return tuple(parse_gpu(text) for text in self.gpu)
 
     @property
@@ -232,12 +236,12 @@ class JobSpec(_Section):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Of the backend that serves the job's infra."""
+        """The capabilities of the backend that serves the job's infra."""
         return CAPABILITIES[backend_for(self.infra)]
 
     @property
     def needs_gpu(self) -> bool:
-        """A GPU was asked for and must be usable, or the run fails at once."""
+        """Whether a GPU was asked for, and must be usable: the run fails at once without it."""
         return bool(self.gpu) and self.train.device != "cpu"
 
     @model_validator(mode="after")
@@ -264,11 +268,11 @@ class JobSpec(_Section):
         return self
 
     def unknown_gpus(self) -> list[tuple[int, str, list[str]]]:
-        """(place in the list, name, what may have been meant) of GPUs that no cloud has."""
+        """Return (place in the list, name, likely names) of each wanted GPU that no cloud has."""
         if is_own_cluster(self.infra):
             return []
         return [(place, gpu.name, nearest(gpu.name)) for place, gpu in enumerate(self.gpus) if not is_known(gpu.name)]
 
     def as_plain(self) -> dict[str, Any]:
-        """Only what YAML and JSON can hold; loading it again gives an equal JobSpec."""
+        """Return the job as values that YAML and JSON can hold; loading them again gives an equal JobSpec."""
         return self.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""The code that a run executes, frozen at launch into one folder: what is edited later changes nothing."""
+"""Copy the code that a run executes into one folder at launch, so that later edits do not change the run."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _WORKDIR_LIMIT_BYTES = 200_000_000
 
 
 class WorkdirTooLarge(CloudrunError):
+    """The user's own code is too large to be sent at each launch."""
+
     def __init__(self, folder: Path, size_bytes: int) -> None:
         super().__init__(
             f"`workdir` {folder} holds {size_bytes / 1e6:.0f} MB; code is sent anew at each launch, up to 200 MB",
@@ -31,15 +33,21 @@ class WorkdirTooLarge(CloudrunError):
 
 
 def base_task() -> dict[str, Any]:
-    """Return the content of `sky.yaml`, which is inside the package when installed, and beside it in a checkout."""
+    """Return the content of `sky.yaml`: the file is inside the installed package, and beside it in a checkout."""
     installed = _PACKAGE / "sky.yaml"
     path = installed if installed.is_file() else _PACKAGE.parent / "sky.yaml"
     base: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return base
 
 
+def demo_job() -> Path:
+    """Return the job file of `cloudrun demo`: inside the package when installed, in `jobs/` in a checkout."""
+    installed = _PACKAGE / "demo.yaml"
+    return installed if installed.is_file() else _PACKAGE.parent / "jobs" / "demo.yaml"
+
+
 def stage(plan: Plan, folder: Path) -> None:
-    """Write the run's code, labels and the trainer's config into `folder`, which becomes RUN_DIR."""
+    """Write the run's code, weights, labels and the trainer's config into `folder`, which becomes RUN_DIR."""
     folder.mkdir(parents=True, exist_ok=True)
     files = RunFolder(folder)
     for source in (_PACKAGE, trainer_folder()):
@@ -56,7 +64,7 @@ def stage(plan: Plan, folder: Path) -> None:
 
 
 def _stage_workdir(workdir: Path, secrets: Sequence[str], target: Path) -> None:
-    """Copy what goes of the user's code; a link stays a link."""
+    """Copy the files of the user's code that go with a run; a link stays a link. Raises WorkdirTooLarge."""
     names = look_through(workdir, secrets).sent
     size = sum((workdir / name).lstat().st_size for name in names)
     if size > _WORKDIR_LIMIT_BYTES:
@@ -68,7 +76,7 @@ def _stage_workdir(workdir: Path, secrets: Sequence[str], target: Path) -> None:
 
 
 def stage_checkpoint(home: Path, staged: Path) -> None:
-    """Add what a run needs to go on from the copy of its results that lies at home."""
+    """Add the files from which a resumed run goes on (checkpoints, log) from its results at home."""
     here, there = RunFolder(home), RunFolder(staged)
     there.out.mkdir(parents=True, exist_ok=True)
     for path in to_go_on(home):

@@ -1,8 +1,8 @@
-"""Which files of the user's own folder of code go with a run.
+"""Choose the files of the user's own folder of code that go with a run.
 
-Where git keeps the folder, git's word counts: what it tracks, and what is new and not ignored, since a file that
-somebody forgot to add is meant to run. Elsewhere everything goes but what is never code. Files whose names look like
-secrets stay here in both cases, tracked or not, unless the job file names them in `workdir_secrets`.
+Where git keeps the folder, the files that git tracks go, and new files that git does not ignore: a file that somebody
+forgot to add is meant to run. Elsewhere all files go but those that are never code (NEVER_CODE). Files whose names look
+like secrets stay here in both cases, tracked or not, unless the job file names them in `workdir_secrets`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-# Never code, wherever git has not been told otherwise.
+# Names that are never code, unless git tracks them.
 NEVER_CODE = (
     "__pycache__",
     "*.pyc",
@@ -27,7 +27,7 @@ NEVER_CODE = (
     ".pytest_cache",
     "node_modules",
 )
-# Folders and files by their names, in lower case: where programs keep keys, and what people call theirs.
+# Names of folders and files, in lower case, in which programs keep keys, and which people give to theirs.
 _SECRET_FOLDERS = (
     ".aws", ".azure", ".config/gcloud", ".docker", ".gnupg", ".kaggle", ".kube", ".lambda_cloud", ".nebius", ".oci",
     ".runpod", ".ssh",
@@ -41,7 +41,7 @@ _SECRET_FILES = (
     "secret", "secret.*", "secrets", "secrets.*", "token", "token.txt", "token.json", "*.token", "hf_token*",
     "api_key", "api_key.*", "api-key.*", "apikey.*", "lambda_keys", "passwords.*",
 )  # fmt: skip
-# Made to be shared: they say which secrets there are, not what they are.
+# Files that are made to be shared: they name the secrets, without their values; and modules of code.
 _EXAMPLES = ("*.example", "*.sample", "*.template", "*.dist", "*.example.*", "secrets.py", "token.py", "credentials.py")
 
 
@@ -49,7 +49,7 @@ _EXAMPLES = ("*.example", "*.sample", "*.template", "*.dist", "*.example.*", "se
 class Workdir:
     """The files and links of a folder, relative to it, with `/` between names.
 
-    `sent`: what goes with a run. `kept`: what looks like a secret, and stays here.
+    `sent`: the files that go with a run. `kept`: the files that look like secrets, and stay here.
     """
 
     sent: tuple[str, ...]
@@ -57,7 +57,7 @@ class Workdir:
 
 
 def look_through(folder: Path, allowed: Sequence[str] = ()) -> Workdir:
-    """Return what of `folder` goes with a run. `allowed`: names or patterns of secrets that go all the same."""
+    """Return the files of `folder` that go with a run. `allowed`: names or patterns of secrets that go all the same."""
     listed = _of_git(folder)
     names = sorted(_on_disk(folder) if listed is None else listed)
     kept = tuple(name for name in names if looks_secret(name) and not _is_allowed(name, allowed))
@@ -65,7 +65,7 @@ def look_through(folder: Path, allowed: Sequence[str] = ()) -> Workdir:
 
 
 def looks_secret(name: str) -> bool:
-    """Return whether a path looks like one of a key, a password or a token, by its names alone."""
+    """Return whether a file looks like a key, a password or a token, by the names in its path alone."""
     path = PurePosixPath(name.lower())
     inside = f"/{path.parent}/"
     if any(f"/{folder}/" in inside for folder in _SECRET_FOLDERS):
@@ -76,7 +76,7 @@ def looks_secret(name: str) -> bool:
 
 
 def warnings_of(folder: Path, allowed: Sequence[str]) -> tuple[str, ...]:
-    """Return what to tell about `folder` before a run: which files stay here, and which secrets go."""
+    """Return warnings about `folder` before a run: which files stay here, and which secrets go."""
     if not folder.is_dir():
         return ()
     found = look_through(folder, allowed)
@@ -93,13 +93,16 @@ def warnings_of(folder: Path, allowed: Sequence[str]) -> tuple[str, ...]:
 
 
 def _is_allowed(name: str, allowed: Iterable[str]) -> bool:
-    """Whether `name`, or a folder that it is in, is among the patterns."""
+    """Return whether `name`, or a folder that it is in, fits one of the patterns."""
     path = PurePosixPath(name)
     return any(fnmatch(str(one), pattern.rstrip("/")) for pattern in allowed for one in (path, *path.parents))
 
 
 def _of_git(folder: Path) -> list[str] | None:
-    """What git tracks and what is new there; None where git does not keep the folder, or ignores it as a whole."""
+    """Return the files that git tracks, and new ones that it does not ignore.
+
+    None where git does not keep the folder, or ignores it as a whole.
+    """
     tracked = _git(folder, "ls-files", "-z", "--cached")
     new = _git(folder, "ls-files", "-z", "--others", "--exclude-standard")
     if tracked is None or new is None:
@@ -111,13 +114,13 @@ def _of_git(folder: Path) -> list[str] | None:
         if path.is_dir() and not path.is_symlink():  # a repository within this one
             inner = _inside(path)
             found += [f"{name.rstrip('/')}/{one}" for one in inner]
-        elif os.path.lexists(path):  # else removed, and git not told yet
+        elif os.path.lexists(path):  # else the file was removed, and git does not know yet
             found.append(name)
     return found or None
 
 
 def _inside(folder: Path) -> list[str]:
-    """The files of a repository within another, whether git or only the disk knows them."""
+    """Return the files of a repository within another: by git, else all on the disk that may be code."""
     listed = _of_git(folder) if (folder / ".git").exists() else None
     return list(_on_disk(folder)) if listed is None else listed
 

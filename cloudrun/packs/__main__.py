@@ -1,4 +1,4 @@
-"""`python -m cloudrun.packs STORE MANIFEST FOLDER`: on the machine, make FOLDER the data set that was pushed."""
+"""Make FOLDER on the machine equal to a data set: `python -m cloudrun.packs STORE MANIFEST FOLDER`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from cloudrun.errors import CloudrunError
 from cloudrun.packs.pull import pull
 from cloudrun.packs.refs import read_manifest
 from cloudrun.stores import open_objects
+from cloudrun.stores.outage import through_outage
 from cloudrun.text.pace import Pace
 from cloudrun.text.units import duration, size
 
 
 def main(argv: list[str]) -> int:
+    """Pull the data set; print lines for the run's log. Returns 0, or 1 where it has failed, as the last lines say."""
     parser = argparse.ArgumentParser(prog="cloudrun.packs")
     parser.add_argument("store")
     parser.add_argument("manifest")
@@ -32,7 +34,8 @@ def main(argv: list[str]) -> int:
 
     try:
         store = open_objects(options.store, endpoint=options.endpoint)
-        pulled = pull(read_manifest(store, options.manifest), store, options.folder, on_files, exact=True)
+        manifest = through_outage(lambda: read_manifest(store, options.manifest), _say)
+        pulled = through_outage(lambda: pull(manifest, store, options.folder, on_files, exact=True), _say)
     except CloudrunError as err:
         sys.stdout.write(f"error: {err.message}\nhint: {err.hint}\n")
         return 1

@@ -1,4 +1,4 @@
-"""One pack under construction: a zip file in memory, stored uncompressed, with a note of where each content lies."""
+"""Build a pack: an uncompressed zip file in memory, with a note of where each content lies in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROOM_BYTES = PACK_BYTES + 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A finished pack; its id is the sha256 of its bytes, which are good until its memory is used again."""
+    """A finished pack; its id is the sha256 of its bytes. They are valid until `Memory.give_back`."""
 
     id: str
     content: memoryview
@@ -27,24 +27,26 @@ class Pack:
 
 
 class Memory:
-    """Room for packs, used again and again: fresh memory of this size costs more than what is written to it."""
+    """Buffers for packs, used again and again: to allocate one takes longer than to write a pack to it."""
 
     def __init__(self) -> None:
         self._free: list[memoryview] = []
 
     def take(self) -> memoryview:
+        """Return a buffer that no other pack uses."""
         return self._free.pop() if self._free else memoryview(bytearray(_ROOM_BYTES))
 
     def give_back(self, pack: Pack) -> None:
+        """Let the buffer of a pack be used again; the pack's content is no longer valid."""
         room = pack.content.obj
         assert isinstance(room, bytearray)
         self._free.append(memoryview(room))
 
 
 class Archive:
-    """Members are named by the path that a content had when it was packed, so that `unzip` makes sense of them.
+    """A pack under construction. Each content is named by its path when it was packed, for whoever uses `unzip`.
 
-    What is added may be `PACK_BYTES` in all, or one content of that size.
+    `room` is enough for a pack of `PACK_BYTES` bytes, or for one content of that size.
     """
 
     def __init__(self, room: memoryview) -> None:
@@ -58,11 +60,12 @@ class Archive:
         return not self._members
 
     def has_room(self, name: str, length: int, limit: int) -> bool:
-        """Whether the whole would stay below `limit` bytes with one more member."""
+        """Return whether the pack would have at most `limit` bytes with one more content of `length` bytes."""
         more = _LOCAL_HEADER_BYTES + _ENTRY_BYTES + 2 * len(name.encode()) + length
         return self._file.tell() + self._directory_bytes + more <= limit
 
     def add(self, name: str, content: bytes, sha256: str) -> None:
+        """Add a content; `~` is appended to a name that is taken."""
         while name in self._zip.NameToInfo:
             name += "~"
         member = zipfile.ZipInfo(name)
@@ -72,7 +75,8 @@ class Archive:
         self._directory_bytes += _ENTRY_BYTES + len(name.encode())
 
     def finish(self) -> Pack:
-        # No two packs are alike: what is sent again in place of a marked pack must not be that pack.
+        """Return the pack. Nothing can be added after that."""
+        # No two packs are alike: a pack that is sent in place of a marked one must not have the marked one's id.
         self._zip.comment = secrets.token_hex(_COMMENT_BYTES // 2).encode()
         self._zip.close()
         content = self._file.content()
@@ -81,7 +85,7 @@ class Archive:
 
 
 class _Room:
-    """Memory as the file that a zip is written to."""
+    """A buffer that `zipfile` writes to as to a file."""
 
     def __init__(self, room: memoryview) -> None:
         self._room = room

@@ -1,6 +1,6 @@
-"""How much may be on its way at once: what a cut would have to send again.
+"""Limit the bytes that are on their way at once, which a cut would have to send again.
 
-A fast link needs several packs in flight to stay full. On a slow one they would only make a cut dearer.
+A fast link needs several packs in flight to stay full. On a slow link they would only make a cut dearer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _AHEAD_S = 1.5
 
 
 class Flow:
-    """Bounds the bytes in flight by the rate that is seen."""
+    """Limits the bytes in flight by the rate at which bytes arrive."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -29,13 +29,16 @@ class Flow:
 
     @property
     def pack_bytes(self) -> int:
-        """How large the next pack should be. The first ones are small, so that the rate is soon known."""
+        """Bytes that the next pack should have. The first packs are small, so that the rate is soon known."""
         rate = self._rate()
         wanted = _LEAST_PACK_BYTES * 2**self._started if rate is None else rate * _AHEAD_S / 2
         return int(min(max(wanted, _LEAST_PACK_BYTES), PACK_BYTES))
 
     def start(self, count: int, *, wait_s: float) -> bool:
-        """Wait until `count` more bytes may be on their way; False where they may not yet."""
+        """Wait until `count` more bytes may be on their way, at most `wait_s` seconds; return False where they may not.
+
+        Returns True at once where bytes have failed to arrive.
+        """
         with self._changed:
             may = self._changed.wait_for(lambda: self._failed or self._has_room(count), wait_s)
             if may:
@@ -46,6 +49,7 @@ class Flow:
             return may
 
     def end(self, count: int, *, arrived: bool) -> None:
+        """Note that `count` bytes are no longer on their way: they have arrived, or have failed."""
         with self._changed:
             self._in_flight -= count
             if arrived:
@@ -58,10 +62,10 @@ class Flow:
         return not self._in_flight or self._in_flight + count <= self._limit()
 
     def _rate(self) -> float | None:
-        """Bytes a second; None before anything has arrived."""
+        """Return the bytes that arrive a second; None before any have arrived."""
         if not self._done or self._began is None:
             return None
-        under_way = self._in_flight / 2  # nobody tells how much of it has gone
+        under_way = self._in_flight / 2  # a guess: how much of it has gone is not known
         return (self._done + under_way) / max(time.monotonic() - self._began, 1e-3)
 
     def _limit(self) -> float:

@@ -1,4 +1,4 @@
-"""A folder of this computer's into a store, with the index that this computer keeps."""
+"""Push a folder of this computer into a store, with the index that this computer keeps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cloudrun.text.names import name_from
 _INDEX = "files.sqlite"
 
 
-def push_folder(
+def push_folder(  # noqa: PLR0913 - from where, to where, and how
     folder: Path,
     store: str,
     home: Path,
@@ -23,7 +23,10 @@ def push_folder(
     name: str | None = None,
     dry_run: bool = False,
 ) -> Pushed:
-    """Make the data set `name` (by default as the folder) in `store` equal to `folder`. Raises StoreError."""
+    """Make the data set `name` (by default the folder's name) in `store` equal to `folder`. Raises StoreError.
+
+    `home` is the folder of cloudrun's own state, where the index lies; `endpoint` is None for AWS.
+    """
     objects = open_objects(store, endpoint=endpoint)
     with FileIndex(home / _INDEX) as index:
         return push(

@@ -1,8 +1,8 @@
-"""Packs that no data set needs any more: marked first, and deleted a day later if that is still so.
+"""Delete packs that no data set needs any more: they are marked first, and deleted a day later if still not needed.
 
-Safe while others push. A push does not build upon a marked pack, and looks again before it swings its ref;
-what a ref points to is never deleted, marked or not; and between a mark and the deletion lies the grace, which is
-longer than the moment between that last look and the swing.
+This is safe while others push. A push does not use a marked pack, and looks for marks again before it swings its ref.
+What a ref points to is never deleted, marked or not. And between a mark and the deletion lies the grace, which is
+longer than the moment between that last look and the swing of the ref.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GRACE_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Counts and bytes: in use, marked by this collection, still within their grace, and deleted."""
+    """Counts and bytes of packs: in use, marked by this collection, marked and within their grace, and deleted."""
 
     live_packs: int
     live_bytes: int
@@ -34,7 +34,7 @@ class Collected:
 
 
 def packs_there(store: Objects) -> tuple[set[str], set[str]]:
-    """(every pack in the store, those that a push must not build upon)."""
+    """Return (every pack in the store, the marked packs, which a push must not use)."""
     # One listing, and marks come first in it: they are removed after the packs that they name.
     listed = store.listed(DATA)
     doomed = {pack for one in listed if one.key.startswith(DOOMED) for pack in _marked_by(store, one)[0]}
@@ -42,11 +42,11 @@ def packs_there(store: Objects) -> tuple[set[str], set[str]]:
 
 
 def collect(store: Objects, *, grace_s: float = GRACE_S, dry_run: bool = False) -> Collected:
-    """Mark what nothing needs, and delete what was marked at least `grace_s` ago and is still not needed.
+    """Mark packs and manifests that nothing needs; delete those marked `grace_s` seconds ago and still not needed.
 
-    Pushes that take longer than the grace send again what was collected beneath them; nothing is ever lost.
+    A push that takes longer than the grace sends again what was deleted meanwhile; nothing is ever lost.
     """
-    probe = f"{DOOMED}{secrets.token_hex(8)}.json"  # its date is the store's own idea of now
+    probe = f"{DOOMED}{secrets.token_hex(8)}.json"  # its date is the present time by the store's own clock
     store.create(probe, _mark((), ()))
     marks = store.listed(DOOMED)
     now = next(one.modified_at for one in marks if one.key == probe)
@@ -90,14 +90,17 @@ def collect(store: Objects, *, grace_s: float = GRACE_S, dry_run: bool = False) 
 
 
 def _live(store: Objects, manifests: dict[str, Listed], young_from: float) -> tuple[set[str], set[str]]:
-    """What a ref points to, and young manifests: a push is about to swing to one, or a run about to pull it."""
+    """Return the manifests in use and their packs: those that a ref points to, and those newer than `young_from`.
+
+    A push may be about to swing its ref to a young manifest, or a run to pull it.
+    """
     named = {version.ref.manifest for version in all_refs(store).values() if version.ref is not None}
     live = named | {one for one, listed in manifests.items() if listed.modified_at > young_from}
     return live, {pack for one in live for pack in read_manifest(store, one).packs()}
 
 
 def _to_mark(there: dict[str, Listed], kept: set[str], gone: set[str], young_from: float) -> list[Listed]:
-    """A pack that is young may belong to a push that has not swung its ref yet."""
+    """Return what is to be marked: not a young pack, which may belong to a push that has not swung its ref yet."""
     return [
         one for name, one in there.items() if name not in kept and one.key not in gone and one.modified_at <= young_from
     ]
@@ -109,7 +112,7 @@ def _mark(packs: Iterable[str], manifests: Iterable[str]) -> bytes:
 
 def _marked_by(store: Objects, mark: Listed) -> tuple[set[str], set[str]]:
     found = store.read_tagged(mark.key)
-    if found is None:  # its collection has ended since it was listed
+    if found is None:  # the collection that made this mark has removed it since it was listed
         return set(), set()
     plain = json.loads(found[0])
     return set(plain["packs"]), set(plain["manifests"])

@@ -1,6 +1,6 @@
-"""What this computer knows by heart: the hash of each file that has not changed, and where sent content lies.
+"""Remember on this computer the hash of each file, for as long as the file is unchanged, and where sent content lies.
 
-A cache: losing it costs time, never data. One SQLite file, used by several processes at once.
+A cache: losing it costs time, never data. One SQLite file, which several processes may use at once.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Seen(NamedTuple):
 
 
 class FileIndex:
-    """`root` is an absolute folder, or the name of a store."""
+    """The index in one SQLite file. `root` is an absolute folder, or the name of a store."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = _opened(path)
         except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)  # damaged: it is made anew
+            path.unlink(missing_ok=True)  # damaged: an empty one takes its place
             self._db = _opened(path)
 
     def __enter__(self) -> Self:
@@ -62,12 +62,14 @@ class FileIndex:
         self._db.close()
 
     def files(self, root: str) -> dict[str, Seen]:
+        """Return path -> the file as it was when it was hashed, of the folder `root`."""
         rows = self._db.execute(
             "SELECT path, size, mtime_ns, inode, sha256 FROM files WHERE root = ?", (self._root(root),)
         )
         return {row[0]: row for row in map(Seen._make, rows)}
 
     def remember(self, root: str, files: Iterable[Seen], gone: Iterable[str] = ()) -> None:
+        """Add or replace `files` of the folder `root`, and forget the paths that are `gone`."""
         number = self._root(root)
         with self._db:
             self._db.executemany(
@@ -77,11 +79,12 @@ class FileIndex:
             self._db.executemany("DELETE FROM files WHERE root = ? AND path = ?", [(number, path) for path in gone])
 
     def sent(self, store: str) -> list[Extent]:
-        """What was sent to `store` from here. Its packs may be gone by now: ask before relying on it."""
+        """Return what this computer has sent to `store`. Its packs may be gone by now: the caller has to check."""
         rows = self._db.execute("SELECT pack, offset, length, sha256 FROM sent WHERE root = ?", (self._root(store),))
         return [Extent(*row) for row in rows]
 
     def note_sent(self, store: str, extents: Sequence[Extent]) -> None:
+        """Remember where content lies in `store`."""
         number = self._root(store)
         with self._db:
             self._db.executemany(
@@ -90,12 +93,13 @@ class FileIndex:
             )
 
     def forget_sent(self, store: str, packs: Iterable[str]) -> None:
+        """Forget all content that lies in these packs of `store`."""
         number = self._root(store)
         with self._db:
             self._db.executemany("DELETE FROM sent WHERE root = ? AND pack = ?", [(number, pack) for pack in packs])
 
     def packs_of(self, store: str, manifest: str) -> set[str] | None:
-        """The packs that a manifest needs; None where it was never read here."""
+        """Return the packs that a manifest needs; None where this computer has not read the manifest yet."""
         row = self._db.execute(
             "SELECT packs FROM manifests WHERE root = ? AND manifest = ?", (self._root(store), manifest)
         ).fetchone()

@@ -1,4 +1,4 @@
-"""Where the objects of data sets lie in a store. Pure."""
+"""Name the objects of data sets in a store. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def manifest_key(manifest: str) -> str:
 
 
 def ref_key(name: str) -> str:
-    """Raises UsageError for a name that is none."""
+    """Return the key of a data set's ref. Raises UsageError for a name that a data set cannot have."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise UsageError(
             f'"{name}" cannot be the name of a data set', hint="use letters, digits, `-`, `_` and `.`, at most 100"

@@ -1,4 +1,4 @@
-"""What a data set consists of: each file with its hash, and where its bytes lie. Pure.
+"""List the files of a data set, each with its hash and where its bytes lie. Pure.
 
 A manifest is immutable: it is stored under the sha256 of its own bytes.
 """
@@ -31,7 +31,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file of a data set. `path` is relative, with `/`. Its content is that of its extents, one after another."""
+    """A file of a data set. `path` is relative, with `/`. The file's content is its extents, one after another."""
 
     path: str
     size_bytes: int
@@ -41,7 +41,7 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`files` are in the order of their paths."""
+    """The files of a data set, in the order of their paths."""
 
     files: tuple[FileRecord, ...]
 
@@ -51,13 +51,15 @@ class Manifest:
 
     @property
     def tree(self) -> str:
+        """The hash of the folder's content: see `tree_of`."""
         return tree_of((one.path, one.size_bytes, one.sha256) for one in self.files)
 
     def packs(self) -> set[str]:
+        """Return the ids of all packs that the data set needs."""
         return {extent.pack for one in self.files for extent in one.extents}
 
     def encode(self) -> tuple[str, bytes]:
-        """(the manifest's id, its bytes)."""
+        """Return (the manifest's id, its bytes)."""
         numbers: dict[str, int] = {}
         lines = []
         for one in self.files:
@@ -81,7 +83,10 @@ class Manifest:
 
 
 def decode(content: bytes, manifest: str) -> Manifest:
-    """Raises StoreError where `content` is not what was stored as `manifest`, or of a later version."""
+    """Return the manifest with the id `manifest` from its bytes.
+
+    Raises StoreError where they are damaged, of a later version, or name a file outside the data set's folder.
+    """
     if hashlib.sha256(content).hexdigest() != manifest:
         raise StoreError(
             f"the manifest {manifest[:12]} arrived damaged (sha256 differs)",
@@ -108,7 +113,7 @@ def decode(content: bytes, manifest: str) -> Manifest:
 
 
 def tree_of(files: Iterable[tuple[str, int, str]]) -> str:
-    """A hash of a folder's content, wherever its bytes lie. `files`: (path, size in bytes, sha256)."""
+    """Return a hash of a folder's content, wherever its bytes lie. `files`: (path, size in bytes, sha256)."""
     lines = sorted(f"{path}\0{size_bytes}\0{sha256}\n" for path, size_bytes, sha256 in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""A data set out of a store: ranges of packs, each file checked by its hash, then renamed to its name."""
+"""Fetch a data set from a store by ranges of packs; check each file by its hash, then rename it to its name."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from cloudrun.stores import Objects, OnFiles
 
 PARTIAL = ".cloudrun-partial"
 _RANGE_BYTES = 4_000_000
-_GAP_BYTES = 64_000  # what lies between two stretches is rather read than asked around
+_GAP_BYTES = 64_000  # a smaller gap between two stretches is read along: a second request would take longer
 _THREADS = 10
 _PAUSES_S = doubled(0.5, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """`files` are of the whole data set; `removed` were in the folder and not in the data set."""
+    """Counts of a pull. `files` is of the whole data set; `removed` of files that are not in the data set."""
 
     files: int
     size_bytes: int
@@ -41,7 +41,7 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """A piece of a file, and where it lies in its pack; `at` is its place in the file."""
+    """A piece of a file: `offset` is its place in the pack, `at` its place in the file, in bytes."""
 
     record: FileRecord
     at: int
@@ -52,7 +52,7 @@ class _Stretch:
 
 @dataclass(slots=True)
 class _Range:
-    """What one request asks for: stretches of one pack, in order."""
+    """The stretches that one request asks for: of one pack, in order."""
 
     pack: str
     stretches: list[_Stretch] = field(default_factory=list)
@@ -67,10 +67,10 @@ class _Range:
 
 
 def pull(manifest: Manifest, store: Objects, folder: Path, on_files: OnFiles, *, exact: bool = False) -> Pulled:
-    """Make `folder` hold the data set; `exact` removes what else it holds.
+    """Make `folder` hold the data set; `exact` removes all other files from it.
 
     A file that is there and equal is left alone, whoever wrote it; so a pull that was killed goes on where it was.
-    Raises StoreError naming the file that does not arrive whole, however often it is fetched.
+    Raises StoreError, which names the file, where a file does not arrive whole after several tries.
     """
     folder.mkdir(parents=True, exist_ok=True)
     there = {one.path: one.size for one in walk(folder)}
@@ -97,7 +97,7 @@ def _remove(folder: Path, paths: Sequence[str]) -> int:
 
 
 def _missing(manifest: Manifest, folder: Path, there: dict[str, int]) -> list[FileRecord]:
-    """What the folder does not hold. What is there is read: a name and a size prove nothing."""
+    """Return the files that the folder does not hold. Those that are there are read: name and size prove nothing."""
     like = [one for one in manifest.files if there.get(one.path) == one.size_bytes]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         equal = pool.map(lambda one: _holds(folder / one.path, one.sha256), like, chunksize=64)
@@ -157,7 +157,7 @@ class _Pulling:
             self._on_files(self._total, self._total, (self._files, self._files))
 
     def _pieces_missing(self, record: FileRecord) -> Iterator[tuple[str, _Stretch]]:
-        """Of a large file, the pieces that its partial copy does not hold yet."""
+        """Yield (pack, stretch) of each piece of a large file that its partial copy does not hold yet."""
         path = self._folder / (record.path + PARTIAL)
         path.parent.mkdir(parents=True, exist_ok=True)
         at = 0
@@ -172,7 +172,10 @@ class _Pulling:
                 at += part.length
 
     def _fetch(self, wanted: _Range) -> None:
-        """The stretches of a range, from where it broke off on as often as it does, within reason."""
+        """Fetch the stretches of a range. Where it breaks off, go on from there, for as many tries as `_PAUSES_S` has.
+
+        Raises StoreError after the last try.
+        """
         left = deque(wanted.stretches)
         for pause_s in tries(_PAUSES_S):
             try:
@@ -191,7 +194,7 @@ class _Pulling:
             left = deque(damaged)
 
     def _fetch_once(self, pack: str, left: deque[_Stretch]) -> list[_Stretch]:
-        """Take from `left` what has come, each as soon as its last byte is here. Returns what came damaged."""
+        """Fetch the stretches in `left`, and take each out once its last byte is here; return the damaged ones."""
         damaged = []
         buffer = bytearray()
         start, end = left[0].offset, left[-1].offset + left[-1].length
@@ -211,7 +214,7 @@ class _Pulling:
         return damaged
 
     def _keep(self, one: _Stretch, content: bytes) -> bool:
-        """False where it is not what it should be."""
+        """Write the content of a stretch to its file; return False, and write nothing, where its hash is wrong."""
         if hashlib.sha256(content).hexdigest() != one.sha256:
             return False
         with _explained(self._folder / one.record.path):
@@ -224,7 +227,7 @@ class _Pulling:
         return True
 
     def _finish(self, record: FileRecord) -> None:
-        """All pieces of a large file are here and checked one by one; now their order."""
+        """Rename a large file whose pieces are all here, once the hash of the whole has proved their order."""
         partial, path = self._folder / (record.path + PARTIAL), self._folder / record.path
         if not _holds(partial, record.sha256):
             raise StoreError(f"{record.path} is not whole (sha256 differs)", hint="run the same command again")
@@ -256,7 +259,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _coalesced(stretches: Sequence[tuple[str, _Stretch]]) -> list[_Range]:
-    """Requests of about 4 MB for stretches that lie near one another, in the order of the packs."""
+    """Return ranges of about 4 MB, of stretches that lie near one another, in the order of the packs."""
     ranges: list[_Range] = []
     for pack, one in sorted(stretches, key=lambda pair: (pair[0], pair[1].offset)):
         last = ranges[-1] if ranges else None
@@ -269,7 +272,7 @@ def _coalesced(stretches: Sequence[tuple[str, _Stretch]]) -> list[_Range]:
             ranges.append(_Range(pack, [one]))
         elif one.offset >= last.end:
             last.stretches.append(one)
-        else:  # the same content under another name: asked for again
+        else:  # the same content for another file: it is fetched again
             ranges.append(_Range(pack, [one]))
     return ranges
 

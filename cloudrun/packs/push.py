@@ -1,4 +1,4 @@
-"""A folder into a store: what is new goes up in packs, then the manifest, last the ref."""
+"""Push a folder into a store: first new content in packs, then the manifest, last the ref."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cloudrun.packs.scan import Found, split_known, walk
 from cloudrun.packs.sending import Pushed, Sending
 from cloudrun.stores import Objects, OnFiles
 
-_ROUNDS = 3  # packs that a collection of garbage took away meanwhile are sent anew
+_ROUNDS = 3  # in each, packs that a garbage collection has marked or removed meanwhile are sent anew
 
 
-def push(
+def push(  # noqa: PLR0913 - from where, to where, and how
     folder: Path,
     store: Objects,
     name: str,
@@ -29,13 +29,13 @@ def push(
     on_files: OnFiles,
     dry_run: bool = False,
 ) -> Pushed:
-    """Make the data set `name` equal to `folder`. `store_name` is how `index` knows this store.
+    """Make the data set `name` equal to `folder`. `store_name` is the name of this store in `index`.
 
-    Raises StoreError where a file cannot be read or the store refuses, ChangedMeanwhile where somebody else was
-    quicker. Killed at any instant, it leaves what was visible before, and goes on from there.
+    Raises StoreError where a file cannot be read or the store refuses, ChangedMeanwhile where somebody else has pushed
+    the data set meanwhile. A push that is killed at any instant changes nothing visible; the next push goes on there.
     """
     root = str(folder.resolve())
-    with ThreadPoolExecutor(2) as pool:  # the store is asked while the disk is
+    with ThreadPoolExecutor(2) as pool:  # the store is asked while the disk is read
         asked = pool.submit(read_ref, store, name)
         listed = pool.submit(packs_there, store)
         found = walk(folder)
@@ -80,7 +80,7 @@ def push(
 
 
 def _is_whole(store: Objects, index: FileIndex, store_name: str, ref: Ref, there: set[str]) -> bool:
-    """Whether every pack of the data set as it is now is still in the store."""
+    """Return whether every pack of the data set that `ref` points to is still in the store."""
     packs = index.packs_of(store_name, ref.manifest)
     if packs is None:
         packs = read_manifest(store, ref.manifest).packs()
@@ -93,7 +93,10 @@ def _tree(found: Sequence[Found], same: dict[str, Seen]) -> str:
 
 
 def _known_extents(store: Objects, index: FileIndex, store_name: str, usable: set[str]) -> dict[str, Extent]:
-    """sha256 -> where that content lies already. What was sent from here is known without asking."""
+    """Return sha256 -> where that content lies in the store. The index knows what this computer has sent.
+
+    Only where there are packs of other computers are the manifests read.
+    """
     noted = index.sent(store_name)
     known = {one.sha256: one for one in noted if one.pack in usable}
     index.forget_sent(store_name, {one.pack for one in noted} - usable)

@@ -1,4 +1,4 @@
-"""The names of data sets: each points to the manifest that is its content now, and is swung by compare-and-swap."""
+"""Read and swing refs: the names of data sets, each of which points to the manifest that is its content now."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cloudrun.stores import Objects
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A data set as it is now. `was` is the manifest before this one."""
+    """A data set as it is now. `was` is the manifest before this one; None for the first."""
 
     manifest: str
     tree: str
@@ -33,7 +33,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a name pointed to when it was read; `ref` None: it was free."""
+    """What a name pointed to when it was read; `ref` and `tag` are None where the name was free."""
 
     ref: Ref | None
     tag: str | None
@@ -44,6 +44,7 @@ class ChangedMeanwhile(StoreError):
 
 
 def read_ref(store: Objects, name: str) -> Version:
+    """Return what `name` points to now. Raises StoreError where its ref cannot be understood."""
     found = store.read_tagged(ref_key(name))
     if found is None:
         return Version(None, None)
@@ -58,11 +59,13 @@ def read_ref(store: Objects, name: str) -> Version:
 
 
 def all_refs(store: Objects) -> dict[str, Version]:
+    """Return name -> version, of every data set in the store; `ref` is never None."""
     names = [name_of(one.key) for one in store.listed(REFS)]
     return {name: version for name in names if (version := read_ref(store, name)).ref is not None}
 
 
 def new_ref(manifest: str, content: Manifest, before: Version) -> Ref:
+    """Return a ref to `manifest`, by this user and of now, whose predecessor is `before`."""
     return Ref(
         manifest=manifest,
         tree=content.tree,
@@ -75,7 +78,10 @@ def new_ref(manifest: str, content: Manifest, before: Version) -> Ref:
 
 
 def swing(store: Objects, name: str, ref: Ref, before: Version) -> None:
-    """Raises ChangedMeanwhile where `name` points elsewhere than `before` by now; nothing is changed then."""
+    """Point `name` to `ref` by compare-and-swap.
+
+    Raises ChangedMeanwhile, and changes nothing, where `name` no longer points to `before`.
+    """
     if store.swap(ref_key(name), ref.as_json(), before.tag):
         return
     now = read_ref(store, name).ref
@@ -87,6 +93,7 @@ def swing(store: Objects, name: str, ref: Ref, before: Version) -> None:
 
 
 def read_manifest(store: Objects, manifest: str) -> Manifest:
+    """Return the manifest with the id `manifest`. Raises StoreError where it is missing or damaged."""
     found = store.read_tagged(manifest_key(manifest))
     if found is None:
         raise StoreError(f"there is no manifest {manifest[:12]} in the store", hint="push the data set again")

@@ -1,7 +1,7 @@
-"""Packs of which most is waste: what is still needed of them goes into new packs, and the refs to new manifests.
+"""Rewrite packs that are mostly waste: what is still needed goes into new packs, and the refs to new manifests.
 
-The old ones are then garbage like any other: `collect` marks and deletes them. A ref that somebody swings meanwhile is
-left as they want it.
+The old packs are then garbage like any other: `collect` marks and deletes them. A ref that somebody else swings
+meanwhile is left as it is.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ WASTE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Repacked:
-    """Packs that were written anew, and the bytes of theirs that were kept."""
+    """How many packs were rewritten, and how many bytes of them were kept."""
 
     packs: int
     kept_bytes: int
 
 
 def repack(store: Objects, *, waste: float = WASTE) -> Repacked:
-    """Raises StoreError where what is needed cannot be read whole; nothing is lost then."""
+    """Rewrite each pack of which more than the share `waste` is not needed.
+
+    Raises StoreError where needed content cannot be read whole; nothing is lost then.
+    """
     refs = all_refs(store)
     manifests = {name: read_manifest(store, one.ref.manifest) for name, one in refs.items() if one.ref is not None}
     needed: dict[str, dict[str, tuple[str, Extent]]] = {}  # pack -> sha256 -> (a path, where)

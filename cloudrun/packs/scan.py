@@ -1,4 +1,4 @@
-"""The files of a folder: a stat walk, and a reading that notices what is written to meanwhile."""
+"""Find the files of a folder, and read them so that a write to a file meanwhile is noticed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloudrun.packs.index import Seen
 from cloudrun.retry import tries
 
 _PAUSES_S = (0.1, 0.1, 0.1)
-# A file as young as this may change again within the same tick of its date: its hash is not kept for later.
+# A file as young as this may change again without a change of its date: its hash is not kept for later.
 _YOUNG_NS = 2_000_000_000
 _Identity = tuple[int, int]
 
@@ -29,9 +29,10 @@ class Found(NamedTuple):
 
 
 def walk(folder: Path) -> list[Found]:
-    """Every file below `folder`, links followed, in the order of the paths.
+    """Return every file below `folder`, links followed, in the order of the paths.
 
-    Raises StoreError for what cannot be sent: a link to nothing, a name that is no text, a folder in itself.
+    Raises StoreError for what cannot be sent: a link that leads nowhere, a name that is not UTF-8, a link to a folder
+    above it.
     """
     found: list[Found] = []
     pending: list[tuple[str, str, tuple[_Identity, ...]]] = [(str(folder), "", (_identity(folder.stat()),))]
@@ -59,7 +60,7 @@ def walk(folder: Path) -> list[Found]:
 
 
 def split_known(found: list[Found], known: Mapping[str, Seen]) -> tuple[dict[str, Seen], list[Found]]:
-    """(what has not changed since it was hashed, what has to be read)."""
+    """Return (path -> file for those unchanged since they were hashed, the files that have to be read)."""
     same: dict[str, Seen] = {}
     fresh = []
     for one in found:
@@ -72,12 +73,12 @@ def split_known(found: list[Found], known: Mapping[str, Seen]) -> tuple[dict[str
 
 
 def is_settled(mtime_ns: int) -> bool:
-    """Whether a later change of a file with this date is sure to change the date."""
+    """Return whether a later change of a file with this date is sure to change the date."""
     return time.time_ns() - mtime_ns > _YOUNG_NS
 
 
 def read_whole(path: Path) -> tuple[bytes, os.stat_result]:
-    """The content of a file at one moment. Raises StoreError where it never stands still."""
+    """Return the content of a file at one moment, and its stat. Raises StoreError where each try sees it change."""
     for _ in tries(_PAUSES_S):
         with opened(path) as file:
             before = os.fstat(file.fileno())
@@ -88,7 +89,7 @@ def read_whole(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 def read_pieces(path: Path, piece_bytes: int) -> Iterator[bytes]:
-    """A large file piece by piece. Raises StoreError at the end where it was written to meanwhile."""
+    """Yield a large file piece by piece. Raises StoreError at the end where it was written to meanwhile."""
     with opened(path) as file:
         before = os.fstat(file.fileno())
         left = before.st_size
@@ -103,6 +104,7 @@ def read_pieces(path: Path, piece_bytes: int) -> Iterator[bytes]:
 
 
 def opened(path: Path) -> BinaryIO:
+    """Open a file to read it. Raises StoreError where that is not possible."""
     try:
         return path.open("rb", buffering=0)  # reads of whole files need no buffer
     except OSError as err:
@@ -110,11 +112,13 @@ def opened(path: Path) -> BinaryIO:
 
 
 def differs(before: os.stat_result, file: BinaryIO) -> bool:
+    """Return whether the file's size or date has changed since `before`."""
     now = os.fstat(file.fileno())
     return (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
 
 
 def changing(path: Path) -> StoreError:
+    """Return the error for a file that is written to while it is read."""
     return StoreError(
         f"{path} is written to while it is read", hint="wait until it is whole, then run the same command again"
     )

@@ -1,4 +1,4 @@
-"""The stretch of a push in which bytes go: files are read ahead, packed, and packs sent side by side."""
+"""Send the new content of a push: files are read ahead and packed, and packs are sent side by side."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """`manifest` None: a dry run."""
+    """What a push has sent; `manifest` is None for a dry run."""
 
     manifest: str | None
     files: int
@@ -38,16 +38,16 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A file as it was read. `pieces`: (sha256, length in bytes) of each stretch that is stored by itself."""
+    """A file as it was read. `pieces`: (sha256, length in bytes) of each piece that is stored by itself."""
 
     seen: Seen
     pieces: tuple[tuple[str, int], ...]
 
 
 class Sending:
-    """One push under way; leaving it early notes what has arrived all the same."""
+    """One push under way. Where it ends by an error, the packs that have arrived are noted all the same."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - from where, to where, and how
         self, folder: Path, store: Objects, index: FileIndex, store_name: str, on_files: OnFiles, *, dry_run: bool
     ) -> None:
         self._folder = folder
@@ -74,16 +74,17 @@ class Sending:
 
     def __exit__(self, failed: object, *_: object) -> None:
         self._senders.shutdown(wait=not failed, cancel_futures=bool(failed))
-        if failed:  # what has arrived all the same is not sent again
+        if failed:  # packs that have arrived are noted, so that they are not sent again
             done = wait(self._uploads, timeout=_LAST_S).done
             self._note([one for one in done if not one.cancelled() and one.exception() is None])
 
     def know(self, known: dict[str, Extent]) -> None:
+        """Set what the store has already: sha256 -> where that content lies."""
         self._known = known
         self._planned = set()
 
     def send(self, found: Sequence[Found], same: dict[str, Seen]) -> None:
-        """Read what has to be read, and send what the store does not have."""
+        """Read the files that have to be read, and send content that the store does not have."""
         todo = [one for one in found if not self._is_stored(one, same)]
         self._total_bytes = sum(one.size for one in todo)
         self._total_files = len(todo)
@@ -101,7 +102,7 @@ class Sending:
         self._start()
 
     def beside(self, work: Callable[[], object]) -> Future[object]:
-        """Do something while the last packs are on their way."""
+        """Start `work` while the last packs are on their way."""
         return self._senders.submit(work)
 
     def settle(self) -> None:
@@ -112,6 +113,7 @@ class Sending:
             self._on_files(self._total_bytes, self._total_bytes, (self._total_files, self._total_files))
 
     def manifest(self) -> Manifest:
+        """Return the manifest of all files, by the packs that have been sent or are on their way."""
         records = []
         for path in sorted(self._read):
             one = self._read[path]
@@ -120,22 +122,27 @@ class Sending:
         return Manifest(tuple(records))
 
     def remember(self, root: str, gone: set[str]) -> None:
+        """Write the hashes of the folder `root` to the index, but not those of files that may still change unseen."""
         settled = [one.seen for one in self._read.values() if is_settled(one.seen.mtime_ns)]
         self._index.remember(root, settled, gone)
 
     def pushed(self, manifest: str | None) -> Pushed:
+        """Return what this push has sent; `manifest` is None for a dry run."""
         size_bytes = sum(one.seen.size for one in self._read.values())
         return Pushed(manifest, len(self._read), size_bytes, self._new_files, self._sent_bytes)
 
     def _is_stored(self, one: Found, same: dict[str, Seen]) -> bool:
-        """Whether all of it is there, as far as can be told without reading it."""
+        """Return whether the store has all of the file's content, as far as can be told without reading the file."""
         if one.path in self._read:
             return all(sha256 in self._known for sha256, length in self._read[one.path].pieces if length)
         seen = same.get(one.path)
         return seen is not None and seen.size <= CHUNK_BYTES and (seen.sha256 in self._known or not seen.size)
 
     def _in_order(self, todo: Sequence[Found]) -> Iterator[tuple[_Read, bytes]]:
-        """Files of one piece, read ahead by a few threads, in batches: a thread's turn costs more than a small file."""
+        """Yield files of one piece, which a few threads read ahead.
+
+        They read in batches: to hand a file to a thread takes longer than to read a small file.
+        """
         pending: deque[Future[list[tuple[_Read, bytes]]]] = deque()
         with ThreadPoolExecutor(_READERS) as readers:
             try:
@@ -168,7 +175,7 @@ class Sending:
             self._note_known(len(content), files=1)
 
     def _add_large(self, one: Found) -> None:
-        """A file that does not fit a pack goes in pieces, of which one at a time is held in memory."""
+        """Send a file that does not fit a pack in pieces, of which one at a time is held in memory."""
         path = self._folder / one.path
         stat = path.stat()
         whole, pieces, is_new = hashlib.sha256(), [], False
@@ -239,7 +246,7 @@ class Sending:
             self._memory.give_back(pack)
 
     def _note_known(self, count: int, *, files: int) -> None:
-        """It was read, and need not be sent after all."""
+        """Take bytes and files off the total: they were read, and need not be sent after all."""
         self._total_bytes -= count
         self._total_files -= files
 

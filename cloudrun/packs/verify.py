@@ -19,7 +19,7 @@ _THREADS = 6
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A pack that is missing or broken, and what it takes along: data set -> the files in it."""
+    """A pack that is missing or broken, and the files that need it: data set -> paths."""
 
     pack: str
     why: str
@@ -28,13 +28,18 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
+    """How many packs and bytes were read, and which packs are damaged."""
+
     packs: int
     size_bytes: int
     damage: tuple[Damage, ...]
 
 
 def verify(store: Objects, on_bytes: OnBytes, *, remove: bool = False) -> Verified:
-    """With `remove`, broken packs are deleted, so that the next push sends what was in them."""
+    """Return which packs of the store are missing or broken.
+
+    With `remove`, broken packs are deleted, so that the next push sends their content again.
+    """
     packs = store.listed(PACKS)
     total = sum(one.size_bytes for one in packs)
     done, lock = 0, threading.Lock()

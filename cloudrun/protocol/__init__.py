@@ -11,6 +11,6 @@ else: a test refuses a quoted file name, reason or phase in any other module of 
     nodes.py       what the machines of one run say to one another
     timing.py      how long one process waits for another, and which of these times must be the longer
 
-The laptop believes nothing of what it reads: it takes these files in by `cloudrun/state/received.py`, whose models have
-the fields of the types here, each with its limits.
+The laptop trusts none of these files: it reads them by `cloudrun/state/received.py`, whose models have the fields of
+the types here, each with its limits.
 """

@@ -1,7 +1,8 @@
-"""What the worker and whoever watches it say to one another by files: written whole, read with suspicion.
+"""Write and read the files by which the worker and its watchers talk: written whole, read with suspicion.
 
-Each type has `write` for the side that says it, and `read` for the worker's side: a job may have put anything under
-these names, so that what cannot be understood is None, or left out. The laptop reads the same files by `received.py`.
+Each type has `write` for the side that sends it, and `read` for the worker's side. A job may have put anything under
+these names: content that cannot be understood is None, or is left out. The laptop reads the same files by
+`received.py`.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ class Span:
 
     @staticmethod
     def between(name: str, began: float, ended: float) -> Span:
-        """Of a phase between two Unix times."""
+        """Return the span of a phase between two Unix times."""
         return Span(name, utc(began), utc(ended), round(ended - began, 3))
 
     @staticmethod
     def read(plain: object) -> Span | None:
-        """From JSON; None for what is not a phase."""
+        """Return a span from JSON; None for a value that is not a span."""
         if not isinstance(plain, dict):
             return None
         name, since, until, seconds = (plain.get(key) for key in ("name", "from", "to", "seconds"))
@@ -87,16 +88,19 @@ class Result:
 
     @staticmethod
     def read(path: Path) -> Result | None:
-        """None while there is none, or a file of that name that the job has made.
+        """Return the result; None while there is none, and where the job itself has made a file of that name.
 
-        A job that writes over it early must not be taken for one that has ended.
+        A job that writes this file early must not be taken for a job that has ended.
         """
         plain = read_object(path)
         return None if plain is None else result_of(plain)
 
 
 def result_of(plain: dict[str, Any]) -> Result | None:
-    """Return a result from JSON. A reason that is not known is an end that failed."""
+    """Return a result from JSON; None where the reason is not a text, or the exit code not an integer in range.
+
+    An unknown reason counts as FAILED: it may be a newer worker's.
+    """
     code, reason = plain.get("exit_code"), plain.get("reason")
     if not isinstance(reason, str) or not isinstance(code, int) or isinstance(code, bool) or abs(code) >= _LARGEST_CODE:
         return None
@@ -126,7 +130,7 @@ class CorrectedEstimate:
 class Heartbeat:
     """`status.json`: written every two seconds while the worker lives."""
 
-    phase: WorkerPhase | None  # None: of a worker that this one does not know
+    phase: WorkerPhase | None  # None: a phase of another version of the worker
     heartbeat_at: str
     started_at: str
     phase_began: float | None  # Unix time
@@ -150,7 +154,7 @@ class Heartbeat:
 
     @staticmethod
     def read(path: Path) -> Heartbeat | None:
-        """What the watchdog needs of the last heartbeat; None where there is none that can be read."""
+        """Return what the watchdog needs of the last heartbeat; None where there is no heartbeat that can be read."""
         plain = read_object(path)
         if plain is None:
             return None
@@ -176,7 +180,7 @@ class StopRequest:
 
     @staticmethod
     def read(path: Path) -> StopRequest | None:
-        """None where nobody asks."""
+        """Return the request to stop; None where nobody asks."""
         if not path.exists():
             return None
         plain = read_object(path) or {}
@@ -185,7 +189,7 @@ class StopRequest:
 
 @dataclass(frozen=True)
 class Question:
-    """`question.json`: there while the worker waits for `answer`."""
+    """`question.json`: it exists while the worker waits for the file `answer`."""
 
     question: str
     wait_s: float
@@ -205,6 +209,7 @@ class Begin:
 
     @staticmethod
     def read(path: Path) -> Begin | None:
+        """Return the message; None while the machines have not begun, or where it cannot be read."""
         plain = read_object(path)
         return None if not plain else Begin(str(plain.get("head", "127.0.0.1:0")))
 
@@ -222,7 +227,7 @@ class Timing:
 
     @staticmethod
     def read(plain: object) -> Timing | None:
-        """From JSON; None where a figure is missing, or none that anybody can have timed."""
+        """Return a timing from JSON; None where a figure is missing, or cannot have been measured."""
         if not isinstance(plain, dict):
             return None
         try:
@@ -253,6 +258,7 @@ class JobProgress:
 
     @staticmethod
     def read(path: Path) -> JobProgress | None:
+        """Return the job's progress; None where there is no such file, or none that can be read."""
         plain = read_object(path)
         if plain is None:
             return None

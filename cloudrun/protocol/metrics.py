@@ -11,7 +11,10 @@ from cloudrun.files.untrusted import LARGEST_RESULT_BYTES, read_regular
 from cloudrun.protocol.outputs import METRICS
 
 _NUMBERS = ("loss", "accuracy", "lr", "images_per_s")
-_USED = ("kind", "epoch", "step", "fold", "time", *_NUMBERS)
+OTHER_METRICS = ("balanced_accuracy", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k")
+"""Metrics of competitions, beside accuracy and macro F1, that a row may have."""
+_EXTRAS = ("macro_f1", "wait_share", *OTHER_METRICS)  # numbers without which a row is still one
+_USED = ("kind", "epoch", "step", "fold", "time", *_NUMBERS, *_EXTRAS)
 _LONGEST_ROW = 100_000
 _LARGEST = 1e30
 _EPOCHS = range(10**6)
@@ -39,18 +42,26 @@ class MetricsRow(_WholeRow, total=False):
     accuracy: float | None
     lr: float | None
     images_per_s: float | None
+    macro_f1: float | None
+    wait_share: float | None
+    balanced_accuracy: float | None
+    f_beta: float | None
+    auc: float | None
+    log_loss: float | None
+    quadratic_kappa: float | None
+    top_k: float | None
 
 
 def parse_metrics(text: str) -> list[MetricsRow]:
-    """The rows that say what a row has to say: kind, epoch, time; numbers where numbers are meant. Others are left out.
+    """Return the valid rows: those with kind, epoch and time, and with numbers where numbers are meant. Pure.
 
-    A run that still goes on may have half a line at the end. Pure.
+    Other lines are left out, and half a line at the end, which a run that still goes on may have.
     """
     return _rows(text)[0]
 
 
 def metrics_at(folder: Path) -> tuple[list[MetricsRow], str]:
-    """The rows of `metrics.jsonl` in `folder`, and what is wrong with that file; empty where nothing is."""
+    """Return the rows of `metrics.jsonl` in `folder`, and what is wrong with that file: an empty text for nothing."""
     path = folder / METRICS
     try:
         content = read_regular(path, limit=LARGEST_RESULT_BYTES)
@@ -66,7 +77,7 @@ def metrics_at(folder: Path) -> tuple[list[MetricsRow], str]:
 
 
 def _rows(text: str) -> tuple[list[MetricsRow], int]:
-    """The rows, and how many lines are none; half a line at the end does not count."""
+    """Return the rows, and how many lines are not rows; half a line at the end does not count."""
     rows, left_out = [], 0
     *lines, last = text.split("\n")
     for line in filter(None, map(str.strip, lines)):
@@ -88,7 +99,8 @@ def _row(line: str) -> MetricsRow | None:
         return None
     if not isinstance(row, dict) or not _is_whole(row):
         return None
-    return cast("MetricsRow", {key: row[key] for key in _USED if key in row})
+    used = {key: row[key] for key in _USED if key in row and (key not in _EXTRAS or _is_number(row[key]))}
+    return cast("MetricsRow", used)
 
 
 def _is_whole(row: dict[str, Any]) -> bool:
@@ -105,5 +117,5 @@ def _is_whole(row: dict[str, Any]) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    """Finite, and small enough to be counted with; NaN is neither above nor below."""
+    """Return whether `value` is a finite number, small enough to compute with. NaN fails both comparisons."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST

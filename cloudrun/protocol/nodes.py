@@ -1,4 +1,4 @@
-"""What the machines of one run say to one another: the others tell their news, the first one says what to do."""
+"""The messages between the machines of one run: the others send their news, the first answers what to do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class News:
 
     @staticmethod
     def read(plain: dict[str, Any]) -> News:
-        """From JSON. Raises KeyError, TypeError or ValueError for what another program says."""
+        """Return news from JSON. Raises KeyError, TypeError or ValueError for another program's message."""
         lines = [str(line) for line in list(plain.get("lines") or [])[:_MOST_LINES]]
         result = plain.get("result")
         return News(
@@ -41,13 +41,13 @@ class News:
 
 @dataclass(frozen=True)
 class Instruction:
-    """The answer: what that machine is to do, and what the first one has for it."""
+    """The first machine's answer: what the other machine is to do, and what the first has for it to fetch."""
 
     task: NodeTask
     head: str | None  # HOST:PORT of the job's first process, once all begin
     has_data: bool
     has_weights: bool
-    mark: str  # a file beside the order: whoever finds it has the first machine's disk as well
+    mark: str  # a file beside the order: a machine that finds it shares the first machine's disk
 
     def as_plain(self) -> dict[str, Any]:
         return {
@@ -60,7 +60,10 @@ class Instruction:
 
     @staticmethod
     def read(plain: dict[str, Any]) -> Instruction:
-        """From JSON. Raises OSError for what is not an instruction, as where the first machine cannot be reached."""
+        """Return an instruction from JSON.
+
+        Raises OSError for another message: callers treat it like a first machine that cannot be reached.
+        """
         try:
             head = plain["head"]
             return Instruction(

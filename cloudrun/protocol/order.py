@@ -15,10 +15,10 @@ from cloudrun.protocol.words import MachineEnding, OnFinish
 
 @dataclass(frozen=True)
 class Step:
-    """One command, in which whole words are filled in on the machine.
+    """One command. The machine replaces words that are a name in braces.
 
-    `{python}`, `{data}`, `{out}`, `{config}`, `{labels}`; where there are several machines also `{node_rank}`, from 0,
-    and `{head}`, HOST:PORT of the first.
+    The names are `{python}`, `{data}`, `{out}`, `{config}`, `{labels}`; where there are several machines also
+    `{node_rank}`, from 0, and `{head}`, HOST:PORT of the first.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Order:
     gpu_count: int  # 0: none is expected
     gpu_names: list[str]
     setup: list[Step]
-    data_path: str | None  # absolute where the data lie in place; None: RUN_DIR/data
+    data_path: str | None  # absolute, of data that are used where they lie; None: RUN_DIR/data
     data_arrives: bool  # wait for `data.ready`
     make_data: Step | None
     command: Step
@@ -42,11 +42,11 @@ class Order:
     hourly_usd: float  # of the machine and its disk
     max_cost_usd: float
     max_hours: float
-    written_at: float  # Unix time, by the clock of whoever wrote the order
-    billed_s: float  # already on the bill then, on all machines of the run
-    spent_usd: float  # already spent then
+    written_at: float  # Unix time, by the clock of the computer that wrote the order
+    billed_s: float  # already on the bill at `written_at`, on all machines of the run
+    spent_usd: float  # already spent at `written_at`
     idle_s: float  # without data for this long, the run is given up
-    stall_s: float  # without a training step for this long, too
+    stall_s: float  # without a training step for this long, the run is given up, too
     ending: MachineEnding  # who ends the machine
     on_finish: OnFinish
     store_uri: str | None = None  # where the uploader keeps a copy of the run's folder
@@ -62,17 +62,17 @@ class Order:
 
     @property
     def ends_machine(self) -> bool:
-        """A rented machine, whose disk holds the only copy of what is not home or in the store."""
+        """Whether the worker ends the machine: it is rented, and has the only copy of what is not home or stored."""
         return self.ending != MachineEnding.NOBODY
 
     @property
     def may_be_taken_away(self) -> bool:
-        """Whether a signal that nobody here sent is the provider's: it wants the machine back."""
+        """Whether a signal without a request to stop comes from the provider, which wants the machine back."""
         return self.ends_machine or self.nodes > 1
 
     @property
     def end_lead_s(self) -> float:
-        """Seconds before the budget's end at which the machine is ended: that takes time, which is billed, too.
+        """Seconds before the budget's end at which ending the machine begins: that takes time, which is billed, too.
 
         SkyPilot's skylet, which is asked first, looks once a minute: so the end comes up to 40 s early, or as late.
         """
@@ -85,15 +85,15 @@ class Order:
 
     @property
     def waits_for_results(self) -> bool:
-        """Whether somebody has still to take the results from here, once the job has ended."""
+        """Whether the results have still to be taken from this computer, once the job has ended."""
         return self.ends_machine or self.store_uri is not None
 
     def python_in(self, run_dir: Path) -> str:
-        """The job's Python, which the set-up makes where it is not there yet."""
+        """Return the path of the job's Python, which the set-up makes where it is not there yet."""
         return self.python.replace("$CLOUDRUN_VENV", str(RunFolder(run_dir).venv))
 
     def limit_s(self) -> float:
-        """Seconds of machine time that the budget allows, counted from the first billed second of the run."""
+        """Return the seconds of machine time that the budget allows, from the first billed second of the run."""
         by_hours = self.max_hours * 3600
         if self.hourly_usd <= 0:
             return by_hours
@@ -101,11 +101,11 @@ class Order:
         return min(by_hours, self.billed_s + left_usd / self.hourly_usd * 3600)
 
     def reserve_s(self) -> float:
-        """Seconds kept back at the end to save, and to bring the results home."""
+        """Return the seconds kept back at the end of the budget to save, and to bring the results home."""
         return min(120.0, 0.25 * self.limit_s()) + self.end_lead_s - END_LEAD_S
 
     def spent_by(self, billed_s: float) -> float:
-        """USD once `billed_s` seconds are on the bill."""
+        """Return the USD that are spent once `billed_s` seconds are on the bill."""
         return self.spent_usd + max(billed_s - self.billed_s, 0.0) / 3600 * self.hourly_usd
 
     def billed_at_start(self, now: float, *, arrived_at: float) -> float:
@@ -118,7 +118,7 @@ class Order:
         return self.billed_s + min(gaps, default=0.0)
 
     def at(self, moment: float) -> Order:
-        """The same order, written at `moment` by the same clock: what lies between is billed and spent."""
+        """Return the same order, written at `moment` by the same clock: the time between is billed and spent."""
         passed_s = max(moment - self.written_at, 0.0)
         return replace(
             self,
@@ -128,7 +128,7 @@ class Order:
         )
 
     def identity(self) -> str:
-        """Return what tells this order from another one for the same folder, as `resume` writes it."""
+        """Return a hash that tells this order from other orders for the same folder: `resume` writes a new order."""
         return hashlib.sha256(self.as_json().encode()).hexdigest()[:16]
 
     def as_json(self) -> str:
@@ -136,6 +136,7 @@ class Order:
 
 
 def read_order(path: Path) -> Order:
+    """Return the order that a launch has written to `path`."""
     plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for key in ("make_data", "command"):
         plain[key] = None if plain[key] is None else Step(**plain[key])

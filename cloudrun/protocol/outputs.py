@@ -12,6 +12,8 @@ SUMMARY: Final = "summary.json"
 PREDICTIONS: Final = "predictions.csv"
 PREDICTIONS_VAL: Final = "predictions-val.csv"
 OUT_OF_FOLD: Final = "oof.csv"
+STACKING: Final = "stacking.json"
+THUMBNAILS: Final = "thumbnails.jsonl"  # a few small pictures for the report
 CHECKPOINTS: Final = "checkpoints"
 BEST: Final = f"{CHECKPOINTS}/best.pt"
 LAST: Final = f"{CHECKPOINTS}/last.pt"
@@ -28,5 +30,5 @@ METRICS_KEY: Final = f"{OUT}/{METRICS}"
 
 
 def below_out(key: str) -> str:
-    """`out/checkpoints/best.pt` -> `checkpoints/best.pt`; what lies elsewhere stays as it is."""
+    """Return the key without `out/`: `out/checkpoints/best.pt` -> `checkpoints/best.pt`; other keys as they are."""
     return key.removeprefix(OUT_PREFIX)

@@ -1,4 +1,4 @@
-"""The folder of one run beside its job, on the machine: the name of each file, and what each is for.
+"""The folder of one run beside its job, on the machine: the name of each file, and what the file is for.
 
 A run's bucket has the same names for the part of them that it keeps (`IN_BUCKET`). The names are keys of a `Store`;
 `RunFolder` gives them as paths.
@@ -39,7 +39,7 @@ UPLOADS: Final = "uploads.json"  # which uploads were begun and not ended
 
 CERTIFICATE: Final = "nodes.pem"  # of the machines that train together
 READY: Final = "ready"  # this machine has all that it needs
-BEGIN: Final = "begin"  # all machines have
+BEGIN: Final = "begin"  # all machines have all that they need
 
 LOCAL_LOCK: Final = "lock"  # of a run on this computer: held while its worker lives
 LOCAL_PID: Final = "worker.pid"
@@ -49,7 +49,7 @@ DATA_SIGNS: Final = (DATA_READY, DATA_BEAT)
 LEFT_BY_AN_ATTEMPT: Final = (
     RESULT, STOP, HOME, STORED, LEAVE, *DATA_SIGNS, STATUS, QUESTION, ANSWER, READY, BEGIN, JOB_PID,
 )  # fmt: skip
-"""What one attempt leaves. The next must not take it for its own: an old `stop` would end it."""
+"""The files that one attempt leaves. The next must not take them for its own: an old `stop` would end it."""
 
 IN_BUCKET: Final = (OUT, LOG, LOG_INDEX, STATUS, RESULT)
 
@@ -182,17 +182,17 @@ class RunFolder:
 
     @property
     def venv(self) -> Path:
-        """The job's Python; shared by the runs on one machine."""
+        """The virtual environment of the job's Python; shared by the runs on one machine."""
         return self.root.parent / "venv"
 
     def of_node(self, rank: int) -> RunFolder:
-        """Return the folder in which another machine of the run works; it may lie on a disk that they share."""
+        """Return the folder in which machine `rank` of the run works; it may lie on a disk that all machines share."""
         return RunFolder(self.root.with_name(f"{self.root.name}.{rank}"))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the watching process of one machine keeps its lock and its last word; of several machines each its own."""
+    """The files of one machine's watching process: its lock, its count of what is billed, its exit code."""
 
     run_dir: Path
     name: str = "watchdog"  # of several machines that share a disk, each has its own
@@ -227,5 +227,5 @@ def place_of(run_dir: Path, rank: int) -> Place:
 
 
 def secrets_path(run_id: str) -> str:
-    """In the machine's memory, for the seconds until the watchdog has read and removed it."""
+    """Return the path of the job's secret values: in the machine's memory, until the watchdog removes the file."""
     return f"/dev/shm/cloudrun-{run_id}.json"

@@ -1,7 +1,7 @@
 """How long one process waits for another, in seconds, and which of these times has to be the longer.
 
-A time that only one process knows stands in its own module. What stands here is read by two: where one of them is
-changed alone, the inequalities below refuse the import.
+A time that only one process uses stands in that process's module. The times here are used by two processes: where one
+time is changed alone, the inequalities below refuse the import.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 # The heartbeat, and whoever listens to it.
 HEARTBEAT_EVERY_S = 2.0
 LAST_WORD_SILENCE_S = 10.0  # without a new heartbeat for this long, a result that cannot be read is the last word
-FOLLOWER_SILENCE_S = 20.0  # without one for this long, whoever follows asks the provider
+FOLLOWER_SILENCE_S = 20.0  # without a new heartbeat for this long, whoever follows asks the provider
 assert LAST_WORD_SILENCE_S >= 5 * HEARTBEAT_EVERY_S
 assert FOLLOWER_SILENCE_S >= LAST_WORD_SILENCE_S
 
@@ -38,14 +38,14 @@ WATCHDOG_LOOKS_EVERY_S = 0.5
 UPLOADER_GRACE_S = 5.0  # the uploader has this long to let go of a file
 DISMISSED_WITHIN_S = 10.0  # the other machines have this long to hear that the run is over
 ATTEMPT_ENDS_S = 2.0  # `resume` waits this long for the watchdog to see `leave`
-ATTEMPT_GOES_S = 12.0  # and this long, where there is a bucket or another machine
+ATTEMPT_GOES_S = 12.0  # `resume` waits this long where there is a bucket or another machine
 assert ATTEMPT_ENDS_S > 2 * WATCHDOG_LOOKS_EVERY_S
 assert max(UPLOADER_GRACE_S, DISMISSED_WITHIN_S) < ATTEMPT_GOES_S
 
 # Data on their way; the job file allows no shorter patience than a minute.
 SHORTEST_DATA_PATIENCE_S = 60.0
 DATA_BEAT_EVERY_S = 15.0  # while files are sent
-DATA_EXPECTED_EVERY_S = 10.0  # before, while SkyPilot takes the job
+DATA_EXPECTED_EVERY_S = 10.0  # before files are sent, while SkyPilot takes the job
 assert 2 * max(DATA_BEAT_EVERY_S, DATA_EXPECTED_EVERY_S) < SHORTEST_DATA_PATIENCE_S
 
 # Questions of the worker.

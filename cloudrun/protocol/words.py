@@ -17,7 +17,7 @@ AnyWord = TypeVar("AnyWord", bound=Word)
 
 
 def word_of(kind: type[AnyWord], value: object) -> AnyWord | None:
-    """Return the word for `value`; None for what is not a word of this kind, as a newer worker may have some."""
+    """Return the word for `value`; None where it is not a word of this kind, such as a word of a newer worker."""
     try:
         return kind(value)
     except ValueError:
@@ -39,7 +39,7 @@ class EndReason(Word):
 
     @property
     def exit_code(self) -> int:
-        """Of the worker, where it is asked to stop for this reason."""
+        """The worker's exit code where it is asked to stop for this reason."""
         is_early = self in (EndReason.STOPPED, EndReason.BUDGET, EndReason.PREEMPTED)
         return JobExit.STOPPED_EARLY if is_early else JobExit.FAILED
 

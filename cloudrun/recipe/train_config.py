@@ -62,6 +62,9 @@ def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
 
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Whole = Annotated[int, Field(strict=True)]
+MetricName = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
+]
 Backbones = Annotated[
     tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
     BeforeValidator(_as_list),
@@ -133,6 +136,20 @@ class TrainConfig(BaseModel):
     """Batch norm's statistics over all GPUs of a run; auto: where each has fewer than 16 images at once."""
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """Seed of weights, split, order and augmentation."""
+    metric: MetricName | Literal["auto"] = "auto"
+    """What chooses the epoch; auto: accuracy, or macro F1 where an image may have several classes.
+
+    `auc` is the mean over the classes' columns; `quadratic_kappa` takes classes in the order of their numbers or names.
+    """
+    metric_beta: Annotated[Number, Field(gt=0, le=10)] = 2
+    """Weight of recall against precision in `metric: f_beta`."""
+    metric_k: Annotated[Whole, Field(ge=1, le=1000)] = 5
+    """Classes that may be named in `metric: top_k`."""
+    patience: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """Epochs without a better one after which the run ends; 0: it never ends early."""
+    train_hours: Annotated[Number, Field(gt=0, le=10_000)] | None = None
+    """Hours that the run may take on its machine: fewer epochs are trained where `epochs` do not fit, and the learning
+    rate falls to its end in them; null: all epochs."""
     tta: Literal["none", "flip"] = "none"
     """Test-time augmentation; flip: the logits of each image and its mirror image are averaged."""
     val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
@@ -158,7 +175,7 @@ class TrainConfig(BaseModel):
     max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
     """Share of the training and validation images that may be unreadable: each is named once and skipped."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
-    """Time between saves of last.pt within an epoch; it is also saved after each."""
+    """Most time between saves of last.pt; it is also saved after an epoch, where that costs little of the time."""
 
     @model_validator(mode="after")
     def _fold_exists(self) -> TrainConfig:
@@ -240,15 +257,19 @@ _KNOBS: tuple[tuple[str, float, float, str, str], ...] = (
 )
 
 
-def knob_warnings(config: TrainConfig) -> list[str]:
-    """Return a line for each value outside its sensible range: value, range, and what goes wrong there."""
+def knob_warnings(config: TrainConfig, *, written_only: bool = False) -> list[str]:
+    """Return a line for each value outside its sensible range: value, range, and what goes wrong there.
+
+    `written_only`: nothing of a default that does not fit a shorter run, which the trainer's log tells anyway.
+    """
     lines = []
     for key, low, high, below, above in _KNOBS:
         value = getattr(config, key)
         if value != "auto" and not low <= value <= high:
             trouble = below if value < low else above
             lines.append(f"`{key}` is {value:g}, outside the sensible {low:g} to {high:g}: {trouble}")
-    if config.warmup_epochs > config.epochs / 2:
+    is_told = not written_only or "warmup_epochs" in config.model_fields_set
+    if is_told and config.warmup_epochs > config.epochs / 2:
         lines.append(
             f"`warmup_epochs` is {config.warmup_epochs:g} of {config.epochs} epochs: "
             f"the warm-up is cut to half of the run, {config.epochs / 2:g}"

@@ -19,11 +19,13 @@ from cloudrun.worker.child import end_with_parent
 
 _CONNECTION_LOST = 255  # ssh's own exit code
 _RSYNC_LOST = (10, 12, 30, 35, 255)
-# Where this process is killed outright, its rsync must not write on beside the next one's.
+# Where this process is killed outright, its rsync must end: it must not write on beside that of the next process.
 ends_with_this = end_with_parent if sys.platform == "linux" else None
 
 
 class MachineUnreachable(StoreError):
+    """A machine does not answer over SSH."""
+
     def __init__(self, machine: str, said: str) -> None:
         super().__init__(
             f"machine `{machine}` does not answer over SSH: {said or 'no reason given'}",
@@ -36,9 +38,9 @@ class TransferTooSlow(StoreError):
 
 
 class Connection:
-    """Commands and copies on one machine; of several that SkyPilot rented together, on `node`, from 0.
+    """Runs commands and copies files on one machine. Of several rented together, it is number `node`, from 0.
 
-    `host` is its name for ssh and rsync.
+    `host` is the machine's name for ssh and rsync.
     """
 
     def __init__(self, machine: str, *, node: int = 0) -> None:
@@ -46,7 +48,10 @@ class Connection:
         self.host = machine if node == 0 else f"{machine}-worker{node}"
 
     def run(self, script: str, *, content: bytes | None = None, timeout_s: float = 60.0) -> tuple[int, bytes]:
-        """Run a shell script there; returns its exit code and stdout. Raises MachineUnreachable."""
+        """Run a shell script on the machine, with `content` as its stdin; return its exit code and stdout.
+
+        Raises MachineUnreachable, also where the script takes longer than `timeout_s` seconds.
+        """
         try:
             done = subprocess.run(
                 [*_ssh(self.machine, self.host), self.host, script],
@@ -62,7 +67,7 @@ class Connection:
         return done.returncode, done.stdout
 
     def rsync_command(self, *words: str) -> list[str]:
-        """An rsync command line; `machine:` before a path there is the caller's."""
+        """Return an rsync command line with `words`; the caller writes `machine:` before a path on the machine."""
         return ["rsync", "-a", "--partial", "-e", shlex.join(_ssh(self.machine, self.host)), *words]
 
     def rsync(self, *words: str, timeout_s: float | None = None) -> None:
@@ -85,6 +90,7 @@ class Connection:
 
 
 def rsync_failed(machine: str, code: int, stderr: bytes) -> StoreError:
+    """Return the error for an rsync that ended with `code`: MachineUnreachable where the connection was lost."""
     said = _last_line(stderr)
     if code in _RSYNC_LOST:
         return MachineUnreachable(machine, said)
@@ -94,7 +100,7 @@ def rsync_failed(machine: str, code: int, stderr: bytes) -> StoreError:
 
 
 def interactive_command(machine: str) -> list[str]:
-    """For a person's own shell on the machine."""
+    """Return the command for a person's own shell on the machine."""
     return ["ssh", "-F", str(_config(machine)), "-o", "LogLevel=ERROR", "-t", machine]
 
 
@@ -121,7 +127,10 @@ def _ssh(machine: str, host: str) -> list[str]:
 
 
 def _config(machine: str) -> Path:
-    """SkyPilot's host entry with `~` spelled out: ssh looks in the passwd home, SkyPilot in $HOME."""
+    """Return the path of SkyPilot's host entry, or of a copy with `~` spelled out.
+
+    ssh takes `~` for the home folder in passwd, SkyPilot for $HOME. Raises StoreError where there is no entry.
+    """
     home = Path.home()
     source = home / ".sky" / "generated" / "ssh" / machine
     try:

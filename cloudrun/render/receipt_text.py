@@ -1,4 +1,4 @@
-"""Receipts as a person reads them, as CSV, and added up by month. Pure; returns strings."""
+"""Write receipts as a person reads them, as CSV, and added up by month. Pure; returns strings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = (
 
 
 def receipt_text(cost: Receipt) -> str:
-    """The receipt for one run."""
+    """Return the receipt of one run as lines of text."""
     rate = cost["hourly_usd"]
     if rate is None and cost["billed_from"] is None:
         return f"{cost['run_id']}  no machine was rented  $0.00"
@@ -109,7 +109,7 @@ def _compared(cost: Receipt) -> list[str]:
 
 
 def receipts_csv(costs: Sequence[Receipt]) -> str:
-    """A line a run, with a head; `cost_usd` and `hours` add up."""
+    """Return a CSV file with a header and a line a run; `cost_usd` and `hours` can be added up."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -118,7 +118,7 @@ def receipts_csv(costs: Sequence[Receipt]) -> str:
 
 
 class Month(TypedDict):
-    """Of the runs whose bill began in it (UTC)."""
+    """Runs, hours and USD of a month: of the runs whose bill began in it (UTC)."""
 
     month: str
     runs: int
@@ -127,7 +127,7 @@ class Month(TypedDict):
 
 
 def months(costs: Sequence[Receipt]) -> list[Month]:
-    """Runs, hours and USD of each month in which a bill began (UTC), oldest first."""
+    """Return runs, hours and USD of each month in which a bill began (UTC), oldest first."""
     by_month: dict[str, list[Receipt]] = defaultdict(list)
     for cost in costs:
         if cost["billed_from"] is not None:
@@ -144,5 +144,6 @@ def months(costs: Sequence[Receipt]) -> list[Month]:
 
 
 def months_text(costs: Sequence[Receipt]) -> str:
+    """Return the table of `months`."""
     rows = [[row["month"], str(row["runs"]), f"{row['hours']:.2f}", f"${row['cost_usd']:.4f}"] for row in months(costs)]
     return table(["MONTH", "RUNS", "HOURS", "COST"], rows)

@@ -1,8 +1,8 @@
-"""Runs, plans and costs -> text or plain JSON values. Pure; returns strings."""
+"""Turn runs, plans and costs into text or JSON values. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,19 @@ from cloudrun.job.keys import KeysSent
 from cloudrun.state.machines import Machine, Scan
 from cloudrun.state.records import Estimate, Quote
 from cloudrun.state.run import Run
-from cloudrun.text.units import duration, iso, times
+from cloudrun.text.units import age, brief_duration, duration, iso, times
 
-if TYPE_CHECKING:  # `ps` starts without it
+if TYPE_CHECKING:  # so that `ps` starts without loading plans
     from cloudrun.job.plan import Plan
     from cloudrun.job.spec import Budget
 
 
+# Columns of `ps` that a narrow terminal does without, the first one first; `--json` has them all.
+_LEFT_OUT = ("LEFT", "INFRA", "GPU", "SEEN")
+
+
 def run_row(run: Run, now: datetime) -> dict[str, Any]:
-    """One object of `ps --json`."""
+    """Return one object of `ps --json`."""
     cost = cost_of(run, now)
     return {
         "run_id": run.run_id,
@@ -44,7 +48,7 @@ def run_row(run: Run, now: datetime) -> dict[str, Any]:
 
 
 def launch_row(run: Run, exit_code: int | None, now: datetime) -> dict[str, Any]:
-    """The object of `launch --json`."""
+    """Return the object of `launch --json`."""
     return {
         "run_id": run.run_id,
         "phase": run.phase.value,
@@ -55,13 +59,37 @@ def launch_row(run: Run, exit_code: int | None, now: datetime) -> dict[str, Any]
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns padded with spaces: readable for a person, cuttable by a script."""
+    """Return columns padded with spaces, which a person can read and a script can cut."""
     widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [headers, *rows]]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def ps_table(runs: Sequence[Run], now: datetime) -> str:
+def ps_table(runs: Sequence[Run], now: datetime, *, width: int | None = None) -> str:
+    """Return the table of `ps`; for a terminal of `width` columns with short times and the columns that fit."""
+    wide = _ps_table(runs, now, duration)
+    if width is None or _width(wide) <= width:
+        return wide
+    headers, *rows = _ps_rows(runs, now, brief_duration)
+    for left_out in ("", *_LEFT_OUT):
+        places = [place for place, name in enumerate(headers) if name != left_out]
+        headers, rows = [headers[place] for place in places], [[row[place] for place in places] for row in rows]
+        if _width(table(headers, rows)) <= width:
+            break
+    return table(headers, rows)
+
+
+def _ps_table(runs: Sequence[Run], now: datetime, shown: Callable[[float], str]) -> str:
+    headers, *rows = _ps_rows(runs, now, shown)
+    return table(headers, rows)
+
+
+def _width(text: str) -> int:
+    return max(map(len, text.splitlines()))
+
+
+def _ps_rows(runs: Sequence[Run], now: datetime, shown: Callable[[float], str]) -> list[list[str]]:
+    """Return the headers, then a row for each run; `shown` writes a time in seconds."""
     rows = []
     for run in runs:
         row = run_row(run, now)
@@ -74,16 +102,27 @@ def ps_table(runs: Sequence[Run], now: datetime) -> str:
                 times(run.nodes, str(row["gpu"] or "-")),
                 "unknown" if run.may_bill and run.price is None else f"${row['cost_usd']:.2f}",
                 f"{run.epoch}/{run.epochs}" if run.epoch else "-",
-                duration(run.eta_s) if run.eta_s and not run.phase.is_final else "-",
-                _seen(run, now),
+                shown(run.eta_s) if run.eta_s and not run.phase.is_final else "-",
+                _seen(run, now, shown),
             ]
         )
-    headers = ["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN"]
-    return table(headers, rows)
+    return [["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN"], *rows]
+
+
+def second_run_text(run: Run, now: datetime) -> str:
+    """What a launch says of a run of the same job file that goes on: it would be paid for twice."""
+    where = run.price.infra if run.price else run.infra or "a machine"
+    epoch = f" in epoch {run.epoch} of {run.epochs}" if run.epoch else ""
+    usd = cost_of(run, now).usd
+    cost = f", ${usd:.2f} so far" if usd else ""
+    return (
+        f"{run.run_id} of this job file is {run.phase.value} on {where}{epoch}{cost}: this launch is a second run, "
+        f"beside it; `cloudrun logs {run.run_id}` follows the first, `cloudrun down {run.run_id}` ends it"
+    )
 
 
 def orphan_row(machine: Machine, now: datetime) -> dict[str, Any]:
-    """The object of `ps --json` for a machine that the ledger does not account for."""
+    """Return the object of `ps --json` for a machine that the ledger does not account for."""
     return {
         "run_id": machine.run_id,
         "name": machine.name,
@@ -104,7 +143,7 @@ def orphan_row(machine: Machine, now: datetime) -> dict[str, Any]:
 
 
 def orphans_text(machines: Sequence[Machine], now: datetime) -> list[str]:
-    """A line for each machine that the ledger does not account for."""
+    """Return a line for each machine that the ledger does not account for."""
     lines = []
     for machine in machines:
         cost = machine.cost_usd(now)
@@ -117,7 +156,7 @@ def orphans_text(machines: Sequence[Machine], now: datetime) -> list[str]:
 
 
 def scan_text(known: Scan | None, now: datetime) -> str:
-    """How old the news about machines is, and whom nobody asked."""
+    """Return a line on how old the list of machines is, and which providers did not answer or cannot be searched."""
     if known is None:
         return "the providers were never asked for machines of ours; `cloudrun ps --refresh` asks them"
     unasked = f"; no answer: {'; '.join(known.unasked)}" if known.unasked else ""
@@ -125,7 +164,7 @@ def scan_text(known: Scan | None, now: datetime) -> str:
     return f"providers asked {duration((now - known.at).total_seconds())} ago (`--refresh` asks them){unasked}"
 
 
-def plan_text(
+def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
     plan: Plan,
     quote: Quote | None,
     now: datetime,
@@ -135,7 +174,11 @@ def plan_text(
     live: str = "",
     keys: KeysSent | None = None,
 ) -> str:
-    """What `launch` is about to do, in a few lines. `no_estimate`: why there is none; `live`: the provider's price."""
+    """Return what `launch` is about to do, in a few lines.
+
+    `quote` is None where no price is known yet. `no_estimate` says why there is no estimate; `live` is the provider's
+    own price of now.
+    """
     spec = plan.spec
     wanted = " or ".join(spec.gpu) if spec.gpu else "no GPU"
     lines = [f"run      {plan.run_id}"]
@@ -156,8 +199,8 @@ def plan_text(
             worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=rate)
             hours = worst.time.total_seconds() / 3600
             disk = f" and ${quote.disk_hourly_usd:.4f} for its disk" if quote.disk_hourly_usd else ""
-            age = duration(max((now - quote.as_of).total_seconds(), 0.0))
-            lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {age} old)")
+            old = age(max((now - quote.as_of).total_seconds(), 0.0))
+            lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {old} old)")
             if live:
                 lines.append(f"live     {live}")
             lines += [
@@ -193,7 +236,7 @@ def plan_text(
 
 
 def _waits(budget: Budget, quote: Quote | None) -> str:
-    """How long a machine is waited for, and what that can cost."""
+    """Return the line on how long a machine is waited for, and what that can cost."""
     hourly = quote.total_hourly_usd if quote is not None else 0.0
     limit_s = rent_limit_s(budget, hourly, waiting_bills=quote is None or waiting_bills(quote.infra))
     cost = f", ${usd_for(limit_s, hourly):.2f} where it bills meanwhile" if hourly else ""
@@ -201,7 +244,7 @@ def _waits(budget: Budget, quote: Quote | None) -> str:
 
 
 def _choices(wanted: Sequence[str], choices: Sequence[Sequence[str]]) -> list[str]:
-    """What will be tried, where that is more than what was written."""
+    """Return the line on the GPUs that will be tried; none where these are just the GPUs of the job file."""
     if all(len(names) == 1 for names in choices):
         return []
     shown = (
@@ -212,7 +255,7 @@ def _choices(wanted: Sequence[str], choices: Sequence[Sequence[str]]) -> list[st
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """`$0.07 to $0.46, 3 min 10 s to 21 min 14 s`; no dollars where nothing is billed."""
+    """Return `$0.07 to $0.46, 3 min 10 s to 21 min 14 s`; no dollars where nothing is billed."""
     hours = f"{duration(estimate.low_s)} to {duration(estimate.high_s)}"
     if not estimate.high_usd:
         return hours
@@ -220,6 +263,7 @@ def estimate_text(estimate: Estimate) -> str:
 
 
 def usd_range(estimate: Estimate) -> str:
+    """Return `$0.07 to $0.46`; `-` where no dollars are estimated."""
     return "-" if estimate.low_usd is None else f"${estimate.low_usd:.2f} to ${estimate.high_usd:.2f}"
 
 
@@ -243,9 +287,9 @@ def _billing(run: Run) -> str:
     return "?" if rate is None else f"${rate:.2f}/h" if rate else "free"
 
 
-def _seen(run: Run, now: datetime) -> str:
-    """How old the news is: the ledger is not the cloud."""
+def _seen(run: Run, now: datetime, shown: Callable[[float], str]) -> str:
+    """Return how old the ledger's knowledge of the run is: the cloud may know more by now."""
     if run.released_at is not None:
         return "ended"
     seen = run.refreshed_at or run.created_at
-    return f"{duration((now - seen).total_seconds())} ago"
+    return f"{shown((now - seen).total_seconds())} ago"

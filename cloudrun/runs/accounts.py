@@ -1,4 +1,7 @@
-"""The files that are made at home: the resolved job, the receipt and the report. None of them keeps a bill going."""
+"""Write the files that are made at home: the resolved job, the receipt and the report.
+
+A file that cannot be made never keeps a bill going.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,23 @@ from cloudrun.state.run import Run
 from cloudrun.stores.download import make_way
 
 
-def write_accounts(run: Run, folder: Path, say: Callable[[str], None]) -> None:
-    """Write job.yaml, cost.json and report.html into `folder`; one that cannot be made is said, and left as it was."""
+def write_accounts(run: Run, folder: Path, say: Callable[[str], None], *, with_page: bool = True) -> None:
+    """Write job.yaml, cost.json and report.html into `folder`.
+
+    `with_page`: write report.html, which takes the longest. A file that cannot be made is reported through `say` and
+    left as it was; no error is raised.
+    """
     metrics, _ = metrics_at(folder)
     makers: dict[str, Callable[[], str]] = {
         JOB_FILE: lambda: yaml.safe_dump(run.job, sort_keys=False, allow_unicode=True),
         COST: lambda: json.dumps(receipt(run, now_utc(), metrics), indent=2) + "\n",
-        REPORT: lambda: report_html(run, folder, receipt(run, now_utc(), metrics)),
     }
+    if with_page:
+        makers[REPORT] = lambda: report_html(run, folder, receipt(run, now_utc(), metrics))
     for name, make in makers.items():
         try:
             replace_file(folder / name, make().encode(), folder)
-        except Exception as err:  # noqa: BLE001 - they rest on what a machine wrote, and a bill waits for their end
+        except Exception as err:  # noqa: BLE001 - a bad file of the machine must not keep its bill going
             say(f"{folder / name} cannot be written: {brief(err)}")
 
 

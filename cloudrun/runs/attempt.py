@@ -30,15 +30,16 @@ from cloudrun.state.records import Phase, now_utc
 from cloudrun.state.run import Run
 from cloudrun.stores import open_store
 
-# Some ten minutes, as a machine that does not answer takes its time to say so.
+# Five minutes of pauses: some ten minutes in all, since each try at a machine that does not answer takes time to fail.
 _OUTAGE_PAUSES_S = (5, 10, 20, 40, 60, 60, 60, 60)
 
 
 @contextmanager
 def signals_as_interrupt() -> Iterator[None]:
-    """While a machine is being rented, a closed terminal or a `kill` is met as Ctrl-C is: the machine goes.
+    """Raise KeyboardInterrupt in the block on SIGTERM and SIGHUP: a `kill` or a closed terminal acts like Ctrl-C.
 
-    Once: a shell passes the hang-up of its terminal on, and the system sends it again. That ends no clean-up.
+    So an interrupted launch ends the machine that is being rented. Only the first signal counts: a shell passes on the
+    hang-up of its terminal, and the system sends it again; the second must not end the clean-up.
     """
 
     if threading.current_thread() is not threading.main_thread():  # a program's own thread hears no signals
@@ -75,10 +76,11 @@ def start(
     results: Path | None = None,
     log_shown: int = 0,
 ) -> Started:
-    """Worker first, data second: the budget is watched before the first byte is sent.
+    """Start the worker on the rented machine, then send the data: the budget is watched before the first byte is sent.
 
-    `results` is the folder of a run that goes on, from which a fresh machine gets its checkpoint;
-    `log_shown` bytes of its log are from earlier.
+    `results`: the folder at home of a resumed run, from which a new machine gets the checkpoint. `log_shown`: bytes of
+    the log that come from earlier attempts and are not shown again. Where the start fails or is interrupted, the
+    machine is ended before the error is raised.
     """
     run = context.ledger.get(plan.run_id)
     staged = context.state_folder / "staging" / plan.run_id
@@ -113,7 +115,10 @@ def start(
 
 
 def attend(started: Started, plan: Plan, context: Context, *, detach: bool) -> Run:
-    """Stay with a started run to its end: log, results, bill. Detached, only with one that has ended already."""
+    """Follow a started run to its end: show its log, fetch its results, end its bill. Return its record then.
+
+    With `detach`, return at once unless the run has ended already. Raises Interrupted on Ctrl-C: the job goes on.
+    """
     run = started.run
     if detach and not run.phase.is_final:
         return run
@@ -128,7 +133,7 @@ def attend(started: Started, plan: Plan, context: Context, *, detach: bool) -> R
 
 
 def _settle(run: Run, on_finish: OnFinish, context: Context) -> Run:
-    """The job has ended: results home, then the machine as the job's lifecycle says."""
+    """Fetch the results of a job that has ended, then end or keep its machine, as `on_finish` says."""
     attempt = run.attempt
     if run.phase is Phase.LOST and run.may_bill:
         return end_lost(run, context)
@@ -148,7 +153,7 @@ def _settle(run: Run, on_finish: OnFinish, context: Context) -> Run:
 
 
 def _insist_on_results(run: Run, context: Context) -> Run:
-    """As `bring_home`, but an outage of minutes is waited for: whoever gave up would leave a machine that bills."""
+    """Do as `bring_home`, and wait through an outage of minutes: giving up would leave a machine that bills."""
     for pause_s in tries(_OUTAGE_PAUSES_S):
         try:
             return bring_home(context.current(run), context)
@@ -160,7 +165,7 @@ def _insist_on_results(run: Run, context: Context) -> Run:
 
 
 def send_data(run: Run, plan: Plan, context: Context, reader: LogReader) -> Run:
-    """Push the images while the machine sets itself up; its log is shown as it comes."""
+    """Push the images while the machine sets itself up, and show its log meanwhile. Return the new record."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     sending = Sending(store, Path(plan.spec.data.source), context.console.on_bytes)
@@ -168,14 +173,14 @@ def send_data(run: Run, plan: Plan, context: Context, reader: LogReader) -> Run:
     try:
         run = follow(run, context, reader=reader, until=sending.has_ended)
     finally:
-        sending.cancel()  # nothing to cancel where it has ended
+        sending.cancel()  # does nothing where the transfer has ended
         sending.join()
-    if run.phase.is_final:  # set-up failed, or there is no GPU: no use in sending on
+    if run.phase.is_final:  # set-up failed, or there is no GPU: the rest of the data is of no use
         return run
     if sending.error is not None:
         raise sending.error
     assert sending.has_succeeded
     store.put(DATA_READY, b"")
-    if run.past_phases:  # most of it was there already
+    if run.past_phases:  # resumed: most of the data was there already, so its time tells nothing
         return run
     return note(run, context.ledger, sync_bytes=sending.sent_bytes, sync_s=sending.took_s)

@@ -1,4 +1,4 @@
-"""What each use case works with: the ledger, the backend of its run, and where it speaks."""
+"""The context of a use case: the ledger, the backend of its run, and the console on which it reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloudrun.state.run import Run
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One command's; `of` opens the backend that a run was given to."""
+    """The ledger, the backend and the console of one command; `of` opens the backend by its name."""
 
     ledger: Ledger
     backend: Backend
@@ -22,20 +22,20 @@ class Context:
 
     @staticmethod
     def of(name: str, ledger: Ledger, console: Console | None = None) -> Context:
-        """With the backend of this name, `local` or `sky`."""
+        """Return a context with the backend of this name, `local` or `sky`; without a console it is silent."""
         return Context(ledger, open_backend(name, ledger.home), console or Console())
 
     @property
     def state_folder(self) -> Path:
-        """Where this computer keeps the ledger and what belongs to it."""
+        """The folder in which this computer keeps the ledger and what belongs to it."""
         return self.ledger.home
 
     def say(self, text: str) -> None:
-        """Tell a line of news."""
+        """Pass a line of news to the console."""
         self.console.say(text)
 
     def update(self, run: Run, step: Callable[[Run], Run]) -> Run:
-        """Take the run's record a step on, as it is now in the ledger, and return it."""
+        """Apply `step` to the run's record as it is now in the ledger; write the new record and return it."""
         return self.ledger.update(run.run_id, step)
 
     def current(self, run: Run) -> Run:

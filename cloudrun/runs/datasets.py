@@ -1,4 +1,4 @@
-"""The images of a job into its store, before a machine is rented: sending them costs no second of a GPU."""
+"""Send the images of a job to its store before a machine is rented: sending them costs no second of a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from cloudrun.text.units import size
 
 
 def store_data(plan: Plan, home: Path, say: Say, on_files: OnFiles) -> Plan:
-    """The plan, with its images in the store where they go that way. Killed, it goes on where it was."""
+    """Send the plan's images to its store, and return the plan with their manifest.
+
+    Returns the plan unchanged where the images do not go through a store. An upload that was killed goes on where it
+    was when it is called again. `home` is the ledger's folder.
+    """
     spec = plan.spec
     if plan.data_route is not DataRoute.THROUGH_STORE or spec.store is None:
         return plan
@@ -29,7 +33,10 @@ def store_data(plan: Plan, home: Path, say: Say, on_files: OnFiles) -> Plan:
 
 
 def would_send(plan: Plan, home: Path) -> Pushed | None:
-    """What a launch would send of the images, and nothing is sent; None where it sends none. Raises StoreError."""
+    """Return what a launch would send of the images, without sending them; None where it would send none.
+
+    Raises StoreError.
+    """
     spec = plan.spec
     folder = Path(spec.data.source)
     if plan.data_route is DataRoute.PUSHED:

@@ -1,4 +1,4 @@
-"""Stop a job, bring its results home, end the billing, and say so only when it is proven."""
+"""Stop a job, bring its results home and end its bill; the bill counts as ended only once that is proven."""
 
 from __future__ import annotations
 
@@ -33,11 +33,14 @@ from cloudrun.stores import open_store
 
 
 class ResultsNotHome(CloudrunError):
-    """Ending the machine now would destroy the only copy."""
+    """Ending the machine now would destroy the only copy of the results."""
 
 
 def down(run: Run, context: Context, *, force: bool) -> Run:
-    """Idempotent. Raises ResultsNotHome before anything is lost, StillBilling if the end cannot be proven."""
+    """Stop the run's job, fetch its results (not with `force`), end its machine, and return the new record.
+
+    Idempotent. Raises ResultsNotHome before anything is lost, StillBilling where the machine's end cannot be proven.
+    """
     is_launching = context.ledger.is_launching(run.run_id) and not run.phase.is_final
     if is_launching:
         context.say(f"another command is launching {run.run_id}: it will find it stopped")
@@ -66,7 +69,7 @@ def down(run: Run, context: Context, *, force: bool) -> Run:
 
 
 def _end_stopped(run: Run, context: Context, *, force: bool) -> Run:
-    """A machine that its provider has stopped: nothing can be asked of it, and its disk bills on."""
+    """End a machine that its provider has stopped: it answers no question, and its disk still bills."""
     run = refresh(run, context)
     if not force and run.phase is Phase.LOST:
         return end_lost(run, context)
@@ -90,9 +93,10 @@ def end_lost(run: Run, context: Context) -> Run:
 def end_billing(run: Run, context: Context, *, was_gone: bool = False) -> Run:
     """Release the machine, record the proven end, and complete the receipt at home.
 
-    One that `was_gone`, or was stopped, before is billed to its provider's record of that, else to the last moment
-    at which anything proves that it was up. Nothing that comes after the end, and rests on what the machine wrote,
-    can undo it: what cannot be completed is said.
+    `was_gone`: the machine was gone or stopped before this call. It is then billed until its provider's record of that,
+    else until the last moment at which anything proves that it was up. The receipt is made after the end is recorded,
+    partly from what the machine wrote: an error there is reported through the console, and does not undo the end.
+    Raises StillBilling.
     """
     if run.released_at is not None:
         return run
@@ -108,7 +112,7 @@ def end_billing(run: Run, context: Context, *, was_gone: bool = False) -> Run:
         account, others = context.backend.billed_elsewhere(run), _on_other_offers(run, context.backend)
         measured = measured_of(note(run, context.ledger, release_s=took_s))
         run = context.update(run, lambda run: run.closed(account, measured, others))
-    except Exception as err:  # noqa: BLE001 - the bill has ended; whatever these rest on is no reason to say otherwise
+    except Exception as err:  # noqa: BLE001 - the bill has ended: an error in the receipt must not say otherwise
         context.say(f"the receipt of {run.run_id} is not complete: {brief(err)}")
     if run.folder is not None and Path(run.folder).is_dir():
         write_accounts(run, Path(run.folder), context.say)
@@ -116,20 +120,26 @@ def end_billing(run: Run, context: Context, *, was_gone: bool = False) -> Run:
 
 
 def _ended_by(run: Run, backend: Backend, released_at: datetime) -> datetime:
-    """The end of a machine that was released: its provider's record of it, where there is one."""
+    """Return the end of a released machine: its provider's record of it where there is one, else `released_at`."""
     told = backend.ended_at(run)
     return released_at if told is None or run.billed_from is None else max(min(told, released_at), run.billed_from)
 
 
 def end_safely(run: Run, context: Context) -> Run:
-    """End a launch that broke. What earlier attempts left on the machine comes home first, or the machine stays up."""
+    """End the machine of a launch that broke, once the results of earlier attempts on it are home.
+
+    Raises ResultsNotHome where these cannot be fetched: the machine then stays up.
+    """
     if run.past_phases and run.run_uri is not None and run.may_bill:
         run = bring_home(run, context)
     return end_billing(run, context)
 
 
 def _on_other_offers(run: Run, backend: Backend) -> tuple[Alternative, ...]:
-    """Asked once nothing bills any more; a catalog that cannot be read is no reason to fail."""
+    """Return what the run would have cost on other offers; none where the catalog cannot be read.
+
+    Called once nothing bills any more.
+    """
     try:
         spec = JobSpec.model_validate(run.job)
         plan = make_plan(spec, run.run_id, python=sys.executable, base=base_task())
@@ -139,7 +149,7 @@ def _on_other_offers(run: Run, backend: Backend) -> tuple[Alternative, ...]:
 
 
 def _stop_job(run: Run, context: Context) -> None:
-    """Ask the worker to save and stop; a job that has ended already is left as it is."""
+    """Ask the worker to save and stop, and wait until it has; a job that has ended already is left as it is."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     try:
@@ -157,7 +167,7 @@ def _stop_job(run: Run, context: Context) -> None:
 
 
 def bring_home(run: Run, context: Context) -> Run:
-    """Fetch what is not home yet. Raises ResultsNotHome where that fails: the machine must then stay."""
+    """Fetch the results that are not home yet. Raises ResultsNotHome where that fails: the machine must then stay."""
     if run.home_complete:
         return run
     if run.store_uri is None and is_wiped(run):
@@ -169,7 +179,7 @@ def bring_home(run: Run, context: Context) -> Run:
         folder = copy_home(run, context.ledger, to=None, listener=listener)
     except RunNotFinished:
         _refuse_where_the_machine_has_more(run)
-        return run  # it wrote nothing: there is nothing to lose
+        return run  # the job wrote nothing: there is nothing to lose
     except StoreError as err:
         if _is_surely_stored(run):
             context.say(f"the results could not be fetched ({err.message}); all of them are in {run.store_uri}")
@@ -186,7 +196,7 @@ def bring_home(run: Run, context: Context) -> Run:
 
 
 def _refuse_where_the_machine_has_more(run: Run) -> None:
-    """What came home is not all of it, the bucket has not either, and the machine cannot be asked for the rest."""
+    """Raise ResultsNotHome where a machine that does not answer may hold results that are neither home nor stored."""
     if not run.may_bill or run.run_uri is None or run.home_complete:
         return
     if not is_reachable(run) and not is_wiped(run) and not _is_surely_stored(run):
@@ -201,7 +211,7 @@ def _not_home(run: Run, why: str) -> ResultsNotHome:
 
 
 def _await_the_bucket(run: Run, context: Context) -> None:
-    """The results are home, so this is for the bucket's sake alone, and not for long: the machine bills."""
+    """Wait until the bucket has all results, too; not for long, since they are home and the machine bills."""
     assert run.run_uri is not None
     store = open_store(run.run_uri)
     until = time.monotonic() + STORED_WAIT_S
@@ -212,7 +222,7 @@ def _await_the_bucket(run: Run, context: Context) -> None:
                 return
             time.sleep(0.3)
     except StoreError:
-        return  # the machine went, and nothing is lost by it
+        return  # the machine went away; nothing is lost, the results are home
 
 
 def _is_surely_stored(run: Run) -> bool:

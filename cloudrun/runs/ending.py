@@ -1,4 +1,4 @@
-"""Which runs and machines `down` is to end, and ending several of them: one that fails stops no other."""
+"""Find the runs and machines that `down` is to end, and end them all: an error at one does not spare the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cloudrun.state.run import MACHINE_PREFIX, Run
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Runs of the ledger, and machines that it does not know."""
+    """What a command is to end: runs of the ledger, and machines that the ledger does not know."""
 
     runs: tuple[Run, ...]
     machines: tuple[Machine, ...] = ()
@@ -29,7 +29,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run whose bill has ended, with its receipt; or the error for which it has not, or not as it should."""
+    """What came of ending one run: its receipt, or the error that kept its bill from ending as it should."""
 
     run: Run
     receipt: Receipt | None = None
@@ -38,25 +38,25 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Unaccounted:
-    """Machines that no run of the ledger is billed for, and what keeps anybody from knowing that these are all."""
+    """Orphaned machines (no run of the ledger is billed for them), and why there may be more than are listed."""
 
     machines: tuple[Machine, ...] = ()
     problems: tuple[str, ...] = ()
     unlistable: tuple[str, ...] = ()  # clouds that cannot be searched
 
     def left_up(self) -> tuple[str, ...]:
-        """The problems, and each machine that nobody ends, with the command that does."""
+        """Return the problems, and a line for each machine with the command that ends it."""
         up = (f"{one.name} is still up on {one.infra}; `{one.stop_command}` ends it" for one in self.machines)
         return (*self.problems, *up)
 
 
 def all_that_bill(ledger: Ledger) -> Targets:
-    """Every run that may cost money."""
+    """Return every run that may cost money."""
     return Targets(tuple(run for run in ledger.all() if run.may_bill))
 
 
 def named(ledger: Ledger, names: Sequence[str]) -> Targets:
-    """What is meant by these names; without any, the newest run. Raises NoSuchRun."""
+    """Return the runs and machines of these names; the newest run where no name is given. Raises NoSuchRun."""
     runs: list[Run] = []
     machines: list[Machine] = []
     for name in names:
@@ -74,7 +74,10 @@ def named(ledger: Ledger, names: Sequence[str]) -> Targets:
 
 
 def end_each(runs: Sequence[Run], ledger: Ledger, console: Console, *, force: bool) -> Iterator[Ended]:
-    """End one after another: one that cannot be ended as it should stops no other. Raises Interrupted on Ctrl-C."""
+    """End the runs one after another, and yield what came of each; after an error the next one is ended.
+
+    Raises Interrupted on Ctrl-C.
+    """
     for run in runs:
         try:
             ended = down(run, Context.of(run.backend, ledger, console), force=force)
@@ -102,7 +105,7 @@ def unaccounted(ledger: Ledger) -> Unaccounted:
 
 
 def end_machines(machines: Sequence[Machine], ledger: Ledger, console: Console) -> tuple[str, ...]:
-    """End machines that the ledger does not know; returns what went wrong."""
+    """End machines that the ledger does not know; return a message for each that could not be ended."""
     if not machines:
         return ()
     context = Context.of(BILLED, ledger, console)

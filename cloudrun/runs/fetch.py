@@ -16,13 +16,13 @@ from cloudrun.state.run import Run
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Where the results are, and the run as it is since."""
+    """The folder of the fetched results, and the run's record after the fetch."""
 
     run: Run
     folder: Path
 
 
-def fetch(
+def fetch(  # noqa: PLR0913 - each is an option of `fetch`
     run: Run,
     context: Context,
     *,
@@ -31,10 +31,10 @@ def fetch(
     watch: bool = False,
     listener: Listener | None = None,
 ) -> Fetched:
-    """Copy what is there, and with `watch` go on until the run has ended.
+    """Copy the run's results as they are now; with `watch` go on until the run has ended.
 
-    Where all of a run that has ended is home, and its job file says `down`, its machine is ended. Raises RunNotFinished
-    where there is nothing yet, StoreError where a file does not arrive whole.
+    Ends the machine of a run that has ended, once all of its results are home and if its job file says `down`. Raises
+    RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
     """
     refuse_stopped(run)
     heard_by = listener or Listener(say=context.say)

@@ -1,4 +1,4 @@
-"""One fetch at a time into one folder: the second waits for the first. A killed one holds nothing."""
+"""Allow one fetch at a time into one folder: a second one waits. A fetch that is killed frees the lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 from cloudrun.errors import StoreError
 from cloudrun.files import locks
 
-# Whoever holds the lock and brings nothing for so long is stopped or stuck: a bill must not wait for it.
+# A fetch that holds the lock and brings nothing for so long is stopped or stuck: a bill must not wait for it.
 _STUCK_S = 120.0
 
 Beat = Callable[[], None]
@@ -21,9 +21,10 @@ Beat = Callable[[], None]
 
 @contextmanager
 def fetching(folder: Path, *, home: Path, say: Callable[[str], None], stuck_s: float = _STUCK_S) -> Iterator[Beat]:
-    """Yields what to call while bytes come. `home` is the ledger's: the lock is none of the results.
+    """Lock `folder` for this fetch, and yield a function to call whenever bytes have arrived.
 
-    Raises StoreError where another fetch holds `folder` and has brought nothing for `stuck_s`.
+    The lock file is in `home`, the ledger's folder, and not among the results. Raises StoreError where another fetch
+    holds the lock and has brought nothing for `stuck_s` seconds.
     """
     path = home / "fetching" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)

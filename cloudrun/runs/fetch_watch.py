@@ -1,4 +1,4 @@
-"""Fetch again and again while a job runs: what is new comes home soon after it is written."""
+"""Fetch again and again while a job runs, so that new files come home soon after they are written."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from cloudrun.runs.refresh import refresh
 from cloudrun.runs.results import Listener, copy_home
 from cloudrun.state.run import Run
 
-# Written anew with every look, so that a line for each time would hide the checkpoints.
+# New at every look: a line each time would hide the lines about checkpoints.
 _ALWAYS_NEW = (METRICS_KEY,)
 
 
 def fetch_until_it_ends(run: Run, context: Context, *, to: Path | None, best_only: bool, listener: Listener) -> Path:
-    """Returns the folder once the run has ended and all of it is home.
+    """Fetch until the run has ended and all of its results are home; return their folder.
 
-    A connection that drops is waited for while the job runs. Raises Interrupted on Ctrl-C, and what `copy_home`
-    raises once the run has ended.
+    While the job runs, errors of the connection are reported and the fetch is tried again. Raises Interrupted on
+    Ctrl-C, and the errors of `copy_home` once the run has ended.
     """
     quiet = replace(listener, on_file=lambda entry: None if entry.key in _ALWAYS_NEW else listener.on_file(entry))
     trouble = ""
@@ -47,7 +47,7 @@ def fetch_until_it_ends(run: Run, context: Context, *, to: Path | None, best_onl
 
 
 def _went_meanwhile(run: Run, context: Context) -> bool:
-    """Another command, which had brought all of it home, has ended the machine: there it is now."""
+    """Return whether another command has just ended the machine: it had brought all results home before."""
     return run.released_at is None and context.current(run).released_at is not None
 
 

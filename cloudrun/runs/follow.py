@@ -1,4 +1,4 @@
-"""Follow a run's log until its job ends; every byte once, in order, whatever the connection does."""
+"""Follow a run's log until its job ends; every byte is shown once, in order, whatever the connection does."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cloudrun.state.run import Run
 from cloudrun.stores import Store, open_store
 from cloudrun.text.units import duration
 
-# Looks at the backend in a row that must find the job gone before it is believed.
+# So many looks at the backend in a row must find the job gone before that is believed.
 _LOOKS = 2
-# Whoever follows is told when neither the machine nor its provider has said anything for so long.
+# Following ends with NoAnswer when neither the machine nor its provider has answered for so long.
 _UNKNOWN_S = 15 * 60.0
-# Read at once of a log: gigabytes that have come since the last look must not fill this computer's memory.
+# The most that is read of a log at once: gigabytes of new text must not fill this computer's memory.
 _PIECE_BYTES = 16_000_000
 
 
@@ -36,7 +36,7 @@ class NoAnswer(CloudrunError):
 
 
 class LogReader:
-    """Whole lines of `log.txt` as they come."""
+    """Reads `log.txt` from the byte `offset` on, and yields whole lines as they come."""
 
     def __init__(self, store: Store, offset: int = 0) -> None:
         self._store = store
@@ -44,11 +44,11 @@ class LogReader:
         self._rest = b""
 
     def go_on_in(self, store: Store) -> None:
-        """From the same byte of another copy."""
+        """Go on reading from the same byte, in another store's copy of the log."""
         self._store = store
 
     def lines(self, *, last: bool = False) -> Iterator[str]:
-        """What is new. With `last`, also a final line that has no line end."""
+        """Yield the lines that are new; with `last`, also a final line that has no line end. Raises StoreError."""
         is_all = False
         while not is_all:
             fresh = self._store.read(LOG, offset=self._offset, limit=_PIECE_BYTES) or b""
@@ -72,8 +72,8 @@ def follow(
 ) -> Run:
     """Pass each new line of the log to the console until the job has ended (or `until` says so).
 
-    With `answers_questions` what the worker asks is put to the console, too; where nobody is there, the worker answers
-    itself after a minute: no.
+    With `answers_questions` the console is also asked the worker's questions; where nobody answers, the worker takes No
+    after a minute. Returns the run's record then.
     """
     ask = context.console.ask if answers_questions else None
     lines = followed(run, context, reader=reader, until=until, ask=ask, say=context.say)
@@ -81,7 +81,7 @@ def follow(
 
 
 def shown(lines: Generator[str, None, Run], on_line: Callable[[str], None]) -> Run:
-    """Pass each line to `on_line`; returns the run as it is when there are no more."""
+    """Pass each line to `on_line`; return the run as it is when there are no more."""
     while True:
         try:
             line = next(lines)
@@ -91,7 +91,7 @@ def shown(lines: Generator[str, None, Run], on_line: Callable[[str], None]) -> R
         on_line(line)
 
 
-def followed(
+def followed(  # noqa: PLR0913 - each is a part of the follower, with a default
     run: Run,
     context: Context,
     *,
@@ -102,8 +102,9 @@ def followed(
 ) -> Generator[str, None, Run]:
     """Yield each new line of the log until the job has ended (or `until` says so); returns the run as it is then.
 
-    What the worker asks is put to `ask`; without it the worker answers itself after a minute: no. `say` is told what
-    cannot be read.
+    `ask` gets the worker's questions; without it the worker takes No after a minute. `say` gets a line where a question
+    cannot be read. Raises RunNotFinished where the run has no log on a machine yet, NoAnswer where for minutes nobody
+    can say what has become of the machine.
     """
     if run.run_uri is None:
         raise RunNotFinished(
@@ -127,7 +128,7 @@ def followed(
 
 
 class _Questions:
-    """Puts what the worker asks to whoever follows the run: `question.json` is there while the worker waits."""
+    """Puts the worker's questions to the user who follows the run: `question.json` exists while the worker waits."""
 
     def __init__(self, store: Store, run_uri: str, ask: Ask, say: Say) -> None:
         self._store = store
@@ -145,7 +146,7 @@ class _Questions:
             said = self._ask(asked.question, asked.wait_s)
             self._store.put(ANSWER, YES if said else NO)
         except StoreError:
-            return  # the next look asks again, or the worker answers itself
+            return  # the next look asks again; or the worker takes No by itself
         except Unreadable as err:
             if not self._has_complained:
                 self._has_complained = True
@@ -156,7 +157,7 @@ class _Questions:
 
 
 class _Watch:
-    """Knows when the job has ended, without ever believing one failed check."""
+    """Finds out when the job has ended; a single failed check is never taken for its end."""
 
     def __init__(self, run: Run, context: Context, store: Store) -> None:
         self.run = run
@@ -191,7 +192,10 @@ class _Watch:
         return self._silent(now)
 
     def _silent(self, now: float) -> bool:
-        """No heartbeat for a while: ask the backend, and believe it when it says the same twice."""
+        """Ask the backend where there was no heartbeat for a while; believe it once it has found the job gone twice.
+
+        Returns whether the run has ended.
+        """
         job = self._context.backend.observe(self.run)
         self._refuse_to_wait_for_ever(job, now)
         if job in (JobState.ACTIVE, JobState.UNKNOWN):
@@ -225,7 +229,7 @@ class _Watch:
 
 
 def _quietly(reader: LogReader, *, last: bool = False) -> Iterator[str]:
-    """The connection may drop: the next look goes on from the same byte."""
+    """Yield new lines; where the connection drops, end without an error: the next call goes on from the same byte."""
     try:
         yield from reader.lines(last=last)
     except StoreError:

@@ -1,4 +1,4 @@
-"""What is estimated of a run before it is started: machine, price, estimate, worst case, and what to beware of."""
+"""Forecast a run before it is started: machine, price, estimate, worst case and warnings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cloudrun.state.run import Run
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A plan and all that could be estimated of it."""
+    """A plan with its machine, price and estimate, as far as these could be found out; `live`: the provider's price."""
 
     plan: Plan
     quote: Quote | None
@@ -31,15 +31,17 @@ class Forecast:
 
     @property
     def estimate(self) -> Estimate | None:
+        """The estimate; None where none could be made."""
         return None if isinstance(self.made, NoEstimate) else self.made
 
     @property
     def costs(self) -> bool:
+        """Whether the machine costs money; so taken where its price is not known."""
         return self.quote is None or self.quote.hourly_usd > 0
 
     @property
     def fits_budget(self) -> bool:
-        """Decides the default answer; a run that cannot be estimated is asked about as before."""
+        """Whether the estimate is within the budget; True where there is no estimate. Decides the default answer."""
         return not exceeds(self.made, self.plan.spec.budget)
 
     def refuse_hopeless(self) -> None:
@@ -47,6 +49,7 @@ class Forecast:
         refuse_hopeless(self.made, self.plan.spec.budget, self.quote.total_hourly_usd if self.quote else None)
 
     def text(self) -> str:
+        """Return the forecast as a text for a terminal."""
         why = self.made.why if isinstance(self.made, NoEstimate) else ""
         live = self.live.text(self.quote) if self.live is not None and self.quote is not None else ""
         return plan_text(
@@ -54,7 +57,7 @@ class Forecast:
         )
 
     def as_plain(self) -> dict[str, Any]:
-        """The part of `--dry-run --json` that a plan alone does not know."""
+        """Return the part of `--dry-run --json` that the plan alone does not know."""
         return {
             "quote": self.quote.model_dump(mode="json") if self.quote else None,
             "live_hourly_usd": self.live.hourly_usd if self.live else None,
@@ -64,7 +67,7 @@ class Forecast:
         }
 
     def warnings(self) -> list[str]:
-        """What to beware of."""
+        """Return a sentence for each thing that the user should know before the launch."""
         found = []
         if self.live is not None and self.quote is not None and self.live.is_called_out(self.quote):
             found.append(f"the price is not the provider's: {self.live.text(self.quote)}")
@@ -76,7 +79,7 @@ class Forecast:
         return found
 
 
-def make_forecast(
+def make_forecast(  # noqa: PLR0913 - all that an estimate is made from
     plan: Plan,
     quote: Quote | None,
     survey: Survey | None,
@@ -85,7 +88,10 @@ def make_forecast(
     goes_on: Run | None = None,
     keys: KeysSent | None = None,
 ) -> Forecast:
-    """`goes_on`: the run that is resumed; `keys`: the user's own that go to the machine."""
+    """Estimate the plan on the quoted machine, and ask its provider for the price of now.
+
+    `goes_on`: the run that is resumed; `keys`: the user's own keys that go to the machine.
+    """
     made = estimate_offer(plan, quote, workload_for(plan, survey), history(ledger.all()), goes_on=goes_on)
     asked = quote is not None and quote.hourly_usd and not is_own_cluster(quote.infra)
     live = live_price(quote) if quote is not None and asked else None

@@ -1,4 +1,4 @@
-"""Under which name a run's file comes home: its own, unless that is taken, or can be no name here. Pure."""
+"""Choose the name that a run's file gets at home: its own, unless that is taken or not possible there. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cloudrun.protocol.outputs import (
 from cloudrun.protocol.run_folder import OUT
 from cloudrun.text.names import RENAMED, renamed
 
-# What others read by its name, and what is written beside it: a folder of that name would be in the way.
+# Files that other code reads by name, and their temporary files: a folder of such a name would be in the way.
 _OURS = (
     *MADE_AT_HOME, *(f"{name}{PARTIAL}" for name in MADE_AT_HOME), UNREADABLE_RESULT,
     SUMMARY, METRICS, PROGRESS, PREDICTIONS, PREDICTIONS_VAL, OUT_OF_FOLD,
 )  # fmt: skip
-# Folders of cloudrun's own at home: what has such a name of its own keeps its whole key.
+# Folders that cloudrun itself makes at home: a run's file in a folder of such a name keeps its whole key as its name.
 _FOLDERS = (OUT, RENAMED)
 _LONGEST_PART = 255
 _LONGEST_PATH = 1000
@@ -32,10 +32,10 @@ _DEEPEST = 64
 
 
 def name_at_home(key: str) -> str:
-    """`out/checkpoints/best.pt` -> `checkpoints/best.pt`. No two keys have one name.
+    """Return the name at home of a key: `out/checkpoints/best.pt` -> `checkpoints/best.pt`. It is unique for each key.
 
-    A file that has the name of one that is made at home, or a folder that has the name of a file of ours, stays below
-    `out/`. What is too long or too deep for a file system, or would leave the folder, is `renamed/HASH-NAME`.
+    A file with the name of one that is made at home stays below `out/`, and so does a folder with the name of a file of
+    ours. A name that is too long or too deep for a file system, or would leave the folder, becomes `renamed/HASH-NAME`.
     """
     name = below_out(key)
     parts = name.split("/")
@@ -46,7 +46,7 @@ def name_at_home(key: str) -> str:
 
 
 def is_renamed(key: str) -> bool:
-    """Whether a file has lost its name, so that somebody has to be told."""
+    """Return whether a file lost its name at home, so that the user has to be told."""
     return name_at_home(key).startswith(f"{RENAMED}/") and not key.startswith(f"{RENAMED}/")
 
 

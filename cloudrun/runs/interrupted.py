@@ -1,4 +1,4 @@
-"""What a launch that was cut short left behind: adopted by the same job, ended by any other."""
+"""Interrupted launches: a launch of the same job goes on with them, a launch of another job ends them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from cloudrun.stores import open_store
 
 
 def find_interrupted(job: Job, ledger: Ledger) -> Run | None:
-    """The left-over run that `job` would go on with: the same file, saying the same.
+    """Return the newest interrupted run of the same job file with the same content; None where there is none.
 
-    Not a resumed one: its machine holds what earlier attempts made, which comes home first.
+    Resumed runs are left out: their machines hold results of earlier attempts, which have to come home first.
     """
     for run in reversed(ledger.interrupted()):
         if not run.past_phases and run.job_path == str(job.path.absolute()) and run.job == job.spec.as_plain():
@@ -32,12 +32,16 @@ def find_interrupted(job: Job, ledger: Ledger) -> Run | None:
 
 
 def end_interrupted(ledger: Ledger, console: Console, *, but: Run | None) -> None:
-    """End the machines that launches left behind. Raises StillBilling, or ResultsNotHome where one holds results."""
+    """End the machines of interrupted launches, except for the run `but`.
+
+    A run whose worker has all that it needs goes on. Raises StillBilling, or ResultsNotHome where a machine holds
+    results that cannot be fetched.
+    """
     for run in ledger.interrupted():
         if but is not None and run.run_id == but.run_id:
             continue
         if _has_all_it_needs(run):
-            ledger.update(run.run_id, Run.left_to_itself)  # it goes on by itself
+            ledger.update(run.run_id, Run.left_to_itself)  # the job goes on by itself
             continue
         console.say(f"the launch of {run.run_id} was cut short, and its machine may be billing")
         if not run.phase.is_final:
@@ -46,7 +50,10 @@ def end_interrupted(ledger: Ledger, console: Console, *, but: Run | None) -> Non
 
 
 def reattach(run: Run, plan: Plan, context: Context, *, detach: bool) -> Run:
-    """Go on with a launch that was cut short: on the machine that it left, else on a new one once that is gone."""
+    """Go on with an interrupted launch: on the machine that it left, else on a new one once the old one is gone.
+
+    Raises BeingLaunched where another command has gone on with the run meanwhile.
+    """
     with context.ledger.launching(run.run_id), signals_as_interrupt():
         run = context.current(run)  # it may have changed while a question waited for its answer
         if run.handed_over or not run.may_bill:
@@ -63,7 +70,7 @@ def reattach(run: Run, plan: Plan, context: Context, *, detach: bool) -> Run:
 def _go_on(run: Run, plan: Plan, context: Context) -> Started:
     job = context.backend.observe(run)
     if run.run_uri is None and job in (JobState.IDLE, JobState.UNKNOWN):
-        # Renting by the same name gives the machine that is there, or the one that is just being made.
+        # Renting under the same name gives the machine that exists, or the one that is just being made.
         context.say(f"going on with {run.run_id} on the machine that its launch left")
         rent(plan, context)
         return start(plan, context)
@@ -86,7 +93,7 @@ def _go_on(run: Run, plan: Plan, context: Context) -> Started:
 
 
 def _has_all_it_needs(run: Run) -> bool:
-    """Whether its worker is there and has its data: such a job goes on without this computer."""
+    """Return whether the run's worker has started and has its data: such a job goes on without this computer."""
     if run.run_uri is None:
         return False
     store = open_store(run.run_uri)

@@ -1,4 +1,4 @@
-"""What a run's worker says of itself: its heartbeat and its last word, whatever lies under their names."""
+"""Read what a run's worker says of itself: its heartbeat and its result, even where these files hold something else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ class BadResult:
 
 
 def read_result(store: Store) -> Result | BadResult | None:
-    """Return the worker's last word; None while there is none. Raises StoreError where the store cannot be reached."""
+    """Return the worker's result; a BadResult where it cannot be read, None while there is none.
+
+    Raises StoreError where the store cannot be reached.
+    """
     content = _read(store, RESULT)
     if content is None:
         return None
@@ -37,7 +40,10 @@ def read_result(store: Store) -> Result | BadResult | None:
 
 
 def read_progress(store: Store) -> Progress | None:
-    """Return the heartbeat; None where there is none, or where it cannot be read: the next one is written anew."""
+    """Return the worker's heartbeat; None where there is none, or where it cannot be read: the next one replaces it.
+
+    Raises StoreError where the store cannot be reached.
+    """
     content = _read(store, STATUS)
     try:
         return None if content is None else progress_from(content)
@@ -46,10 +52,10 @@ def read_progress(store: Store) -> Progress | None:
 
 
 def last_word(store: Store, run: Run, *, may_go_on: bool) -> Result | None:
-    """Return the job's result; where it cannot be read, an end of which nobody knows how it was.
+    """Return the job's result; None while there is none; a failed end of unknown cause where it cannot be read.
 
-    The worker of a job that overwrote the file writes it again when the job ends: while the job `may_go_on`, its
-    heartbeat is listened to for some seconds, and a job whose heart beats has not ended.
+    A job's command may overwrite `result.json` while it runs; its worker writes the file again when the job ends. So
+    where the job `may_go_on`, its heartbeat is watched for some seconds: while it changes, the job has not ended.
     """
     found = read_result(store)
     if not isinstance(found, BadResult):
@@ -60,7 +66,10 @@ def last_word(store: Store, run: Run, *, may_go_on: bool) -> Result | None:
 
 
 def _beats(store: Store) -> bool:
-    """Whether the heartbeat changes: by its bytes, since a newer worker's may be more than can be understood."""
+    """Return whether the heartbeat changes, or the result becomes readable, within some seconds.
+
+    Bytes are compared, since the heartbeat of a newer worker may not be understood here.
+    """
     before = _read(store, STATUS)
     until = time.monotonic() + LAST_WORD_SILENCE_S
     while time.monotonic() < until:

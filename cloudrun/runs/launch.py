@@ -18,9 +18,10 @@ from cloudrun.state.run import Run, new_run
 
 
 def launch(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool) -> Run:
-    """Carry out what was prepared. Returns when the job has ended and the bill with it, or, detached, once it trains.
+    """Carry out a prepared launch, and return the run's record once the job and its bill have ended.
 
-    What other launches left behind is ended first; one of the same job is gone on with.
+    With `detach`, return once the job goes on by itself. Interrupted launches of other jobs are ended first; an
+    interrupted launch of the same job is continued.
     """
     context = Context(ledger, prepared.backend, console)
     left = prepared.interrupted
@@ -42,7 +43,8 @@ def _launch_anew(prepared: Prepared, context: Context, *, detach: bool) -> Run:
         job_path=str(prepared.job.path.absolute()),
         folder=str(Path("runs").absolute() / plan.run_id),
         now=now_utc(),
-    ).estimated(forecast.estimate, forecast.quote)
+    )
+    run = run.estimated(forecast.estimate, forecast.quote).checked(prepared.data_check)
     with context.ledger.launching(run.run_id), signals_as_interrupt():
         context.ledger.add(run)
         rent(plan, context)

@@ -1,6 +1,6 @@
-"""Where to begin reading a log: the last N lines, or what is newer than a moment.
+"""Find the byte at which to begin reading a log: for its last N lines, or for the part since a moment.
 
-A log may have gigabytes, on a machine or in a bucket: of it only the end is read, a piece at a time.
+A log may have gigabytes, on a machine or in a bucket: only its end is read, a piece at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _ROW = re.compile(rb"^(\d{1,18}) (\d{1,18}(?:\.\d{1,9})?)$", re.MULTILINE)
 
 
 def start_offset(store: Store, *, tail: int | None, since: datetime | None, index_at_home: bytes | None = None) -> int:
-    """Byte of `log.txt` to begin with; the later one where both are asked for. A fetched run has its index apart."""
+    """Return the byte of `log.txt` to begin with: the later one where both `tail` and `since` are given.
+
+    `index_at_home`: the log's index of a fetched run, which is kept apart from its results.
+    """
     offset = 0
     if since is not None:
         index = store.read(LOG_INDEX, limit=LARGEST_RESULT_BYTES) or index_at_home or b""
@@ -29,15 +32,15 @@ def start_offset(store: Store, *, tail: int | None, since: datetime | None, inde
 
 
 def offset_of_tail(store: Store, lines: int, *, floor: int = 0) -> int:
-    """Byte of `log.txt` at which its last `lines` lines begin; at least `floor`, before which nothing is read."""
+    """Return the byte of `log.txt` at which its last `lines` lines begin; at least `floor`: nothing is read before."""
     start = end = store.size(LOG) or 0
     piece_bytes = _PIECE_BYTES
-    wanted = lines  # line ends that stand before the lines, from the end on
+    wanted = lines  # line ends still to be found, from the end of the log on
     while wanted > 0 and start > floor:
         stop, start = start, max(start - piece_bytes, floor)
         piece = store.read(LOG, offset=start, limit=stop - start) or b""
         if stop == end and piece.endswith(b"\n"):
-            piece = piece[:-1]  # it ends the last line, and begins none
+            piece = piece[:-1]  # this line end closes the last line, and no line begins after it
         found = piece.count(b"\n")
         if found >= wanted:
             return start + _place_from_end(piece, wanted) + 1
@@ -47,7 +50,7 @@ def offset_of_tail(store: Store, lines: int, *, floor: int = 0) -> int:
 
 
 def _place_from_end(piece: bytes, nth: int) -> int:
-    """Where the `nth` line end from the end on stands."""
+    """Return the place of the `nth` line end, counted from the end of `piece`."""
     place = len(piece)
     for _ in range(nth):
         place = piece.rfind(b"\n", 0, place)
@@ -55,9 +58,10 @@ def _place_from_end(piece: bytes, nth: int) -> int:
 
 
 def offset_since(index: bytes, moment: datetime, *, end: int) -> int:
-    """Byte from which on everything was written at `moment` or later.
+    """Return the byte before which everything was written earlier than `moment`; `end` where nothing is newer.
 
-    `index` holds lines `offset time`: what stands at `offset` and after was written by `time`. Others are left out.
+    `index` holds lines `offset time`: the text from `offset` to the next line's offset was written by `time`, and after
+    the time of the line before. Other lines are left out; without any line the answer is 0.
     """
     found = _ROW.findall(index)
     for start, written in found:

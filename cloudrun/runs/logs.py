@@ -1,7 +1,8 @@
-"""logs: a run's log from where it is now, whole or from a place in it, and on while the job runs."""
+"""logs: show a run's log from the place where it is kept now, whole or in part, and go on while the job runs."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
@@ -17,15 +18,19 @@ from cloudrun.state.run import Run
 from cloudrun.stores import Store
 from cloudrun.stores.directory import DirectoryStore
 
+_PAUSE_S = 0.5
+
 
 def logs(
     run: Run, context: Context, *, follow: bool = True, tail: int | None = None, since: datetime | None = None
 ) -> Generator[str, None, Run]:
-    """Yield the lines of a log, with `follow` until the job has ended; returns the run as it is then.
+    """Yield the lines of a log, with `follow` until the job has ended; return the run as it is then.
 
-    `tail`: the last so many lines; `since`: what was written at that moment or later. Raises RunNotFinished where
+    `tail`: begin with the last so many lines; `since`: begin with the lines of that moment. Raises RunNotFinished where
     there is no log yet.
     """
+    if follow:
+        run = await_log(run, context)
     store = log_of(run)
     index = context.ledger.log_index(run.run_id)
     reader = LogReader(store, start_offset(store, tail=tail, since=since, index_at_home=index))
@@ -35,8 +40,29 @@ def logs(
     return run
 
 
+def await_log(run: Run, context: Context) -> Run:
+    """Wait while another command rents the run's machine and starts the job: its log begins then.
+
+    Returns the run as it is as soon as it has a log, or has ended, or nobody is launching it any more.
+    """
+    if not _is_being_rented(run, context):
+        return run
+    context.say(f"{run.run_id} has no log yet: its machine is being rented; waiting for it ...")
+    while _is_being_rented(run, context):
+        time.sleep(_PAUSE_S)
+        run = context.current(run)
+    return run
+
+
+def _is_being_rented(run: Run, context: Context) -> bool:
+    return run.run_uri is None and not run.phase.is_final and context.ledger.is_launching(run.run_id)
+
+
 def log_of(run: Run) -> Store:
-    """Where the log is now: on the machine; once that is gone, at home, or in the bucket where it is not all home."""
+    """Return the store that has the log now. Raises RunNotFinished where there is no log.
+
+    That is the machine; once the machine is gone, the folder at home, or the bucket where not all is home.
+    """
     refuse_stopped(run)
     is_home = run.released_at is not None and run.home_complete
     is_lost_here = run.store_uri is None and is_wiped(run)

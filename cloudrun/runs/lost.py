@@ -1,4 +1,4 @@
-"""Whether a machine that its provider has stopped may hold the only copy of something."""
+"""Decide whether a machine that its provider has stopped may hold the only copy of results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from cloudrun.state.run import Run
 
 
 def disk_may_hold_results(run: Run) -> bool:
-    """Whether its disk is worth what it costs. A spot machine that was taken is not given back."""
+    """Return whether the disk of a stopped machine may hold results that are nowhere else, and can be got back.
+
+    A spot machine that its provider has taken is not given back.
+    """
     price = run.price
     if (
         run.run_uri is None
@@ -25,7 +28,7 @@ def disk_may_hold_results(run: Run) -> bool:
 
 
 def stopped_words(run: Run) -> tuple[str, str]:
-    """Return what is to be said of a stopped machine that may hold results, and the two ways out."""
+    """Return the message about a stopped machine that may hold results, and the hint with the two ways out."""
     a_day = stopped_disk_hourly_usd(run) * 24
     price = f"about ${a_day:.2f} a day" if a_day else "at a price that is not known here"
     what = (

@@ -1,35 +1,37 @@
-"""Before a launch: all that can be found wrong here, and the plan."""
+"""Check a job for each mistake that can be found on this computer, and make its plan, before its launch."""
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+from cloudrun.catalog.gpus import GpuRequest
 from cloudrun.dataset.survey import Survey, survey_folder
-from cloudrun.errors import JobFileError, StoreError, UsageError
+from cloudrun.errors import JobFileError, StoreError
 from cloudrun.imagedata.dataset import Reading
 from cloudrun.job.job_file import Job, missing_secrets
 from cloudrun.job.plan import Plan, make_plan
-from cloudrun.job.spec import Data, SourceKind
+from cloudrun.job.spec import Data, JobSpec, SourceKind
 from cloudrun.job.staging import base_task
 from cloudrun.protocol.words import OnFinish
+from cloudrun.runs.programs import refuse_missing_programs
 from cloudrun.runs.source_check import check_access, check_source
-from cloudrun.runs.weights_check import check_weights
+from cloudrun.runs.weights_check import check_folder
 from cloudrun.state.run import new_run_id
 from cloudrun.stores import open_store
 
-_RSYNC = (3, 1)  # the first with `--info=progress2`
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def check_job(job: Job) -> Survey | None:
-    """The survey of the job's images, where they are here. Raises JobFileError."""
+    """Check the job, and return the survey of its images; None where they cannot be counted from here.
+
+    Raises JobFileError; UsageError where this computer lacks a program that the launch needs.
+    """
     check_access(job)
     _refuse_unready(job)
     if job.spec.data.kind is SourceKind.DEMO:
@@ -53,12 +55,12 @@ def reading_of(data: Data) -> Reading:
 
 
 def on_this_computer(job: Job) -> Job:
-    """The job as this computer can run it: with `infra: local` and no GPU here it trains on the CPU, and says so.
+    """Return the job as this computer can run it: with `infra: local` and no GPU here, on the CPU, with a warning.
 
-    Raises JobFileError where `train.device` insists on a GPU.
+    `gpu` names what to rent. Raises JobFileError where `train.device` insists on a GPU.
     """
     spec = job.spec
-    if spec.capabilities.is_remote or not spec.needs_gpu or spec.run is not None:
+    if spec.capabilities.is_remote or not spec.needs_gpu:
         return job
     wanted, found = spec.gpus[0], _gpus_here()
     if found >= wanted.count:
@@ -68,13 +70,20 @@ def on_this_computer(job: Job) -> Job:
             f"{job.path}: `train.device: cuda` with `infra: local`, and {found or 'no'} GPU works on this computer",
             hint="`nvidia-smi` says which there are; or rent one: leave out `infra`, or name a cloud",
         )
+    warning = _on_the_cpu(spec, wanted, found)
+    return replace(job, spec=spec.model_copy(update={"gpu": ()}), warnings=(*job.warnings, warning))
+
+
+def _on_the_cpu(spec: JobSpec, wanted: GpuRequest, found: int) -> str:
+    there = f"this computer has {found or 'no'} GPU that works"
+    if spec.run is not None:
+        return f"{there}, and `gpu: {wanted}` is for a rented machine: here the command runs without it"
     train = spec.train
-    warning = (
-        f"this computer has {found or 'no'} GPU that works, so `infra: local` trains on the CPU, not on {wanted}:"
+    return (
+        f"{there}, so `infra: local` trains on the CPU, not on {wanted}:"
         f" {train.epochs} epochs of {' + '.join(train.backbones)} at {train.image_size} px are made for a GPU, and may"
         " take days; for a try: `--set train.epochs=1 --set train.image_size=64`"
     )
-    return replace(job, spec=spec.model_copy(update={"gpu": ()}), warnings=(*job.warnings, warning))
 
 
 def _gpus_here() -> int:
@@ -88,7 +97,7 @@ def _gpus_here() -> int:
 
 
 def plan_for(job: Job, run_id: str | None = None) -> Plan:
-    """The plan for `job`, as a new run or as the one that goes on."""
+    """Return the plan for `job`: as the run `run_id` where one goes on, else as a new run."""
     return make_plan(job.spec, run_id or new_run_id(job.spec.name), python=sys.executable, base=base_task())
 
 
@@ -109,7 +118,7 @@ def check_store(job: Job) -> None:
 
 
 def _refuse_unready(job: Job) -> None:
-    """What a valid job file may say that this version cannot do yet."""
+    """Raise JobFileError or UsageError where a valid job file cannot be launched by this version or from here."""
     spec = job.spec
     if OnFinish(spec.lifecycle.on_finish) is OnFinish.STOP:
         raise JobFileError(
@@ -124,9 +133,9 @@ def _refuse_unready(job: Job) -> None:
         raise JobFileError(
             f"{job.path}: `workdir`: there is no folder {spec.workdir}", hint="it is relative to the job file"
         )
-    check_weights(job)
+    check_folder(job)
     if spec.capabilities.is_remote:
-        _refuse_missing_programs()
+        refuse_missing_programs()
     missing = missing_secrets(spec)
     if missing:
         raise JobFileError(
@@ -135,32 +144,11 @@ def _refuse_unready(job: Job) -> None:
         )
 
 
-def _refuse_missing_programs() -> None:
-    """What reaches a rented machine: better missed before it is rented."""
-    for program in ("ssh", "rsync"):
-        if shutil.which(program) is None:
-            raise UsageError(
-                f"`{program}` is not installed on this computer, and nothing reaches a rented machine without it",
-                hint=f"install it: `apt-get install {'openssh-client' if program == 'ssh' else program}`, or `brew`",
-            )
-    _refuse_old_rsync()
-
-
-def _refuse_old_rsync() -> None:
-    """macOS ships rsync 2.6.9 or openrsync, which know neither the progress nor the lists that transfers rest on."""
-    done = subprocess.run(["rsync", "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-    version = re.search(r"^rsync +version v?(\d+)\.(\d+)", said, re.MULTILINE)
-    if "openrsync" in said or version is None or (int(version[1]), int(version[2])) < _RSYNC:
-        first = said.splitlines()[0].strip() if said else "it does not tell its version"
-        raise UsageError(
-            f"{shutil.which('rsync')} is too old to send data with ({first}): it has to be 3.1 or newer",
-            hint="`brew install rsync` on macOS, then a new terminal; `apt-get install rsync` elsewhere",
-        )
-
-
 def _refuse_missing_keys(job: Job, what: str) -> None:
-    """No credential goes to a rented machine unless the job file says so; without one it cannot use a bucket."""
+    """Raise JobFileError where `secrets` does not name the credentials of the bucket that the machine has to use.
+
+    No credential goes to a rented machine unless the job file names it.
+    """
     spec = job.spec
     wanted = [*_KEYS, "AWS_SESSION_TOKEN"] if os.environ.get("AWS_SESSION_TOKEN") else list(_KEYS)
     unnamed = [name for name in wanted if name not in spec.secrets]

@@ -25,7 +25,7 @@ def refresh(run: Run, context: Context) -> Run:
 
 
 def look(run: Run, context: Context) -> Run:
-    """As `refresh`, for whoever is launching or following the run."""
+    """Do as `refresh`, for a command that itself launches or follows the run."""
     job = context.backend.observe(run)
     progress, result = None, None
     if run.run_uri is not None and job not in (JobState.ABSENT, JobState.STOPPED):
@@ -39,7 +39,7 @@ def look(run: Run, context: Context) -> Run:
     if bucket is not None and job in (JobState.ABSENT, JobState.STOPPED, JobState.UNKNOWN):
         try:
             found, progress = read_result(bucket), read_progress(bucket)
-            if isinstance(found, BadResult):  # with a machine that does not answer, the job may go on
+            if isinstance(found, BadResult):  # while the machine does not answer, the job may go on
                 found = last_word(bucket, run, may_go_on=False) if job is not JobState.UNKNOWN else None
             result = found
         except StoreError:
@@ -53,7 +53,10 @@ def look(run: Run, context: Context) -> Run:
 
 
 def _only_the_machine(run: Run, context: Context, job: JobState) -> Run:
-    """The bucket could not be asked, so whether the run is lost is not known; that its bill has ended is."""
+    """Record the end of the bill of a machine that is gone, where the bucket did not answer.
+
+    Without the bucket nobody knows whether the run is lost, so its phase stays.
+    """
     if job is JobState.ABSENT and run.may_bill:
         ending = ending_of(run, context.backend)
         return context.update(run, lambda run: run.gone(ending))
@@ -61,16 +64,17 @@ def _only_the_machine(run: Run, context: Context, job: JobState) -> Run:
 
 
 def ending_of(run: Run, backend: Backend) -> Ending:
-    """When the bill of a machine ended that is found gone or stopped now; its provider is asked."""
+    """Return when the bill ended of a machine that is found gone or stopped now. Asks its provider."""
     return ending_of_gone(run, now_utc(), told=backend.ended_at(run))
 
 
-def record(
+def record(  # noqa: PLR0913 - all that one look can find
     run: Run, context: Context, job: JobState, progress: Progress | None, result: Result | None, *, why: str = ""
 ) -> Run:
-    """Write what was seen into the ledger; returns the new record. `why` it left no result, where that is known.
+    """Write what a look at the run has found into the ledger, and return the new record.
 
-    `run` is as it was before the look, which can take minutes: what another command has written since stays.
+    `why`: the reason why the job left no result, where that is known. `run`: the record from before the look, which can
+    take minutes; what another command has written since then stays.
     """
     ends = result is None and derive_phase(run.phase, job, progress, result).is_final and not run.phase.is_final
     if not why:
@@ -79,7 +83,7 @@ def record(
     seen = Sighting(now_utc(), job, progress, result, why=why, ended_at=told)
 
     def step(now: Run) -> Run:
-        return now.looked_at(seen) if now.attempt == run.attempt else now  # else it was resumed meanwhile
+        return now.looked_at(seen) if now.attempt == run.attempt else now  # else the run was resumed meanwhile
 
     try:
         return context.update(run, step)

@@ -1,4 +1,4 @@
-"""Get a machine: within a deadline, at the price that was agreed to, else the next of the job's list."""
+"""Rent a machine within a deadline and at the agreed price; else try the next GPU of the job's list."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from cloudrun.runs.undo import fail, stopped_meanwhile, undone
 from cloudrun.state.records import Phase, Quote, now_utc
 from cloudrun.state.run import Ending, Run
 
-# The machine bills while nobody answers.
+# The longest wait for an answer: the machine bills meanwhile.
 _ANSWER_WAIT_S = 60.0
 
 
 def rent(plan: Plan, context: Context) -> None:
-    """Get the machine. Whatever happens in here, nothing is left billing that the ledger does not know."""
+    """Rent the plan's machine and record it. Whatever fails, no machine is left billing unknown to the ledger.
+
+    Raises NoMachine where there is none, Interrupted on Ctrl-C or where another command has stopped the run.
+    """
     run = _opened(plan, context)
     try:
         quote = _first_that_will_do(plan, run, context)
@@ -39,7 +42,10 @@ def rent(plan: Plan, context: Context) -> None:
 
 
 def _first_that_will_do(plan: Plan, run: Run, context: Context) -> Quote:
-    """By the job's list. Raises NoMachine where what is left of it is too slow, too dear, or not there."""
+    """Try the GPUs of the job's list in turn, and return the quote of the first machine that will do.
+
+    Raises NoMachine where each came too late, was too dear, or is not to be had.
+    """
     while True:
         quote, refused = _tried(plan, run, context)
         if refused is None and quote is not None:
@@ -66,7 +72,10 @@ def _opened(plan: Plan, context: Context) -> Run:
 
 
 def _tried(plan: Plan, run: Run, context: Context) -> tuple[Quote | None, NoMachine | None]:
-    """The machine at a price that is agreed to; or why it was given back, and its quote where it had one."""
+    """Return (the quote of a rented machine at an accepted price, None).
+
+    Else (its quote where it had one, why it was given back). Raises NoMachine where there is none.
+    """
     so_far = cost_of(run, now_utc())
     agreed = run.expected
     hourly = agreed.total_hourly_usd if agreed is not None else 0.0
@@ -118,13 +127,13 @@ def _keep(quote: Quote, run: Run, context: Context) -> None:
 
 
 def _note_start(run: Run, context: Context, since: datetime, hourly_usd: float | None) -> None:
-    """Count the bill by the provider's own time of the machine, and by its price."""
+    """Count the bill by the provider's own start and price of the machine."""
     now = now_utc()
     context.update(run, lambda run: run.noticed(since, hourly_usd, now=now))
 
 
 def _next_bill(run: Run, context: Context) -> Run:
-    """Close the bill of a machine that was given back, and open the next."""
+    """Close the bill of a machine that was given back, and open the bill of the next one."""
     now = now_utc()
     run = context.current(run)
     if run.phase.is_final:
@@ -133,12 +142,12 @@ def _next_bill(run: Run, context: Context) -> Run:
 
 
 def _closed(run: Run, context: Context, why: str) -> Run:
-    """There is no machine, and the backend has shown it."""
+    """Record that there is no machine, as the backend has shown."""
     now = now_utc()
     return context.update(run, lambda run: run.not_rented(why, now))
 
 
 def _without(plan: Plan, gpu: str | None) -> Plan | None:
-    """The plan with what is left of its list; None where nothing is."""
+    """Return the plan with the GPUs of its list that are left after `gpu` was tried; None where none is left."""
     rest = left_to_try(plan.spec.gpu, gpu)
     return replace(plan, spec=plan.spec.model_copy(update={"gpu": rest})) if rest else None

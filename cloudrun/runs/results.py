@@ -14,6 +14,7 @@ from cloudrun.protocol.checkpoints import bests, is_best
 from cloudrun.protocol.metrics import MetricsRow, metrics_at
 from cloudrun.protocol.outputs import PROGRESS, UNREADABLE_RESULT, below_out
 from cloudrun.protocol.run_folder import HOME, LOG, LOG_INDEX, OUT, RESULT, STATUS
+from cloudrun.protocol.words import OnFinish
 from cloudrun.runs.accounts import replace_file, write_accounts
 from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.home_names import is_renamed, name_at_home
@@ -29,17 +30,18 @@ from cloudrun.stores.download import OnFile, OnProgress, Progress, make_way, mis
 from cloudrun.text.pace import Pace
 
 _OWN_USE = (PROGRESS,)  # heartbeat files: of no use at home
-_PIECE_BYTES = 64_000_000  # of the log, which may have gigabytes
-_NAMED = 10  # files of which something has to be said
+_PIECE_BYTES = 64_000_000  # read at once of the log, which may have gigabytes
+_NAMED = 10  # the most files of one kind that messages name; the rest is counted
 
 
 def default_folder(run: Run) -> Path:
+    """Return the folder for the run's results where the user names none."""
     return Path(run.folder) if run.folder else Path("runs").absolute() / run.run_id
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who hears of a fetch: each file that came, how far it is, and news in a line."""
+    """Functions that take the news of a fetch: each file that has come, the progress, and a line of text."""
 
     on_file: OnFile = lambda _: None
     on_progress: OnProgress = lambda _: None
@@ -47,13 +49,13 @@ class Listener:
 
 
 def in_lines(say: Callable[[str], None], on_file: OnFile) -> Listener:
-    """A line a file, and every half minute how far it is."""
+    """Return a listener that passes each file to `on_file`, and every half minute a line of progress to `say`."""
     pace = Pace()
 
     def on_progress(progress: Progress) -> None:
         nonlocal pace
         if progress.files_done == progress.files_total:
-            pace = Pace()  # the next one counts anew
+            pace = Pace()  # the next transfer counts anew
         elif pace.is_due(progress.bytes_done):
             say(f"fetching: {pace.text(progress.bytes_done, progress.bytes_total, files=progress.files)}")
 
@@ -63,9 +65,10 @@ def in_lines(say: Callable[[str], None], on_file: OnFile) -> Listener:
 def copy_home(
     run: Run, ledger: Ledger, *, to: Path | None, best_only: bool = False, listener: Listener | None = None
 ) -> Path:
-    """Copy what is there now and return the folder. Once the job has ended, the run is marked as home.
+    """Copy the run's files home as they are now, and return the folder. A run that has ended is marked as home.
 
-    A file that cannot be understood comes home as it is, and is named; `run` is as it was found by the last look.
+    `run` is the record of the last look. A file that cannot be understood comes home as it is, and a message names it.
+    report.html is left to the end of the bill where `has_page_later`.
     Raises RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
     """
     folder = folder_for(run, to)
@@ -78,8 +81,13 @@ def copy_home(
         ) from err
 
 
+def has_page_later(run: Run) -> bool:
+    """Return whether the run's machine still bills and is ended next: report.html is made after that, at no cost."""
+    return run.may_bill and run.phase.is_final and run.on_finish is OnFinish.DOWN
+
+
 def what_is_new(run: Run, *, to: Path | None, best_only: bool = False) -> list[Entry]:
-    """The files that `fetch` would copy now. Raises RunNotFinished where there is nothing yet."""
+    """Return the files that `fetch` would copy now. Raises RunNotFinished where there is nothing yet."""
     refuse_stopped(run)
     store = _store_of(run)
     if store is None:
@@ -92,6 +100,7 @@ def what_is_new(run: Run, *, to: Path | None, best_only: bool = False) -> list[E
 
 
 def folder_for(run: Run, to: Path | None) -> Path:
+    """Return the folder for the run's results: `to`, else the run's own."""
     return to.absolute() if to is not None else default_folder(run)
 
 
@@ -99,8 +108,8 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
     store = _store_of(run)
     if store is None:
         return _from_home(run, folder, best_only=best_only, say=listener.say)
-    word = read_result(store)  # asked first: files listed after it are final
-    # One that cannot be read says so only of a run that has ended: the job's command may have written it.
+    word = read_result(store)  # read first: files that are listed after it are final
+    # A result that cannot be read may be the job's own file: it counts only for a run that is known to have ended.
     ended = isinstance(word, Result) or (isinstance(word, BadResult) and run.phase.is_final)
     if word is None and run.store_uri is None and is_wiped(run):
         raise _nothing_is_left(run)
@@ -141,19 +150,19 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         is_home = folder == default_folder(run) or not default_folder(run).is_dir()
         if is_home:
             run = ledger.update(run.run_id, lambda run: run.fetched(str(folder), is_complete=ended))
-        if ended and is_home and is_reachable(run):  # a copy elsewhere is nothing that the machine may be ended for
+        if ended and is_home and is_reachable(run):  # a copy elsewhere is no reason to end the machine
             _tell_the_machine(run, listener.say)
         if ended and is_home:
             now = now_utc()
             run = ledger.update(run.run_id, lambda run: run.came_home(began_at=began, now=now))
-        write_accounts(run, folder, listener.say)
+        write_accounts(run, folder, listener.say, with_page=not (ended and is_home and has_page_later(run)))
     return folder
 
 
 def _tell_oddities(
     store: Store, entries: Sequence[Entry], folder: Path, word: Result | BadResult | None, say: Callable[[str], None]
 ) -> None:
-    """Name what has not come, has come under another name, or is kept though nobody can read it."""
+    """Report files that did not come, have another name at home, or cannot be read."""
     if isinstance(word, BadResult):
         replace_file(folder / UNREADABLE_RESULT, word.content, folder)
         say(f"the run's {RESULT} cannot be read ({word.why}); it is kept as {folder / UNREADABLE_RESULT}")
@@ -172,7 +181,7 @@ def _tell_oddities(
 
 
 def _tell_the_machine(run: Run, say: Callable[[str], None]) -> None:
-    """That the results are home: they are, whether it hears of it or not."""
+    """Tell the machine that the results are home; where it cannot be reached, that is only reported."""
     assert run.run_uri is not None
     try:
         open_store(run.run_uri).put(HOME, b"")
@@ -181,7 +190,7 @@ def _tell_the_machine(run: Run, say: Callable[[str], None]) -> None:
 
 
 def _store_of(run: Run) -> Store | None:
-    """Where there may be more than what is at home; None where that is all there is."""
+    """Return the store that may have more than the folder at home; None where no store has."""
     store = None if _is_home(run) else source_of(run)
     return None if store is None or (run.store_uri is not None and not _holds(store)) else store
 
@@ -201,7 +210,7 @@ def metrics_at_home(run: Run) -> list[MetricsRow]:
 
 
 def _from_home(run: Run, folder: Path, *, best_only: bool, say: Callable[[str], None]) -> Path:
-    """The machine is gone: what is at home is what there is."""
+    """Take the results of a run whose machine is gone from the folder at home; copy them where `folder` is another."""
     home = None if run.folder is None else Path(run.folder)
     if home is None or not (home.is_dir() or run.home_complete):
         raise _nothing_yet(run, "nothing to fetch")
@@ -226,20 +235,23 @@ def _from_home(run: Run, folder: Path, *, best_only: bool, say: Callable[[str], 
 
 
 def _is_home(run: Run) -> bool:
-    """All of it, with no machine that may have more; a folder that was moved away can come from the bucket again."""
+    """Return whether all results are home, and no machine may have more.
+
+    False for a folder at home that was moved away: its files can come from the bucket again.
+    """
     gone = run.released_at is not None or run.run_uri is None
     return gone and run.home_complete and run.folder is not None and Path(run.folder).is_dir()
 
 
 def _holds(store: Store) -> bool:
-    """A run whose machine never came up has left nothing in its bucket."""
+    """Return whether the bucket has anything of the run: a run whose machine never came up has left nothing there."""
     return store.read(STATUS, limit=1) is not None
 
 
 def _copy_log(store: Store, folder: Path) -> None:
-    """The log grows while it is read, so it is copied as it stands and never by hash.
+    """Copy the log as it stands, without comparing a hash: it grows while it is read.
 
-    A machine that goes away meanwhile takes nothing from what is home.
+    Where the machine goes away meanwhile, an earlier copy at home stays as it is.
     """
     partial = folder / f"{LOG}{atomic.PARTIAL}"
     make_way(partial, folder)

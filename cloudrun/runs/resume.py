@@ -1,4 +1,4 @@
-"""Go on from the last complete checkpoint: on the run's machine while it is up, else on a fresh one."""
+"""Resume a run from its last complete checkpoint: on its machine while that is up, else on a new one."""
 
 from __future__ import annotations
 
@@ -30,18 +30,22 @@ from cloudrun.stores import open_store
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """What the run will take from here on, and at which price; written only once it really goes on."""
+    """The estimate and the price of the rest of a run; written to the ledger only once the run really goes on."""
 
     estimate: Estimate | None
     expected: Quote | None
 
 
 class StillRunning(CloudrunError):
-    pass
+    """The run cannot be resumed now: it has not ended, or its machine has to be ended first."""
 
 
 def resume(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool) -> Run:
-    """Raises StillRunning where there is nothing to resume, RunNotFinished where there is nothing to go on from."""
+    """Resume a run that has ended, and return its record as `launch` does.
+
+    Raises StillRunning where it has not ended or its machine has to be ended first, RunNotFinished where there is no
+    checkpoint at home.
+    """
     run = prepared.resumes
     assert run is not None, "it was prepared to be resumed"
     if not run.phase.is_final:
@@ -71,7 +75,7 @@ def _refuse_other_nodes(run: Run, plan: Plan) -> None:
 
 
 def _go_on_here(run: Run, plan: Plan, context: Context, estimated: Estimated) -> Started:
-    context.update(run, Run.watched)  # from here on nothing watches the machine but this
+    context.update(run, Run.watched)  # from here on only this command watches the machine
     try:
         shown = _make_way(run, plan, context)
     except KeyboardInterrupt:
@@ -93,10 +97,13 @@ def _give_up(run: Run, context: Context) -> None:
 
 
 def _make_way(run: Run, plan: Plan, context: Context) -> int:
-    """Have the last attempt leave the machine, with nothing that the next could take for its own; its log's bytes."""
+    """End the last attempt on the machine and remove its files, which the next could take for its own.
+
+    Returns the size of the log in bytes.
+    """
     assert run.run_uri is not None
     store = open_store(run.run_uri)
-    store.put(LEAVE, b"")  # the last attempt's watchdog may still wait: it goes, and leaves the machine
+    store.put(LEAVE, b"")  # the last attempt's watchdog may still wait: it ends, and leaves the machine up
     time.sleep(ATTEMPT_ENDS_S)
     waits = run.store_uri is not None or run.nodes > 1
     until = time.monotonic() + (ATTEMPT_GOES_S if waits else 0.0)
@@ -118,7 +125,7 @@ def _go_on_elsewhere(run: Run, plan: Plan, context: Context, estimated: Estimate
             f"`{run.run_id}` has no checkpoint at home to go on from",
             hint=f"start anew: `cloudrun launch {run.job_path}`",
         )
-    if run.may_bill:  # it does not answer, or is stopped: its bill is closed before the next one is opened
+    if run.may_bill:  # the machine does not answer, or is stopped: close its bill before the next is opened
         job = context.backend.observe(run)
         _refuse_to_lose(run, job)
         ending = ending_of(run, context.backend) if job in (JobState.ABSENT, JobState.STOPPED) else None
@@ -129,7 +136,7 @@ def _go_on_elsewhere(run: Run, plan: Plan, context: Context, estimated: Estimate
     context.update(run, lambda run: _reopened(run, plan, estimated).without_machine(earlier))
     try:
         rent(plan, context)
-    except BaseException:  # what is at home is still the newest: a bucket that lagged behind must not replace it
+    except BaseException:  # the results at home are still the newest: a bucket that lagged behind must not replace them
         is_complete = run.home_complete
         context.update(run, lambda run: run.still_home(is_complete=is_complete))
         raise
@@ -141,12 +148,12 @@ def _fetched(run: Run, context: Context) -> Run:
     try:
         copy_home(run, context.ledger, to=None)
     except RunNotFinished:
-        return run  # the bucket has nothing: what is at home will have to do
+        return run  # the bucket has nothing: the results at home have to do
     return context.current(run)
 
 
 def _refuse_to_lose(run: Run, job: JobState) -> None:
-    """A machine that only does not answer, or is stopped, may hold more than what is at home."""
+    """Raise StillRunning where the machine may hold results that are not home: it does not answer, or is stopped."""
     if run.home_complete or job is JobState.ABSENT:
         return
     if job is JobState.STOPPED and not disk_may_hold_results(run):
@@ -158,7 +165,7 @@ def _refuse_to_lose(run: Run, job: JobState) -> None:
 
 
 def _forget_last_result(plan: Plan) -> None:
-    """Else the bucket would say of the attempt to come how the last one ended."""
+    """Remove the last attempt's result from the bucket, where it would be taken for the result of the next one."""
     if plan.store_uri is not None:
         open_store(plan.store_uri, endpoint=plan.spec.endpoint).remove([RESULT])
 

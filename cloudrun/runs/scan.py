@@ -16,7 +16,7 @@ _REMEMBERED = "scan.json"
 
 
 def scan(context: Context) -> Scan:
-    """Asked now. What is learned about runs is for `refresh`: this is about machines."""
+    """Ask the providers for machines now, and remember the answer. Records of runs stay: they are for `refresh`."""
     found = context.backend.scan()
     context.state_folder.mkdir(parents=True, exist_ok=True)
     _remember(found, context.state_folder)
@@ -24,7 +24,7 @@ def scan(context: Context) -> Scan:
 
 
 def last_scan(home: Path) -> Scan | None:
-    """What was found when they were last asked; None where they never were."""
+    """Return the providers' last answer; None where they were never asked, or where the answer cannot be read."""
     try:
         content = read_limited(home / _REMEMBERED, LARGEST_RESULT_BYTES)
         return None if content is None else Scan.model_validate_json(content)
@@ -47,6 +47,6 @@ def end_orphan(machine: Machine, context: Context) -> None:
 
 
 def orphans_known(ledger: Ledger) -> tuple[Scan | None, list[Machine]]:
-    """By the last scan: the machines that the ledger does not account for."""
+    """Return the last scan and its orphaned machines; None and none where there was no scan."""
     known = last_scan(ledger.home)
     return known, orphans(known, ledger.all()) if known is not None else []

@@ -1,4 +1,4 @@
-"""A data set on its way to the machine, beside whatever else is going on."""
+"""Send a data set to the machine in a thread, beside what else the command does."""
 
 from __future__ import annotations
 
@@ -39,15 +39,17 @@ class Sending(threading.Thread):
             self.has_succeeded = True
         except _Cancelled:
             pass
-        except Exception as err:  # noqa: BLE001 - it is raised by whoever waits for the data
+        except Exception as err:  # noqa: BLE001 - `send_data`, which waits for the data, raises it
             self.error = err
         finally:
             self._done.set()
 
     def has_ended(self) -> bool:
+        """Return whether the transfer is over, with success or not."""
         return self._done.is_set()
 
     def cancel(self) -> None:
+        """End the transfer at its next report of progress, unless all bytes are sent."""
         self._cancel.set()
 
     def _progress(self, sent: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""A source that the machine gets by itself, asked before a machine is rented: is it there, open to us, an archive?"""
+"""Check a source that the machine gets by itself: is it there, open to us, an archive? Before a machine is rented."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, RangeFile, Seen, look
 from cloudrun.text.units import size
 
-# A zip's list of contents takes about 100 bytes a file; past this, its folders are not looked at.
+# A zip's list of contents takes about 100 bytes a file; a list longer than this is not read, and nothing is counted.
 _LIST_BYTES = 32_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SurveyFromAfar(Survey):
-    """Counted without having the images; what it counts is at an address, and not in a folder."""
+    """A survey of images that are at an address, and not in a folder of this computer."""
 
     address: str = ""
 
@@ -37,9 +37,9 @@ class SurveyFromAfar(Survey):
 
 
 def check_access(job: Job) -> None:
-    """Whether the machine will have what opens the source. Raises JobFileError.
+    """Raise JobFileError where the machine would not have the token that the source needs.
 
-    No token goes to a rented machine unless `secrets` names it; one that Kaggle's clients keep in a file is put
+    No token goes to a rented machine unless `secrets` names it. A token that Kaggle's clients keep in a file is put
     into this process's environment, from where `secrets` are taken.
     """
     spec = job.spec
@@ -59,7 +59,10 @@ def check_access(job: Job) -> None:
 
 
 def check_source(job: Job) -> Survey | None:
-    """What can be counted of it from here; None where only the machine can. Raises JobFileError."""
+    """Check the job's source, and return its survey; None where only the machine can count its images.
+
+    Raises JobFileError.
+    """
     with _about(job):
         source = parse_source(job.spec.data.source)
         if source.scheme == "s3":
@@ -81,7 +84,7 @@ def check_source(job: Job) -> Survey | None:
 
 
 def _survey(job: Job, source: Source, address: Address, size_bytes: int) -> Survey | None:
-    """From the list at the end of a zip: some requests, whatever its size."""
+    """Count the images by the list at the end of a zip: a few requests, whatever the zip's size."""
     remote = io.BufferedReader(RangeFile(address, size_bytes, at_most=_LIST_BYTES), 64 * 1024)
     try:
         with zipfile.ZipFile(remote) as opened:
@@ -90,13 +93,13 @@ def _survey(job: Job, source: Source, address: Address, size_bytes: int) -> Surv
         raise SourceProblem(f"{address.shown} is damaged: {err}", hint="is it whole where it comes from?") from err
     except OSError:
         _refuse_small_disk(job, address.shown, size_bytes)
-        return None  # too long a list
+        return None  # the list is too long
     _refuse_small_disk(job, address.shown, size_bytes + sum(count for _, count in files))
     return _count(job, source, files)
 
 
 def _survey_bucket(job: Job, source: Source) -> Survey | None:
-    """From the names and sizes of all its objects: a request for each thousand."""
+    """Count the images by the names and sizes of all objects of a bucket: a request for each thousand."""
     from cloudrun.sources.bucket import Bucket
 
     bucket = Bucket(source, job.spec.endpoint)

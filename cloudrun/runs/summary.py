@@ -1,4 +1,4 @@
-"""What a fetched run says of itself, in a line or two."""
+"""Say in a line or two how good the model of a fetched run is."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from cloudrun.state.received import summary_at
 
 
 def accuracy_text(folder: Path) -> str:
-    """`accuracy  97.2 % on test, 96.0 % on validation (epoch 5)`; empty where there is no summary.
+    """Return `accuracy  97.2 % on test, 96.0 % on validation (epoch 5)`; empty where there is no summary.
 
-    A line `macro F1` before it where an image may have several labels.
+    Where an image may have several labels, a line `macro F1` stands before it.
     """
     summary, _ = summary_at(folder)
     epoch = f" (epoch {summary.best_epoch})" if summary.best_epoch is not None else ""

@@ -1,4 +1,4 @@
-"""Take a launch back that broke or was interrupted: its machine goes, once what earlier attempts made is home."""
+"""Undo a launch that broke or was interrupted: end its machine, once the results of earlier attempts are home."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloudrun.state.run import Run
 
 
 def fail(run: Run, context: Context, err: Exception) -> None:
-    """The launch broke: end what was rented before the error is shown."""
+    """Record that the launch failed, and end its machine, before the caller raises `err`."""
     context.say(f"the launch failed: {err}")
     by_budget = isinstance(err, BudgetUsed)
     with suppress(OSError):  # a disk that is full must not keep the machine up
@@ -20,7 +20,7 @@ def fail(run: Run, context: Context, err: Exception) -> None:
 
 
 def undone(run: Run, context: Context, when: str) -> Interrupted:
-    """Ctrl-C before the job could go on by itself."""
+    """End the machine of a launch that Ctrl-C interrupted, and return the error to raise. `when`: at which point."""
     context.say("interrupted: ending the machine; a second Ctrl-C leaves it up")
     end_safely(context.current(run), context)
     return Interrupted(
@@ -29,7 +29,7 @@ def undone(run: Run, context: Context, when: str) -> Interrupted:
 
 
 def stopped_meanwhile(run: Run) -> Interrupted:
-    """Another command said `down` while the machine was being rented."""
+    """Return the error to raise where another command ended the run while its machine was being rented."""
     return Interrupted(
         f"`{run.run_id}` was stopped by another command while it was launched; nothing is billing",
         hint="launch it again when you like",

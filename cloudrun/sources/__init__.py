@@ -1,6 +1,6 @@
-"""Data that the machine gets by itself: this computer never touches their bytes.
+"""Name the data that the machine fetches by itself: their bytes never pass through this computer.
 
-SOURCE                                 got from
+SOURCE                                 fetched from
 https://host/data.zip[#sha256=HEX]     a server, with resume; .zip, .tar, .tar.gz, .tar.bz2, .tar.xz
 kaggle://competitions/NAME             Kaggle, with the user's own token
 kaggle://datasets/OWNER/NAME           the same
@@ -16,12 +16,12 @@ from cloudrun.errors import CloudrunError
 
 
 class SourceProblem(CloudrunError):
-    """What a source does not have, does not allow, or is not."""
+    """The source of the data is not valid, refuses, or does not have what is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A `data.source` that is not a folder. `sha256` is what an archive must have, where its URL says so."""
+    """A `data.source` that is not a folder. `sha256` is that of its archive, where the URL says it; else None."""
 
     text: str
     scheme: str
@@ -34,7 +34,7 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Raises SourceProblem where it names nothing that can be asked for."""
+    """Return the source that `text` names. Raises SourceProblem where the machine could not fetch it."""
     scheme, _, rest = text.partition("://")
     match scheme:
         case "https" | "http":

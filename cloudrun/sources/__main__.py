@@ -9,17 +9,22 @@ from pathlib import Path
 from cloudrun.errors import CloudrunError
 from cloudrun.sources import parse_source
 from cloudrun.sources.bring import bring
+from cloudrun.stores.outage import through_outage
 
 
 def main() -> int:
-    """Its lines go into the run's log. 0: the folder is there, whole; 1: it is not, and the last lines say why."""
+    """Fetch the data; print lines for the run's log.
+
+    Returns 0 where the folder is there and whole; 1 where it is not, and the last lines say why.
+    """
     parser = argparse.ArgumentParser(prog="python -m cloudrun.sources", description=__doc__)
     parser.add_argument("source", metavar="URL", help="https://..., kaggle://..., s3://...")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--endpoint", metavar="URL", help="the server of an s3:// source, where it is not AWS")
     options = parser.parse_args()
     try:
-        bring(parse_source(options.source), options.out.absolute(), say=_say, endpoint=options.endpoint)
+        source, out = parse_source(options.source), options.out.absolute()
+        through_outage(lambda: bring(source, out, say=_say, endpoint=options.endpoint), _say)
     except CloudrunError as err:
         sys.stdout.write(f"error: {err.message}\n\nhint: {err.hint}\n")
         return 1

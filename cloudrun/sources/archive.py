@@ -1,4 +1,4 @@
-"""An archive from somebody else -> a folder. Nothing in it is trusted: no path, no link, no size."""
+"""Unpack an archive from somebody else. Nothing in it is trusted: no path, no link, no size."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from cloudrun.text.units import size
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
-# ValueError: names in no known encoding.
+# What a damaged archive raises. ValueError: a name is in no known encoding.
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
-# Kept free of the disk, as a part of it: what trains needs some, too.
+# The share of the disk that is kept free: training needs some, too.
 _KEPT_FREE = 0.02
-# What some systems put into every archive.
+# Files and folders that some systems put into every archive.
 _LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -41,7 +41,7 @@ class _Member:
 
 
 def kind_of(start: bytes) -> str | None:
-    """`zip` or `tar`, from the first 512 bytes of a file; None where it is neither."""
+    """Return `zip` or `tar`, from the first 512 bytes of a file; None where it is neither."""
     if start.startswith(_ZIP):
         return "zip"
     if start.startswith(_PACKED_TAR) or start[257:262] == b"ustar":
@@ -50,10 +50,10 @@ def kind_of(start: bytes) -> str | None:
 
 
 def unpack(archive: Path, folder: Path, *, shown: str) -> int:
-    """Write its files below `folder`, which must be empty; returns how many.
+    """Write the archive's files below `folder`, which must be empty; return how many. `shown` is its name in errors.
 
-    Raises SourceProblem, naming the member: a path or a link that leads out, what is neither file, folder nor
-    link, more bytes than the disk has, a password, damage.
+    Raises SourceProblem, which names the member, for a path or a link that leads out, a member that is neither file,
+    folder nor link, more bytes than the disk has, a password, or damage.
     """
     links: list[tuple[Path, str, str]] = []
     count = 0
@@ -74,7 +74,7 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
                 else:
                     _write(member, target, shown)
                 count += 1
-            # Last, so that nothing is ever written through one.
+            # Links are made last, so that nothing is ever written through a link.
             _link(folder, links, shown)
     except DAMAGED as err:
         raise _damaged(shown, err) from err
@@ -83,7 +83,7 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
     except OSError as err:
         if err.errno not in (None, errno.EINVAL):
             raise
-        raise _damaged(shown, err) from err  # gzip's and bzip2's own, and a place before the first byte
+        raise _damaged(shown, err) from err  # gzip and bzip2 raise it, and a seek to before the first byte
     return count
 
 
@@ -134,7 +134,7 @@ def name_of(info: zipfile.ZipInfo) -> str:
 
 
 def inside(folder: Path, name: str, shown: str) -> Path:
-    """Where a file of that name goes. Raises SourceProblem where that is not below `folder`."""
+    """Return the path of a file of that name below `folder`. Raises SourceProblem where the name leads out of it."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if ".." in parts or (parts and (parts[0].startswith("/") or parts[0].endswith(":"))) or "\0" in name:
         raise SourceProblem(f"{shown} wants to write outside its folder: {name}", hint="do not use it")
@@ -183,7 +183,10 @@ def _members(archive: Path, shown: str) -> Iterator[Iterator[_Member]]:
 
 
 def _refuse_bomb(opened: zipfile.ZipFile, archive: Path, shown: str) -> None:
-    """A zip tells all its sizes before a byte is unpacked, and is read no further than they say."""
+    """Raise SourceProblem where a zip is larger, once unpacked, than the disk.
+
+    A zip tells all sizes before a byte is unpacked, and no member is read beyond its size.
+    """
     disk = shutil.disk_usage(archive.parent)
     total = sum(info.file_size for info in opened.infolist())
     if total > disk.free - disk.total * _KEPT_FREE:

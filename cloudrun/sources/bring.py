@@ -1,4 +1,4 @@
-"""A source -> a folder on this disk, whole or not at all. Killed at any moment, the next call goes on."""
+"""Bring a source's data to a folder on this disk, whole or not at all. After a kill the next call goes on."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from cloudrun.text.units import size
 def bring(source: Source, out: Path, *, say: Say, endpoint: str | None = None) -> None:
     """Make `out` the folder that `source` holds. Beside it, `OUT.source/` keeps what has come so far.
 
-    `endpoint` is the server of a bucket, where it is not AWS. Raises SourceProblem (or a bucket's StoreError) where
-    it cannot be had, is not what it should be, or `out` holds something else.
+    `endpoint` is the server of a bucket, None for AWS. Raises SourceProblem (or a bucket's StoreError) where the data
+    cannot be fetched or are not what they should be, or where `out` holds something else.
     """
     work = out.with_name(f"{out.name}.source")
     placed = work / "placed"
@@ -37,16 +37,19 @@ def bring(source: Source, out: Path, *, say: Say, endpoint: str | None = None) -
         made = _collected(source, work, endpoint, say) if source.scheme == "s3" else _unpacked(source, work, say)
         placed.write_text(json.dumps({"source": source.text, "folder": str(made)}), encoding="utf-8")
     out.parent.mkdir(parents=True, exist_ok=True)
-    atomic.settle(str((read_object(placed) or {})["folder"]), out)  # a folder onto an empty one
+    atomic.settle(str((read_object(placed) or {})["folder"]), out)  # a folder may replace an empty one
     shutil.rmtree(work / "unpacked", ignore_errors=True)
     (work / "archive").unlink(missing_ok=True)
 
 
 def address_of(source: Source) -> Address:
-    """Of the archive that holds all of it. Raises SourceProblem where there is no token for Kaggle."""
+    """Return the address of the archive with all of the source's data.
+
+    Raises SourceProblem where the source is Kaggle's and there is no token for Kaggle.
+    """
     if source.scheme == "kaggle":
         return kaggle.archive_of(source, kaggle.find_or_refuse(os.environ))
-    return Address(source.url, source.url.partition("?")[0])  # what follows may be a signature
+    return Address(source.url, source.url.partition("?")[0])  # the part after `?` may be a signature: it is not shown
 
 
 def _unpacked(source: Source, work: Path, say: Say) -> Path:
@@ -55,7 +58,7 @@ def _unpacked(source: Source, work: Path, say: Say) -> Path:
     download(address, archive, say=say)
     if source.sha256 is not None:
         _refuse_other(archive, source.sha256, address.shown)
-    shutil.rmtree(work / "unpacked", ignore_errors=True)  # half of it, of a call that was killed
+    shutil.rmtree(work / "unpacked", ignore_errors=True)  # a call that was killed may have left half of it
     (work / "unpacked").mkdir()
     pace = Pace()
     pace.elapsed_s(0)
@@ -65,7 +68,7 @@ def _unpacked(source: Source, work: Path, say: Say) -> Path:
 
 
 def _collected(source: Source, work: Path, endpoint: str | None, say: Say) -> Path:
-    from cloudrun.sources.bucket import Bucket, collect  # boto3 takes a second to load, and others do without
+    from cloudrun.sources.bucket import Bucket, collect  # boto3 takes a second to load, and other sources do without
 
     (work / "unpacked").mkdir(exist_ok=True)
     collect(Bucket(source, endpoint), work / "unpacked", work / "objects", say=say)
@@ -85,7 +88,7 @@ def _refuse_other(archive: Path, expected: str, shown: str) -> None:
 
 
 def _begin(work: Path, source: Source) -> None:
-    """What is there of another source is of no use."""
+    """Make the folder of what has come so far; remove what it has of another source."""
     noted = work / "source"
     if work.is_dir() and not (noted.is_file() and noted.read_text(encoding="utf-8") == source.text):
         shutil.rmtree(work)

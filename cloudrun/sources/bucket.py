@@ -1,4 +1,4 @@
-"""A folder in a bucket, an object a file -> a folder on this disk: many at once, each verified on arrival."""
+"""Fetch a folder of a bucket to this disk, an object a file: many at once, each verified on arrival."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LARGEST_NOTE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One object. `tag` is its ETag: another one means other bytes."""
+    """One object of the bucket. `tag` is its ETag: another ETag means other bytes."""
 
     name: str  # below the source's prefix
     size_bytes: int
@@ -42,7 +42,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A hash: `sha256` or `md5` of the bytes, or `parts`: the MD5 of the MD5s of parts of `part_bytes`."""
+    """The hash that an object must have. `of` is `sha256`, `md5`, or `parts`: the MD5 of the parts' MD5s."""
 
     of: str
     digest: str
@@ -50,11 +50,11 @@ class Expected:
 
 
 OnBytes = Callable[[int], None]
-"""Called with how many more bytes have come; less than none where some have to come again."""
+"""Called with how many more bytes have come; a negative number where bytes have to come again."""
 
 
 class Bucket:
-    """The objects of a source."""
+    """The objects of one source; `endpoint` is None for AWS."""
 
     def __init__(self, source: Source, endpoint: str | None) -> None:
         bucket, _, prefix = source.rest.partition("/")
@@ -65,7 +65,7 @@ class Bucket:
         self._client = make_client(self._place, connections=_AT_ONCE)
 
     def objects(self) -> list[Listed]:
-        """All of them, without what stands for folders. Raises StoreError, or SourceProblem where there are none."""
+        """Return all objects but those that stand for folders. Raises StoreError, or SourceProblem where none exist."""
         with translated(self._place, f"list {self._prefix or 'it'}"):
             found = list(self._listed())
         if not found:
@@ -75,14 +75,17 @@ class Bucket:
         return found
 
     def refuse_unreadable(self, one: Listed) -> None:
-        """Ask for its first byte: to list is one permission, to read another. Raises StoreError."""
+        """Begin to read the object: to list is one permission, to read another. Raises StoreError."""
         with translated(self._place, f"read {one.name}"):
             self._client.get_object(Bucket=self._bucket, Key=f"{self._prefix}{one.name}", IfMatch=one.tag)[
                 "Body"
             ].close()
 
     def fetch(self, one: Listed, target: Path, on_bytes: OnBytes) -> None:
-        """Write it to `target`, by a name of its own until it is whole. Raises StoreError, or SourceProblem."""
+        """Fetch the object to `target`, under a temporary name until it is whole. Raises StoreError or SourceProblem.
+
+        After a failure it goes on where it was, and gives up after three tries in a row that bring no byte.
+        """
         part = target.with_name(f"{target.name}{_PART}")
         failed: CloudrunError | None = None
         tries = 0
@@ -100,7 +103,7 @@ class Bucket:
             except StoreError as err:
                 failed = err
             on_bytes(-_size(part))
-            if _size(part) >= one.size_bytes:  # all of it, and not as it should be
+            if _size(part) >= one.size_bytes:  # all bytes have come, and are not as they should be
                 part.unlink(missing_ok=True)
             tries = 0 if before < _size(part) else tries + 1
         assert failed is not None
@@ -115,7 +118,7 @@ class Bucket:
                     yield Listed(name, int(found["Size"]), found["ETag"])
 
     def _rest_of(self, one: Listed, part: Path, on_bytes: OnBytes) -> Expected | None:
-        """Returns what its hash must be, where the bucket knows one."""
+        """Fetch the rest of the object to `part`; return the hash that it must have, None where the bucket has none."""
         begun = _size(part)
         if begun > one.size_bytes:
             part.unlink()
@@ -135,7 +138,10 @@ class Bucket:
         return _known_hash(answer, one) or self._hash_in_parts(one)
 
     def _hash_in_parts(self, one: Listed) -> Expected | None:
-        """What was sent in parts has for ETag the MD5 of the parts' MD5s, and the number of parts."""
+        """Return the hash of an object that was sent in parts; None for another object, or unequal parts.
+
+        Its ETag is the MD5 of the parts' MD5s, followed by the number of parts.
+        """
         found = re.fullmatch(r'"?([0-9a-f]{32})-(\d+)"?', one.tag)
         if found is None:
             return None
@@ -147,9 +153,9 @@ class Bucket:
 
 
 def collect(bucket: Bucket, folder: Path, noted: Path, *, say: Say) -> int:
-    """Fetch all objects below `folder`; returns how many there are. Raises StoreError or SourceProblem.
+    """Fetch all objects of `bucket` to below `folder`; return how many they are. Raises StoreError or SourceProblem.
 
-    `noted` tells which version of each was there when an earlier call was cut: what is the same stays.
+    The file `noted` tells which version of each object an earlier call has fetched: the same versions stay.
     """
     objects = bucket.objects()
     known = _read(noted)
@@ -207,7 +213,7 @@ def _refuse_without_room(bucket: Bucket, folder: Path, wanted: list[Listed]) -> 
 
 
 def _known_hash(answer: dict[str, Any], one: Listed) -> Expected | None:
-    """The sha256 that our own stores write beside it; else the ETag, where it is the MD5 of the bytes."""
+    """Return the sha256 that cloudrun's stores add as metadata; else the ETag, where it is the MD5 of the bytes."""
     sha256 = answer.get("Metadata", {}).get("sha256")
     if isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256):
         return Expected("sha256", sha256)
@@ -219,7 +225,7 @@ def _known_hash(answer: dict[str, Any], one: Listed) -> Expected | None:
 def _is_whole(part: Path, one: Listed, expected: Expected | None) -> bool:
     if _size(part) != one.size_bytes:
         return False
-    if expected is None:  # boto3 has compared the checksum that came with the bytes, if any did
+    if expected is None:  # botocore has compared the checksum that came with the bytes, if there was one
         return True
     with part.open("rb") as file:
         if expected.of != "parts":

@@ -1,7 +1,7 @@
-"""Kaggle's API, as its own clients use it (kagglesdk 0.1.38, kagglehub 1.0.3): GET under /api/v1, with a token.
+"""Use Kaggle's API as its own clients do (kagglesdk 0.1.38, kagglehub 1.0.3): GET under /api/v1, with a token.
 
 Lists come as pages: `files` of a competition, `datasetFiles` of a data set, each with `name` and `totalBytes`,
-and `nextPageToken`. A download is sent on to a file server, which knows nothing of the token.
+and `nextPageToken`. A download is redirected to a file server, which must not get the token.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _GET_TOKEN = (
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """By the names of the variables that a machine is given them in."""
+    """A token, or a user name and key, by the names of the environment variables that a machine gets them in."""
 
     values: Mapping[str, str]
 
@@ -36,6 +36,7 @@ class Credentials:
 
     @property
     def authorization(self) -> str:
+        """The value of the HTTP header `Authorization`."""
         if TOKEN in self.values:
             return f"Bearer {self.values[TOKEN]}"
         pair = f"{self.values[USERNAME]}:{self.values[KEY]}"
@@ -43,9 +44,10 @@ class Credentials:
 
 
 def find_credentials(environment: Mapping[str, str]) -> Credentials | None:
-    """Where Kaggle's own clients look: its variables, then the files of ~/.kaggle (or $KAGGLE_CONFIG_DIR).
+    """Return the credentials that Kaggle's own clients would use; None where there are none.
 
-    Raises SourceProblem where a file is there and cannot be understood.
+    They look at its variables, then at the files of ~/.kaggle (or $KAGGLE_CONFIG_DIR). Raises SourceProblem where a
+    file is there and cannot be understood.
     """
     folder = Path(environment.get("KAGGLE_CONFIG_DIR") or Path(environment.get("HOME", "~")).expanduser() / ".kaggle")
     token = environment.get(TOKEN, "")
@@ -68,6 +70,7 @@ def find_credentials(environment: Mapping[str, str]) -> Credentials | None:
 
 
 def find_or_refuse(environment: Mapping[str, str]) -> Credentials:
+    """Return the credentials. Raises SourceProblem where there are none."""
     found = find_credentials(environment)
     if found is None:
         raise SourceProblem("there is no token for Kaggle here", hint=_GET_TOKEN)
@@ -75,7 +78,7 @@ def find_or_refuse(environment: Mapping[str, str]) -> Credentials:
 
 
 def archive_of(source: Source, credentials: Credentials) -> Address:
-    """The zip of all its files."""
+    """Return the address of the zip of all files of the source."""
     what, *names = source.rest.split("/")
     if what == "competitions":
         return _address(source, credentials, f"competitions/data/download-all/{quote(names[0])}")
@@ -84,7 +87,7 @@ def archive_of(source: Source, credentials: Credentials) -> Address:
 
 
 def refuse_what_is_not_allowed(source: Source, credentials: Credentials) -> None:
-    """Ask for the list of its files: that tells what is wrong with a name or a token. Raises SourceProblem."""
+    """Raise SourceProblem where the name or the token is wrong, by asking for the list of the source's files."""
     what, *names = source.rest.split("/")
     if what == "competitions":
         address = _address(source, credentials, f"competitions/data/list/{quote(names[0])}")

@@ -1,4 +1,4 @@
-"""Names of files -> classes and counts of each split: what the trainer will find, before a byte is fetched. Pure."""
+"""Count classes and images by the names of files: what the trainer will find, before a byte is fetched. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LABEL_SUFFIXES = (".csv", ".tsv", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """As `dataset_check.Survey`, of files that are elsewhere."""
+    """What `dataset.survey.Survey` is for a folder, for files that are elsewhere."""
 
     counts: dict[str, dict[str, int]]  # split -> class -> images
     unlabelled_test: int

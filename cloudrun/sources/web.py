@@ -1,4 +1,4 @@
-"""One file of a web server: what it is, and all of it, whatever becomes of the connection on the way."""
+"""Fetch a file from a web server, whatever becomes of the connection on the way; or look at its beginning alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 _SILENCE_S = 30.0
 _PIECE_BYTES = 256 * 1024
-# In a row, without a byte more: about two minutes.
+# Tries in a row that bring no byte: about two minutes.
 _TRIES = 8
 _LONGEST_PAUSE_S = 30.0
 _MAGIC_BYTES = 512
@@ -36,7 +36,10 @@ _BUSY = (408, 425, 429)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to ask. `authorization` goes to this server alone, never to one that it sends us on to."""
+    """Where to ask. `authorization` goes to this server alone, never to a server that it redirects to.
+
+    `shown` is the address in messages; `explain` returns the error for an HTTP status, None for the general error.
+    """
 
     url: str
     shown: str
@@ -46,7 +49,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the first bytes of an answer tell; `version` changes with the file, where the server says so."""
+    """What the first bytes of an answer tell; `version` changes with the file, None where the server does not say."""
 
     size_bytes: int | None
     start: bytes
@@ -55,7 +58,7 @@ class Seen:
 
 
 class Transient(Exception):
-    """May be over soon; `wait_s` where the server says how long."""
+    """A failure that may be over soon; `wait_s` is set where the server says how long to wait."""
 
     def __init__(self, message: str, wait_s: float | None = None) -> None:
         super().__init__(message)
@@ -63,7 +66,7 @@ class Transient(Exception):
 
 
 def look(address: Address) -> Seen:
-    """Ask for the first bytes alone. Raises SourceProblem where they cannot be had."""
+    """Ask for the first bytes alone, and return what they tell. Raises SourceProblem where they cannot be had."""
     with _patiently(address, {"Range": f"bytes=0-{_MAGIC_BYTES - 1}"}) as answer:
         start = _read(address, answer, _MAGIC_BYTES)
         is_part = answer.status == 206
@@ -72,7 +75,7 @@ def look(address: Address) -> Seen:
 
 
 def read_json(address: Address) -> Any:
-    """Raises SourceProblem."""
+    """Return the JSON at the address. Raises SourceProblem where it cannot be had, or is not JSON."""
     with _patiently(address, {"Accept": "application/json"}) as answer:
         try:
             return json.loads(_read(address, answer))
@@ -81,10 +84,10 @@ def read_json(address: Address) -> Any:
 
 
 def download(address: Address, target: Path, *, say: Say, pause_s: float = 1.0) -> None:
-    """Fetch it to `target`, which may hold the start of it from an earlier try, even one that was killed.
+    """Fetch the file to `target`, which may hold its beginning from an earlier try, even one that was killed.
 
-    Beside it lies `NAME.version`: a start is gone on with only while the server still has that version.
-    Raises SourceProblem where it cannot be had, or is larger than the disk.
+    The file `NAME.version` beside it has the version: a beginning is continued only while the server has that version.
+    Raises SourceProblem where the file cannot be had, or is larger than the disk.
     """
     pace = Pace()
     backoff = Backoff(doubled(pause_s, _TRIES, longest_s=_LONGEST_PAUSE_S))
@@ -116,7 +119,7 @@ def _read(address: Address, answer: http.client.HTTPResponse, size_bytes: int | 
 
 
 class RangeFile(io.RawIOBase):
-    """A file of a server that can be read here and there; every read is a request."""
+    """A file of a server that can be read at any place; every read is a request, `at_most` bytes in all."""
 
     def __init__(self, address: Address, size_bytes: int, *, at_most: int) -> None:
         self._address = address
@@ -173,7 +176,7 @@ def _fetch_rest(address: Address, target: Path, say: Say, pace: Pace) -> None:
             target.unlink()
             raise Transient(f"{address.shown} has changed")
         if not is_part:
-            start = 0  # the server gives the whole only
+            start = 0  # the server gives only the whole file
             _refuse_without_room(address, target, total)
         noted.write_text(json.dumps(asdict(now)), encoding="utf-8")
         with target.open("ab") as file:
@@ -187,7 +190,7 @@ def _fetch_rest(address: Address, target: Path, say: Say, pace: Pace) -> None:
         raise Transient(f"the connection was cut at {size(_size(target))} of {size(total)}")
 
 
-def _copy(
+def _copy(  # noqa: PLR0913 - one transfer, with all that watches it
     answer: http.client.HTTPResponse, file: IO[bytes], start: int, total: int | None, say: Say, pace: Pace
 ) -> None:
     come = start
@@ -228,11 +231,11 @@ def _refuse_without_room(address: Address, target: Path, total: int | None) -> N
 
 
 class _PastEnd(Exception):
-    """There is nothing from that byte on."""
+    """The file has no bytes at the offset that was asked for."""
 
 
 def _patiently(address: Address, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """Asked three times, for whoever waits at a terminal."""
+    """Ask three times, with pauses of about a second, since somebody may wait at a terminal. Raises SourceProblem."""
     for pause_s in tries((0.5, 1.5)):
         try:
             return _ask(address, headers)
@@ -247,7 +250,7 @@ def _patiently(address: Address, headers: dict[str, str]) -> http.client.HTTPRes
 
 
 def _ask(address: Address, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """Raises Transient, _PastEnd, or SourceProblem where asking again would change nothing."""
+    """Ask once. Raises Transient, _PastEnd, or SourceProblem where to ask again would change nothing."""
     request = urllib.request.Request(
         address.url, headers={"User-Agent": "cloudrun", "Accept-Encoding": "identity", **headers}
     )
@@ -282,9 +285,9 @@ def _refused(address: Address, err: HTTPError) -> Exception:
 
 
 class _StaysSafe(urllib.request.HTTPRedirectHandler):
-    """Follows a server elsewhere, but never from https to anything less."""
+    """Follows redirects, but never from https to an address without encryption."""
 
-    def redirect_request(
+    def redirect_request(  # noqa: PLR0913 - the signature of urllib
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
@@ -297,7 +300,7 @@ class _StaysSafe(urllib.request.HTTPRedirectHandler):
 
 
 def _total_of(answer: http.client.HTTPResponse) -> int | None:
-    """Of `Content-Range: bytes 0-99/1234`."""
+    """Return 1234 of `Content-Range: bytes 0-99/1234`; None where the server does not say."""
     return _number(str(answer.headers.get("Content-Range", "")).rpartition("/")[2])
 
 
@@ -306,7 +309,7 @@ def _start_of(answer: http.client.HTTPResponse) -> int | None:
 
 
 def _version_of(answer: http.client.HTTPResponse) -> str | None:
-    """A strong ETag, else the time of the last change."""
+    """Return the file's strong ETag, else the time of its last change; None where the server says neither."""
     tag = answer.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified")
 

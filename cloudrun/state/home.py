@@ -1,4 +1,4 @@
-"""Where this computer keeps what is not to be lost, and a first look into it that costs next to nothing."""
+"""Find the folder in which this computer keeps its state, and look into it quickly for runs that may cost money."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from cloudrun.files.untrusted import Unreadable, parse_object, read_limited
 
 LARGEST_RECORD_BYTES = 16_000_000
-"""Of the ledger: a run with thousands of attempts has less than a megabyte."""
+"""The largest record of the ledger that is read: a run with thousands of attempts has less than a megabyte."""
 
 
 def home_folder() -> Path:
-    """`CLOUDRUN_HOME`, or the platform's folder for state that is not to be lost."""
+    """Return `CLOUDRUN_HOME`, else the platform's folder for state that is not to be lost."""
     chosen = os.environ.get("CLOUDRUN_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()
@@ -23,7 +23,7 @@ def home_folder() -> Path:
 
 
 def may_bill(home: Path) -> bool:
-    """Whether a record of the ledger may stand for a machine that bills; a damaged one may."""
+    """Return whether a record of the ledger may stand for a machine that bills; a damaged record may."""
     for path in (home / "ledger").glob("*.json"):
         try:
             content = read_limited(path, LARGEST_RECORD_BYTES)

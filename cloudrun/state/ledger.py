@@ -23,7 +23,7 @@ _LOCK_PATIENCE_S = 1.0
 
 
 class LedgerDamaged(CloudrunError):
-    """A record that is not one of ours: somebody edited it, or the disk did."""
+    """A record of the ledger cannot be read: somebody edited it, or the disk failed."""
 
     def __init__(self, path: Path, why: str) -> None:
         self.run_id = path.stem
@@ -40,7 +40,7 @@ class LedgerDamaged(CloudrunError):
 
 
 class BeingLaunched(CloudrunError):
-    """Two commands at one run would rent twice, or end what the other has just started."""
+    """Another command is launching the run: two at once would rent twice, or end what the other has just started."""
 
 
 class Ledger:
@@ -59,17 +59,24 @@ class Ledger:
             self._write(path, run)
 
     def update(self, run_id: str, step: Callable[[Run], Run]) -> Run:
-        """Replace the record, as it is now, by what `step` makes of it, and return that: `update(id, Run.watched)`."""
+        """Replace the record, as it is now, by the one that `step` makes of it; return that: `update(id, Run.watched)`.
+
+        Raises NoSuchRun, LedgerDamaged; ValueError where the new record could not be read back.
+        """
         with self._locked(run_id):
             changed = step(self._read(self._path(run_id)))
             self._write(self._path(run_id), changed)
             return changed
 
     def get(self, run_id: str) -> Run:
+        """Return the record with this very id. Raises NoSuchRun, LedgerDamaged."""
         return self._read(self._path(run_id))
 
     def find(self, prefix: str | None) -> Run:
-        """The run with this id or unique prefix; the newest one for None."""
+        """Return the run with this id or unique prefix; the newest run for None.
+
+        Raises NoSuchRun where there is none or several; LedgerDamaged where the record that is meant cannot be read.
+        """
         if prefix is not None and not prefix.strip():
             raise NoSuchRun("the name of the run is empty", hint="`cloudrun ps --all` lists every run")
         runs, damaged = self._scan()
@@ -90,30 +97,31 @@ class Ledger:
         raise NoSuchRun(f"`{prefix}` is the start of {len(ids)} runs: {', '.join(ids)}", hint="type one more letter")
 
     def find_all(self, prefixes: Sequence[str] | None) -> list[Run]:
-        """The runs that are named, or the newest one where none is."""
+        """Return the runs with these ids or prefixes; the newest run where none is given. Raises as `find` does."""
         return [self.find(prefix) for prefix in prefixes] if prefixes else [self.find(None)]
 
     def all(self) -> list[Run]:
-        """Every readable run, oldest first; `damaged` names the others."""
+        """Return every readable run, oldest first; `damaged` names the others."""
         return self._scan()[0]
 
     def keep_log_index(self, run_id: str, index: bytes) -> None:
-        """When each stretch of a fetched log was written: of no use to a person, so not among the results."""
+        """Keep the index of a fetched log (when each part was written): of no use to people, so not in the results."""
         (self.home / "log-index").mkdir(parents=True, exist_ok=True)
         (self.home / "log-index" / run_id).write_bytes(index)
 
     def log_index(self, run_id: str) -> bytes | None:
+        """Return the index that `keep_log_index` kept; None where there is none."""
         try:
             return (self.home / "log-index" / run_id).read_bytes()
         except FileNotFoundError:
             return None
 
     def interrupted(self) -> list[Run]:
-        """Runs on a machine whose launch did not come to its end, and which nobody is launching now."""
+        """Return the runs of interrupted launches: each may bill, and no command is launching it now."""
         return [run for run in self.all() if run.may_bill and not run.handed_over and not self.is_launching(run.run_id)]
 
     def damaged(self) -> list[LedgerDamaged]:
-        """Records that cannot be read: each may stand for a machine that bills."""
+        """Return the records that cannot be read: each may stand for a machine that bills."""
         return self._scan()[1]
 
     def _scan(self) -> tuple[list[Run], list[LedgerDamaged]]:
@@ -129,13 +137,13 @@ class Ledger:
 
     @contextmanager
     def launching(self, run_id: str) -> Iterator[None]:
-        """Held by the command that is launching `run_id`; the lock goes with the process, however it ends.
+        """Hold the lock of the command that is launching `run_id`; it is freed with the process, however that ends.
 
-        Raises BeingLaunched where another command holds it. The file stays: one that is removed could be
-        locked twice.
+        Raises BeingLaunched where another command holds the lock. The lock's file stays: a file that is removed could
+        be locked twice.
         """
         self._records.mkdir(parents=True, exist_ok=True)
-        # Whoever only looks at the lock holds it for an instant.
+        # A command that only looks at the lock (`is_launching`) holds it for an instant.
         held = locks.take(self._records / f"{run_id}.launch", required=True, within_s=_LOCK_PATIENCE_S)
         if held is None:
             raise BeingLaunched(
@@ -148,7 +156,7 @@ class Ledger:
             os.close(held)
 
     def is_launching(self, run_id: str) -> bool:
-        """Whether a living command is still launching this run."""
+        """Return whether a living command is still launching this run."""
         return locks.is_held(self._records / f"{run_id}.launch")
 
     def _path(self, run_id: str) -> Path:
@@ -164,11 +172,11 @@ class Ledger:
             raise LedgerDamaged(path, str(err)) from None
 
     def _write(self, path: Path, run: Run) -> None:
-        """Raises ValueError where the record could not be read back."""
+        """Write the record durably. Raises ValueError where the record could not be read back."""
         text = run.model_dump_json(indent=1)
         _refuse_unreadable(text)
         atomic.write(path, text, temporary=path.with_suffix(f".{os.getpid()}{atomic.UNFINISHED}"), durable=True)
-        atomic.sync(path.parent)  # else the rename itself may be lost with the power
+        atomic.sync(path.parent)  # else a power cut may undo the rename itself
 
     @contextmanager
     def _locked(self, run_id: str) -> Iterator[None]:
@@ -178,10 +186,10 @@ class Ledger:
 
 
 def _run_from(content: bytes) -> Run:
-    """A record of any version: what a newer one added is left out. Raises Unreadable."""
+    """Return the run of a record of any version; fields that a newer version added are left out. Raises Unreadable."""
     tree = parse_object(content, largest_bytes=LARGEST_RECORD_BYTES)
     run, wrong = understood(Run, tree)
-    if wrong:  # a field that is left out may be the one by which a bill is known
+    if wrong:  # without one of these fields a bill may go unseen
         raise Unreadable(f"{', '.join(f'`{name}`' for name in wrong)}: not what belongs there")
     return run
 
@@ -196,7 +204,7 @@ def _refuse_unreadable(text: str) -> None:
 
 
 def _newest(runs: Sequence[Run], damaged: Sequence[LedgerDamaged]) -> Run:
-    """Never an older run in place of one that cannot be read: `down` would end it."""
+    """Return the newest run. Raises LedgerDamaged where a newer record cannot be read: `down` would end another run."""
     for one in damaged:
         if not runs or one.written_at > runs[-1].created_at.timestamp():
             raise one
@@ -206,7 +214,7 @@ def _newest(runs: Sequence[Run], damaged: Sequence[LedgerDamaged]) -> Run:
 
 
 def _no_runs() -> NoSuchRun:
-    return NoSuchRun("there are no runs yet", hint="start one: `cloudrun launch --infra local jobs/demo.yaml`")
+    return NoSuchRun("there are no runs yet", hint="start one: `cloudrun demo` needs no account and costs nothing")
 
 
 def _written_at(path: Path) -> float:

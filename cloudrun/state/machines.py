@@ -1,4 +1,4 @@
-"""Machines of ours as their providers list them, whether the ledger knows them or not. Pure."""
+"""Machines that cloudrun rented, as their providers list them, whether the ledger knows them or not. Pure."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Machine(BaseModel):
 
     name: str
     infra: str
-    handle: str  # by which it can be ended: SkyPilot's name of it, or the provider's id
-    # To the backend on this computer, which rented it; the alias is of a scan that an older version has remembered.
+    handle: str  # the name by which it can be ended: SkyPilot's, or the provider's id
+    # Whether this computer's backend rented it, and so knows it. The alias is for a scan that an older version kept.
     is_known_here: bool = Field(validation_alias=AliasChoices("is_known_here", "known_to_sky"))
     gpu: str | None = None
     hourly_usd: float | None = None
     up_since: datetime | None = None  # by its provider's clock
-    stopped: str | None = None  # its provider's word for a machine that runs no more, and is kept; None: it is up
-    ended_at: datetime | None = None  # by its provider's clock, where it was stopped or ended
+    stopped: str | None = None  # its provider's word for a machine that is kept but does not run; None: it is up
+    ended_at: datetime | None = None  # when it was stopped or ended, by its provider's clock
 
     @property
     def cluster(self) -> str:
@@ -39,23 +39,27 @@ class Machine(BaseModel):
 
     @property
     def run_id(self) -> str:
-        """The run that it was rented for, as far as its name tells."""
+        """The id of the run that the machine was rented for, as far as its name tells."""
         name = self.name if not _OWNED.match(self.name) else _ADDED.sub("", self.name, count=1)
         return name.removeprefix(MACHINE_PREFIX)
 
     @property
     def stop_command(self) -> str:
+        """The command that ends the machine."""
         return f"cloudrun down {self.name}"
 
     def cost_usd(self, now: datetime) -> float | None:
-        """What it has cost since it came up."""
+        """Return the USD that the machine has cost since it came up; None where its price or start is unknown."""
         if self.hourly_usd is None or self.up_since is None:
             return None
         return round(max((now - self.up_since).total_seconds(), 0.0) / 3600 * self.hourly_usd, 4)
 
 
 class Scan(BaseModel):
-    """What the providers listed, when; `unasked`: who did not answer, and why; `unlistable`: whom we cannot ask."""
+    """The machines that providers listed at the time `at`.
+
+    `unasked`: providers or machines without an answer, and why; `unlistable`: clouds whose machines cannot be listed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -66,9 +70,10 @@ class Scan(BaseModel):
 
 
 def orphans(scan: Scan, runs: Iterable[Run]) -> list[Machine]:
-    """Machines that no run of the ledger is billed for: another computer's, a lost ledger's, a launch's cut short.
+    """Return the orphaned machines of a scan: those that no run of the ledger is billed for.
 
-    A machine whose end was proven after the scan is none of them: the scan is only older.
+    They are of another computer, of a lost ledger, or of an interrupted launch. A machine whose end was proven after
+    the scan is left out: the scan is only older.
     """
     accounted = {run.run_id for run in runs if run.may_bill or _ended_after(run, scan)}
     return [machine for machine in scan.machines if machine.run_id not in accounted]
@@ -79,7 +84,7 @@ def _ended_after(run: Run, scan: Scan) -> bool:
 
 
 def find_machines(machines: Sequence[Machine], text: str) -> list[Machine]:
-    """The machines that a person means by a name, or by the run's id: all that a run on several has."""
+    """Return the machines with this name, handle or run id: for a run on several machines, all of them."""
     exactly = [machine for machine in machines if text == machine.handle]
     return exactly or [
         machine for machine in machines if text in (machine.name, machine.run_id, f"{MACHINE_PREFIX}{machine.run_id}")

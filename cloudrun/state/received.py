@@ -1,7 +1,7 @@
-"""The one door for what a machine or a bucket says: bytes become models here, or are said to be unreadable. Pure.
+"""Read the files of a machine or a bucket: here alone their bytes become models, or raise `Unreadable`. Pure.
 
-Each file may hold anything: a command of the user's own can write it, a newer worker, or a disk that fails. A field
-that cannot be understood is left out and named; a file that cannot is `Unreadable`, which ends no command.
+Each file may hold anything: the user's own command can write it, or a newer worker, or a disk that fails. A field that
+cannot be understood is left out and named. A file that cannot be understood is `Unreadable`, which ends no command.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class Question(BaseModel):
-    """What the worker asks whoever follows the run (`question.json`), and for how long it waits."""
+    """The worker's question to the user who follows the run (`question.json`), and the seconds that it waits."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -37,7 +37,7 @@ class Question(BaseModel):
 
 
 class Finding(BaseModel):
-    """What the trainer found wrong with the run, and what it says to try."""
+    """A problem that the trainer found in the run, and its hint what to try."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -47,7 +47,7 @@ class Finding(BaseModel):
 
 
 class Summary(BaseModel):
-    """The part of `summary.json` that is used: the trainer's, or what a command of the user's own wrote there."""
+    """The fields of `summary.json` that are used; the trainer wrote it, or the user's own command."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
@@ -73,15 +73,17 @@ class Summary(BaseModel):
 
 
 def understood(model: type[Model], tree: Mapping[str, Any]) -> tuple[Model, tuple[str, ...]]:
-    """`model` from what is right in `tree`, and the names of the fields that are not and were left out.
+    """Return `model` with the valid fields of `tree`, and the names of the invalid fields, which are left out.
 
-    A field that the model does not know is left out without a word. Raises Unreadable where one that it needs is wrong.
+    A field that the model does not know is left out without a word. Raises Unreadable where a field that the model
+    needs is missing or invalid.
     """
     try:
         return model.model_validate(tree), ()
     except ValidationError as err:
         problems = err.errors(include_url=False, include_input=False, include_context=False)
-    # A model's own rule has no place; what is unknown inside of a field is taken out of that alone.
+    # A problem with a rule of the model as a whole has no `loc`. An unknown name inside of a field does not make the
+    # field wrong: only that name is taken out.
     foreign = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
     wrong = {str(problem["loc"][0]) for problem in problems if problem["loc"] and problem["loc"] not in foreign}
     kept = _without({name: value for name, value in tree.items() if name not in wrong}, foreign)
@@ -94,7 +96,7 @@ def understood(model: type[Model], tree: Mapping[str, Any]) -> tuple[Model, tupl
 
 
 def _without(tree: dict[str, Any], places: list[tuple[int | str, ...]]) -> dict[str, Any]:
-    """A copy of `tree` without the values at `places`."""
+    """Return a copy of `tree` without the values at `places`."""
     direct = {place[0] for place in places if len(place) == 1}
     kept = {name: value for name, value in tree.items() if name not in direct}
     for name in {place[0] for place in places if len(place) > 1 and place[0] in kept}:
@@ -111,9 +113,9 @@ def _without(tree: dict[str, Any], places: list[tuple[int | str, ...]]) -> dict[
 
 
 def result_from(content: bytes) -> Result:
-    """The worker's last word. Raises Unreadable.
+    """Return the worker's result. Raises Unreadable.
 
-    An end by a reason that only a newer worker knows is an end that failed, and says so.
+    A reason that only a newer worker knows is taken as a failure, and the message says so.
     """
     tree = parse_object(content)
     word, said = tree.get("reason"), tree.get("message")
@@ -127,19 +129,22 @@ def result_from(content: bytes) -> Result:
 
 
 def progress_from(content: bytes) -> Progress:
-    """The worker's heartbeat, without what is wrong in it. Raises Unreadable."""
+    """Return the worker's heartbeat without its invalid fields. Raises Unreadable."""
     progress, _ = understood(Progress, parse_object(content))
     return progress
 
 
 def question_from(content: bytes) -> Question:
-    """What the worker asks. Raises Unreadable."""
+    """Return the worker's question. Raises Unreadable."""
     question, _ = understood(Question, parse_object(content))
     return question
 
 
 def summary_at(folder: Path) -> tuple[Summary, str]:
-    """What `summary.json` in `folder` says, and what is wrong with that file; empty where nothing is."""
+    """Return the summary in `folder`, and a sentence about what is wrong with its file, empty where nothing is.
+
+    The summary is empty where there is no file, or where it cannot be read.
+    """
     path = folder / SUMMARY
     try:
         content = read_limited(path, LARGEST_RESULT_BYTES)

@@ -1,4 +1,4 @@
-"""What a run's record is made of: phases, prices, the worker's messages as they are believed, estimates, bills."""
+"""The parts of a run's record: phases, prices, the worker's messages as far as they are believed, estimates, bills."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cloudrun.protocol.words import EndReason
 
 
 class Phase(StrEnum):
-    """Where a run stands. The last six are final."""
+    """The phases of a run; the last six are final."""
 
     LAUNCHING = "launching"  # a machine is being asked for
     PREPARING = "preparing"  # the machine is up: set-up and data
@@ -21,33 +21,34 @@ class Phase(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     OVER_BUDGET = "over_budget"
-    STOPPED = "stopped"  # by `down` or Ctrl-C, before it was done
+    STOPPED = "stopped"  # by `down` or Ctrl-C, before the job was done
     PREEMPTED = "preempted"  # the provider took the machine back, and the job was told in time to save
     LOST = "lost"  # the machine went away, or its provider stopped it, and left no result
 
     @property
     def is_final(self) -> bool:
+        """Whether the run has ended, in whatever way."""
         return self not in (Phase.LAUNCHING, Phase.PREPARING, Phase.RUNNING)
 
     @property
     def exit_code(self) -> ExitCode:
-        """For a command that stayed with the job to this end."""
+        """The exit code of a command that followed the job to this end."""
         if self is Phase.OVER_BUDGET:
             return ExitCode.BUDGET
         return ExitCode.DONE if self is Phase.SUCCEEDED else ExitCode.FAILED
 
 
 class JobState(StrEnum):
-    """What a backend sees of a run's job, apart from the files that it writes."""
+    """What a backend sees of a run's machine and job, apart from the files that the job writes."""
 
     ABSENT = "absent"  # no machine
-    IDLE = "idle"  # a machine, and no job on it
+    IDLE = "idle"  # a machine without a job on it
     STOPPED = "stopped"  # a machine that its provider, or somebody at its console, has stopped: its disk may bill
     ACTIVE = "active"
     UNKNOWN = "unknown"  # the backend could not be asked
 
 
-# Beyond these no clock of a machine goes, however wrong, and sums overflow.
+# Values beyond these are refused: no clock of a machine is that wrong, and sums would overflow.
 _YEARS = range(1970, 3000)
 _LONGEST_S = 1e9
 _DEAREST_USD = 1e9
@@ -68,7 +69,7 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 def is_phase(value: object) -> bool:
-    """Whether a phase of the worker's has what a receipt adds up: `name`, `from`, `to` and `seconds`."""
+    """Return whether `value` is a phase of the worker, with what a receipt needs: `name`, `from`, `to`, `seconds`."""
     if not isinstance(value, dict) or not isinstance(value.get("name"), str) or len(value["name"]) > 100:
         return False
     seconds = value.get("seconds")
@@ -78,7 +79,7 @@ def is_phase(value: object) -> bool:
 
 
 def is_moment(value: object) -> bool:
-    """Whether `value` is a text of ISO 8601 with its time zone, in a year that can be."""
+    """Return whether `value` is a text of ISO 8601 with a time zone, in a plausible year."""
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
@@ -91,7 +92,7 @@ def _only_phases(value: object) -> object:
 
 
 Phases = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_only_phases)]
-"""The worker's phases, in order; what is none is left out."""
+"""The worker's phases, in order; values that are not phases are left out."""
 
 
 def _usable(job: dict[str, Any]) -> dict[str, Any]:
@@ -115,17 +116,17 @@ Job = Annotated[dict[str, Any], AfterValidator(_usable)]
 
 
 class Record(BaseModel):
-    """Refuses unknown names, so that a slip in the name of a money field cannot pass.
+    """The base of all records: it refuses unknown names, so that a slip in the name of a money field cannot pass.
 
-    `received.understood` is for what others wrote: there, what is unknown is left out.
+    `received.understood` is for texts that others wrote: it leaves out unknown names.
     """
 
-    # Instances are looked at again: model_copy() takes anything.
+    # Instances are validated again, since model_copy() takes any value.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
 
 
 class Fallback(Record):
-    """The machine that is rented where the GPUs before it cannot be had; USD an hour of all nodes, with disks."""
+    """The machine that is rented where the GPUs before it cannot be had; USD an hour are of all nodes, with disks."""
 
     gpu: str
     infra: str
@@ -133,7 +134,7 @@ class Fallback(Record):
 
 
 class Quote(Record):
-    """A machine and its price in USD an hour. `source` and `as_of` say what the price rests on."""
+    """A machine and its price in USD an hour. `source` and `as_of` say where the price comes from and how old it is."""
 
     machine: str
     infra: str
@@ -141,27 +142,28 @@ class Quote(Record):
     gpu: str | None
     spot: bool
     hourly_usd: Usd
-    disk_hourly_usd: Usd = 0.0  # of what the provider bills beside the machine
+    disk_hourly_usd: Usd = 0.0  # of disks that the provider bills beside the machine
     source: str
     as_of: Moment
     cpus: float | None = None
-    nodes: int = 1  # such machines; the prices are of all of them together
-    is_billed: bool = False  # the provider's own figure for this very machine, with its disk
-    fallbacks: tuple[Fallback, ...] = ()  # the other GPUs of the job's list, at what each was offered for
+    nodes: int = 1  # number of such machines; the prices are of all of them together
+    is_billed: bool = False  # whether the price is the provider's own for this very machine, with its disk
+    fallbacks: tuple[Fallback, ...] = ()  # the other GPUs of the job's list, at the price of each
 
     @property
     def total_hourly_usd(self) -> float:
+        """USD an hour of the machine and its disk."""
         return self.hourly_usd + self.disk_hourly_usd
 
     def at_its_providers(self, hourly_usd: float, as_of: datetime) -> Quote:
-        """The same machine at the price that its provider lists for it, which holds the disk."""
+        """Return the same machine at the price that its provider lists for it, which includes the disk."""
         source = f"what {self.infra} bills"
         billed = {"hourly_usd": hourly_usd, "disk_hourly_usd": 0.0, "source": source, "as_of": as_of, "is_billed": True}
         return self.model_copy(update=billed)
 
 
 class Result(Record):
-    """The worker's last word (`result.json`)."""
+    """The worker's result, written when the job has ended (`result.json`)."""
 
     reason: EndReason
     exit_code: Annotated[int, Field(ge=-(2**31), lt=2**31)]
@@ -172,6 +174,7 @@ class Result(Record):
 
     @property
     def phase(self) -> Phase:
+        """The final phase of a run that ended by this reason."""
         match self.reason:
             case EndReason.FINISHED:
                 return Phase.SUCCEEDED
@@ -202,7 +205,7 @@ class Progress(Record):
 
 
 class BilledElsewhere(Record):
-    """Somebody else's count of a machine: SkyPilot's own (`sky cost-report`)."""
+    """SkyPilot's own count of a machine's time and cost (`sky cost-report`)."""
 
     seconds: float
     usd: float
@@ -211,16 +214,16 @@ class BilledElsewhere(Record):
 
 
 class Interval(Record):
-    """A machine that a run has had before the present one, with its bill closed."""
+    """An earlier machine of a run, with its bill closed."""
 
     quote: Quote | None
     billed_from: Moment
     released_at: Moment
-    released_by: Moment | None = None  # the latest moment that it can have been; None: `released_at` is exact
+    released_by: Moment | None = None  # the latest possible moment of the release; None: `released_at` is exact
 
 
 class Alternative(Record):
-    """What a run would have taken on another offer, by the cards' listed speeds; seconds and USD."""
+    """The time and cost that a run would have had on another offer, by the cards' listed speeds; seconds and USD."""
 
     infra: str
     region: str | None
@@ -232,7 +235,7 @@ class Alternative(Record):
 
 
 class Part(Record):
-    """A stretch of a run, in seconds."""
+    """A part of a run, such as set-up, and its estimated seconds as a range."""
 
     name: str
     low_s: float
@@ -240,9 +243,10 @@ class Part(Record):
 
 
 class Estimate(Record):
-    """What a run will take, from the first billed second to the last, as a range.
+    """The estimated time and cost of a run, from the first billed second to the last, as a range.
 
-    USD are None where the price is only known once the machine is rented. `rests_on` is for people.
+    USD are None where the price is only known once the machine is rented. `rests_on` tells people what the estimate is
+    made from.
     """
 
     parts: tuple[Part, ...]
@@ -254,18 +258,34 @@ class Estimate(Record):
 
     @property
     def middle_usd(self) -> float | None:
+        """The USD in the middle of the range; None where the price is not known."""
         return None if self.low_usd is None or self.high_usd is None else round((self.low_usd + self.high_usd) / 2, 4)
 
 
-class Measured(Record):
-    """What a run took: the memory that later estimates rest on. None where it did not come to that, or was not seen."""
+class DataCheck(Record):
+    """What a look at the images has found before the launch.
 
-    kind: str  # what was trained: runs of one kind on one machine take the same time an image
+    `counts`: images by split and class, None where the classes are too many to keep. `were_compared`: whether copies
+    of an image in several splits were looked for. `warnings`: for people, the worst first.
+    """
+
+    counts: dict[str, dict[str, Count]] | None = None
+    were_compared: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+class Measured(Record):
+    """The measured times of a run, from which later estimates are made.
+
+    None where the run did not come to that part, or where nobody saw it.
+    """
+
+    kind: str  # what was trained: runs of one kind on the same machine take the same time an image
     machine: str  # the GPUs, or the computer's name where a CPU trains
     infra: str
     images_per_s: float | None = None  # training alone
     evaluated_per_s: float | None = None
-    start_s: float | None = None  # of the training command, beside its steps and its evaluations
+    start_s: float | None = None  # of the training command, without its steps and its evaluations
     command_s: float | None = None  # of the whole command
     provision_s: float | None = None
     setup_s: float | None = None
@@ -276,4 +296,5 @@ class Measured(Record):
 
 
 def now_utc() -> datetime:
+    """Return the present time in UTC, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)

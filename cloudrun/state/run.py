@@ -24,6 +24,7 @@ from cloudrun.protocol.words import OnFinish, WorkerPhase, word_of
 from cloudrun.state.records import (
     Alternative,
     BilledElsewhere,
+    DataCheck,
     Estimate,
     Interval,
     Job,
@@ -40,14 +41,14 @@ from cloudrun.state.records import (
 
 MACHINE_PREFIX = "cloudrun-"
 _ID_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that are mistaken for one another
-# By which this computer's clock may differ from a provider's.
+# The most by which this computer's clock and a provider's may differ.
 _CLOCKS_DIFFER = timedelta(seconds=5)
 _LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """When a machine ended: at `at`, or between `at` and `by` where nobody saw it."""
+    """The moment when a machine ended: `at`; or some moment between `at` and `by` where nobody saw the end."""
 
     at: datetime
     by: datetime | None = None
@@ -55,7 +56,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a plan makes of a run: the job, and where it goes."""
+    """The part of a run's record that its plan decides: the job, and where it runs."""
 
     job: dict[str, Any]
     backend: Literal["local", "sky"]
@@ -67,24 +68,23 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a look at a run has found, at `at`."""
+    """The findings of one look at a run, made at `at`."""
 
     at: datetime
     job: JobState
     progress: Progress | None = None
     result: Result | None = None
-    why: str = ""  # it left no result, where it left none
+    why: str = ""  # the reason why the job left no result, where it left none
     ended_at: datetime | None = None  # the provider's record of the machine's end
 
 
 class Run(Record):
-    """One record of the ledger: what it is, its estimate, its machine and bill, its job, its results.
+    """One run's record in the ledger: its names, its estimate, its machine and bill, its job, its results.
 
-    Its JSON is flat: the fields are its keys, so that `jq .billed_from` works, and what a newer version adds is one key
-    more.
+    The JSON is flat: the fields are its keys, so that `jq .billed_from` works, and a newer version adds keys only.
     """
 
-    # What it is, and where its files are.
+    # The run's names, and the places of its files.
     run_id: str
     name: str
     created_at: Moment
@@ -96,30 +96,33 @@ class Run(Record):
     run_uri: str | None = None
     store_uri: str | None = None
     endpoint: str | None = None  # of the store; None: AWS
-    # What was estimated, and what it came to.
+    # The estimate, and the measured values.
     estimate: Estimate | None = None  # made before the machine was asked for
-    expected: Quote | None = None  # the machine that was expected; `quote` is the one that was got
+    expected: Quote | None = None  # the machine that was agreed to; `quote` is the machine that was rented
     projected_s: float | None = None  # the worker's corrected estimate, from timed steps
     projected_usd: float | None = None
     corrected_rests_on: str | None = None
     measured: Measured | None = None
     alternatives: tuple[Alternative, ...] = ()  # made when the bill had ended
+    data_check: DataCheck | None = None  # of the images, before the launch; None: they are not on this computer
     # The machine and its bill.
     quote: Quote | None = None
-    rented_by: str | None = None  # which SkyPilot knows the machine: another one's silence proves nothing
+    rented_by: str | None = None  # the SkyPilot that knows the machine: the silence of another proves nothing
     billed_from: Moment | None = None
-    start_is: Literal["provider", "request"] | None = None  # whose clock `billed_from` is of
+    # Where `billed_from` comes from: the provider's clock, or the moment of the request on this computer's clock.
+    start_is: Literal["provider", "request"] | None = None
     last_seen_at: Moment | None = None  # the last moment that proves the machine was up
     stopped_at: Moment | None = None  # its provider stopped the machine: from then on its disk alone bills
     disk_until: Moment | None = None  # when the disk of a stopped machine was given back
     released_at: Moment | None = None
-    released_by: Moment | None = None  # nobody saw the end: between `released_at` and this moment; None: exact
+    # Where nobody saw the end: it was between `released_at` and this moment. None: `released_at` is exact.
+    released_by: Moment | None = None
     end_is_proven: bool = False  # the provider has shown that the machine is gone
     sky_account: BilledElsewhere | None = None
     earlier: tuple[Interval, ...] = ()  # machines of the run before this one, each with its bill
-    # The job: where it stands, and what it says of itself.
+    # The job: its phase, and its own reports.
     phase: Phase = Phase.LAUNCHING
-    handed_over: bool = False  # the launch has done its part: the job goes on by itself
+    handed_over: bool = False  # whether the launch has done its part, so that the job goes on by itself
     refreshed_at: Moment | None = None
     started_at: Moment | None = None
     finished_at: Moment | None = None
@@ -132,38 +135,39 @@ class Run(Record):
     past_phases: Phases = ()  # of the attempts before the run was resumed
     # The results at home.
     folder: str | None = None
-    fetch_began_at: Moment | None = None  # of the fetch that brought the final results
+    fetch_began_at: Moment | None = None  # the start of the fetch that brought the final results
     home_at: Moment | None = None
     home_complete: bool = False
 
     @property
     def machine_name(self) -> str:
-        """The run id is the machine's name, so that whoever sees the machine can name the run."""
+        """The machine's name: it holds the run id, so that the run can be told from the machine."""
         return f"{MACHINE_PREFIX}{self.run_id}"
 
     @property
     def price(self) -> Quote | None:
-        """Of the machine that was got, else of the one that was expected."""
+        """The quote of the machine that was rented, else of the machine that was expected."""
         return self.quote or self.expected
 
     @property
     def nodes(self) -> int:
-        """Machines that train together."""
+        """The number of machines that train together."""
         return self.price.nodes if self.price else int(self.job.get("nodes") or 1)
 
     @property
     def on_finish(self) -> OnFinish:
-        """What becomes of the machine when the job has ended; `keep` where the job does not say."""
+        """The word for what happens to the machine when the job has ended; `keep` where the job does not say."""
         lifecycle = self.job.get("lifecycle") or {}
         return word_of(OnFinish, lifecycle.get("on_finish")) or OnFinish.KEEP
 
     @property
     def attempt(self) -> tuple[object, ...]:
-        """Other once the run was resumed: what was seen of one attempt says nothing of the next."""
+        """A value that changes when the run is resumed: what was seen of one attempt says nothing about the next."""
         return self.billed_from, self.earlier, self.past_phases
 
     @property
     def may_bill(self) -> bool:
+        """Whether the run's machine may cost money now."""
         return self.billed_from is not None and self.released_at is None
 
     @property
@@ -172,7 +176,7 @@ class Run(Record):
         return self.start_is == "provider" or self.quote is not None or self.last_seen_at is not None
 
     def closed_intervals(self, released_at: datetime) -> tuple[Interval, ...]:
-        """All its machines so far, the present one's bill closed at `released_at`."""
+        """Return the run's machines so far; the bill of the present one is closed at `released_at`."""
         if self.billed_from is None:
             return self.earlier
         closed = Interval(
@@ -183,18 +187,23 @@ class Run(Record):
     # --- its life: before there is a machine ---
 
     def estimated(self, estimate: Estimate | None, expected: Quote | None) -> Run:
-        """What it will take, and the price that was agreed to."""
+        """Record the estimate, and the machine and price that were agreed to."""
         return _with(self, estimate=estimate, expected=expected)
 
+    def checked(self, data_check: DataCheck | None) -> Run:
+        """Its images were looked at."""
+        return _with(self, data_check=data_check)
+
     def asking_for_machine(self, *, rented_by: str | None, now: datetime) -> Run:
-        """The bill is open before the cloud is called; a launch that was cut short may have opened it already."""
+        """Open the bill before the cloud is called; an interrupted launch may have opened it already."""
         opened = {} if self.billed_from is not None else {"billed_from": now, "start_is": "request"}
         return _with(self, rented_by=rented_by, **opened)
 
     def noticed(self, since: datetime, hourly_usd: float | None, *, now: datetime) -> Run:
-        """Its provider lists the machine: its own time counts where the two clocks can be of one world, and its price.
+        """Take over the start (`since`) and the price that the provider lists for the machine.
 
-        A bill that is closed stays as it is.
+        Its start counts only where it fits this computer's clock: not before the request, and not in the future. A bill
+        that is closed stays as it is.
         """
         if not self.may_bill or self.billed_from is None:
             return self
@@ -206,21 +215,24 @@ class Run(Record):
         return _with(self, **seen)
 
     def priced(self, quote: Quote) -> Run:
-        """A machine was found at this price, and may yet be given back."""
+        """Record the price of a machine that was found, and that may yet be given back."""
         return _with(self, quote=quote)
 
     def seen(self, at: datetime) -> Run:
-        """The machine was up at this moment."""
+        """Record that the machine was up at this moment."""
         return _with(self, last_seen_at=at)
 
     def next_machine(self, now: datetime) -> Run:
-        """A machine was given back, or did not come in time: its bill is closed, and the next one opened."""
+        """Close the bill of a machine that was given back or did not come in time, and open the bill of the next."""
         ended_at = self.last_seen_at or now
         earlier = self.closed_intervals(ended_at) if self.was_seen else self.earlier
         return _with(self.without_machine(earlier), billed_from=now, start_is="request")
 
     def not_rented(self, why: str, now: datetime) -> Run:
-        """There is no machine, and the backend has shown it: what was there until now is billed."""
+        """Record that there is no machine, as the backend has shown; what was there until now is billed.
+
+        Where no machine was ever seen, the bill is taken back.
+        """
         run = self
         if not run.phase.is_final:  # else another command has ended it, and says why
             run = _with(run, phase=Phase.FAILED, exit_code=int(ExitCode.NO_MACHINE), message=why, finished_at=now)
@@ -233,27 +245,27 @@ class Run(Record):
     # --- its life: on the machine ---
 
     def rented(self, quote: Quote, now: datetime) -> Run:
-        """The machine is up."""
+        """Record that the machine is up, at the price of `quote`."""
         return _with(self, quote=quote, last_seen_at=now)
 
     def begun(self, run_uri: str) -> Run:
-        """The worker is started, with its folder at `run_uri`."""
+        """Record that the worker is started, with the run's folder at `run_uri`."""
         return _with(self, run_uri=run_uri, phase=Phase.PREPARING)
 
     def preparing(self) -> Run:
-        """The launch goes on where it was cut short."""
+        """Record that an interrupted launch goes on, with its worker started already."""
         return _with(self, phase=Phase.PREPARING)
 
     def left_to_itself(self) -> Run:
-        """The launch has done its part: the job goes on without this computer."""
+        """Record that the launch has done its part: the job goes on without this computer."""
         return _with(self, handed_over=True)
 
     def watched(self) -> Run:
-        """From here on nothing but this command sees to the machine."""
+        """Record that from here on only this command watches the machine."""
         return _with(self, handed_over=False)
 
     def looked_at(self, seen: Sighting) -> Run:
-        """What was found goes into the record; a final phase is never reopened."""
+        """Record the findings of a look at the run; a final phase is never reopened."""
         phase = derive_phase(self.phase, seen.job, seen.progress, seen.result)
         proof = _latest((self.last_seen_at, _last_proof(seen)))
         found: dict[str, Any] = {"phase": phase, "refreshed_at": seen.at, "last_seen_at": proof}
@@ -274,45 +286,49 @@ class Run(Record):
         return run
 
     def machine_stopped(self, ending: Ending) -> Run:
-        """Its provider has stopped the machine: from then on its disk alone bills. The first sight of that counts."""
+        """Record that the provider stopped the machine: from then on only its disk bills. The first sight counts."""
         return self if self.stopped_at is not None else _with(self, stopped_at=ending.at)
 
     def started_again(self) -> Run:
-        """The machine is up, whether or not its provider had stopped it."""
+        """Record that the machine is up, whether or not its provider had stopped it."""
         return self if self.stopped_at is None else _with(self, stopped_at=None)
 
     def fetched(self, folder: str, *, is_complete: bool) -> Run:
-        """Its results are in `folder`: all of them, or those that there were."""
+        """Record that results are in `folder`: all of them, or those that there were at the time."""
         return _with(self, folder=folder, home_complete=is_complete or self.home_complete)
 
     def came_home(self, *, began_at: datetime, now: datetime) -> Run:
-        """The final results are home; the first fetch that brings them counts."""
+        """Record when the final results came home; the first fetch that brings them counts."""
         return self if self.home_at is not None else _with(self, fetch_began_at=began_at, home_at=now)
 
     def took(self, measured: Measured) -> Run:
-        """What parts of it took, for later estimates."""
+        """Record the measured times of the run's parts, for later estimates."""
         return _with(self, measured=measured)
 
     # --- its life: the end, and what comes after ---
 
     def stopped(self, message: str = "") -> Run:
-        """By `down`, or because its launch was cut short."""
+        """Record that the run was stopped: by `down`, or because its launch was interrupted."""
         return _with(self, phase=Phase.STOPPED, message=message or self.message)
 
     def failed(self, message: str, *, by_budget: bool = False) -> Run:
-        """Its launch broke, or was ended by its budget."""
+        """Record that the launch broke, or was ended by its budget."""
         phase = Phase.OVER_BUDGET if by_budget else Phase.FAILED
         return _with(self, phase=phase, exit_code=int(phase.exit_code), message=message)
 
     def gone(self, ending: Ending, *, is_proven: bool | None = None) -> Run:
-        """Its machine has ended, and with it the bill; how the job ended is not said."""
+        """Record the end of the machine and of its bill; how the job ended is left open.
+
+        `is_proven`: whether the provider has shown that end; None: as the record says already.
+        """
         proven = self.end_is_proven if is_proven is None else is_proven
         return _with(self, released_at=ending.at, released_by=ending.by, end_is_proven=proven)
 
     def released(self, ending: Ending, *, disk_until: datetime, else_phase: Phase, now: datetime) -> Run:
-        """Its machine was ended, and that is proven; `disk_until`: when the disk of a stopped one was given back.
+        """Record the proven end of the machine.
 
-        `else_phase`: how a job has ended that did not say so.
+        `disk_until`: when the disk of a stopped machine was given back. `else_phase`: the phase of a job that did not
+        say how it ended.
         """
         return _with(
             self.gone(ending, is_proven=True),
@@ -323,19 +339,19 @@ class Run(Record):
         )
 
     def found_alive(self) -> Run:
-        """The machine that was taken for gone is there, and has billed all the time."""
+        """Open the bill again of a machine that was taken for gone: it is up, and has billed all the time."""
         return _with(self, released_at=None, released_by=None, disk_until=None, end_is_proven=False)
 
     def closed(self, account: BilledElsewhere | None, measured: Measured | None, others: Iterable[Alternative]) -> Run:
-        """The receipt is complete."""
+        """Record the last parts of the receipt: SkyPilot's count, the measured times, the cost on other offers."""
         return _with(self, sky_account=account, measured=measured, alternatives=tuple(others))
 
     def going_on(self) -> Run:
-        """A launch that was cut short is gone on with."""
+        """Record that an interrupted launch is continued."""
         return _with(self, phase=Phase.LAUNCHING, message="", exit_code=None, finished_at=None)
 
     def without_machine(self, earlier: tuple[Interval, ...]) -> Run:
-        """Its machine's bill is closed, and stands among the `earlier` ones: the next machine is another one."""
+        """Forget the machine, whose closed bill is among the `earlier` ones, to make room for the next machine."""
         return _with(
             self,
             earlier=earlier,
@@ -351,7 +367,7 @@ class Run(Record):
         )
 
     def reopened(self, assignment: Assignment) -> Run:
-        """A resumed run starts its phases anew; its results at home are no longer the last ones."""
+        """Record that the run is resumed: its phases begin anew, and its results at home are not the last ones."""
         return _with(
             self,
             **_assigned(assignment),
@@ -373,23 +389,23 @@ class Run(Record):
         )
 
     def still_home(self, *, is_complete: bool) -> Run:
-        """No machine was had to go on with: what is at home is still the newest."""
+        """Record that the results at home are still the newest, since no machine was rented to go on with."""
         return _with(self, home_complete=is_complete)
 
 
-def new_run(run_id: str, name: str, assignment: Assignment, *, job_path: str, folder: str, now: datetime) -> Run:
-    """A run that nothing was done for yet."""
+def new_run(run_id: str, name: str, assignment: Assignment, *, job_path: str, folder: str, now: datetime) -> Run:  # noqa: PLR0913 - a record begins with all of these
+    """Return the record of a run for which nothing was done yet."""
     return Run(run_id=run_id, name=name, job_path=job_path, folder=folder, created_at=now, **_assigned(assignment))
 
 
 def new_run_id(name: str) -> str:
-    """`plants-1124-x7k2m`: readable, sorts by day, and unique enough to be a machine's name."""
+    """Return an id such as `plants-1124-x7k2m`: readable, sorted by day, and unique enough to be a machine's name."""
     day = time.strftime("%m%d", time.gmtime())
     return f"{name[:24].rstrip('-')}-{day}-{''.join(_ID_LETTERS[byte % 31] for byte in os.urandom(5))}"
 
 
 def derive_phase(known: Phase, job: JobState, progress: Progress | None, result: Result | None) -> Phase:
-    """Combine what the ledger, the backend and the worker's files say. A final phase is never reopened.
+    """Return the run's phase from what the ledger, the backend and the worker's files say. Final phases stay.
 
     An unanswered question changes nothing: a healthy job is never declared lost because a check failed.
     """
@@ -411,11 +427,11 @@ def derive_phase(known: Phase, job: JobState, progress: Progress | None, result:
 
 
 def ending_of_gone(run: Run, found_gone_at: datetime, *, told: datetime | None = None) -> Ending:
-    """The end of the bill of a machine that was found gone.
+    """Return the end of the bill of a machine that was found gone.
 
-    `told`: its provider's record of the end, where it keeps one. Else the bill is closed at the last moment at which
-    anything proves that it was up, and `by` is the moment when it was found gone: a budget's end is a promise of the
-    watchdog on the machine, not a proof that it was kept.
+    `told`: its provider's record of the end, where there is one. Else the bill is closed at the last moment at which
+    anything proves that the machine was up, and `by` is the moment when it was found gone. The end of its budget is not
+    used: that is a promise of the watchdog on the machine, and no proof that the promise was kept.
     """
     since = run.billed_from or found_gone_at
     if told is not None:
@@ -425,7 +441,7 @@ def ending_of_gone(run: Run, found_gone_at: datetime, *, told: datetime | None =
 
 
 def _with(run: Run, **fields: Any) -> Run:
-    """The next record. Raises ValueError for a field or a value that is not one of a run's."""
+    """Return the next record. Raises ValueError for a field that a run does not have, or a value that does not fit."""
     return Run.model_validate({**run.model_dump(), **fields})
 
 
@@ -463,7 +479,7 @@ def _of_result(result: Result) -> dict[str, Any]:
 
 
 def _last_proof(seen: Sighting) -> datetime | None:
-    """The last moment at which what was read just now proves that the machine was up."""
+    """Return the last moment at which the machine was up, as the sighting proves; None where it proves none."""
     if seen.job in (JobState.ACTIVE, JobState.IDLE):
         return seen.at
     moments = [seen.progress.heartbeat_at] if seen.progress is not None else []

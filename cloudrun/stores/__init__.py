@@ -1,4 +1,4 @@
-"""Where a run's files lie: one protocol, whatever holds the bytes.
+"""Read and write a run's files by one protocol, whatever holds the bytes.
 
 RUN URI             held by
 file:///folder      a directory (local runs)
@@ -36,27 +36,27 @@ class Store(Protocol):
     """A run's folder. Raises StoreError where the bytes cannot be reached; absent keys are None."""
 
     def entries(self, prefix: str) -> list[Entry]:
-        """Every file below `prefix`, hashed where it lies. Temporary files are left out, and what `left_out` names."""
+        """Return every file below `prefix`, hashed where it lies; without temporary files and those of `left_out`."""
         ...
 
     def left_out(self, prefix: str) -> list[str]:
-        """What lies below `prefix` and cannot be copied, as `NAME (why)`: pipes, lost links, what cannot be read."""
+        """Return what is below `prefix` and cannot be copied, as `NAME (why)`: pipes, lost links, unreadable files."""
         ...
 
     def is_there(self) -> bool:
-        """Whether the run's folder itself is there; a bucket has none that could be removed."""
+        """Return whether the run's folder exists; always True for a bucket, which has no folder to remove."""
         ...
 
     def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
-        """At most `limit` bytes of `key` from `offset` on; None where there is no such file, or something else."""
+        """Return at most `limit` bytes of `key` from `offset` on; None where `key` is not there, or is not a file."""
         ...
 
     def size(self, key: str) -> int | None:
-        """The bytes that `key` has now, without reading it; None as for `read`."""
+        """Return the size in bytes that `key` has now, without reading it; None as for `read`."""
         ...
 
     def get(self, key: str, target: Path) -> None:
-        """Copy one file to `target`, which may hold the start of it already."""
+        """Copy one file to `target`, which may hold the file's beginning already."""
         ...
 
     def put(self, key: str, content: bytes) -> None:
@@ -64,11 +64,11 @@ class Store(Protocol):
         ...
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Delete these files; those that are not there do not matter."""
+        """Delete these files. A file that is not there is no error."""
         ...
 
     def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
-        """Copy a folder below `prefix`; what is there already and equal is not sent again."""
+        """Copy a folder below `prefix`; a file that is there already and equal is not sent again."""
         ...
 
 
@@ -88,34 +88,34 @@ class Objects(Protocol):
     """
 
     def create(self, key: str, content: bytes | memoryview, *, sha256: str | None = None) -> bool:
-        """Store a new object, whole or not at all; False, and nothing is changed, where the key is taken.
+        """Store a new object, whole or not at all. Returns False, and changes nothing, where the key is taken.
 
-        `sha256` of the content, where it is known already, saves computing it.
+        `sha256` is the content's hash in hex; None has it computed here.
         """
         ...
 
     def read_tagged(self, key: str) -> tuple[bytes, str] | None:
-        """The content and its version's tag; None where there is no such object."""
+        """Return the content and its version's tag; None where there is no such object."""
         ...
 
     def swap(self, key: str, content: bytes, tag: str | None) -> bool:
-        """Replace the version `tag` (None: no object); False where another one is there by now."""
+        """Replace the version `tag` (None: no object). Returns False where another version is there by now."""
         ...
 
     def read_range(self, key: str, offset: int, length: int) -> Iterator[memoryview]:
-        """The bytes in pieces as they come, each good until the next one. Fewer than asked for is an error."""
+        """Yield the bytes in pieces as they come, each valid until the next. Raises StoreError for a shorter object."""
         ...
 
     def listed(self, prefix: str) -> list[Listed]:
-        """Every object whose key starts with `prefix`, in the order of the keys."""
+        """Return every object whose key starts with `prefix`, in the order of the keys."""
         ...
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Delete these objects; those that are not there do not matter."""
+        """Delete these objects. An object that is not there is no error."""
         ...
 
     def clear_unfinished(self, before: float) -> int:
-        """Remove what writes that never ended have left, begun before `before` (Unix time); returns how many.
+        """Remove the parts of writes that began before `before` (Unix time) and never ended; return how many writes.
 
         Such parts are in no listing, and are billed.
         """
@@ -123,7 +123,10 @@ class Objects(Protocol):
 
 
 def open_objects(uri: str, *, endpoint: str | None = None) -> Objects:
-    """The objects below `uri`: `s3://BUCKET/PREFIX`, `file:///FOLDER` or a folder's path."""
+    """Return the objects below `uri`: `s3://BUCKET/PREFIX`, `file:///FOLDER` or a folder's path.
+
+    `endpoint` is the server of an `s3://` store, None for AWS. Raises UsageError for another kind of URI.
+    """
     parts = urlsplit(uri)
     match parts.scheme:
         case "s3":
@@ -139,7 +142,7 @@ def open_objects(uri: str, *, endpoint: str | None = None) -> Objects:
 
 
 def open_store(uri: str, *, endpoint: str | None = None) -> Store:
-    """The store behind `uri`; `endpoint` is the server of an `s3://` one, where it is not AWS."""
+    """Return the store behind `uri`; `endpoint` is the server of an `s3://` store, None for AWS."""
     parts = urlsplit(uri)
     match parts.scheme:
         case "file":

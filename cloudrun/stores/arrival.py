@@ -1,4 +1,4 @@
-"""Whether a folder arrived as it was sent: the hash of each file, computed at both ends in the same way.
+"""Check whether a folder arrived as it was sent, by the hash of each file, computed at both ends in the same way.
 
 The machine runs this very file, from its standard input: the standard library alone, Python 3.8 or newer.
 """
@@ -10,7 +10,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-# Where rsync keeps what has come of a file, beside it, until it is whole.
+# The folder, beside a file, in which rsync keeps the part of the file that has come, until the file is whole.
 PARTIAL_DIR = ".cloudrun-partial"
 _PIECE_BYTES = 1024 * 1024
 _SAME = b"same"
@@ -21,9 +21,10 @@ class NotSendable(Exception):
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """Path below `folder` -> bytes, of every file in it; links are followed, as the trainer does.
+    """Return path below `folder` -> size in bytes, of every file in it; links are followed, as the trainer does.
 
-    Raises NotSendable at what is neither a file nor a folder, and at a link that leads nowhere or to a folder above it.
+    Raises NotSendable for what is neither a file nor a folder, and for a link that leads nowhere or to a folder above
+    it.
     """
     found: dict[str, int] = {}
     _look(folder, "", found, ())
@@ -31,18 +32,18 @@ def list_files(folder: str) -> dict[str, int]:
 
 
 def hashes_of(folder: str, names: list[str]) -> dict[str, str]:
-    """Path below `folder` -> sha256, of these files."""
+    """Return path below `folder` -> sha256, of these files."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # hashlib works outside the GIL
         return dict(zip(names, pool.map(lambda name: _sha256(os.path.join(folder, name)), names)))  # noqa: B905, PTH118
 
 
 def digest_of(hashes: dict[str, str]) -> str:
-    """One hash of all: equal where names and contents are."""
+    """Return one hash of all files, equal where all names and contents are equal."""
     return hashlib.sha256(_as_bytes(hashes)).hexdigest()
 
 
 def differing(expected: dict[str, str], answer: bytes) -> list[str]:
-    """The paths that are not there as expected, or should not be, from what the machine printed."""
+    """Return the paths that are missing, different or too many on the machine, from the `answer` that it printed."""
     if answer == _SAME:
         return []
     words = answer.split(b"\0")
@@ -83,7 +84,7 @@ def _as_bytes(hashes: dict[str, str]) -> bytes:
 
 
 def _answer(folder: str, expected: str) -> bytes:
-    """`same`, or the hash of each file that is there: only where it is asked for is it worth its way."""
+    """Return `same` where the hash of all files is as expected, else the hash of each file, which is sent only then."""
     names = [name for name in list_files(folder) if f"/{PARTIAL_DIR}/" not in f"/{name}"]
     hashes = hashes_of(folder, names)
     return _SAME if digest_of(hashes) == expected else _as_bytes(hashes)

@@ -1,4 +1,4 @@
-"""Something long beside what goes on; whoever waits for it can tell that it is alive, and can give up."""
+"""Run long work in a thread; while the caller waits, it can report that the work goes on, and can give up."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LOOK_EVERY_S = 1.0
 
 
 def started(work: Callable[[], T]) -> Future[T]:
-    """In a thread that holds up no exit: a pool's threads would be waited for."""
+    """Start `work` in a thread that does not hold up the exit, as a pool's would; return the future of its result."""
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as err:  # noqa: BLE001 - it is raised by whoever waits
+        except BaseException as err:  # noqa: BLE001 - `waited` raises it
             future.set_exception(err)
 
     threading.Thread(target=run, daemon=True).start()
@@ -27,11 +27,11 @@ def started(work: Callable[[], T]) -> Future[T]:
 
 
 def waited(future: Future[T], meanwhile: Callable[[], None]) -> T:
-    """Its result; `meanwhile` is called every second, and what it raises ends the waiting."""
+    """Return the future's result; `meanwhile` is called every second, and an exception that it raises ends the wait."""
     while True:
         try:
             return future.result(_LOOK_EVERY_S)
         except TimeoutError:
             if future.done():
-                raise  # its own
+                raise  # the work's own TimeoutError
             meanwhile()

@@ -65,7 +65,7 @@ class DirectoryStore:
         forget_ranges(target)
         try:
             with (self._folder / key).open("rb") as source, target.open("ab") as copy:
-                if copy.tell() > os.fstat(source.fileno()).st_size:  # no start of it
+                if copy.tell() > os.fstat(source.fileno()).st_size:  # too long to be the file's beginning
                     copy.truncate(0)
                 source.seek(os.fstat(copy.fileno()).st_size)
                 shutil.copyfileobj(source, copy, _PIECE_BYTES)
@@ -85,6 +85,7 @@ class DirectoryStore:
             (self._folder / key).unlink(missing_ok=True)
 
     def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
+        """Copy a folder below `prefix`; a file whose bytes are there already is not copied again."""
         target = self._folder / prefix
         files = [path for path in source.rglob("*") if path.is_file()]
         total, sent = sum(path.stat().st_size for path in files), 0

@@ -1,4 +1,4 @@
-"""Whole objects in a folder, of this computer or of a file server that several share."""
+"""Keep whole objects in a folder, of this computer or of a file server that several computers share."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class DirectoryObjects:
 
     @contextmanager
     def _written(self, path: Path, content: bytes | memoryview) -> Iterator[Path]:
-        """A file of this content beside `path`, gone again at the end if nobody has renamed it."""
+        """Write a temporary file of this content beside `path`; it is removed at the end, unless it was renamed."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{atomic.UNFINISHED}")
         with atomic.written(temporary, content):

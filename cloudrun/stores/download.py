@@ -1,4 +1,4 @@
-"""Bring a run's files home: temporary name, verified hash, one rename. What was cut off goes on where it was."""
+"""Bring a run's files home: temporary name, verified hash, one rename. A file that was cut off goes on from there."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from cloudrun.text.units import size
 OnFile = Callable[[Entry], None]
 
 _TRIES = 3
-# So many files in a row that do not come are no fault of theirs.
+# Where this many files in a row fail, the files are not the cause.
 _FAILED_IN_A_ROW = 3
 _LONGEST_NAME = 255
-_ENDINGS = 40  # bytes of what is added to a name while its file comes
+_ENDINGS = 40  # bytes that are added to a name at most while its file comes
 _LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a `pull` is."""
+    """The bytes and files that a `pull` has brought so far, and those in all."""
 
     bytes_done: int
     bytes_total: int
@@ -38,6 +38,7 @@ class Progress:
 
     @property
     def files(self) -> tuple[int, int]:
+        """(files so far, files in all)."""
         return self.files_done, self.files_total
 
 
@@ -45,7 +46,7 @@ OnProgress = Callable[[Progress], None]
 """Called from a thread of its own, twice a second while bytes come, and once at the end."""
 
 
-def pull(
+def pull(  # noqa: PLR0913 - from where, to where, and who hears of it
     store: Store,
     entries: Sequence[Entry],
     name_of: Callable[[str], str],
@@ -55,12 +56,13 @@ def pull(
     on_progress: OnProgress = lambda _: None,
     on_damage: OnFile = lambda _: None,
 ) -> int:
-    """Copy `entries` to `folder/name_of(key)`; returns how many had to be copied.
+    """Copy `entries` to `folder/name_of(key)`; return how many had to be copied.
 
     A file that is equal already is left alone. A cut leaves `NAME.HASH.partial`, from which the next call goes
-    on if the file is still the same. One that changes while it is copied (a checkpoint being replaced) is listed
-    and copied anew; one that arrives damaged goes to `on_damage`, and is copied anew from its first byte.
-    Raises StoreError when there is no room, or a file does not arrive whole; the others are fetched all the same.
+    on if the file is still the same. A file that changes while it is copied (a checkpoint being replaced) is listed
+    and copied anew. A file that arrives damaged is reported to `on_damage`, and copied anew from its first byte.
+    Raises StoreError where there is no room, or a file does not arrive whole; the other files are still fetched, until
+    three in a row fail. Raises MachineUnreachable at once.
     """
     wanted = missing(entries, name_of, folder)
     _refuse_without_room(folder, wanted)
@@ -90,9 +92,9 @@ def pull(
 
 
 def make_way(target: Path, folder: Path) -> None:
-    """Move aside what is not a folder where `target` below `folder` needs one, or is a folder where it will be a file.
+    """Move aside a file where `target` below `folder` needs a folder, and a folder where `target` will be a file.
 
-    Of an earlier fetch: on the machine, a file has become a folder since, or a folder a file.
+    They are left by an earlier fetch: on the machine, a file has become a folder since, or a folder a file.
     """
     for path in reversed(target.relative_to(folder).parents[:-1]):
         if not (folder / path).is_dir() and os.path.lexists(folder / path):
@@ -116,7 +118,10 @@ def _the_first_of(failed: Sequence[tuple[Entry, StoreError]]) -> StoreError:
 
 
 def missing(entries: Sequence[Entry], name_of: Callable[[str], str], folder: Path) -> list[tuple[Entry, Path]]:
-    """Those of `entries` that `folder` does not hold as they are, with the path of each."""
+    """Return the entries that `folder` does not hold unchanged, with the path of each.
+
+    Raises StoreError for a name that leads out of `folder`.
+    """
     wanted = []
     for entry in entries:
         target = folder / name_of(entry.key)
@@ -152,7 +157,7 @@ def _pull_one(store: Store, entry: Entry, target: Path, on_damage: OnFile) -> No
 
 
 def _get(store: Store, key: str, partial: Path) -> None:
-    """Go on after a cut for as long as each try brings more."""
+    """Fetch a file; go on after a cut for as long as each try brings more."""
     while True:
         before = _come(partial)
         try:
@@ -165,12 +170,12 @@ def _get(store: Store, key: str, partial: Path) -> None:
 
 
 def _partial(target: Path, entry: Entry) -> Path:
-    """Named for the version that it is the start of: two versions of a checkpoint are never mixed."""
+    """Return the temporary path, which has the version's hash: two versions of a checkpoint are never mixed."""
     return target.with_name(f"{_stem(target)}.{entry.sha256[:16]}{atomic.PARTIAL}")
 
 
 def _stem(target: Path) -> str:
-    """What the temporary names of `target` begin with: its name, or where they would be too long, a hash of it."""
+    """Return how `target`'s temporary names begin: with its name or, where that is too long, its start and a hash."""
     name = os.fsencode(target.name)
     if len(name) + _ENDINGS <= _LONGEST_NAME:
         return target.name
@@ -186,7 +191,7 @@ def _drop_other_versions(target: Path, partial: Path) -> None:
 
 
 def _settle(partial: Path, target: Path) -> None:
-    """On the disk first: once a file has its name here, its machine may be ended."""
+    """Flush the file to the disk, then rename it: once a file has its name here, its machine may be ended."""
     atomic.settle(partial, target, durable=True)
 
 
@@ -202,7 +207,10 @@ def _refuse_without_room(folder: Path, wanted: Sequence[tuple[Entry, Path]]) -> 
 
 
 def _come(path: Path) -> int:
-    """Bytes that are there. A store that fills ranges in any order makes the file as long as it will be."""
+    """Return the bytes that have come; 0 where there is no file.
+
+    A store that fills ranges in any order gives the file its final length at once: so the disk's blocks count, too.
+    """
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -212,7 +220,7 @@ def _come(path: Path) -> int:
 
 @dataclass
 class _UnderWay:
-    """What has come, and what comes now."""
+    """The files that have come, and the file that comes now."""
 
     done: list[Entry]
     now: tuple[Entry, Path] | None = None
@@ -220,7 +228,10 @@ class _UnderWay:
 
 @contextmanager
 def _told(wanted: Sequence[tuple[Entry, Path]], on_progress: OnProgress) -> Iterator[_UnderWay]:
-    """Tells how far it is, by the sizes of the files that grow. Yields what the caller keeps up to date."""
+    """Call `on_progress` while files come, by the sizes of the files that grow.
+
+    Yields the record of what has come, which the caller keeps up to date.
+    """
     under_way = _UnderWay([])
     total = sum(entry.size_bytes for entry, _ in wanted)
     over = threading.Event()

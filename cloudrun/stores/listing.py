@@ -1,4 +1,4 @@
-"""The files of a folder on this computer, as `find -L` lists them on another."""
+"""List the files of a folder on this computer as `find -L` does on a rented machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file. Links are followed; a folder that has been seen, under whatever name, is not gone through again."""
+    """Yield every file. Links are followed; a folder that was seen, under whatever name, is not entered again."""
     return (path for path, why in _all_below(folder) if not why)
 
 
 def left_out_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """What is neither a file nor a folder, or cannot be read, with the reason."""
+    """Yield each path that is neither a file nor a folder, or cannot be read, with the reason."""
     for path, why in _all_below(folder):
         if why:
             yield path, why
@@ -22,9 +22,9 @@ def left_out_below(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _all_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Each thing that is not a folder, and why it is not to be taken; empty for a file."""
+    """Yield each path that is not a folder, and why it cannot be copied; an empty text for a file."""
     seen: set[tuple[int, int]] = set()
-    waiting = [folder]  # not by recursion: a thousand folders in one another are no fault of ours
+    waiting = [folder]  # not by recursion, which a thousand nested folders would break
     while waiting:
         place = waiting.pop()
         try:

@@ -31,7 +31,7 @@ list() {{
 }}
 list -L {prefix} || list {prefix}
 """  # a folder that links to itself cannot be followed
-# What is not a file, links that lead nowhere among it, and files that cannot be read.
+# Prints whatever is neither a file nor a folder, such as links that lead nowhere, and files that cannot be read.
 _LEFT_OUT = r"""cd {folder} 2>/dev/null || exit 0
 [ -e {prefix} ] || exit 0
 find -L {prefix} ! -type f ! -type d -printf '%y %p\0' 2>/dev/null
@@ -40,9 +40,9 @@ exit 0
 """
 _WHY = {"r": "it cannot be read", "l": "a link that leads nowhere", "L": "a link that leads to itself"}
 _PARTIAL = f"--partial-dir={arrival.PARTIAL_DIR}"
-# A terabyte from a disk that reads 150 MB/s; whoever waits sees that it goes on.
+# Enough for a terabyte from a disk that reads 150 MB/s. Progress is shown meanwhile.
 _HASHING_S = 7200.0
-# Names that mean themselves to rsync and to a shell.
+# Names that neither rsync nor a shell takes for a pattern or a command.
 _PLAIN = re.compile(r"[\w./ =+,@%-]+")
 
 
@@ -84,7 +84,7 @@ class NodeStore:
 
     def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
         path = quote(f"{self._folder}/{key}")
-        # A pipe would be waited for: what is not a file is none.
+        # To read a pipe would wait for ever: so only a regular file is read.
         part = "" if limit is None else f" | head -c {limit}"
         code, output = self._connection.run(f"[ -f {path} ] || exit {_ABSENT}; tail -c +{offset + 1} {path}{part}")
         if code == _ABSENT:
@@ -111,7 +111,7 @@ class NodeStore:
         self._connection.rsync("-L", "--append-verify", f"{self._machine}:{self._folder}/{key}", str(target))
 
     def _get_by_list(self, key: str, target: Path) -> None:
-        """A name that rsync would take for a pattern, or a shell for something else; from its beginning each time."""
+        """Fetch a file whose name rsync or a shell would take for something else; from its beginning each time."""
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
             listed = Path(folder) / "list"
             listed.write_bytes(os.fsencode(key) + b"\0")
@@ -130,12 +130,15 @@ class NodeStore:
         self._connection.run(f"rm -f {paths}")
 
     def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
-        """Raises StoreError also where a file is not there as it is here, by its sha256, after it was sent twice."""
+        """Copy a folder below `prefix`, compare each file's sha256 at both ends, and send again what differs.
+
+        Raises StoreError also where something cannot be sent, or a file still differs after it was sent twice.
+        """
         try:
             sizes = arrival.list_files(str(source))
         except arrival.NotSendable as err:
             raise StoreError(f"cannot send {source}: {err}", hint="fix or remove it") from err
-        hashing = started(lambda: arrival.hashes_of(str(source), list(sizes)))  # while they are on their way
+        hashing = started(lambda: arrival.hashes_of(str(source), list(sizes)))  # while the files are sent
         total = sum(sizes.values())
         target = f"{self._folder}/{prefix}"
         on_bytes(0, total)
@@ -177,7 +180,7 @@ class NodeStore:
             raise rsync_failed(self._machine, process.returncode, said)
 
     def _send_again(self, source: Path, names: list[str], target: str) -> None:
-        """These files whole, whatever size and time say of what is there."""
+        """Send these files whole, whatever their sizes and times on the machine are."""
         with tempfile.NamedTemporaryFile() as listed:
             listed.write(b"\0".join(os.fsencode(name) for name in names))
             listed.flush()
@@ -202,7 +205,7 @@ def _some(names: list[str]) -> str:
 
 
 def _follow_progress(process: subprocess.Popen[bytes], total: int, on_bytes: OnBytes) -> bytes:
-    """Read `--info=progress2` (a line redrawn by carriage returns); returns what rsync said on stderr."""
+    """Read rsync's `--info=progress2` (a line redrawn by carriage returns); return what rsync wrote to stderr."""
     said: list[bytes] = []
     assert process.stdout is not None
     assert process.stderr is not None

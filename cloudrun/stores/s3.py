@@ -37,7 +37,7 @@ class S3Store:
     def __init__(
         self, uri: str, endpoint: str | None, *, read_timeout_s: float = READ_S, journal: Path | None = None
     ) -> None:
-        """`journal`: a file of this computer's in which uploads that a cut ended are remembered, to be gone on with."""
+        """`journal` is a file on this computer that remembers uploads which were cut off, so that they can go on."""
         parts = urlsplit(uri)
         self._place = S3Place(parts.netloc, endpoint)
         self._bucket = parts.netloc
@@ -47,7 +47,7 @@ class S3Store:
         self._made: Any = None
 
     def entries(self, prefix: str) -> list[Entry]:
-        """Objects that carry no hash are none of a run's files, and are left out."""
+        """Return the objects below `prefix` that carry a hash; others are not a run's files, and are left out."""
         with self._translated("list", prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{self._object(prefix)}/"
@@ -64,7 +64,7 @@ class S3Store:
         return True
 
     def read(self, key: str, *, offset: int = 0, limit: int | None = None) -> bytes | None:
-        """Raises StoreError where a whole file is not what was stored."""
+        """Read as `Store.read` says. Raises StoreError also where a whole file's hash is not what was stored."""
         last = "" if limit is None else str(offset + limit - 1)
         part = {"Range": f"bytes={offset}-{last}"} if offset or last else {}
         with self._translated("read", key):
@@ -121,6 +121,10 @@ class S3Store:
                 self._client.delete_object(Bucket=self._bucket, Key=self._object(key))
 
     def push(self, source: Path, prefix: str, on_bytes: OnBytes) -> None:
+        """Send a folder to below `prefix`; a file whose size and sha256 are there already is not sent again.
+
+        Raises FileChanged where a file is written to meanwhile.
+        """
         files = [path for path in source.rglob("*") if path.is_file()]
         there = {entry.key: entry for entry in self.entries(prefix)}
         total, sent = sum(path.stat().st_size for path in files), 0
@@ -136,7 +140,7 @@ class S3Store:
             on_bytes(sent, total)
 
     def upload(self, path: Path, key: str) -> Entry:
-        """Store a file of any size as it is now. Raises FileChanged where it is written to meanwhile."""
+        """Store a file of any size as it is now. Raises FileChanged where the file is written to meanwhile."""
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             if before.st_size <= PART_BYTES:

@@ -1,4 +1,4 @@
-"""Memory as the file that botocore reads an upload from, without a copy of it."""
+"""Let botocore read an upload from memory as from a file, without a copy."""
 
 from __future__ import annotations
 

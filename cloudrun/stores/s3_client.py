@@ -1,4 +1,4 @@
-"""boto3's client for a bucket, and its errors as ours: what every module that speaks S3 starts from."""
+"""Make botocore's client for a bucket, and turn its errors into StoreError; every module that speaks S3 uses this."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _TRIES = 3
 
 
 def make_client(place: S3Place, *, read_timeout_s: float = READ_S, connections: int = 16) -> Any:
-    """A client for `place` with the credentials of this shell. It may be used from several threads.
+    """Return a client for `place` with the credentials of this shell. It may be used from several threads.
 
-    Raises StoreError where the endpoint is no URL.
+    Raises StoreError where the endpoint is not a URL.
     """
     session = botocore.session.get_session()  # boto3 itself would load its transfers, too, for a quarter of a second
-    # An endpoint of one's own seldom cares for the region, but a request is signed for one.
+    # An endpoint that is not AWS seldom looks at the region, but each request is signed for a region.
     region = session.get_config_variable("region") or ("us-east-1" if place.endpoint else None)
     config = Config(
         connect_timeout=CONNECT_S,
@@ -44,7 +44,7 @@ def make_client(place: S3Place, *, read_timeout_s: float = READ_S, connections: 
     )
     try:
         client = session.create_client("s3", endpoint_url=place.endpoint, region_name=region, config=config)
-    except ValueError as err:  # boto3's word on a URL that is none
+    except ValueError as err:  # what botocore raises where the endpoint is not a URL
         raise StoreError(f"{place.endpoint} is not an endpoint", hint="write https://HOST or http://HOST:PORT") from err
     # `Expect: 100-continue` costs a round trip for each upload.
     client.meta.events.unregister("before-call.s3", add_expect_header)
@@ -53,7 +53,7 @@ def make_client(place: S3Place, *, read_timeout_s: float = READ_S, connections: 
 
 @contextmanager
 def translated(place: S3Place, what: str) -> Iterator[None]:
-    """What boto3 raises while it does `what` (`write log.txt`), as a StoreError about this bucket."""
+    """Turn what botocore raises into a StoreError about this bucket; `what` is the action, as `write log.txt`."""
     try:
         yield
     except ClientError as err:

@@ -1,4 +1,4 @@
-"""One large object out of a bucket, in ranges that are fetched side by side; a cut costs the ranges in flight."""
+"""Fetch a large object from a bucket in ranges, side by side; a cut costs only the ranges in flight."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ObjectChanged(Exception):
 def download_in_ranges(client: Any, bucket: str, name: str, target: Path) -> None:
     """Fetch the object `name` into `target`, which may have parts of this version already.
 
-    Raises ObjectChanged, after which the next call starts anew.
+    Raises ObjectChanged where another version takes its place; the next call then starts anew.
     """
     head = client.head_object(Bucket=bucket, Key=name)
     size, etag = int(head["ContentLength"]), str(head["ETag"])
@@ -48,6 +48,7 @@ def download_in_ranges(client: Any, bucket: str, name: str, target: Path) -> Non
 
 
 def _done_of(note: Path, target: Path, etag: str, size: int) -> set[int]:
+    """Return the first bytes of the ranges of this version that `target` has, by its note."""
     try:
         head, *lines = note.read_text(encoding="utf-8").splitlines()
         if json.loads(head) != {"etag": etag, "size": size, "range_bytes": _RANGE_BYTES}:
@@ -62,7 +63,7 @@ def _done_of(note: Path, target: Path, etag: str, size: int) -> set[int]:
 class _Ranges:
     """One download under way."""
 
-    def __init__(self, client: Any, bucket: str, name: str, etag: str, size: int, file: BinaryIO, notes: Any) -> None:
+    def __init__(self, client: Any, bucket: str, name: str, etag: str, size: int, file: BinaryIO, notes: Any) -> None:  # noqa: PLR0913 - names one version of an object, and where it goes
         self._client = client
         self._bucket = bucket
         self._name = name

@@ -1,4 +1,4 @@
-"""What a bucket's server says when it refuses, as an error that names the bucket and the way out. Pure."""
+"""Turn the refusal of a bucket's server into an error that names the bucket and the next step. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from cloudrun.errors import StoreError
 
 _WRONG_KEY = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
+# What a server says while it starts, or has too much to do.
+_OWN_FAULT = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "500", "502", "503", "504")
 _DAMAGED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
+
+
+class StoreUnavailable(StoreError):
+    """The bucket's server does not answer, or says that the fault is its own; a moment later it may work."""
 
 
 @dataclass(frozen=True, slots=True)
 class S3Place:
-    """A bucket and the server that holds it; None means AWS."""
+    """A bucket and the server that holds it; `endpoint` is None for AWS."""
 
     bucket: str
     endpoint: str | None
@@ -25,7 +31,7 @@ class S3Place:
 
 
 def refused(place: S3Place, what: str, response: Mapping[str, Any]) -> StoreError:
-    """For an answer that is an error; `what` is `write log.txt`."""
+    """Return the error for a server's refusal; `what` is the action, as `write log.txt`."""
     error = response.get("Error", {})
     code, said = str(error.get("Code", "")), str(error.get("Message", "")).strip().rstrip(".")
     if code == "NoSuchBucket":
@@ -46,18 +52,21 @@ def refused(place: S3Place, what: str, response: Mapping[str, Any]) -> StoreErro
         )
     if code in _DAMAGED:
         return StoreError(f"{place} refused to {what}: it arrived damaged", hint="run the same command again")
-    return StoreError(f"{place} refused to {what}: {code}: {said}", hint="run the same command again later")
+    kind = StoreUnavailable if code in _OWN_FAULT else StoreError
+    return kind(f"{place} refused to {what}: {code}: {said}", hint="run the same command again later")
 
 
 def without_credentials(place: S3Place, said: str) -> StoreError:
+    """Return the error for missing credentials; `said` is botocore's message."""
     return StoreError(
         f"there are no credentials for {place}: {said[:1].lower()}{said[1:]}",
         hint="`export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...`, or `aws configure`",
     )
 
 
-def unreachable(place: S3Place, what: str, err: BaseException) -> StoreError:
-    return StoreError(
+def unreachable(place: S3Place, what: str, err: BaseException) -> StoreUnavailable:
+    """Return the error for a server that does not answer; `what` is the action, as `write log.txt`."""
+    return StoreUnavailable(
         f"cannot {what}: {place} does not answer ({type(err).__name__})",
         hint="is there a network, and is `endpoint` right? then run the same command again",
     )

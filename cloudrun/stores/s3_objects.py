@@ -1,4 +1,4 @@
-"""Whole objects in a bucket, of S3 or of anything that speaks its protocol, with its conditional writes."""
+"""Keep whole objects in a bucket, of S3 or of anything that speaks its protocol, by its conditional writes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class S3Objects:
     def swap(self, key: str, content: bytes, tag: str | None) -> bool:
         if self._put(key, content, {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}):
             return True
-        # An answer that was lost on its way is asked for again, and then finds our own object.
+        # botocore repeats a request whose answer was lost; the repeated request then finds our own object.
         there = self.read_tagged(key)
         return there is not None and there[0] == content
 
@@ -73,7 +73,7 @@ class S3Objects:
                     yield buffer[:got]
             finally:
                 if left > 0:
-                    body.close()  # else the connection is kept, with the rest in it
+                    body.close()  # else the connection would be used again, with the rest of this object in it
 
     def listed(self, prefix: str) -> list[Listed]:
         with translated(self._place, f"list {prefix}"):
@@ -98,7 +98,7 @@ class S3Objects:
                 )
 
     def clear_unfinished(self, before: float) -> int:
-        """Of everything below the store's prefix: runs' checkpoints are sent in parts, too."""
+        """Remove the unfinished uploads of all keys below the prefix: runs' checkpoints are sent in parts, too."""
         with translated(self._place, "list unfinished uploads"):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=self._prefix
@@ -127,7 +127,7 @@ class S3Objects:
                     code = str(err.response["Error"].get("Code"))
                     if code in ("PreconditionFailed", "412"):
                         return False
-                    # Two at once: S3 asks to try again. A version to replace that is gone is none any more.
+                    # Of two writes at once, S3 asks one to try again. A version that is gone cannot be replaced.
                     if code == "NoSuchKey" and "IfMatch" in condition:
                         return False
                     if code not in ("ConditionalRequestConflict", "409") or pause_s is None:

@@ -1,4 +1,4 @@
-"""One large file into a bucket, in parts that are sent side by side; what was sent before a cut is not sent again."""
+"""Send a large file to a bucket in parts, side by side; parts that were sent before a cut are not sent again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cloudrun.files import atomic
 from cloudrun.files.untrusted import read_object
 from cloudrun.stores.s3_body import Body
 
-# Smaller files are sent in one request. Parts times threads is what a cut sends again.
+# Smaller files are sent in one request. After a cut, this size times the threads is sent again at the most.
 PART_BYTES = 8 * 1024 * 1024
 _THREADS = 4
 _LARGEST_JOURNAL_BYTES = 32_000_000
@@ -34,7 +34,7 @@ class FileChanged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What is to be sent: hashed once, each part with the checksum by which the server will check it."""
+    """The content to send, hashed once; each part has the checksum by which the server will check it."""
 
     size: int
     part_bytes: int
@@ -43,28 +43,30 @@ class _Content:
 
 
 class Journal:
-    """Which uploads were begun from here and not ended: a JSON file {object: {id, sha256, part_bytes}}."""
+    """The uploads that this computer began and has not ended: a JSON file {object: {id, sha256, part_bytes}}."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> dict[str, dict[str, Any]]:
+        """Return the entry of each object; none where the file is missing or cannot be read."""
         return read_object(self._path, _LARGEST_JOURNAL_BYTES) or {}
 
     def note(self, name: str, entry: dict[str, Any] | None) -> None:
+        """Write the entry of object `name`; None removes it."""
         entries = {key: value for key, value in self.read().items() if key != name}
         if entry is not None:
             entries[name] = entry
         atomic.write(self._path, json.dumps(entries))
 
 
-def upload_in_parts(
+def upload_in_parts(  # noqa: PLR0913 - names one object and one version of a file
     client: Any, bucket: str, name: str, file: BinaryIO, before: os.stat_result, journal: Journal | None
 ) -> str:
-    """Send `file`, whose state was `before`, as the object `name`; returns the sha256 of what is stored.
+    """Send `file`, whose state was `before`, as the object `name`; return the sha256 of the stored object.
 
-    Raises FileChanged where the file is written to meanwhile; then, and where the network fails, nothing is visible
-    in the bucket that was not there. With a journal the parts that have arrived stay for the next try.
+    Raises FileChanged where the file is written to meanwhile. Then, and where the network fails, nothing new is visible
+    in the bucket. With a journal the parts that have arrived stay for the next try.
     """
     content = _look_at(file, before, name)
     upload_id, there = _begin(client, bucket, name, content, journal)
@@ -81,7 +83,7 @@ def upload_in_parts(
             if journal is not None:
                 journal.note(name, None)
         if _is_damaged(err):
-            raise FileChanged(name) from err  # a part that is not what was hashed
+            raise FileChanged(name) from err  # a part was not the one that had been hashed
         raise
     if journal is not None:
         journal.note(name, None)
@@ -114,7 +116,7 @@ def _parts_of(size: int, part_bytes: int) -> Iterator[tuple[int, int]]:
 def _begin(
     client: Any, bucket: str, name: str, content: _Content, journal: Journal | None
 ) -> tuple[str, dict[int, dict[str, Any]]]:
-    """The upload to go on with, and the parts that it has; a new one where there is none for this content."""
+    """Return the id of the upload to continue and its parts; begin an upload where there is none of this content."""
     known = journal.read().get(name) if journal is not None else None
     if known is not None:
         if (known["sha256"], known["part_bytes"]) == (content.sha256, content.part_bytes):
@@ -136,7 +138,7 @@ def _begin(
 def _parts_there(
     client: Any, bucket: str, name: str, upload_id: str, content: _Content
 ) -> dict[int, dict[str, Any]] | None:
-    """None where the server knows nothing of the upload any more."""
+    """Return the parts of the upload that the server has; None where it no longer knows the upload."""
     sizes = [length for _, length in _parts_of(content.size, content.part_bytes)]
     found: dict[int, dict[str, Any]] = {}
     try:
@@ -152,7 +154,7 @@ def _parts_there(
     return found
 
 
-def _send(
+def _send(  # noqa: PLR0913 - names one object and one version of a file
     client: Any, bucket: str, name: str, file: BinaryIO, content: _Content, upload_id: str, missing: list[int]
 ) -> dict[int, dict[str, Any]]:
     rooms: SimpleQueue[bytearray] = SimpleQueue()
@@ -203,7 +205,7 @@ def _refuse_changed(before: os.stat_result, file: BinaryIO, name: str) -> None:
 
 
 def _is_refused(err: BaseException) -> bool:
-    """By the server, rather than cut off from it: trying the same again would not help."""
+    """Return whether the server refused, rather than was cut off: to try the same again would not help."""
     return isinstance(err, ClientError)
 
 

@@ -1,4 +1,4 @@
-"""Names for jobs and data sets, and for files whose own name can be none. Pure."""
+"""Make names for jobs and data sets, and for files that cannot keep their own names. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ _KEPT_LETTERS = 50
 
 
 def renamed(key: str) -> str:
-    """`out/a/../b.txt` -> `renamed/0f3c...-b.txt`: short, below its folder, and no other file's."""
+    """Return a safe name: `out/a/../b.txt` -> `renamed/0f3c...-b.txt`. Short, in one folder, and no other file's."""
     last = key.rpartition("/")[2].replace("\0", "_")[-_KEPT_LETTERS:].lstrip(".") or "file"
     return f"{RENAMED}/{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}-{last}"
 
 
+def shortened(text: str, longest: int = 80) -> str:
+    """Return `text` with `...` in place of its middle where it is longer than `longest`."""
+    if len(text) <= longest:
+        return text
+    kept = longest - 3
+    return f"{text[: kept - kept // 3]}...{text[len(text) - kept // 3 :]}"
+
+
 def name_from(path: Path) -> str:
-    """A valid job name from the file's: `My Plants.yaml` -> `my-plants`.
+    """Return a valid job name from a file's name: `My Plants.yaml` -> `my-plants`.
 
     Letters lose their accents. A name in another script becomes `job-` and a few characters of its hash: two such names
     differ.

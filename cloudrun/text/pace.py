@@ -1,4 +1,4 @@
-"""How fast a transfer goes, and when it will be over, in one line."""
+"""Write in one line how fast a transfer goes, and when it will be over."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from cloudrun.text.units import duration, size
 
-# Between two lines of a long transfer, where no bar can be drawn.
+# Seconds between two lines of a long transfer, where no bar can be drawn.
 _LINE_EVERY_S = 30.0
 
 
 class Pace:
-    """One transfer; its time counts from the first look, and what was there then is not counted into the rate."""
+    """One transfer. Its time counts from the first look; bytes that were there by then do not count for the rate."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -22,10 +22,14 @@ class Pace:
 
     @property
     def has_begun(self) -> bool:
+        """Whether there was a first look."""
         return self._began is not None
 
     def text(self, done: int, total: int, *, files: tuple[int, int] | None = None) -> str:
-        """`88.0 MB of 176.0 MB, 2 of 5 files, 20.1 MB/s, 4.4 s left`; all of it: `176.0 MB in 8.8 s (20.0 MB/s)`."""
+        """Return `88.0 MB of 176.0 MB, 2 of 5 files, 20.1 MB/s, 4.4 s left`.
+
+        Once all bytes have come, `5 files, 176.0 MB in 8.8 s (20.0 MB/s)`. `files` is (files so far, files in all).
+        """
         elapsed = max(self.elapsed_s(done), 1e-6)
         come = done - self._at_first
         if done >= total:
@@ -40,7 +44,7 @@ class Pace:
         return ", ".join(parts)
 
     def elapsed_s(self, done: int) -> float:
-        """Seconds since the first look, at which `done` bytes were there already."""
+        """Return the seconds since the first look; a first look notes that `done` bytes were there already."""
         now = self._clock()
         if self._began is None:
             self._began = self._told_at = now
@@ -48,7 +52,7 @@ class Pace:
         return now - self._began
 
     def is_due(self, done: int) -> bool:
-        """Whether a line has not been told for half a minute; the question counts as telling it."""
+        """Return whether the last line is half a minute old. Where it is, a line counts as written now."""
         self.elapsed_s(done)
         now = self._clock()
         if now - self._told_at < _LINE_EVERY_S:

@@ -1,4 +1,4 @@
-"""`python -m cloudrun.uploader RUN_DIR`: ends with 0 once the job has ended and all of it is in the store."""
+"""Run the uploader: `python -m cloudrun.uploader RUN_DIR`. It ends with 0 once the job has ended and all is stored."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cloudrun.worker.status_files import last_word
 
 
 def main(argv: list[str]) -> int:
+    """Upload until all is stored; return the exit code: 1 where the watchdog ended first, NO_BOTO3 without boto3."""
     parser = argparse.ArgumentParser(prog="cloudrun.uploader")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--every", type=float, default=10.0, metavar="SECONDS", help="How often to look for changes.")

@@ -1,4 +1,4 @@
-"""What of a run's folder the bucket does not have yet, and sending it."""
+"""Find the files of a run's folder that the bucket does not have yet, and send them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from cloudrun.stores.s3 import S3Store
 from cloudrun.stores.s3_upload import FileChanged
 from cloudrun.text.names import renamed
 
-# Appended to, or replaced whole, by the worker: as they stand, they are right at any instant.
+# The worker appends to these files or replaces them whole: they can be sent at any instant.
 _WORKERS_OWN = (STATUS, LOG_INDEX, LOG)
-_LONGEST_KEY = 800  # of the 1024 bytes that S3 allows, some are the prefix's
-# Longer than a tick of the clock by which files are dated: a file as young as this may change without a trace.
+_LONGEST_KEY = 800  # bytes; S3 allows 1024, of which the prefix needs some
+# Longer than a tick of the clock by which files are dated: a younger file may change without a change of its date.
 _QUIET_S = 0.2
 
 _Mark = tuple[int, int, int]
 
 
 class ChangedFiles:
-    """Remembers what it has sent; a new one asks the bucket, so that a restart sends nothing twice."""
+    """Sends a run's changed files. A new object asks the bucket what it has, so that a restart sends nothing twice."""
 
     def __init__(self, run_dir: Path, store: S3Store, say: Callable[[str], None]) -> None:
         self._dir = run_dir
@@ -40,20 +40,20 @@ class ChangedFiles:
         self._left_out: set[str] = set()
 
     def send_changed(self) -> list[str]:
-        """Send what is new. Returns the files that are being written to: they are for the next time.
+        """Send new and changed files. Returns the names of files that are being written to, for the next time.
 
         Raises StoreError at the first file that the bucket does not take.
         """
         if self._there is None:
             if not (self._dir / RESULT).exists():
-                self._store.remove([RESULT])  # of an attempt before this one
+                self._store.remove([RESULT])  # an earlier attempt's
             self._there = {entry.key: entry for entry in self._store.entries(OUT)}
         for name in _WORKERS_OWN:
             self._send_as_it_stands(name)
         return [path.name for path in self._outputs() if not self._send_whole(path)]
 
     def send_result(self) -> None:
-        """The last word. Raises StoreError where the bucket does not have all that it speaks of."""
+        """Send `result.json`, last of all. Raises StoreError where the bucket has lost a file that was sent."""
         there = {entry.key: entry for entry in self._store.entries(OUT)}
         missing = [key for key, (_, entry) in self._sent.items() if entry is not None and there.get(key) != entry]
         if missing:
@@ -72,7 +72,7 @@ class ChangedFiles:
             raise StoreError(f"the bucket gives back another {RESULT}", hint="it is sent again")
 
     def _outputs(self) -> Iterator[Path]:
-        """Small ones first: a checkpoint of gigabytes keeps nobody waiting."""
+        """Return the job's files, small ones first: so none of them waits for a checkpoint of gigabytes."""
         sized = []
         for path in files_below(self._dir / OUT):
             if path.name.endswith(TEMPORARY):
@@ -88,7 +88,7 @@ class ChangedFiles:
             mark = _mark((self._dir / name).stat())
             if self._sent.get(name, (None,))[0] == mark:
                 return
-            content = read_regular(self._dir / name)  # a pipe of that name would be waited for
+            content = read_regular(self._dir / name)  # not by `open`, which would wait for ever at a pipe of that name
         except OSError:
             return
         if content is None:
@@ -97,14 +97,14 @@ class ChangedFiles:
         self._sent[name] = (mark, None)
 
     def _send_whole(self, path: Path) -> bool:
-        """False where the file is being written to."""
+        """Send a file, unless the bucket has it or it cannot be sent; return False where it is being written to."""
         key = path.relative_to(self._dir).as_posix()
         try:
             key.encode()
         except UnicodeEncodeError:
             self._leave_out(key, "its name is not UTF-8")
             return True
-        if len(key.encode()) > _LONGEST_KEY:  # S3 has no longer ones: it would be refused again and again
+        if len(key.encode()) > _LONGEST_KEY:  # S3 would refuse a longer key again and again
             key = f"{OUT_PREFIX}{renamed(key)}"
         try:
             stat = path.stat()

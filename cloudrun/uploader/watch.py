@@ -1,4 +1,4 @@
-"""When to send: every few seconds while the job runs, to the last byte once it has ended, and again when it fails."""
+"""Decide when to send: every few seconds while the job runs, all once it has ended, and again after a failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAUSES_S = doubled(1.0, 7, longest_s=60.0)
 
 
 class Watch:
-    """One run's way into the bucket."""
+    """Watches one run's folder and keeps the bucket's copy of it up to date."""
 
     def __init__(self, run_dir: Path, store: S3Store, uri: str, *, every_s: float) -> None:
         self._dir = run_dir
@@ -32,12 +32,12 @@ class Watch:
         self._announced = False
 
     def until_stored(self, *, go_on: Callable[[], bool]) -> bool:
-        """Returns True once the job has ended and all of it is in the bucket, False where `go_on` says no before."""
+        """Send files until the job has ended and all are in the bucket: True. False where `go_on` says no before."""
         _say(f"the results go to {self._uri}")
         patient_until: float | None = None
         was_changing = False
         while go_on():
-            ended = last_word(self._dir) is not None  # asked first: files listed after it are final
+            ended = last_word(self._dir) is not None  # asked first: files that are listed after the end are final
             if ended and patient_until is None:
                 patient_until = time.monotonic() + QUIET_WAIT_S
             try:
@@ -60,13 +60,13 @@ class Watch:
         return False
 
     def _announce(self) -> None:
-        """Before it is quite true, so that the bucket's log has the line, too."""
+        """Log that all results are stored, just before the last upload, so that the uploaded log has the line, too."""
         if not self._announced:
             self._announced = True
             _say(f"all results are in {self._uri}")
 
     def _failed(self, err: StoreError) -> float:
-        """Each reason is told once. Returns the seconds until the next try."""
+        """Log a failure, each reason once; return the seconds until the next try."""
         if err.message != self._failure:
             self._failure = err.message
             _say(f"{err.message}; trying again until it works")
@@ -87,6 +87,6 @@ class Watch:
 
 
 def _say(text: str) -> None:
-    """A line of the run's log, which the worker has made this process's output."""
+    """Write a line to the run's log, to which the worker has directed this process's output."""
     sys.stdout.write(f"cloudrun: store: {text}\n")
     sys.stdout.flush()

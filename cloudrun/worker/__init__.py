@@ -4,5 +4,5 @@ It is started before set-up and data, so that the budget is watched from the fir
 the watchdog, which watches and ends the machine, and its child, the attempt, which does the work. They import
 the standard library alone and run on Python 3.10 or newer: they have to start on a bare machine.
 
-The folder RUN_DIR, and all that is said by its files, is described in `cloudrun/protocol/`.
+The folder RUN_DIR and the files in it are described in `cloudrun/protocol/`.
 """

@@ -1,6 +1,6 @@
-"""`python -m cloudrun.worker RUN_DIR`: the watchdog, which starts the attempt by the same command with a word more.
+"""Run the watchdog by `python -m cloudrun.worker RUN_DIR`, and the attempt by the same command with one word more.
 
-Where SkyPilot has started it on several machines, all but the first do as that one says.
+Where SkyPilot starts this command on several machines, all but the first follow the first machine's instructions.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cloudrun.worker.watchdog import Watchdog
 
 
 def main(argv: list[str]) -> int:
+    """Run the process that `argv` asks for; return its exit code."""
     run_dir = Path(argv[1]).absolute()
     order = read_order(RunFolder(run_dir).order)
     if argv[2:] == [WorkerCommand.ATTEMPT]:

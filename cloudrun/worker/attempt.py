@@ -1,4 +1,4 @@
-"""The order of things beside the job: GPU, set-up and data side by side, then the command."""
+"""Do the work of an attempt: check the GPU, set up while the data arrive, run the command, write the result."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cloudrun.worker.corrected_estimate import Overseer
 from cloudrun.worker.process_group import group_lives, wait_until_gone
 from cloudrun.worker.status_files import StatusFiles
 
-# What a command leaves running is given so long to end by itself, and again once it is told to.
+# Processes that a command leaves running have this long to end by themselves, and again once they are told to.
 _LEFT_RUNNING_GRACE_S = 3.0
-# Of a command, and of a shell whose command was.
+# Exit codes of a command that SIGTERM has ended, and of a shell whose command was.
 _ENDED_BY_SIGTERM = (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 
@@ -36,13 +36,13 @@ class Ended(Exception):
 
 
 class Attempt:
-    """One run, from the worker's start to its last word."""
+    """One attempt at a run, from its start to its result."""
 
     def __init__(self, run_dir: Path, order: Order, status_files: StatusFiles) -> None:
         self._files = RunFolder(run_dir)
         self._order = order
         self._status = status_files
-        billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the watchdog has counted on
+        billed_s = float(os.environ.get("CLOUDRUN_BILLED_S", order.billed_s))  # the watchdog's count is the newer
         self._billing_began = time.monotonic() - billed_s
         self._signalled = False
         self._is_unwatched = False
@@ -119,7 +119,7 @@ class Attempt:
             self._status.say(f"GPU: {line}")
 
     def _prepare(self) -> None:
-        """Set-up runs while the data arrive; both must be whole before training starts."""
+        """Set up while the data arrive; both must be complete before training starts. Raises Ended where one fails."""
         order = self._order
         self._status.enter(WorkerPhase.PREPARE)
         try:
@@ -159,7 +159,7 @@ class Attempt:
             time.sleep(0.2)
 
     def _meet(self) -> None:
-        """Where several machines train together: say that this one is ready, and wait until all are."""
+        """Say that this machine is ready and wait until all are, where several machines train together."""
         if self._order.nodes == 1:
             return
         self._status.enter(WorkerPhase.WAIT)
@@ -174,7 +174,7 @@ class Attempt:
         child = self._start(self._order.command)
         code = self._wait(child)
         wait_until_gone(child.pid, _LEFT_RUNNING_GRACE_S, self._status.beat)
-        if group_lives(child.pid):  # it would write on while the results are fetched, and hold the GPU
+        if group_lives(child.pid):  # what is left would write on while the results are fetched, and hold the GPU
             self._status.say("the command has ended: ending what it left running")
             child.stop(grace_s=_LEFT_RUNNING_GRACE_S, meanwhile=self._status.beat)
         if code == JobExit.STOPPED_EARLY:
@@ -215,7 +215,7 @@ class Attempt:
             self._status.beat()
         code = child.exit_code()
         assert code is not None
-        if code in _ENDED_BY_SIGTERM:  # as all of it may be; a program that it called may still save
+        if code in _ENDED_BY_SIGTERM:  # the signal may have gone to the whole group, where a program may still save
             child.finish(grace_s=JOB_GRACE_S, meanwhile=self._status.beat)
         return code
 
@@ -226,14 +226,15 @@ class Attempt:
             raise why
 
     def _reason_to_end(self) -> Ended | None:
-        """Return what ends the run, if anything does.
+        """Return why the run has to end now; None where it goes on.
 
-        The watchdog and `cloudrun down` ask by a file. On a rented machine a signal without it is its provider's.
+        The watchdog and `cloudrun down` ask by a file. On a rented machine a signal without that file comes from the
+        machine's provider.
         """
         asked = StopRequest.read(self._files.stop)
         if asked is not None:
             return _early(asked.reason or EndReason.STOPPED, asked.message or "asked to stop")
-        if self._is_unwatched:  # nobody minds the budget any more
+        if self._is_unwatched:  # nobody watches the budget any more
             return Ended(EndReason.FAILED, JobExit.FAILED, "its watchdog was killed")
         if self._signalled and self._order.may_be_taken_away:
             return _early(EndReason.PREEMPTED, "the machine is being taken away")
@@ -247,7 +248,10 @@ class Attempt:
         return next(place for place in places if place.is_dir())
 
     def _fill(self, word: str) -> str:
-        """Whole words alone are filled in: the text of a user's own command is never touched."""
+        """Return the value of a word such as `{data}`, other words as they are.
+
+        Only whole words are filled in: the text of a user's own command is never touched.
+        """
         places: dict[str, str] = {
             "{python}": self._python,
             "{data}": str(self._data),
@@ -260,7 +264,7 @@ class Attempt:
         return places.get(word, word)
 
     def _head(self) -> tuple[str, str]:
-        """Host and port of the first machine, for the job's processes; known once all have met."""
+        """Return host and port of the first machine for the job's processes; 127.0.0.1 and 0 until all have met."""
         begin = Begin.read(self._files.begin) or Begin("127.0.0.1:0")
         host, _, port = begin.head.rpartition(":")
         return host, port
@@ -291,12 +295,12 @@ class Attempt:
 
 
 def _early(reason: EndReason, message: str) -> Ended:
-    """The end of a run that is told to stop."""
+    """Return the end of a run that is told to stop."""
     return Ended(reason, reason.exit_code, message)
 
 
 def _saved(why: Ended) -> Ended:
-    """The same end, of a job that says that it saved: whether it or the worker heard of it first."""
+    """Return the same end with the note that the job saved, whether the job or the worker was told to stop first."""
     return Ended(why.reason, why.exit_code, f"{why.message}; stopped early with a complete checkpoint")
 
 

@@ -1,4 +1,4 @@
-"""The process of an attempt: started, or found at work by a second watchdog; ended together with its job."""
+"""Start the process of an attempt, or find it at work after a watchdog was killed; end it together with its job."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class AttemptProcess:
     """`python -m cloudrun.worker RUN_DIR attempt`, and the job that it starts."""
 
     def __init__(self, run_dir: Path, process: subprocess.Popen[bytes] | None) -> None:
-        """Of an attempt that this process has started, else of the one that holds the lock, if there is one."""
+        """`process` is an attempt that this watchdog has started; None: the attempt that holds the lock, if any."""
         self._dir = run_dir
         self._process = process
 
     @classmethod
     def start(cls, run_dir: Path, *, billed_s: float) -> AttemptProcess:
-        """Start it; `billed_s` seconds are on the bill now."""
+        """Start an attempt; `billed_s` seconds are on the bill now."""
         held = locks.take(RunFolder(run_dir).attempt_lock)  # so that a second watchdog sees this attempt
         assert held is not None, "there is an attempt already"
         os.set_inheritable(held, True)  # noqa: FBT003 - it takes no keyword
@@ -40,7 +40,7 @@ class AttemptProcess:
             process = subprocess.Popen(
                 [sys.executable, "-m", "cloudrun.worker", str(run_dir), WorkerCommand.ATTEMPT.value],
                 env={**os.environ, "CLOUDRUN_BILLED_S": f"{billed_s:.1f}"},
-                close_fds=False,  # it holds its own lock, and that by which a local run is known to live
+                close_fds=False,  # it keeps open its own lock, and the lock by which a local run is known to live
                 preexec_fn=_hear_of_parents_end if sys.platform == "linux" else None,
             )
         finally:
@@ -50,7 +50,7 @@ class AttemptProcess:
 
     @classmethod
     def left_by_an_earlier_watchdog(cls, run_dir: Path) -> AttemptProcess:
-        """Return the attempt of a watchdog that was killed, whether it still lives or not."""
+        """Return the attempt of a watchdog that was killed, whether the attempt still lives or not."""
         return cls(run_dir, None)
 
     @staticmethod
@@ -60,23 +60,28 @@ class AttemptProcess:
 
     @property
     def lives(self) -> bool:
+        """Whether the attempt's process has not ended."""
         return self.is_at_work(self._dir) if self._process is None else self._process.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs, and where another watchdog has started it; negative for a signal."""
+        """The exit code, negative for a signal; None while the attempt runs, and where another watchdog started it."""
         return None if self._process is None else self._process.returncode
 
     @property
     def crash_message(self) -> str:
-        """Say what is known of its death."""
+        """What is known of the attempt's death, as a message for its result."""
         return "its worker was killed" + ("" if self.exit_code is None else f" (exit code {self.exit_code})")
 
     def ask_to_stop(self) -> None:
+        """Send SIGTERM to the attempt, which stops its job and writes a result."""
         self._signal(signal.SIGTERM)
 
     def kill(self, *, patience_s: float) -> None:
-        """The attempt and, since it leads a group of its own, the job, which may have `patience_s` to save."""
+        """Kill the attempt, then the job's process group, which has `patience_s` seconds to save.
+
+        The job leads a group of its own: no signal to the attempt reaches it.
+        """
         self._signal(signal.SIGKILL)
         self._wait(_KILLED_WITHIN_S)
         try:
@@ -89,7 +94,7 @@ class AttemptProcess:
         RunFolder(self._dir).job_pid.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Give it a minute for its last words, then kill it."""
+        """Give the attempt `LAST_WORDS_S` seconds to end by itself, then kill it."""
         if not self._wait(LAST_WORDS_S):
             self.kill(patience_s=0)
 
@@ -103,7 +108,7 @@ class AttemptProcess:
             os.kill(int(RunFolder(self._dir).attempt_pid.read_text()), number)
 
     def _wait(self, seconds: float) -> bool:
-        """Until it has ended, at most `seconds`; whether it has."""
+        """Wait until the attempt has ended, at most `seconds`; return whether it has."""
         until = time.monotonic() + seconds
         while self.lives:
             if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""One command in a process group of its own: started, watched, stopped as a whole."""
+"""Start, watch and stop a command and all that it has started, in a process group of its own."""
 
 from __future__ import annotations
 
@@ -39,26 +39,30 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of the command, and of its process group."""
+        """The process id of the command, which is also that of its process group."""
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """None while it runs; negative for a signal."""
+        """Return the exit code, negative for a signal; None while the command runs."""
         return self._process.poll()
 
     def wait(self, seconds: float) -> int | None:
+        """Wait at most `seconds` for the command's end; return its exit code, None where it still runs."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def stop(self, *, grace_s: float, meanwhile: Callable[[], None]) -> int:
-        """SIGTERM to the group, SIGKILL to what of it is left after `grace_s`; the exit code of the command."""
+        """Send SIGTERM to the group, and SIGKILL after `grace_s` seconds; return the exit code of the command.
+
+        `meanwhile` is called at least twice a second while this waits.
+        """
         signal_group(self.pid, signal.SIGTERM)
         return self.finish(grace_s=grace_s, meanwhile=meanwhile)
 
     def finish(self, *, grace_s: float, meanwhile: Callable[[], None]) -> int:
-        """Give all that was asked to stop `grace_s` to do so, then SIGKILL; the exit code of the command.
+        """Wait `grace_s` seconds for a group that was asked to stop, then send SIGKILL; return the command's exit code.
 
         The command may be a shell, which a signal ends at once, while the program that it called still saves.
         """
@@ -71,5 +75,8 @@ class Child:
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """If its parent is killed outright, a command gets a signal: nothing runs on unwatched."""
+    """Have Linux send this process a signal when its parent is killed outright, so that nothing runs on unwatched.
+
+    To be called in the new process, before its command (`preexec_fn`).
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

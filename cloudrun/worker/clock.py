@@ -1,7 +1,7 @@
 """The billed seconds of a run, kept on the machine's disk: a watchdog that is started again goes on counting.
 
-Without it each start would begin a new budget. A disk that is full changes nothing on the same boot: an old file and
-the machine's own clock since then give the exact figure.
+Without that file each start would begin a new budget. A full disk does no harm until the machine boots again: an old
+file and the machine's monotonic clock since then give the exact figure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class Moment:
-    """A time by both clocks of the machine; the monotonic one begins anew with each boot, whose id is beside it."""
+    """A time by both clocks of the machine; the monotonic clock begins anew with each boot, whose id is beside it."""
 
     boot_id: str  # empty where the system has none
     monotonic: float
@@ -47,9 +47,10 @@ class Kept:
 
 
 def billed_at(order: Order, kept: Kept | None, now: Moment, *, arrived_at: float) -> float:
-    """Return the seconds on the bill at `now`, at a start of the watchdog; never less than an earlier one has counted.
+    """Return the seconds on the bill at `now`, when a watchdog starts; never fewer than an earlier watchdog counted.
 
-    `arrived_at` is when the order was written to this disk, by the machine's clock.
+    `kept` is None where there was no earlier watchdog. `arrived_at` is when the order was written to this disk, in
+    Unix time by the machine's clock.
     """
     if kept is None or kept.order_id != order.identity():
         return order.billed_at_start(now.wall, arrived_at=arrived_at)
@@ -73,14 +74,15 @@ class Clock:
         self._order = order
         self._began = now.monotonic - billed_at(order, kept, now, arrived_at=arrived_at)
         self._kept_at = -math.inf
-        # Whether an earlier watchdog has begun with this order.
+        # Whether an earlier watchdog has begun to carry out this order.
         self.goes_on = kept is not None and kept.order_id == order.identity()
 
     def billed_s(self) -> float:
+        """Return the seconds that are on the bill now."""
         return time.monotonic() - self._began
 
     def keep(self) -> None:
-        """Write the count, every few seconds. To be called all the time; a full disk is no error."""
+        """Write the count, at most every `_KEEP_EVERY_S` seconds. Call on every look. A full disk is no error."""
         if time.monotonic() - self._kept_at < _KEEP_EVERY_S:
             return
         now = Moment.now()
@@ -97,7 +99,7 @@ class Clock:
 
 
 def read_kept(path: Path) -> Kept | None:
-    """Return what an earlier watchdog kept; None where there is nothing, or nothing that can be read."""
+    """Return the count that an earlier watchdog kept; None where there is no file, or none that can be read."""
     plain = read_object(path)
     try:
         if plain is None:

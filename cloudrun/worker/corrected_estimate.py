@@ -1,7 +1,8 @@
-"""What the whole run will cost, from the steps that were timed on this very machine.
+"""Estimate the cost of the whole run from the steps that were timed on this very machine.
 
-`project` and `breaks_budget` are pure. `Overseer` puts the corrected estimate into the log and the heartbeat,
-and decides once, early, whether a run that will not fit its budget goes on: later most of the money is spent.
+`correct` and `breaks_budget` are pure. `Overseer` puts the corrected estimate into the log and the heartbeat. After the
+first steps, and again after the first evaluation, it decides whether a run that will not fit its budget goes on: later
+most of the money is spent.
 """
 
 from __future__ import annotations
@@ -19,28 +20,29 @@ from cloudrun.protocol.timing import QUESTION_WAIT_S
 from cloudrun.protocol.words import YES
 
 ENOUGH_STEPS = 20
-# A corrected is believed to break a budget when it does so by more than this part of itself.
+# A corrected estimate breaks a budget that it exceeds by more than this share of the budget.
 UNCERTAINTY = 0.05
 _LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """The whole run, from its first billed second to the end of the bill."""
+    """The corrected estimate of the whole run, from its first billed second to the end of the bill."""
 
     total_s: float
     total_usd: float
     timed_steps: int
-    is_enough: bool  # steps have been timed to rely on
-    is_whole: bool  # an evaluation has been timed, too: it gets no better than this
+    is_enough: bool  # enough steps have been timed to rely on
+    is_whole: bool  # an evaluation has been timed, too: the estimate gets no better than this
 
     @property
     def rests_on(self) -> str:
+        """What the estimate is made from, in words."""
         return f"{self.timed_steps} timed steps on this machine" + (" and its evaluations" if self.is_whole else "")
 
 
 def correct(timing: Timing | None, order: Order, billed_s: float) -> Corrected | None:
-    """From the trainer's `timing` (progress.json); None where nothing has been timed."""
+    """Return the corrected estimate from the trainer's `timing` (progress.json); None where nothing has been timed."""
     if timing is None:
         return None
     steps = timing.timed_steps
@@ -55,7 +57,7 @@ def correct(timing: Timing | None, order: Order, billed_s: float) -> Corrected |
 
 
 def breaks_budget(corrected: Corrected, order: Order) -> str | None:
-    """`corrected estimate $7.10 is over the cap of $5.00`; None where it fits, or may fit."""
+    """Return `corrected estimate $7.10 is over the cap of $5.00` or the like; None where the run fits, or may fit."""
     fits_if_below = 1 + UNCERTAINTY
     if corrected.total_usd > order.max_cost_usd * fits_if_below:
         return f"corrected estimate ${corrected.total_usd:.2f} is over the cap of ${order.max_cost_usd:.2f}"
@@ -66,12 +68,12 @@ def breaks_budget(corrected: Corrected, order: Order) -> str | None:
 
 
 class Overseer:
-    """Looks at the trainer's timing while it trains; asks, where somebody attached may answer."""
+    """Watches the trainer's timing for a run that breaks its budget; asks where somebody at a terminal may answer."""
 
     def __init__(
         self, run_dir: Path, order: Order, *, say: Callable[[str], None], publish: Callable[[CorrectedEstimate], None]
     ) -> None:
-        """`say` takes lines for the log, `publish` what the heartbeat tells of the corrected estimate."""
+        """`say` takes lines for the log, `publish` the corrected estimate for the heartbeat."""
         files = RunFolder(run_dir)
         self._progress = files.out / PROGRESS
         self._question, self._answer = files.question, files.answer
@@ -86,7 +88,7 @@ class Overseer:
         self._goes_on = False
 
     def reason_to_stop(self, billed_s: float) -> str | None:
-        """Why the run is not worth going on with; None while it is, or while an answer is awaited."""
+        """Return why to stop the run; None where it goes on, and while an answer is awaited. Call on every poll."""
         now = time.monotonic()
         if self._asked_at is not None:
             return self._reply(now - self._asked_at)
@@ -111,7 +113,7 @@ class Overseer:
         return self._too_much or None
 
     def _timing(self) -> Timing | None:
-        """What the trainer says, unless it is left from the attempt before a resume."""
+        """Return the trainer's timing; None where there is none, or only one that an earlier attempt left."""
         if not self._progress.exists() or self._progress.stat().st_mtime < self._since:
             return None
         progress = JobProgress.read(self._progress)
@@ -123,7 +125,7 @@ class Overseer:
         Question(f"{self._too_much}; go on until the budget ends it?", QUESTION_WAIT_S).write(self._question)
 
     def _reply(self, waited_s: float) -> str | None:
-        """Training goes on while somebody thinks."""
+        """Return why to stop where the answer is no, or has not come in time; else None. Training goes on meanwhile."""
         given = self._answer.read_bytes().strip() if self._answer.exists() else None
         if given is None and waited_s < QUESTION_WAIT_S:
             return None

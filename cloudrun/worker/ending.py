@@ -1,4 +1,4 @@
-"""End the machine from within, with nobody else's help; tried in turn until it is gone."""
+"""End the machine from within, without the laptop: several ways, tried in turn until the machine is gone."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _PATIENCE_S = 25.0
 # SkyPilot's skylet looks once a minute, after its other work; then it asks the provider.
 _SKYLET_PATIENCE_S = 80.0
 _PAUSES_S = (25.0, 75.0, 175.0, 300.0)
-# Power off puts the results out of reach and takes skylet along, which goes on trying.
+# Power-off comes this late: it puts the results out of reach, and ends skylet, which goes on trying until then.
 _POWER_OFF_AFTER_S = 600.0
-# Where a machine that powers itself off bills its disk alone. Not Azure, which bills what is off and still allocated.
+# Clouds that bill the disk alone once a machine powers itself off. Not Azure: it bills one that is off but allocated.
 _OFF_IS_CHEAP = ("aws", "gcp")
 
 
 @dataclass(frozen=True)
 class Way:
-    """A command that ends the machine, and how long the machine may take to go once it was carried out."""
+    """A command that ends the machine, and how long the machine may take to go once the command was carried out."""
 
     text: str
     command: list[str]
@@ -37,11 +37,11 @@ class Way:
 def ways_to_end(order: Order, *, slurm_job: str | None, tried_s: float, python: str) -> list[Way]:
     """Return the ways to end the machine, the gentlest first, where they have been tried for `tried_s` seconds. Pure.
 
-    `python` is SkyPilot's own on the machine.
+    `python` is the path of SkyPilot's own Python on the machine; `slurm_job` is None where the machine is not Slurm's.
     """
     terminate = Way("let SkyPilot end the machine", [python, "-c", TERMINATE])
     if slurm_job is not None:
-        # To the batch script, whose exit cleans up after SkyPilot; then by force.
+        # The signal goes to the batch script, whose exit cleans up after SkyPilot. The second way is by force.
         gently = Way("end the Slurm allocation", ["scancel", "--full", "--signal=TERM", slurm_job])
         by_force = Way("cancel the Slurm allocation", ["scancel", slurm_job])
         return [gently, by_force, terminate] if order.ending == MachineEnding.SLURM else [terminate, by_force]
@@ -52,7 +52,10 @@ def ways_to_end(order: Order, *, slurm_job: str | None, tried_s: float, python: 
 
 
 def insist_on_the_end(order: Order, *, say: Callable[[str], None], is_called_off: Callable[[], bool]) -> None:
-    """Each way in turn, again and again: the machine ends, and this with it, or somebody else is at it."""
+    """Try each way in turn, again and again, until the machine ends, and this process with it.
+
+    Returns only where `is_called_off` says that somebody else ends the machine. `say` logs each way that has failed.
+    """
     began = time.monotonic()
     job = os.environ.get("SLURM_JOB_ID")
     backoff = Backoff(_PAUSES_S)
@@ -60,7 +63,7 @@ def insist_on_the_end(order: Order, *, say: Callable[[str], None], is_called_off
         tried_s = time.monotonic() - began
         for way in ways_to_end(order, slurm_job=job, tried_s=tried_s, python=sky_python()):
             failed = try_to_end(way.command)
-            if not failed:  # it ends with the machine; what follows is for one that goes on
+            if not failed:  # this process ends with the machine; the next lines are for a machine that goes on
                 _wait(way.patience_s, is_called_off)
                 failed = "it is still up"
             if is_called_off():
@@ -76,7 +79,7 @@ def _wait(seconds: float, is_called_off: Callable[[], bool]) -> None:
 
 
 def try_to_end(command: list[str], *, timeout_s: float = 120.0) -> str:
-    """Why it did not work; empty where the command was carried out."""
+    """Run the command; return why it failed, an empty text where it was carried out."""
     try:
         done = subprocess.run(
             command,

@@ -1,7 +1,8 @@
-"""Where a run has several machines: the one that keeps the results tells the others when to train and when to stop.
+"""Lead a run of several machines: the head, which keeps the results, tells the others when to train and when to stop.
 
-It is a part of the watchdog on that machine. The others (`node.py`) ask it twice a second; each has an attempt of its
-own, which meets this one's between its data and its training (`Attempt._meet`), by the files `ready` and `begin`.
+The head is a part of the watchdog on the first machine. The others (`node.py`) ask it twice a second. Each machine has
+an attempt of its own; between its data and its training each attempt waits for all others (`Attempt._meet`), by the
+files `ready` and `begin`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _FOLDERS = (DATA, WEIGHTS)
 
 @dataclass
 class Told:
-    """What one of the other machines said last."""
+    """The last news of another machine of the run."""
 
     at: float  # monotonic
     state: NodeState
@@ -55,20 +56,20 @@ class Head:
         self._is_over = False
         self._began = time.monotonic()
         self._server: _Server | None = None
-        # Whoever finds this file has this machine's disk as well.
+        # A machine that finds this file shares this machine's disk.
         self._mark = run_dir / f".shared-{secrets.token_hex(8)}"
 
     def start(self) -> None:
-        """Listen. Raises OSError where that is not possible."""
+        """Listen for the other machines. Raises OSError where none of the order's ports can be listened on."""
         self._mark.touch()
         self._server = _listening(self._address, self._order.ports, self)
         context = server_context(self._files.certificate)
-        # The handshake is each connection's own business, in its thread: nobody holds up the others.
+        # Each connection makes its handshake in a thread of its own, so that a slow one does not hold up the others.
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self._server.serve_forever, name="head", daemon=True).start()
 
     def look(self) -> None:
-        """To be called all the time: begins when all are ready, and stops the job where one of them is lost."""
+        """Let all begin when all are ready, and stop the job where a machine is lost. Call on every look."""
         if self._has_ended():
             return
         with self._lock:
@@ -81,7 +82,10 @@ class Head:
             Begin(f"{self._address}:{self._free_port()}").write(self._files.begin)
 
     def dismiss(self) -> None:
-        """The run is over and this machine stays: wait some seconds until the others have heard it."""
+        """Tell the others that the run is over; wait up to `DISMISSED_WITHIN_S` seconds until all have heard it.
+
+        For a run after which this machine stays.
+        """
         with self._lock:
             self._is_over = True
         until = time.monotonic() + DISMISSED_WITHIN_S
@@ -95,13 +99,17 @@ class Head:
         self.close()
 
     def close(self) -> None:
+        """Stop listening for the other machines, without a word to them."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
         self._mark.unlink(missing_ok=True)
 
     def hear(self, message: dict[str, Any]) -> dict[str, Any]:
-        """One machine's news; the answer says what it is to do."""
+        """Take in one machine's news; return the instruction for that machine, as JSON.
+
+        Raises KeyError, TypeError or ValueError for a message that is not news of a machine of this run.
+        """
         news = News.read(message)
         if not 0 < news.rank < self._order.nodes:
             raise ValueError(f"there is no node {news.rank}")
@@ -139,13 +147,15 @@ class Head:
         return self._files.result.exists() or self._files.stop.exists()
 
     def secrets_for(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Return the job's secret values. Only a machine that has the run's certificate can ask."""
         return dict(self._secrets)
 
     def folder(self, name: str) -> Path | None:
+        """Return the path of the data or the weights; None for other names, and where there is no such folder."""
         return self._dir / name if name in _FOLDERS and (self._dir / name).is_dir() else None
 
     def _lost(self, told: dict[int, Told]) -> tuple[EndReason, str] | None:
-        """(reason, message) where a machine cannot go on, or does not come."""
+        """Return (reason, message) where a machine cannot go on, is silent or does not come; else None."""
         now = time.monotonic()
         for rank, one in sorted(told.items()):
             which = f"node {rank} of {self._order.nodes} (from 0)"
@@ -170,7 +180,7 @@ class Head:
         return f"{self._order.idle_s / 60:g} minutes"
 
     def _free_port(self) -> int:
-        """Where the job's first process may listen."""
+        """Return a port on which the job's first process may listen."""
         with socket.socket() as probe:
             probe.bind((self._address, 0))
             return int(probe.getsockname()[1])
@@ -181,12 +191,12 @@ class _Server(ThreadingHTTPServer):
     head: Head
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A peer that went, or a stranger: neither is news."""
+        """Ignore a machine that has gone, and a program that is not of this run."""
 
 
 def _listening(address: str, ports: list[int], head: Head) -> _Server:
     failed: OSError | None = None
-    for host in (address, ""):  # the address may be another's that leads here
+    for host in (address, ""):  # the address may not be this machine's own, and yet lead here
         for port in ports:
             try:
                 server = _Server((host, port), _Handler)
@@ -225,8 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(200)
         self.end_headers()
-        with suppress(OSError, ssl.SSLError):  # whoever reads finds it not whole, and asks again
+        with suppress(OSError, ssl.SSLError):  # the reader sees that the folder is not whole, and asks again
             write_tar(folder, cast("IO[bytes]", self.wfile))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in the base class
-        """Not into the job's log: each machine asks twice a second."""
+        """Log nothing: each machine asks twice a second."""

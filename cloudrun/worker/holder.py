@@ -1,8 +1,8 @@
-"""One watchdog a run, whoever starts it and how often; and on a cloud with Ray one that outlives the SkyPilot job.
+"""Keep one watchdog a run, whoever starts it and however often. On a cloud with Ray it outlives its SkyPilot job.
 
-There a job is a task of Ray's, which is killed with all that it has started: by Ray's memory monitor, by `ray stop`,
-by `sky cancel`. So the job is a *holder*: it keeps SkyPilot's place, and waits for the watchdog, which runs outside its
-tree.
+There a SkyPilot job is a Ray task, which is killed with all that it has started: by Ray's memory monitor, by
+`ray stop`, by `sky cancel`. So the SkyPilot job is a *holder*: it keeps SkyPilot's place, and waits for the watchdog,
+which runs outside the job's process tree.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import Place
 
 _LOOK_EVERY_S = 0.3
-# A watchdog that dies again and again guards nothing: then SkyPilot's idle timer is to see a machine without a job.
+# A watchdog that dies this often guards nothing: the holder ends, so that SkyPilot's idle timer sees no job.
 _STARTS = 5
 _PAUSE_S = 2.0
 
 
 def write_end(place: Place, order: Order, code: int) -> None:
-    """Write how the watching process ended, so that a second start does not begin again."""
+    """Write the exit code of the watching process, so that a second start does not watch again."""
     with suppress(OSError):  # a full disk, or the folder is gone
         replace_text(place.end, json.dumps({"order_id": order.identity(), "exit_code": code}))
 
@@ -42,7 +42,10 @@ def read_end(place: Place, order: Order) -> int | None:
 
 
 def watch_here(place: Place, order: Order, watch: Callable[[], int]) -> int:
-    """Run `watch` in this process, unless it has been run or another process is at it: then wait for its end."""
+    """Run `watch` in this process and return its exit code.
+
+    Where another process runs it, waits for that process; where it has been run to its end, returns that exit code.
+    """
     while True:
         held = locks.take(place.lock)
         if held is not None:
@@ -56,17 +59,18 @@ def watch_here(place: Place, order: Order, watch: Callable[[], int]) -> int:
 
 
 def begin(place: Place, order: Order, command: list[str]) -> int:
-    """Have `command` run outside this process's tree, unless it runs or has run; return at once."""
+    """Start `command` outside this process's tree, unless it runs or has run. Returns 0 at once."""
     if read_end(place, order) is None:
         _start_detached(place, command)
     return 0
 
 
 def hold(place: Place, order: Order, command: list[str]) -> int:
-    """Have `command` run once outside this process's tree, start it again where it is killed; return its exit code.
+    """Start `command` outside this process's tree, again where it is killed, and wait; return its exit code.
 
-    `command` is called with the descriptor of the lock, which it has to keep (`watch_detached`). SIGTERM ends this
-    process alone: who kills the SkyPilot job does not mean the watchdog, which is asked to stop by a file.
+    Returns 1 where `command` was killed after its last start, or the run's folder or this process's parent is gone.
+    `command` gets the descriptor of the lock as its last argument, and has to keep it open (`watch_detached`). SIGTERM
+    ends this process alone: a user who kills the SkyPilot job does not mean the watchdog, which is stopped by a file.
     """
     parent = os.getppid()
     place.lock.touch()
@@ -74,7 +78,7 @@ def hold(place: Place, order: Order, command: list[str]) -> int:
         with suppress(OSError):
             locks.share(mine.fileno())
         starts = 0
-        while os.getppid() == parent:  # else the task that was this one's parent is gone, and the job with it
+        while os.getppid() == parent:  # else the Ray task that started this process is gone, and the job with it
             if locks.is_held_by_another(probe.fileno()):
                 time.sleep(_LOOK_EVERY_S)
                 continue
@@ -91,7 +95,7 @@ def hold(place: Place, order: Order, command: list[str]) -> int:
 
 
 def watch_detached(place: Place, order: Order, held: int, watch: Callable[[], int]) -> int:
-    """Run `watch` in this process, which has inherited the lock."""
+    """Run `watch` in this process, which has inherited the lock as descriptor `held`; return its exit code."""
     os.set_inheritable(held, False)  # noqa: FBT003 - it takes no keyword
     code = watch()
     write_end(place, order, code)
@@ -99,12 +103,15 @@ def watch_detached(place: Place, order: Order, held: int, watch: Callable[[], in
 
 
 def has_holder(place: Place) -> bool:
-    """Return whether a SkyPilot job waits for the watchdog; where the watchdog is the job itself, that is so."""
+    """Return whether a SkyPilot job waits for the watchdog; True also where the watchdog is the SkyPilot job itself."""
     return not place.holder_lock.exists() or locks.is_shared(place.holder_lock)
 
 
 def _start_detached(place: Place, command: list[str]) -> bool:
-    """Start the command as a child of the system's first process, in a session of its own; whether it was started."""
+    """Start the command as a child of the system's first process, in a session of its own.
+
+    Returns False, and starts nothing, where another process has the lock.
+    """
     held = locks.take(place.lock)
     if held is None:
         return False

@@ -1,7 +1,7 @@
-"""One of the other machines of a run: does as the head says, and ends itself where the head is lost.
+"""Follow the head on one of a run's other machines; end this machine where the head is lost.
 
-It prepares itself as the head does, with an attempt of its own in a folder beside the run's, which may lie on a disk
-that all of them share. What its job writes stays here: the results are the head's.
+This machine prepares itself as the head does, with an attempt of its own in a folder beside the run's, which may lie on
+a disk that all machines share. What its job writes stays here: the run's results are the head's.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from cloudrun.worker.status_files import append_to_log, last_word, record_crash
 from cloudrun.worker.wire import Line, NotWhole
 
 _LINES_BYTES = 64_000
-# Of an earlier attempt on this machine, but for its data: they are as they were.
+# Files of an earlier attempt on this machine, to be removed. The signs of its data stay: the data have not changed.
 _LAST_ATTEMPT = tuple(name for name in LEFT_BY_AN_ATTEMPT if name not in DATA_SIGNS)
 
 
@@ -66,7 +66,10 @@ class Node:
         self._provider: threading.Thread | None = None
 
     def work(self) -> int:
-        """Until the head says that the run is over; 0, so that SkyPilot does not end the head's job for it."""
+        """Work until the head says that the run is over.
+
+        Returns 0 then, so that SkyPilot does not end the head's job because of this machine; 1 where no head is found.
+        """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
         found = self._join()
@@ -91,13 +94,13 @@ class Node:
         if answer.has_weights and not shares:
             try:
                 _tried(lambda: line.fetch(f"/{WEIGHTS}", self._shared.weights))
-            except (OSError, NotWhole) as err:  # the attempt ends by it, and the head hears why
+            except (OSError, NotWhole) as err:  # the request to stop ends the attempt, and the head is told why
                 self._stop(EndReason.NO_DATA, f"the weights did not come from the head: {err}")
         self._attempt = AttemptProcess.start(self._dir, billed_s=self._billed_s())
         self._clock.keep()
 
     def _join(self) -> tuple[Line, Instruction] | None:
-        """The line to the head, and what it says first; None where there is no head within its time."""
+        """Return the line to the head and its first instruction; None where no head answers within `idle_s` seconds."""
         until = time.monotonic() + self._order.idle_s
         news = News(self._rank, NodeState.PREPARING).as_plain()
         failed: OSError | None = None
@@ -116,7 +119,7 @@ class Node:
         self._dir.mkdir(exist_ok=True)
         for name in _LAST_ATTEMPT:
             (self._dir / name).unlink(missing_ok=True)
-        self._shown = self._log_bytes()  # of an earlier attempt: the head has it
+        self._shown = self._log_bytes()  # the head has the log of an earlier attempt
         for name in (CODE, TRAIN_CONFIG, LABELS):
             if (self._run_dir / name).exists() and not (self._dir / name).is_symlink():
                 (self._dir / name).symlink_to(self._run_dir / name)
@@ -159,7 +162,7 @@ class Node:
             time.sleep(NODE_TELLS_EVERY_S)
 
     def _obey(self, answer: Instruction, line: Line, *, shares: bool) -> bool:
-        """Whether to go on."""
+        """Carry out the head's instruction; return whether to go on."""
         if answer.task is NodeTask.LEAVE:
             self._stop(EndReason.STOPPED, "the run is over")
             return False
@@ -173,7 +176,7 @@ class Node:
         return True
 
     def _provide(self, line: Line, shares: bool) -> None:
-        """The data, and then the word that they are whole."""
+        """Fetch the data from the head, unless its disk is shared; then mark them as whole by `data.ready`."""
         try:
             if not shares and not self._files.data_ready.exists():
                 began = time.monotonic()
@@ -191,7 +194,7 @@ class Node:
         return News(self._rank, state, result, tuple(self._new_lines()))
 
     def _new_lines(self) -> list[str]:
-        """Whole lines of the log that the head does not have yet."""
+        """Return the whole lines of the log that the head does not have yet."""
         try:
             with self._files.log.open("rb") as log:
                 log.seek(self._shown)
@@ -244,5 +247,5 @@ class Node:
 
 
 def _tried(ask: Callable[[], Answer]) -> Answer:
-    """Ask the head up to three times. Raises OSError or NotWhole of the last."""
+    """Ask the head up to three times; return its answer. Raises the last time's OSError or NotWhole."""
     return attempted(ask, failing_by=(OSError, NotWhole), pauses_s=(NODE_TELLS_EVERY_S, NODE_TELLS_EVERY_S))

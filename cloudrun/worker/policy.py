@@ -30,7 +30,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Wait:
-    pass
+    """Do nothing until the next look."""
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,31 @@ class Stop:
 
 @dataclass(frozen=True)
 class Kill:
-    """It was asked and does not: end its processes."""
+    """End the job's processes: it was asked to stop, and did not in time."""
 
 
 @dataclass(frozen=True)
 class RecordCrash:
-    """The job's worker died without a last word: write it."""
+    """Write a result for the attempt, which died without one."""
 
 
 @dataclass(frozen=True)
 class End:
-    """End the machine: nothing more is to be had from it, or the budget is used."""
+    """End the machine: its results are safe, or there are none, or the budget is used."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Detach:
-    """Go; the machine stays, under its provider's own idle timer."""
+    """End the watchdog and leave the machine as it is, under its provider's own idle timer."""
 
 
 Action = Wait | Stop | Kill | RecordCrash | End | Detach
 
 
 def decide(order: Order, seen: Observation) -> Action:
+    """Return the watchdog's next action for the run of `order`."""
     if seen.is_left:
         return Detach()
     if order.ends_machine and seen.billed_s >= order.limit_s() - order.end_lead_s:
@@ -98,7 +99,7 @@ def _after_it_ended(order: Order, seen: Observation) -> Action:
     if not order.ends_machine and seen.billed_s >= order.limit_s():
         return Detach()  # a store that takes nothing must not hold this computer for ever
     if seen.safe_age_s is None and (seen.has_output or seen.result_age_s < order.idle_s):
-        return Wait()  # the machine's disk is the only copy: it stays until they are fetched, within the budget
+        return Wait()  # the machine has the only copy: it stays until the results are fetched, within the budget
     if order.on_finish == OnFinish.KEEP or not order.ends_machine:
         return Detach()
     if seen.safe_age_s is not None and seen.safe_age_s < HOME_PATIENCE_S:

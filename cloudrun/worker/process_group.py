@@ -1,4 +1,4 @@
-"""A command and all that it has started, as one group: whether any of it lives, and signals to all of it."""
+"""Send signals to a command and all that it has started, as one process group; tell whether any of the group lives."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ _PROC = Path("/proc")
 
 
 def signal_group(group: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # all of it has ended
+    """Send signal `number` to each process of the group; nothing happens where all have ended."""
+    with suppress(ProcessLookupError, PermissionError):  # all have ended
         os.killpg(group, number)
 
 
 def group_lives(group: int) -> bool:
-    """Whether one of its processes runs. One that has ended and that nobody reaps, as in a container, does not."""
+    """Return whether a process of the group runs.
+
+    A process that has ended and is not reaped (a zombie, as happens in a container) does not count.
+    """
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
@@ -26,7 +30,7 @@ def group_lives(group: int) -> bool:
 
 
 def wait_until_gone(group: int, seconds: float, meanwhile: Callable[[], None] = lambda: None) -> None:
-    """Until all of it has ended, at most `seconds`; `meanwhile` is called ten times a second."""
+    """Wait until all of the group has ended, at most `seconds`; `meanwhile` is called ten times a second."""
     until = time.monotonic() + seconds
     while group_lives(group) and time.monotonic() < until:
         meanwhile()
@@ -34,9 +38,12 @@ def wait_until_gone(group: int, seconds: float, meanwhile: Callable[[], None] = 
 
 
 def _lives_in(group: int, stat: Path) -> bool:
-    """Of proc(5)'s `pid (name) state ppid pgrp ...`, where the name may hold anything."""
+    """Return whether the process of a `/proc/PID/stat` file belongs to the group and runs.
+
+    The file reads `pid (name) state ppid pgrp ...`, where the name may hold anything. Source: proc(5).
+    """
     try:
         state, _, pgrp = stat.read_text(errors="replace").rpartition(") ")[2].split()[:3]
     except (OSError, ValueError):
-        return False  # it has just ended
+        return False  # the process has just ended
     return int(pgrp) == group and state not in "ZX"

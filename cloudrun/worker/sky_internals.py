@@ -1,23 +1,23 @@
-"""Scripts for SkyPilot's own Python on a rented machine: what the worker uses of SkyPilot there.
+"""Scripts for SkyPilot's own Python on a rented machine: all that the worker uses of SkyPilot there.
 
-Nothing of this is SkyPilot's public SDK, and the machine has the SkyPilot of the computer that rented it.
+None of it is SkyPilot's public SDK. The machine has the same SkyPilot as the computer that rented it.
 `tests/contracts/test_skypilot.py` checks each name and call against the SkyPilot that is installed; what a launch uses
 on the other side is in `cloudrun/backends/skypilot/internals.py`.
 """
 
 from __future__ import annotations
 
-# Arms the idle timer, for the number of minutes that follows.
+# Arms the idle timer. The argument is its minutes.
 ARM = """
 import sys
 from sky.skylet import autostop_lib
 autostop_lib.set_autostop(int(sys.argv[1]), "cloudvmray", autostop_lib.AutostopWaitFor.JOBS, True)
 """
 
-# Has the idle timer count anew.
+# Makes the idle timer count from zero again.
 REMIND = "from sky.skylet import autostop_lib; autostop_lib.set_last_active_time_to_now()"
 
-# Skylet runs outside the job's tree. It ends the machine at its next look, and again at each one after that.
+# Skylet runs outside the job's process tree. It ends the machine at its next look, and tries again at each later one.
 ASK_SKYLET = """
 import os, sys
 import psutil
@@ -27,7 +27,8 @@ others = [one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"]) 
 sys.exit(0 if any("sky.skylet.skylet" in words for words in others) else "SkyPilot's skylet does not run")
 """
 
-# As skylet does it, less its `ray stop`; with the machine's own role on AWS, as there.
+# Ends the machine as skylet does, but without skylet's `ray stop`. On AWS by the machine's own role, as skylet, too:
+# no keys are taken from the environment or from files.
 TERMINATE = """
 import os
 for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):

@@ -1,8 +1,8 @@
-"""SkyPilot's own Python on the machine, and its idle timer there: the net beneath the watchdog.
+"""Find SkyPilot's own Python on the machine, and keep its idle timer there armed: a safety net for the watchdog.
 
-Skylet ends a machine that has had no SkyPilot job for some minutes. It forgets that where the machine's clock is set,
-and SkyPilot disarms it where it finds Ray dead: so it is told again. A SkyPilot job that was killed is not the end of
-the run: each time that skylet is told, it begins to count anew.
+Skylet ends a machine that has had no SkyPilot job for some minutes. It forgets the timer where the machine's clock is
+set, and SkyPilot disarms the timer where it finds Ray dead: so the timer is armed again and again. A SkyPilot job that
+was killed is not the end of the run: each time that the timer is armed, skylet counts from zero again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _ARM_EVERY_S = 3600.0
 _REMIND_EVERY_S = 60.0
 _PATIENCE_S = 60.0
 
-# As it was when the worker began: the job's own keys, which come later, are not for asking its provider.
+# The environment as it was when the worker began: the job's own keys, which are added later, must not be used to ask
+# the machine's provider.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
@@ -33,12 +34,12 @@ def sky_environment() -> dict[str, str]:
 
 
 def sky_python() -> str:
-    """Return SkyPilot's own Python on the machine."""
+    """Return the path of SkyPilot's own Python on the machine."""
     return f"{os.environ.get('SKY_RUNTIME_DIR') or Path.home()}/skypilot-runtime/bin/python"
 
 
 class IdleTimer:
-    """Keeps SkyPilot's idle timer armed, and from running out while the watchdog works without a SkyPilot job."""
+    """Keeps SkyPilot's idle timer armed, and keeps it from running out while the watchdog has no SkyPilot job."""
 
     def __init__(self, order: Order, *, has_job: Callable[[], bool]) -> None:
         """`has_job` says whether SkyPilot still sees the machine as busy."""
@@ -49,7 +50,10 @@ class IdleTimer:
         self._armed_at: float | None = None
 
     def tend(self) -> None:
-        """To be called all the time. What fails is tried again the next time: the timer is a net, no more."""
+        """Arm the timer where it is time to. Call on every look.
+
+        A failure is not an error and is tried again later: the timer is only a safety net.
+        """
         if not self._order.has_timer or self._is_busy():
             return
         now = time.monotonic()
@@ -58,7 +62,7 @@ class IdleTimer:
             self._start(ARM, f"{max(self._order.idle_s / 60, 1):.0f}")
 
     def leave(self) -> None:
-        """Let go of the timer, which goes on by itself: what is asked of skylet next must not be undone."""
+        """Stop arming the timer, which goes on by itself: a late arming must not undo what skylet is asked next."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()

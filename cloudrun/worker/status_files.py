@@ -1,4 +1,4 @@
-"""The files by which the worker speaks to the outside: log, heartbeat, result. Replaced whole, never half."""
+"""Write the worker's files that others read: log, heartbeat, result. The last two are replaced whole, never half."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ class StatusFiles:
 
     @property
     def log_fd(self) -> int:
-        """For children to append to: what they print lands in order, with no pipe to break."""
+        """The descriptor that children append to: their lines land in order, with no pipe that could break."""
         return self._log.fileno()
 
     def say(self, text: str) -> None:
+        """Append a line of the worker's own to the log."""
         with suppress(OSError):  # a disk that is full for a moment is no reason to end the job
             self._log.write(f"cloudrun: {text}\n".encode())
 
     def enter(self, phase: WorkerPhase) -> None:
-        """A new phase begins; the one before it is closed with its duration."""
+        """Begin a phase; record the phase before it with its duration."""
         now = time.time()
         self._close_phase(now)
         self._phase, self._phase_from = phase, now
@@ -51,7 +52,7 @@ class StatusFiles:
         self.corrected = estimate
 
     def beat(self, *, force: bool = False) -> None:
-        """Heartbeat, at most every 2 s, with what the trainer says of its progress."""
+        """Write the heartbeat, at most every 2 s unless `force`, with the trainer's progress."""
         with suppress(OSError):  # a disk that is full for a moment
             self._beat(force=force)
 
@@ -72,14 +73,14 @@ class StatusFiles:
         ).write(self.files.status)
 
     def finish(self, *, reason: EndReason, exit_code: int, message: str) -> None:
-        """The last word: after this the run's phase is final."""
-        self.beat(force=True)  # before the result: whoever finds that has the last progress, too
+        """Write the result. After this the run's phase is final."""
+        self.beat(force=True)  # before the result: whoever finds the result has the last progress, too
         now = time.time()
         self._close_phase(now)
         Result(reason, exit_code, message, utc(self.started_at), utc(now), tuple(self.phases)).write(self.files.result)
 
     def tail(self, lines: int = 3) -> str:
-        """The last lines of the log that are not the worker's own: usually the error."""
+        """Return the last `error: ` line near the log's end; else the last `lines` that are not the worker's own."""
         with self.files.log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
             text = file.read().decode("utf-8", "replace")
@@ -94,7 +95,10 @@ class StatusFiles:
             self.phases.append(Span.between(self._phase.value, self._phase_from, now))
 
     def _index_log(self, now: float) -> None:
-        """`offset time` lines: what stands at `offset` and after was written by `time`, and not yet at the last one."""
+        """Append a line `offset time` to the log's index, where the log has grown.
+
+        The log from byte `offset` on was written by `time` (Unix time), and after the time of the line before.
+        """
         size = os.fstat(self._log.fileno()).st_size
         if size > self._indexed_to:
             self._index.write(f"{self._indexed_to} {now:.1f}\n".encode())
@@ -102,7 +106,7 @@ class StatusFiles:
 
 
 def append_to_log(run_dir: Path, text: str) -> None:
-    """A line of the worker's own, whole, whoever else writes."""
+    """Append a line of the worker's own to the log; it stays whole, whoever else writes."""
     with RunFolder(run_dir).log.open("ab", buffering=0) as log:
         log.write(f"cloudrun: {text}\n".encode())
 
@@ -115,7 +119,7 @@ def last_word(run_dir: Path) -> Result | None:
 def record_crash(
     run_dir: Path, message: str, *, reason: EndReason = EndReason.FAILED, exit_code: int = JobExit.FAILED
 ) -> None:
-    """Write the last word of an attempt that died without one, from its last heartbeat."""
+    """Write the result of an attempt that died without one, from its last heartbeat."""
     files = RunFolder(run_dir)
     beat = Heartbeat.read(files.status)
     asked = StopRequest.read(files.stop) or StopRequest()
@@ -132,7 +136,7 @@ def record_crash(
 
 
 def _open_phase(beat: Heartbeat, now: float) -> tuple[Span, ...]:
-    """The phase in which it died."""
+    """Return the phase in which the attempt died, as a tuple of one; empty where the heartbeat does not say."""
     began = beat.phase_began
     if beat.phase is None or began is None or not 0 <= now - began < now:
         return ()

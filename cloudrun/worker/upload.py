@@ -1,4 +1,4 @@
-"""The uploader beside the job: started as soon as its Python has what it needs, and again whenever it dies."""
+"""Start the uploader beside the job as soon as its Python is set up, and again whenever it dies."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Upload:
 
     @property
     def is_stored(self) -> bool:
+        """Whether the uploader has written that the results are verified in the bucket."""
         return self._files.stored.exists()
 
     def tend(self) -> None:
-        """To be called all the time; starts it where it does not run."""
+        """Start the uploader where it does not run. Call on every look."""
         if self._order.store_uri is None or self.is_stored:
             return
         if self._child is not None:
@@ -50,7 +51,7 @@ class Upload:
             self._start()
 
     def end(self, *, enough: Callable[[], bool]) -> None:
-        """Let it send the last files, unless `enough`; then end it."""
+        """Let the uploader send the last files, for `LAST_UPLOAD_S` seconds or until `enough` says so; then end it."""
         until = time.monotonic() + LAST_UPLOAD_S
         while self._child is not None and not self.is_stored and not enough() and time.monotonic() < until:
             self.tend()
@@ -74,7 +75,7 @@ class Upload:
                 self._next_at = time.monotonic() + _NO_PYTHON_PAUSE_S
 
     def _pause_after(self, code: int) -> float:
-        """Seconds until the next start; what is more than that is told."""
+        """Return the seconds until the next start; log each exit code but that of a Python that is not set up yet."""
         if code == JobExit.NO_BOTO3:  # the set-up installs it
             return _NOT_YET_PAUSE_S
         append_to_log(self._dir, f"the uploader ended with {code}; starting it again")

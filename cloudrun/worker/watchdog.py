@@ -32,7 +32,7 @@ from cloudrun.worker.sky_runtime import IdleTimer
 from cloudrun.worker.status_files import append_to_log, last_word, record_crash
 from cloudrun.worker.upload import Upload
 
-# Between two looks: the computer was suspended, or its clock was set.
+# A longer gap between two looks means that the computer was suspended, or that its clock was set.
 _ASLEEP_S = 30.0
 
 
@@ -54,7 +54,7 @@ class Watchdog:
         self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
-        """Until the machine is ended, or may be left; returns the job's exit code."""
+        """Watch until the machine is ended, or may be left; return the job's exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
         secret_values = self._secrets()
@@ -81,7 +81,8 @@ class Watchdog:
     def _secrets(self) -> dict[str, str]:
         """Read what the launch put into this machine's memory for the job.
 
-        It is removed at once, unless this watchdog may be killed and started again: then with the watchdog's own end.
+        The file is removed at once. Where this watchdog may be killed and started again, the file is removed when the
+        watchdog ends.
         """
         path = Path(secrets_path(self._order.run_id))
         try:
@@ -93,7 +94,7 @@ class Watchdog:
         return {str(name): str(value) for name, value in values.items()}
 
     def _lead(self, secret_values: dict[str, str]) -> None:
-        """The other machines, from here on. Where they cannot be heard, the job ends."""
+        """Lead the run's other machines from here on. Asks the job to stop where this machine cannot listen to them."""
         head = Head(self._dir, self._order, address=self._address, secret_values=secret_values)
         try:
             head.start()
@@ -104,9 +105,10 @@ class Watchdog:
         self._head = head
 
     def _goes_on(self) -> bool:
-        """One look and what follows from it. A full disk must not end the watchdog: the next look tries again.
+        """Look once and act on what is seen; return whether to go on.
 
-        Nor may it keep the watchdog from ending the machine.
+        A full disk must not end the watchdog: the next look tries again. Nor may a full disk keep the watchdog from
+        ending the machine.
         """
         self._clock.keep()
         self._timer.tend()
@@ -125,7 +127,11 @@ class Watchdog:
         return True
 
     def _goes_on_blind(self) -> bool:
-        """Until the budget is used; where the run's folder is gone, somebody is ending the machine, or was cut off."""
+        """Return whether to go on while the run's folder cannot be used: until the budget is used or the folder gone.
+
+        A folder that is gone means that somebody is ending the machine, or was cut off while ending it. So this waits
+        for a signal, or for `WIPED_PATIENCE_S` seconds, before it ends the machine itself.
+        """
         now = time.monotonic()
         self._blind_since = self._blind_since or now
         has_waited = self._signalled or now - self._blind_since > WIPED_PATIENCE_S
@@ -134,7 +140,7 @@ class Watchdog:
         if not is_wiped and not is_used:
             return True
         if is_wiped and self._attempt is not None:
-            self._attempt.ask_to_stop()  # what it saves, nobody can find
+            self._attempt.ask_to_stop()  # there is no folder left in which anybody could find what it saves
         if self._order.ends_machine:
             self._end_machine("its budget is used" if is_used else "its run's folder is gone")
         return False
@@ -170,7 +176,7 @@ class Watchdog:
         )
 
     def _silence(self, beat: Heartbeat | None, *files: Path) -> float:
-        """Seconds since the phase began, one of the files last changed, or this computer awoke."""
+        """Return the seconds since the latest of: the phase began, one of `files` changed, this computer awoke."""
         ages = [_age(path) for path in files]
         began = None if beat is None else beat.phase_began
         since_began = 0.0 if began is None else time.time() - began
@@ -183,7 +189,7 @@ class Watchdog:
         return self._silence(beat, progress, self._files.out / METRICS)
 
     def _act(self, what: Action) -> bool:
-        """Carry it out; whether to go on."""
+        """Carry out the action; return whether to go on."""
         assert self._attempt is not None
         match what:
             case Wait():
@@ -217,13 +223,16 @@ class Watchdog:
                 return False
 
     def _is_enough(self) -> bool:
-        """Whether the bucket is not waited for: a new attempt, all home and the machine ends, or no budget left."""
+        """Return whether to stop waiting for the bucket.
+
+        So it is where a new attempt begins, where all is home and the machine ends, and where no budget is left.
+        """
         is_home = _age(self._files.home) is not None
         is_used = self._billed_s() >= self._order.limit_s()
         return _age(self._files.leave) is not None or (self._signalled and is_home) or is_used
 
     def _end_machine(self, why: str) -> None:
-        """Returns only by being ended itself, or once a signal has told it that somebody else is at it."""
+        """End the machine, and this process with it. Returns only once a signal says that somebody else ends it."""
         self._say(f"ending this machine: {why}")
         self._timer.leave()
         insist_on_the_end(self._order, say=self._say, is_called_off=lambda: self._signalled)

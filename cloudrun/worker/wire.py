@@ -1,4 +1,4 @@
-"""How the machines of one run talk: HTTP over TLS, in which both sides show the one certificate made for the run.
+"""Let the machines of a run talk: HTTP over TLS, in which both sides show the one certificate made for the run.
 
 Nobody else on their network can listen in, ask for the data, or pass for one of them.
 """
@@ -18,22 +18,23 @@ from typing import IO, Any
 from cloudrun.protocol.timing import NODE_REQUEST_S
 
 LARGEST_MESSAGE_BYTES = 1_000_000
-# The last member of a folder's tar: one that breaks off before it is not whole.
+# The last member of a folder's tar, with the number of files: a tar without it has broken off.
 _COUNT = ".cloudrun-count"
 
 
 class NotWhole(Exception):
-    """A folder that did not come over in one piece."""
+    """A folder did not arrive whole."""
 
 
 def server_context(pem: Path) -> ssl.SSLContext:
+    """Return the head's TLS context, which trusts the run's certificate alone; `pem` has it and its key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     return _trusting_only(context, pem)
 
 
 def _client_context(pem: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # it is the certificate itself that is known, wherever it is shown
+    context.check_hostname = False  # the certificate itself is trusted, at whatever address
     return _trusting_only(context, pem)
 
 
@@ -46,14 +47,14 @@ def _trusting_only(context: ssl.SSLContext, pem: Path) -> ssl.SSLContext:
 
 
 class Line:
-    """To the head of the run, at one address. All methods raise OSError where it cannot be spoken with."""
+    """Sends requests to the head of the run at one address. Methods raise OSError where the head cannot be reached."""
 
     def __init__(self, pem: Path, host: str, port: int) -> None:
         self._context = _client_context(pem)
         self._host, self._port = host, port
 
     def tell(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
-        """POST a message; the answer."""
+        """POST a message to `path`; return the head's answer."""
         with self._request("POST", path, json.dumps(message).encode()) as answer:
             told = json.loads(answer.read(LARGEST_MESSAGE_BYTES))
         if not isinstance(told, dict):
@@ -61,7 +62,7 @@ class Line:
         return told
 
     def fetch(self, path: str, folder: Path) -> int:
-        """Write a folder of the head's into `folder`; the number of files. Raises NotWhole."""
+        """Copy the head's folder at `path` into `folder`; return the number of files. Raises NotWhole."""
         with self._request("GET", path, None) as answer:
             return read_tar(answer, folder)
 
@@ -83,7 +84,7 @@ class Line:
 
 
 def write_tar(folder: Path, stream: IO[bytes]) -> None:
-    """All files of `folder`, by their paths in it, and at the end how many they were."""
+    """Write all files of `folder` as a tar, named by their paths in it; the last member is their number."""
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20) as tar:
         count = 0
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -99,7 +100,10 @@ def write_tar(folder: Path, stream: IO[bytes]) -> None:
 
 
 def read_tar(stream: IO[bytes], folder: Path) -> int:
-    """What `write_tar` wrote; returns the number of files. Raises NotWhole where it breaks off."""
+    """Write the files of a tar of `write_tar` into `folder`; return their number.
+
+    Raises NotWhole where the tar breaks off, or has something else than files, or a name that leads out of `folder`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     count, said = 0, None
     try:

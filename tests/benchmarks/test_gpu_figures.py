@@ -13,7 +13,7 @@ import pytest
 from benchmarks.gpu.figures import Figures, line_of, read_figures, table
 from benchmarks.gpu.limits import parts_from
 from benchmarks.gpu.predictions import predicted_for
-from tests.support.trainer_runs import CHECKOUT
+from tests.support.checkout import CHECKOUT
 
 H100, H200 = "NVIDIA H100 80GB HBM3", "NVIDIA H200"
 

@@ -1,4 +1,4 @@
-"""What a person has who uses a provider: files in their home folder, an environment, and an account that is set up."""
+"""Set up what a user of a provider has: files in the home folder, an environment, and an account."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def write_laptop(cloud: str, home: Path, url: str) -> None:
 
 
 def environment(cloud: str, url: str) -> dict[str, str]:
-    """Variables by which SkyPilot's and our own questions find the provider here."""
+    """Return the variables by which SkyPilot and cloudrun find the provider on this computer."""
     if cloud == "aws":
         return {"AWS_ENDPOINT_URL": url}
     return {"RUNPOD_API_BASE_URL": url, "CLOUDRUN_RUNPOD_URL": url}
 
 
 def prepare(cloud: str, url: str) -> None:
-    """Do once what an account of the provider has and the box's lacks."""
+    """Add once what a provider's account has from the start, and the box's account lacks."""
     if cloud == "aws":
         _prepare_aws(url)
 

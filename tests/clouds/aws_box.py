@@ -52,7 +52,7 @@ _ERROR = """\
 
 
 class Region:
-    """The machines of all regions, kept as moto says."""
+    """The machines of all regions, which are started and ended as moto's instances are."""
 
     def __init__(self, *, port: int, image: Path, cache: Path, folder: Path, faults: Faults) -> None:
         self.api = ("127.0.0.1", port)
@@ -100,7 +100,7 @@ class Region:
             self._close(instance.id, machine)
 
     def _close(self, instance_id: str, machine: Machine | None) -> None:
-        """End the machine of an instance; one that was terminated at once never got any."""
+        """End the machine of an instance; an instance that was terminated at once never got a machine."""
         self._ended[instance_id] = datetime.now(UTC)
         if machine is not None:
             machine.end()
@@ -128,7 +128,7 @@ class Region:
 
 
 class Door:
-    """moto's application, behind the faults and beside the tests' own questions."""
+    """Passes requests to moto's application, with the faults that were asked for; answers `/box/` itself."""
 
     def __init__(self, application: Any, region: Region, faults: Faults) -> None:
         self._application, self._region, self._faults = application, region, faults
@@ -172,7 +172,7 @@ class Door:
 
 
 def _instances() -> list[tuple[str, Any]]:
-    """Return each instance with its region; moto's own objects, which know more than its answers."""
+    """Return (region, instance) of each instance; these are moto's own objects, which know more than its answers."""
     return [
         (region, instance)
         for regions in list(ec2_backends.values())

@@ -66,14 +66,14 @@ class Rented:
         return self.ended is None
 
     def seconds(self) -> float:
-        """How long it was, or is, up."""
+        """Return for how many seconds the machine was up, or has been up."""
         end = self.ended or datetime.now(self.began.tzinfo)
         return (end - self.began).total_seconds()
 
 
 @dataclass(slots=True)
 class Box:
-    """A running box."""
+    """A running box: a provider's account on this computer, and a laptop that is set up for it."""
 
     cloud: str
     base: Path
@@ -91,30 +91,30 @@ class Box:
         return _environment(self.cloud, self.base, self.port, self.api_port)
 
     def bill(self) -> list[Rented]:
-        """What was rented since the box began, the oldest first."""
+        """Return the machines that were rented since the box began, the oldest first."""
         return sorted((_rented(line) for line in self._ask("bill")), key=lambda one: one.began)
 
     def up(self) -> list[str]:
-        """Names of the machines that bill at this moment."""
+        """Return the names of the machines that bill at this moment."""
         return [one.name for one in self.bill() if one.is_up]
 
     def machine_of(self, run_id: str) -> Rented:
-        """The newest machine of a run."""
+        """Return the newest machine of a run."""
         return [one for one in self.bill() if run_id in one.name][-1]
 
     def faults(self, **words: object) -> None:
-        """Have the provider do wrong, in the words of `faults`; none: have it do right again."""
+        """Make the provider do wrong, in the words of `faults`; without words, make it do everything right again."""
         if words:
             self._ask("set", **words)
         else:
             self._ask("clear")
 
     def take_away(self, machine: Rented) -> None:
-        """What a spot machine must expect: AWS terminates it, RunPod stops it (EXITED)."""
+        """Take a machine back as a provider takes a spot machine: AWS terminates it, RunPod stops it (EXITED)."""
         self._ask("preempt", id=machine.id)
 
     def switch_off(self, machine: Rented) -> None:
-        """What somebody does at the provider's console, who means to stop it."""
+        """Stop a machine as somebody does at the provider's console."""
         self._ask("stop", id=machine.id)
 
     def on_machine(self, machine: Rented, *command: str) -> subprocess.CompletedProcess[str]:
@@ -173,7 +173,7 @@ def start(cloud: str, base: Path) -> Box:
                 *("--cache", str(_uv_cache()), "--folder", str(base / "machines")),
             ],
             env={**os.environ, MARK: str(base)}, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=log, stderr=log,
-            start_new_session=True,  # Ctrl-C is for the parent, which then has this end all
+            start_new_session=True,  # Ctrl-C is for the parent, which then has this process end the box
         )  # fmt: skip
     box = Box(cloud, base, port, api_port, process)
     try:
@@ -215,7 +215,7 @@ def refuse_what_is_missing() -> None:
 
 
 def bake() -> Path:
-    """Return the folder with what all machines start from, made once for SkyPilot's version and our requirements."""
+    """Return the folder of the machines' image, which is made once for SkyPilot's version and our requirements."""
     parts = [HERE / "bake.sh", HERE / "machine.sh", CHECKOUT / "trainer" / "requirements.txt"]
     digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts) + version("skypilot").encode())
     image = IMAGES / digest.hexdigest()[:12]
@@ -291,7 +291,7 @@ def _program(name: str) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return free ports below those that the kernel gives to outgoing connections, which could take one meanwhile."""
+    """Return free ports below the kernel's range for outgoing connections, which could take a port meanwhile."""
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     found: list[int] = []
     while len(found) < count:

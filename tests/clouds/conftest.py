@@ -11,12 +11,12 @@ import pytest
 from tests.clouds import box
 from tests.clouds.box import Box, BoxUnavailable
 from tests.clouds.jobs import CLOUDS
-from tests.conftest import Shell, images
+from tests.support.shell import Shell, images
 
 
 @pytest.fixture(scope="session", params=CLOUDS)
 def cloud(request: pytest.FixtureRequest) -> Iterator[Box]:
-    """An account with SkyPilot's API server: each cloud's, one after the other."""
+    """Start an account with SkyPilot's API server, of one cloud after the other."""
     base = Path(tempfile.mkdtemp(prefix=f"box-{request.param}-", dir="/tmp"))
     try:
         running = box.start(request.param, base)
@@ -29,7 +29,7 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Box]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of one cloud, then all of the next: there is never more than one box."""
+    """Order all tests of one cloud before all of the next: there is never more than one box."""
     items.sort(key=_place)
 
 
@@ -41,7 +41,7 @@ def _place(item: pytest.Item) -> int:
 
 @pytest.fixture
 def shell(cloud: Box, tmp_path: Path) -> Iterator[Shell]:
-    """A laptop whose SkyPilot knows the account; what a failed test leaves must not starve the next one."""
+    """Make a laptop whose SkyPilot knows the account; end what the test leaves, which would starve the next test."""
     shell = Shell(tmp_path)
     shell.env.update(cloud.env)
     images(tmp_path / "leaves")

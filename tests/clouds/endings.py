@@ -1,4 +1,4 @@
-"""What can end a run with the laptop off, done for real: several machines at once, since each must be waited for."""
+"""End runs for real, with the laptop off, in each way that is promised; on several machines at once, to save time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from tests.clouds.accounts import BUCKET, KEYS
 from tests.clouds.box import Box, Rented
 from tests.clouds.jobs import ENDLESS, QUICK, launch, on, wait_for
-from tests.conftest import Shell, images
 from tests.sky.jobs import read_until
+from tests.support.shell import Shell, images
 
 BUDGET_S = 300
-# SkyPilot's daemon on the machine looks each minute; a provider takes some seconds to end one.
+# SkyPilot's daemon on the machine looks each minute; a provider takes some seconds to end a machine.
 TICK_S = 75.0
-# On two cores: of five, each launch took five minutes.
+# For two cores: with five launches at once, each took five minutes.
 _AT_ONCE = 2
 _SECRETS = "[AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY]"
 _CRASH = QUICK[: QUICK.index("run: |")] + "run: exit 3\n"
@@ -35,7 +35,10 @@ _DONE = QUICK + "  echo up\n"
 
 @dataclass(frozen=True)
 class Ending:
-    """The promise counts from when the job has said `says` and `kills` was carried out; or from the budget's end."""
+    """A way in which a run ends, and the seconds within which its machine is promised to be gone.
+
+    They count from when the log has `says` and the processes `kills` were killed; or `from_budget`: from its end.
+    """
 
     name: str
     job: str
@@ -78,7 +81,7 @@ ENDINGS = [
 
 @dataclass(frozen=True)
 class Ended:
-    """`late_s`: from the moment that the promise counts from to the end of the bill; None while it bills on."""
+    """A run that was ended. `late_s`: seconds from the promise's beginning to the bill's end; None: it bills on."""
 
     run_id: str
     shell: Shell
@@ -87,7 +90,7 @@ class Ended:
 
 
 def end_all(cloud: Box, folder: Path, endings: list[Ending]) -> dict[str, Ended | Exception]:
-    """Do each ending on a laptop and a machine of its own; what went wrong stands in the place of what happened."""
+    """Carry out each ending on a laptop and a machine of its own; return name -> what happened, or the exception."""
 
     def one(place: int) -> Ended | Exception:
         try:

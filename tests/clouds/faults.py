@@ -1,4 +1,4 @@
-"""What a provider may do wrong, on demand; one set of words for both boxes.
+"""Make a provider do wrong on demand; both boxes understand the same words.
 
 slow=8                    each answer takes so many seconds
 away=yes                  no answer at all: the connection is cut
@@ -6,8 +6,8 @@ throttle=3                the next three requests are refused as too many
 fail=OPERATION,...        these operations answer with an error and do nothing
 lose=OPERATION,...        these operations are done, and the connection is then cut
 no_capacity=all|NAME,...  nothing can be rented, or nothing of these (AWS: regions; RunPod: GPUs)
-price_factor=1.4          what is rented from now on bills so much more than listed (RunPod)
-ready=no                  what is rented from now on never gets ready (AWS: nothing answers there; RunPod: no address)
+price_factor=1.4          machines rented from now on bill this many times the listed price (RunPod)
+ready=no                  machines rented from now on never get ready (AWS: nothing answers there; RunPod: no address)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 
 class NoAnswer(Exception):
-    """The connection is to be cut without a word."""
+    """The connection is to be cut without an answer."""
 
 
 class Throttled(Exception):

@@ -1,4 +1,4 @@
-"""Jobs that take seconds, and what is typed to rent a machine for them."""
+"""Jobs that take seconds, and the commands that launch them on a rented machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.box import Rented
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 GPUS = {"aws": "A10G:1", "runpod": "RTX4090:1"}
 CLOUDS = list(GPUS)
@@ -32,7 +32,7 @@ run: |
   echo x >> $CLOUDRUN_OUTPUT/checkpoints/last.pt
   echo "attempt $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt)"
 """
-# A signal to everybody may end the `sleep` before its shell, which `bash -e` takes for a failure.
+# A signal to the whole process group may end the `sleep` before its shell, which `bash -e` takes for a failure.
 ENDLESS = (
     QUICK
     + """\
@@ -41,24 +41,25 @@ ENDLESS = (
   while :; do sleep 0.1 || :; done
 """
 )
-# Its first attempt is done at once; its second must be stopped.
+# The job's first attempt is done at once; its second must be stopped.
 KEPT = ENDLESS.replace("idle_minutes: 1", "idle_minutes: 10, on_finish: keep").replace(
     "  echo up\n", "  [ $(wc -l < $CLOUDRUN_OUTPUT/checkpoints/last.pt) = 2 ] || exit 0\n  echo up\n"
 )
 
 
 def on(cloud: str, job: str) -> str:
-    """The job with the cloud and a GPU that is to be had there."""
+    """Return the job with the cloud, and with a GPU that can be rented there."""
     return f"infra: {cloud}\ngpu: {GPUS[cloud]}\n{job}"
 
 
 def launch(shell: Shell, *words: str) -> tuple[int, str, str]:
+    """Run `cloudrun launch`; return (exit code, stdout, stderr)."""
     done = shell("launch", "--yes", *words, timeout_s=900)
     return done.code, done.out.strip(), done.err
 
 
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> float:
-    """Seconds that it took."""
+    """Wait until `condition` holds, at most `seconds`; return the seconds that it took."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, f"not within {seconds:g} s: {what}"
@@ -67,7 +68,7 @@ def wait_for(condition: Callable[[], object], seconds: float, what: str) -> floa
 
 
 def assert_receipt_agrees(folder: Path, machine: Rented) -> None:
-    """Hold the receipt against the provider's own bill: within 10 s and a cent."""
+    """Compare the receipt with the provider's own bill: within 10 s and a cent."""
     cost = json.loads((folder / "cost.json").read_text())
     assert cost["hours"] * 3600 == pytest.approx(machine.seconds(), abs=10)
     assert cost["cost_usd"] == pytest.approx(machine.seconds() / 3600 * cost["hourly_usd"], abs=0.01)

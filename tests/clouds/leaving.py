@@ -1,4 +1,4 @@
-"""How a box ends: however the process ends that started it, nothing of it is left."""
+"""End a box so that nothing of it is left, however the process that started it has ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def leave_when_parent_does() -> None:
     """
     os.read(0, 1)
     base = Path(os.environ[MARK])
-    # Three times: something may have been starting something.
+    # Three times: a process may have been starting another one.
     for ending in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
         left = processes_of(base)
         for process in left:

@@ -1,4 +1,4 @@
-"""A machine of its own on this computer: a process tree whose network is a loopback, and connections in and out of it.
+"""Run a machine on this computer: a process tree whose network is a loopback, with connections into and out of it.
 
 Two such machines can't collide, and no packet can leave this computer. A socket stays in the network in which it
 was made, so that this process may carry bytes between the two loopbacks.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
 _OWN_NETWORK = ["setpriv", "--pdeathsig", "KILL", "unshare", "-m", "-n", "-p", "-u", "-f", "--kill-child"]
-# The kernel tells a child of the end of the *thread* that started it: this one lasts as long as the process.
+# The kernel tells a child of the end of the *thread* that started it: this thread lasts as long as the process.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="starts-machines")
 
 
@@ -46,7 +46,7 @@ class Machine:
         return self._process.pid
 
     def bring_in(self, address: tuple[str, int]) -> None:
-        """Have a server of this computer answer in the machine, at the same address. Waits for the loopback there."""
+        """Make a server of this computer answer in the machine, at the same address. Waits for the loopback there."""
         until = time.monotonic() + 10
         while True:
             try:
@@ -58,12 +58,12 @@ class Machine:
                 time.sleep(0.1)
 
     def bring_out(self, port: int, address: tuple[str, int]) -> None:
-        """Have what listens on `port` in the machine answer at `address` of this computer."""
+        """Make the server on `port` in the machine answer at `address` of this computer."""
         there = ("127.0.0.1", port)
         self._carry(socket.create_server(address), lambda: self._there(lambda: _connected(there)))
 
     def end(self) -> None:
-        """Pull the plug: nothing in the machine gets a word."""
+        """End the machine as if its plug were pulled: no process in it is told."""
         self._process.kill()
         self._process.wait()
         for server in self._servers:
@@ -95,7 +95,7 @@ def _connected(address: tuple[str, int]) -> socket.socket:
 
 
 def _serve(server: socket.socket, connect: Callable[[], socket.socket]) -> None:
-    """Each connection to `server` is one of `connect`'s, until the server is closed."""
+    """Join each connection to `server` with a new connection of `connect`, until the server is closed."""
     while True:
         try:
             near, _ = server.accept()

@@ -1,4 +1,4 @@
-"""Lambda's REST interface, as SkyPilot's client of it asks: see `rest_provider`."""
+"""Stand in for Lambda's REST interface, as far as SkyPilot's client uses it: see `rest_provider`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.clouds.rest_provider import KEY, Asked
 
 
 class Lambda:
-    """The instances of an account: one of ours, one of somebody else, and one without a name."""
+    """The instances of an account: one of cloudrun's, one of somebody else's, and one without a name."""
 
     HOST = "cloud.lambdalabs.com"
 

@@ -1,9 +1,9 @@
-"""Serve a provider that has a fixed address on this computer: in a network where its name is the loopback's.
+"""Serve on this computer a provider that has a fixed address, in a network where its name means the loopback.
 
     unshare -m -n python -m tests.clouds.rest_provider FOLDER vast      prints what cloudrun saw, as JSON
 
-SkyPilot's own client is used as it is; what differs is the name server's answer (/etc/hosts of the namespace) and one
-certificate authority more.
+SkyPilot's own client is used as it is. Only the name server's answer differs (/etc/hosts of the namespace), and there
+is one certificate authority more.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Provider(Protocol):
 
 
 def certificate(folder: Path, host: str) -> Path:
-    """Write a certificate for `host` with its key; it is its own authority."""
+    """Write a certificate for `host` with its key; return the file. The certificate is its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     now = datetime.now(UTC)
@@ -86,6 +86,8 @@ def certificate(folder: Path, host: str) -> Path:
 
 
 def serve(provider: Provider, file: Path) -> None:
+    """Answer for the provider on port 443 of the loopback, with the certificate in `file`."""
+
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -133,7 +135,7 @@ def main(folder: Path, cloud: str) -> None:
     hosts.write_text(f"127.0.0.1 localhost {provider.HOST}\n")
     subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
     file = certificate(folder, provider.HOST)
-    # Vast's client reads no environment: it trusts what `certifi` has, and here alone that is our certificate.
+    # Vast's client reads no environment: it trusts the certificates of `certifi`, here replaced by our certificate.
     subprocess.run(["mount", "--bind", str(file), certifi.where()], check=True)
     os.environ.update(HOME=str(folder), REQUESTS_CA_BUNDLE=str(file), SSL_CERT_FILE=str(file))
     os.environ.pop("XDG_CONFIG_HOME", None)

@@ -1,4 +1,4 @@
-"""RunPod's public price list at its own address; pods are in `runpod_box`. See `rest_provider`."""
+"""Stand in for RunPod's public price list, at its own address; pods are in `runpod_box`. See `rest_provider`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.clouds.rest_provider import Asked
-from tests.live_provider import runpod
+from tests.support.live_provider import runpod
 
 
 class Runpod:
@@ -16,7 +16,7 @@ class Runpod:
     HOST = "api.runpod.io"
 
     def write_key(self, home: Path, key: str) -> None:
-        """There is no key: the price list is public."""
+        """Write nothing: the price list is public, and needs no key."""
 
     def answer(self, asked: Asked) -> tuple[int, Any]:
         if (asked.method, asked.path, asked.bearer) != ("POST", "/graphql", "") or "gpuTypes" not in asked.body[
@@ -27,8 +27,8 @@ class Runpod:
 
     def look(self, home: Path) -> dict[str, Any]:
         from cloudrun.backends.live_price import live_price
-        from tests.cloudrun.test_agreed import a_quote
+        from tests.support.runs import a_runpod_quote
 
-        quote = a_quote("RTX4090:1", 0.69)
+        quote = a_runpod_quote("RTX4090:1", 0.69)
         live = live_price(quote)
         return {"hourly_usd": live.hourly_usd, "why": live.why, "is_called_out": live.is_called_out(quote)}

@@ -1,4 +1,4 @@
-"""Vast's REST interface, with the requests and the fields that Vast's own Python client uses: see `rest_provider`."""
+"""Stand in for Vast's REST interface, with the requests and fields that Vast's own client uses: see `rest_provider`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _offer(number: int, hourly_usd: float, **changes: Any) -> dict[str, Any]:
 
 
 class Vast:
-    """An account with machines of ours and of somebody else, and the market's offers."""
+    """An account with machines of cloudrun's and of somebody else's, and the market's offers."""
 
     HOST = "console.vast.ai"
 
@@ -141,14 +141,14 @@ class Vast:
         return saw
 
     def _prices(self) -> dict[str, Any]:
-        """What a new machine costs now, and what the one that is up is billed at."""
+        """Return the price of a new machine now, and the price at which the machine that is up is billed."""
         from cloudrun.backends.live_price import live_price
         from cloudrun.backends.skypilot.listing import machines_of
         from cloudrun.backends.skypilot.records import billed_quote
         from cloudrun.billing.agreed import is_too_dear
-        from tests.cloudrun.test_agreed import a_quote
+        from tests.support.runs import a_runpod_quote
 
-        agreed = a_quote("RTX4090:1", 0.4, infra="vast", disk_hourly_usd=0.0)
+        agreed = a_runpod_quote("RTX4090:1", 0.4, infra="vast", disk_hourly_usd=0.0)
         live = live_price(agreed)
         billed = billed_quote(agreed, machines_of("cloudrun-leaves-1127-abcde", "vast"))
         return {
@@ -158,7 +158,7 @@ class Vast:
 
 
 class _ForgetfulSky:
-    """SkyPilot's server after it was asked for a machine while Vast was away: it saw the machine go."""
+    """Stands for SkyPilot's server after it looked for a machine while Vast was away: it took the machine for gone."""
 
     def api_status(self, *, cluster_name: str) -> list[Any]:
         return []
@@ -171,19 +171,18 @@ class _ForgetfulSky:
 
 
 def _is_proven_gone(home: Path) -> bool:
-    """Whether cloudrun believes what such a server says."""
+    """Return whether cloudrun takes a machine for gone that such a server no longer has."""
     from cloudrun.backends.skypilot.backend import SkyBackend
-    from tests.cloudrun.test_agreed import a_quote
-    from tests.cloudrun.test_cost import a_run
+    from tests.support.runs import a_runpod_quote, a_skypilot_run
 
     backend = SkyBackend(home / "cloudrun")
-    quote = a_quote("RTX4090:1", 0.4, infra="vast")
-    run = a_run(run_id="leaves-1127-abcde", quote=quote, rented_by=backend.identity())
+    quote = a_runpod_quote("RTX4090:1", 0.4, infra="vast")
+    run = a_skypilot_run(run_id="leaves-1127-abcde", quote=quote, rented_by=backend.identity())
     return backend._is_surely_gone(_ForgetfulSky(), run)
 
 
 def _listed() -> list[str] | str:
-    """The handles of our machines; or why there is no list."""
+    """Return the handles of cloudrun's machines; or the message on why there is no list."""
     from cloudrun.backends.skypilot.listing import CannotList, list_machines
 
     try:

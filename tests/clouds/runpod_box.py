@@ -44,7 +44,7 @@ NO_CAPACITY = (
 
 @dataclass(frozen=True, slots=True)
 class GpuType:
-    """What is for rent: USD an hour for one in the secure cloud, and the least bid."""
+    """A GPU that is for rent: USD an hour for one GPU in the secure cloud, and the least bid."""
 
     shown: str
     memory_gb: int
@@ -76,7 +76,7 @@ class Pod:
 
     @property
     def last_change(self) -> str:
-        """As RunPod writes it, in words and JavaScript's way of a date."""
+        """The last change of the pod, as RunPod writes it: in words, with JavaScript's form of a date."""
         what, moment = ("Rented by User", self.began) if self.ended is None else ("Exited by Runpod", self.ended)
         return f"{what}: {moment.astimezone(UTC):%a %b %d %Y %H:%M:%S} GMT+0000 (Coordinated Universal Time)"
 
@@ -87,7 +87,7 @@ class Pod:
             self.machine.end()
 
     def shown(self) -> dict[str, Any]:
-        """As the API shows it. SkyPilot takes the pod's internal address from any port that is not public."""
+        """Return the pod as the API shows it. SkyPilot takes its internal address from any port that is not public."""
         ports = [
             {"ip": self.address, "isIpPublic": True, "privatePort": 22, "publicPort": self.port, "type": "tcp"},
             {"ip": "127.0.0.1", "isIpPublic": False, "privatePort": 8265, "publicPort": 60000, "type": "http"},
@@ -132,7 +132,7 @@ class Pod:
 
 
 class Account:
-    """Pods, and the public keys that each start command writes. Errors for the asker are LookupErrors."""
+    """The account's pods, and the public keys that each start command writes. A LookupError becomes an error answer."""
 
     def __init__(self, *, port: int, image: Path, cache: Path, folder: Path, faults: Faults) -> None:
         self.api = ("127.0.0.1", port)
@@ -218,7 +218,7 @@ class Account:
         return pod.shown()
 
     def terminate(self, asked: Words) -> None:
-        pod = self._pods.pop(asked["podId"], None)  # two may ask at the same time: one of them is too late
+        pod = self._pods.pop(asked["podId"], None)  # of two requests at the same time, one comes too late
         if pod is None:
             raise LookupError("pod not found to terminate")
         pod.end("TERMINATED")

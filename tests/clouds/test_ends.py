@@ -1,4 +1,4 @@
-"""README, "What ends the bill", with the laptop off: by the provider's own times."""
+"""Hold README's "What ends the bill", with the laptop off, to the provider's own times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.clouds
 def ended(
     cloud: Box, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, Ended | Exception]]:
-    """All that the chosen tests are about, on machines side by side."""
+    """Carry out the endings of all chosen tests, on machines side by side."""
     chosen = {item.name for item in request.session.items}
     endings = [ending for ending in ENDINGS if any(f"[{cloud.cloud}-{ending.name}]" in name for name in chosen)]
     yield end_all(cloud, tmp_path_factory.mktemp("endings"), endings)
@@ -44,6 +44,6 @@ def test_the_machine_ends_by_itself(cloud: Box, ending: Ending, ended: dict[str,
     assert isinstance(seen, Ended), seen
     assert seen.late_s is not None, f"{seen.machine.id} bills on, {seen.machine.seconds():.0f} s after its rent"
     assert seen.late_s <= ending.promised_s
-    assert seen.machine.status.lower() == "terminated"  # what is only stopped bills its disk on
+    assert seen.machine.status.lower() == "terminated"  # the disk of a machine that is only stopped bills on
     listed = seen.shell("ps", "--refresh", "--all", "--json", timeout_s=200).json
     assert [row["billing"] for row in listed if row["run_id"] == seen.run_id] == [False]

@@ -1,4 +1,4 @@
-"""A provider that does wrong while it is asked for a machine: what was rented is never forgotten."""
+"""A provider does wrong while it is asked for a machine: no machine that was rented is forgotten."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.clouds.box import Box
 from tests.clouds.jobs import GPUS, QUICK, launch, on, only_on_aws, only_on_runpod, wait_for
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.clouds
 
@@ -36,7 +36,7 @@ def test_no_capacity_in_one_region_takes_the_next_while_requests_are_throttled(s
 
 @pytest.mark.slow
 def test_a_machine_whose_rent_was_not_confirmed_is_found_and_ended(shell: Shell, cloud: Box) -> None:
-    """The provider rents it out, and the answer gets lost: what it bills nobody was told of."""
+    """The provider rents out a machine, and its answer gets lost: the machine bills, and nobody was told of it."""
     cloud.faults(lose={"aws": "RunInstances", "runpod": "podFindAndDeployOnDemand"}[cloud.cloud])
     code, _, said = launch(shell, shell.job(on(cloud.cloud, QUICK)))
     cloud.faults()

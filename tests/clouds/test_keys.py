@@ -8,11 +8,11 @@ import pytest
 
 from tests.clouds.box import Box
 from tests.clouds.jobs import ENDLESS, launch, on, wait_for
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 pytestmark = [pytest.mark.clouds, pytest.mark.slow]
 
-# A machine is made of this computer's own files: only what is planted here, and found by its content, was sent.
+# A machine is made of this computer's own files: only a planted file that is found by its content proves a sending.
 PLANTED = {
     ".lambda_cloud/lambda_keys": "api_key = {}\n",  # SkyPilot sends it wherever it goes, and cannot be told not to
     ".prime/config.json": '{{"api_key": "{}"}}',
@@ -38,7 +38,7 @@ def test_no_key_of_another_cloud_is_on_the_machine_while_the_job_runs(shell: She
     machine = cloud.machine_of(run_id)
     found = cloud.on_machine(machine, "grep", "-rlsF", canary, *PLACES)
     assert found.stdout == ""
-    # An AWS instance ends itself by its role: not even its own cloud's key goes.
+    # An AWS instance ends itself by its role: not even the key of its own cloud is sent.
     own = cloud.on_machine(machine, "find", "/root", "/home", "-path", "*/.aws/credentials")
     assert own.stdout == ""
     sent = cloud.on_machine(machine, "sh", "-c", "find /root /home -type d -name .lambda_cloud")

@@ -1,4 +1,4 @@
-"""What a provider lists, bills and ends, asked through SkyPilot's own client of it; no machine is rented."""
+"""Ask what a provider lists, bills and ends, through SkyPilot's own client for it; no machine is rented."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.clouds
 
 
 def looked(folder: Path, cloud: str) -> dict[str, Any]:
-    """What cloudrun saw of a provider in a network of its own."""
+    """Return what cloudrun saw of a provider, in a network of its own."""
     try:
         box.refuse_what_is_missing()
     except BoxUnavailable as err:

@@ -1,4 +1,4 @@
-"""What is billed, by the provider's own times and prices: the price, the deadline, and what is lost."""
+"""Compare what is billed with the provider's own times and prices: price, deadline, and lost machines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.clouds.jobs import (
     only_on_runpod,
     wait_for,
 )
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 pytestmark = [pytest.mark.clouds, pytest.mark.slow]
 
@@ -30,7 +30,7 @@ def receipt_of(shell: Shell, run_id: str) -> dict[str, Any]:
 
 
 def assert_agrees(cost: dict[str, Any], machine: Rented) -> None:
-    """To ten seconds and a cent, by the provider's own times."""
+    """Compare the receipt with the provider's own times and prices: within 10 s and a cent."""
     assert cost["hours"] * 3600 == pytest.approx(machine.seconds(), abs=10)
     hourly = machine.hourly_usd or cost["hourly_usd"] + cost["disk_hourly_usd"]
     assert cost["cost_usd"] == pytest.approx(machine.seconds() / 3600 * hourly, abs=0.01)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.clouds.box import Box
 from tests.clouds.jobs import GPUS, KEPT, TRAINED, assert_receipt_agrees, launch, on, wait_for
-from tests.conftest import Shell, images
+from tests.support.shell import Shell, images
 
 pytestmark = pytest.mark.clouds
 

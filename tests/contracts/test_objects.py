@@ -12,7 +12,7 @@ from cloudrun.errors import StoreError
 from cloudrun.stores import Objects
 from cloudrun.stores.directory_objects import DirectoryObjects
 from cloudrun.stores.s3_objects import S3Objects
-from tests.seaweedfs import BUCKET, SeaweedFS
+from tests.support.seaweedfs import BUCKET, SeaweedFS
 
 
 @pytest.fixture(params=["directory", "s3"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,21 +14,24 @@ import pytest
 from cloudrun.errors import StoreError
 from cloudrun.stores.download import pull
 from cloudrun.stores.node import NodeStore
-from tests.conftest import images
-from tests.contracts.test_store import MACHINE, nothing, ssh_home  # noqa: F401 - a fixture
-from tests.tcp_proxy import TcpProxy
+from tests.support.checkout import CHECKOUT
+from tests.support.console import nothing
+from tests.support.processes import program
+from tests.support.shell import images
+from tests.support.ssh_machine import MACHINE
+from tests.support.tcp_proxy import TcpProxy
 
 WATCHED = "cloudrun-watched"
 
 
 @pytest.fixture
-def node(ssh_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeStore:  # noqa: F811
+def node(ssh_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeStore:
     monkeypatch.setenv("HOME", str(ssh_home))
     return NodeStore(MACHINE, str(tmp_path / "run"))
 
 
 @pytest.fixture
-def proxy(ssh_home: Path) -> Iterator[TcpProxy]:  # noqa: F811
+def proxy(ssh_home: Path) -> Iterator[TcpProxy]:
     """The same machine by another name, whose bytes are counted on their way."""
     entry = (ssh_home / ".sky" / "generated" / "ssh" / MACHINE).read_text()
     port = next(line.split()[1] for line in entry.splitlines() if "Port" in line)
@@ -104,22 +106,13 @@ def test_names_with_odd_characters_arrive(node: NodeStore, tmp_path: Path) -> No
     assert {path.name for path in (tmp_path / "run" / "data" / "rust").iterdir()} >= set(odd)
 
 
-_PUSHES = """
-import sys
-from pathlib import Path
-from cloudrun.stores.download import pull
-from cloudrun.stores.node import NodeStore
-NodeStore(sys.argv[1], sys.argv[2]).push(Path(sys.argv[3]), "data", lambda *_: None)
-"""
-
-
 def test_a_push_that_is_killed_outright_goes_on_where_it_was(node: NodeStore, proxy: TcpProxy, tmp_path: Path) -> None:
     size = 60_000_000
     source = tmp_path / "large"
     source.mkdir()
     (source / "all.bin").write_bytes(os.urandom(1_000_000) * (size // 1_000_000))
-    words = [sys.executable, "-c", _PUSHES, WATCHED, str(tmp_path / "run"), str(source)]
-    killed = subprocess.Popen(words)
+    words = program("push_to_machine", WATCHED, tmp_path / "run", source)
+    killed = subprocess.Popen(words, cwd=CHECKOUT)
     until = time.monotonic() + 60
     while proxy.sent < size / 2:
         assert time.monotonic() < until
@@ -132,7 +125,7 @@ def test_a_push_that_is_killed_outright_goes_on_where_it_was(node: NodeStore, pr
         assert time.monotonic() < until
         time.sleep(0.05)
     assert not (data / "all.bin").exists()
-    subprocess.run(words, check=True)
+    subprocess.run(words, cwd=CHECKOUT, check=True)
     assert (data / "all.bin").read_bytes() == (source / "all.bin").read_bytes()
     assert proxy.sent - before < size * 0.6
     assert [path.name for path in data.iterdir()] == ["all.bin"]

@@ -13,8 +13,8 @@ import pytest
 
 from cloudrun.stores.directory import DirectoryStore
 from cloudrun.stores.s3 import S3Store
-from tests.relay import Relay, relay
-from tests.seaweedfs import BUCKET, SeaweedFS
+from tests.support.relay import Relay, relay
+from tests.support.seaweedfs import BUCKET, SeaweedFS
 
 SIZE = 100_000_000
 IN_FLIGHT = 48_000_000  # that a cut may cost

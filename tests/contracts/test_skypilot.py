@@ -26,6 +26,7 @@ from cloudrun.backends.skypilot.keys import CAN_WITHHOLD
 from cloudrun.catalog.endings import MARKETS_WITH_HOMES
 from cloudrun.remote.python import FIND_PYTHON
 from cloudrun.worker import sky_internals
+from tests.support.checkout import CHECKOUT
 from tests.support.sky_uses import Use, scripts_in, uses_in
 
 PACKAGE = Path(cloudrun.__file__).parent
@@ -155,7 +156,7 @@ def _asked(uses: Sequence[Use], values: Sequence[str], home: Path) -> dict[str, 
         [sys.executable, "-m", "tests.support.programs.look_at_skypilot"],
         input=json.dumps({"uses": [use.as_plain() for use in uses], "values": list(values)}),
         env={**os.environ, "HOME": str(home), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"},
-        cwd=Path(__file__).parents[2],
+        cwd=CHECKOUT,
         capture_output=True,
         text=True,
         timeout=280,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import getpass
 import hashlib
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,44 +23,12 @@ from cloudrun.stores.download import pull
 from cloudrun.stores.node import NodeStore
 from cloudrun.stores.s3 import S3Store
 from cloudrun.stores.s3_upload import FileChanged
-from tests.conftest import images
-from tests.seaweedfs import BUCKET, SeaweedFS, free_ports
-
-MACHINE = "cloudrun-store-test"
-
-
-@pytest.fixture(scope="module")
-def ssh_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home folder with the host entry that SkyPilot would write, for an sshd of our own on loopback."""
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    if sshd is None or shutil.which("rsync") is None:
-        pytest.skip("needs sshd and rsync (apt install openssh-server rsync)")
-    home = tmp_path_factory.mktemp("ssh")
-    for name in ("host_key", "user_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / name], check=True)
-    (port,) = free_ports(1)
-    (home / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {home}/host_key\nPidFile none\nUsePAM no\nStrictModes no\n"
-        f"AuthorizedKeysFile {home}/user_key.pub\nPasswordAuthentication no\n"
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([sshd, "-D", "-f", home / "sshd_config", "-E", home / "sshd.log"])
-    entries = home / ".sky" / "generated" / "ssh"
-    entries.mkdir(parents=True)
-    (entries / MACHINE).write_text(
-        f"Host {MACHINE}\n  HostName 127.0.0.1\n  Port {port}\n  User {getpass.getuser()}\n  IdentityFile ~/user_key\n"
-        "  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n"
-    )
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield home
-    server.terminate()
-    server.wait()
+from tests.support.checkout import CHECKOUT
+from tests.support.console import nothing
+from tests.support.processes import program
+from tests.support.seaweedfs import BUCKET, SeaweedFS, free_ports
+from tests.support.shell import images
+from tests.support.ssh_machine import MACHINE
 
 
 @dataclass(frozen=True)
@@ -109,10 +75,6 @@ def bucket(seaweedfs: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name, value in seaweedfs.env.items():
         monkeypatch.setenv(name, value)
     return S3Store(f"s3://{BUCKET}/{tmp_path.name}", seaweedfs.endpoint)
-
-
-def nothing(*_: object) -> None:
-    return None
 
 
 def test_what_was_put_is_read_back(store: Store) -> None:
@@ -441,16 +403,6 @@ def test_a_byte_that_flips_on_the_way_is_found_and_the_file_named_and_fetched_ag
     assert [path.read_bytes() for path in (tmp_path / "home").iterdir()] == [b"weights"]
 
 
-_PULLS = """
-import sys
-from pathlib import Path
-from cloudrun.stores.download import pull
-from cloudrun.stores.node import NodeStore
-store = NodeStore(sys.argv[1], sys.argv[2])
-pull(store, store.entries("out"), lambda _: "last.pt", Path(sys.argv[3]), lambda _: None)
-"""
-
-
 def test_a_fetch_that_is_killed_outright_goes_on_where_it_was(
     ssh_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,8 +410,8 @@ def test_a_fetch_that_is_killed_outright_goes_on_where_it_was(
     folder, home = tmp_path / "run", tmp_path / "home"
     (folder / "out").mkdir(parents=True)
     (folder / "out" / "last.pt").write_bytes(os.urandom(1_000_000) * 150)
-    words = [sys.executable, "-c", _PULLS, MACHINE, str(folder), str(home)]
-    killed = subprocess.Popen(words)
+    words = program("fetch_from_machine", MACHINE, folder, home)
+    killed = subprocess.Popen(words, cwd=CHECKOUT)
     until = time.monotonic() + 60
     while not any(path.stat().st_size > 1_000_000 for path in home.glob("*.partial")):
         assert time.monotonic() < until
@@ -468,7 +420,7 @@ def test_a_fetch_that_is_killed_outright_goes_on_where_it_was(
     killed.wait()
     (partial,) = home.iterdir()
     begun = partial.stat().st_ino
-    subprocess.run(words, check=True)
+    subprocess.run(words, cwd=CHECKOUT, check=True)
     (last,) = home.iterdir()
     assert (last.name, last.stat().st_ino) == ("last.pt", begun)
     assert last.read_bytes() == (folder / "out" / "last.pt").read_bytes()

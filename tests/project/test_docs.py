@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel
 
 from cloudrun.job.spec import JobSpec
+from tests.support.checkout import CHECKOUT
 
-CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = [
     *sorted(CHECKOUT.glob("*.md")), *sorted((CHECKOUT / "docs").rglob("*.md")),
     *sorted((CHECKOUT / "changes").glob("*.md")),

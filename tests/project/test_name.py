@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell
+from tests.support.checkout import CHECKOUT
+from tests.support.shell import Shell
 
-CHECKOUT = Path(__file__).parents[2]
 _FOLDERS = (".ci", ".github", "benchmarks", "changes", "cloudrun", "docs", "jobs", "tests", "trainer")
 _INSTALLERS = r"(pip3? install|uv add|uv tool (install|run|upgrade)|uvx|pipx (install|run|upgrade))"
 _INSTALLS_ANOTHER_PROJECT = re.compile(_INSTALLERS + r"\s([^\n`]*[\s'\"])?cloudrun(?![\w/-])")

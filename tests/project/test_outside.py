@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.checkout import CHECKOUT
+
 WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell, images
 from tests.sky import slurm_cluster
 from tests.sky.slurm_cluster import ClusterUnavailable, SlurmCluster
+from tests.support.shell import Shell, images
 
 
 @pytest.fixture(scope="session")

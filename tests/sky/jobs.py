@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.conftest import Shell
+from tests.support.shell import Shell
 
 QUICK = """\
 name: quick

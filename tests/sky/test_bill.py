@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from tests.conftest import Shell
-from tests.seaweedfs import free_ports
 from tests.sky.jobs import ENDLESS, QUICK, launch, read_until
 from tests.sky.slurm_cluster import SlurmCluster
+from tests.support.seaweedfs import free_ports
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.sky
 

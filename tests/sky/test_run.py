@@ -9,13 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell, images
 from tests.sky.jobs import ENDLESS, QUICK, launch, read_until
 from tests.sky.slurm_cluster import SlurmCluster
+from tests.support.checkout import CHECKOUT
+from tests.support.shell import Shell, images
 
 pytestmark = pytest.mark.sky
 
@@ -190,7 +190,7 @@ def test_a_run_goes_on_where_it_was_on_the_machine_that_is_still_up(shell: Shell
 
 def test_the_base_task_works_alone(slurm: SlurmCluster) -> None:
     command = ["sky", "launch", "--yes", "--cluster", "alone", "--infra", "slurm", "--cpus", "2+", "sky.yaml"]
-    checkout = Path(__file__).parents[2]  # its work folder is where the command is typed
-    done = subprocess.run(command, env=slurm.env, cwd=checkout, capture_output=True, text=True, timeout=900)
+    # Its work folder is where the command is typed.
+    done = subprocess.run(command, env=slurm.env, cwd=CHECKOUT, capture_output=True, text=True, timeout=900)
     assert "test accuracy" in done.stdout, done.stdout + done.stderr
     slurm.run("sky", "down", "--yes", "alone")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cloudrun.test_source_runs import Kaggle
-from tests.cloudrun.test_sources import zip_of
-from tests.conftest import Shell
 from tests.sky.jobs import QUICK, launch
 from tests.sky.slurm_cluster import SlurmCluster
-from tests.web_server import WebServer
+from tests.support.archives import zip_of
+from tests.support.kaggle import Kaggle
+from tests.support.shell import Shell
+from tests.support.web_server import WebServer
 
 pytestmark = pytest.mark.sky
 

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from tests.conftest import Shell
-from tests.seaweedfs import BUCKET, SeaweedFS
 from tests.sky.jobs import QUICK, launch
 from tests.sky.slurm_cluster import SlurmCluster
+from tests.support.seaweedfs import BUCKET, SeaweedFS
+from tests.support.shell import Shell
 
 pytestmark = pytest.mark.sky
 

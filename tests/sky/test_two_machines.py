@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Shell, images
 from tests.sky.jobs import ENDLESS, launch
 from tests.sky.slurm_cluster import SlurmCluster
+from tests.support.shell import Shell, images
 
 pytestmark = pytest.mark.sky
 

@@ -1,1 +1,1 @@
-"""What tests of several modules share: helpers, and programs that run in processes of their own."""
+"""What several test modules share: helpers, one subject a module, and programs that run in processes of their own."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,6 @@ import torch
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.stop import StopFlag
 
-CHECKOUT = Path(__file__).parents[2]
 TINY = {
     "backbones": ["test_efficientnet", "test_resnet"],
     "pretrained": False,
@@ -28,7 +25,7 @@ TINY = {
     "device": "cpu",
     "workers": 0,
 }
-# Batches of 6 and 5 images, without dropout: compiled code draws its random numbers otherwise.
+# Batches of 6 images, without dropout: compiled code draws its random numbers otherwise.
 COMPILED: dict[str, Any] = {"backbones": ["test_resnet"], "batch_size": 6, "dropout": 0, "compile": True, "lr": 1e-4}
 CAN_COMPILE = shutil.which("g++") is not None and (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
@@ -82,17 +79,3 @@ def assert_same_predictions(path: Path, other: Path) -> None:
         assert (row["image"], row["label"]) == (expected["image"], expected["label"])
         for name in list(row)[2:]:
             assert abs(float(row[name]) - float(expected[name])) < 2.5e-6, (row["image"], name)
-
-
-def program(name: str, *arguments: object) -> list[str]:
-    """Return the command of a program in `tests/support/programs`, to be run in CHECKOUT."""
-    return [sys.executable, "-m", f"tests.support.programs.{name}", *map(str, arguments)]
-
-
-def run_program(name: str, *arguments: object, stdin: str | None = None) -> str:
-    """Return what a program prints; it has to exit with 0."""
-    done = subprocess.run(
-        program(name, *arguments), cwd=CHECKOUT, input=stdin, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -14,6 +14,7 @@ from tests.support.trainer_runs import TINY, Train
 from trainer.data.leaves import write_leaves
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.progress import Progress
+from trainer.outputs.writer import CheckpointWriter
 from trainer.training.engine import train
 
 _LABELS = {"healthy": "healthy", "multiple": "rust scab", "rust": "rust", "scab": "scab"}
@@ -27,6 +28,12 @@ def own_temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
         yield
+
+
+@pytest.fixture(autouse=True)
+def checkpoint_after_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are cheap here, however slow the disk is just now: what a run goes on from must not vary."""
+    monkeypatch.setattr(CheckpointWriter, "pause_s", lambda _: 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.trainer_runs import CHECKOUT, TINY
+from tests.support.checkout import CHECKOUT
+from tests.support.trainer_runs import TINY
 from trainer.cli import main
 
 CONFIG = yaml.safe_dump(TINY)

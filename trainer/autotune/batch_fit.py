@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.data.loader import even_sizes
-from trainer.session.probe import is_out_of_memory, make_images, release, restored_after
+from trainer.data.augment import square_side
+from trainer.data.augment_params import AugmentParams
+from trainer.data.loader import Batch, even_sizes
+from trainer.session.probe import is_out_of_memory, release, restored_after
+from trainer.session.step import prepare
 
 if TYPE_CHECKING:
     from trainer.session.setup import TrainingSetup
 
-# Share of the usable memory that stays free: for fragments, cuDNN's workspaces, the augmentation, small tensors.
+# Share of the usable memory that stays free: for fragments, cuDNN's workspaces, mixed images, small tensors.
 HEADROOM = 0.1
 # Moments of each weight that AdamW keeps from its first step on.
 _MOMENTS = 2
@@ -49,7 +52,7 @@ def part_sizes(most: int) -> list[int]:
 
 @dataclass
 class MemoryProbe:
-    """Test whether a real pass of so many images fits into the memory of the device, with room left.
+    """Test whether a real pass of so many images, with their augmentation, fits into memory with room left.
 
     `peaks`: bytes, by images. On a CPU it fits if it does not fail, since the usable memory is not known beforehand.
     """
@@ -75,14 +78,15 @@ class MemoryProbe:
 
     def _try(self, count: int) -> None:
         setup, place = self.setup, self.setup.device.torch_device
-        images = make_images(count, size=setup.config.image_size, device=setup.device)
-        labels = torch.zeros(count, dtype=torch.int64, device=place)
+        batch = _batch_of(count, side=square_side(setup.config))
+        labels = batch.labels.to(place)
         if setup.device.is_cuda:
             self.usable = torch.cuda.mem_get_info(place)[0] + torch.cuda.memory_reserved(place)
         for _ in range(2):  # the first pass includes cuDNN's search, whose workspaces no later step needs
             if setup.device.is_cuda:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(place)
+            images = prepare(batch, place, size=setup.config.image_size)
             with setup.device.autocast():
                 logits = setup.model(images)
             torch.autograd.backward(setup.image_losses(logits.float(), labels).sum() / count)
@@ -95,3 +99,10 @@ class MemoryProbe:
         if self.setup.optimizer.state:
             return 0
         return _MOMENTS * sum(weight.numel() * weight.element_size() for weight in self.setup.model.parameters())
+
+
+def _batch_of(count: int, *, side: int) -> Batch:
+    """Return random squares as the loader gives them, to be augmented."""
+    squares = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8)
+    whole = AugmentParams(0.0, 0.0, 1.0, 1.0, flip=1.0, degrees=30.0, brightness=1.0, contrast=1.0, saturation=1.0)
+    return Batch(squares, torch.zeros(count, dtype=torch.int64), torch.tensor([whole] * count))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from cloudrun.recipe.progressive import size_at
 from trainer.autotune.batch_fit import MemoryProbe, largest_that_fits
 from trainer.autotune.compiling import (
-    EXPECTED_GAIN,
     PATIENCE_S,
     Compilation,
+    Expectation,
     as_time,
     compile_model,
     eager_rate,
-    expected_seconds,
+    expectation,
     layer_count,
     outcome,
     passes_an_epoch,
@@ -38,11 +38,12 @@ Say = Callable[[str], None]
 _GB = 1e9
 
 
-def tune(
+def tune(  # noqa: PLR0913 - where the run stands, and who hears of it
     setup: TrainingSetup,
     *,
     epoch: int = 1,
     step: int = 0,
+    runs_after: int = 0,
     stop: StopFlag,
     say: Say,
     heartbeat: Callable[[], None] = lambda: None,
@@ -50,8 +51,9 @@ def tune(
 ) -> None:
     """Set the model's memory formats, `micro_batch` and compiled forward, from a checkpoint or by measuring.
 
-    `epoch`, `step`: how far the run has come. `measures`: None: on a GPU. Weights, batch norms' statistics and random
-    numbers do not change. Raises StoppedEarly between two parts, once `stop` is set.
+    `epoch`, `step`: how far the run has come; `runs_after`: equally long runs that will use what is compiled here
+    (folds). `measures`: None: on a GPU. Weights, batch norms' statistics and random numbers do not change.
+    Raises StoppedEarly between two parts, once `stop` is set.
 
     Several processes measure at the same time, and agree on the figures of the slowest: after each step they have to be
     equal to the bit, and gradients are summed in their memory format.
@@ -75,11 +77,32 @@ def tune(
     pause()
     micro_batch = tuning.micro_batch()
     pause()
-    compiled_sizes, compile_s = tuning.compiled(epochs=full_size_epochs(setup, epoch=epoch, step=step))
+    compilation = tuning.compiled(epochs=full_size_epochs(setup, epoch=epoch, step=step, runs_after=runs_after))
     pause()
-    before_s = setup.autotune.compile_s if setup.autotune else 0.0
-    setup.autotune = AutotuneResult(gpu, formats, micro_batch, compiled_sizes, before_s + compile_s)
+    before = AutotuneResult(gpu, formats, micro_batch, compile_s=setup.autotune.compile_s if setup.autotune else 0.0)
+    setup.autotune = with_compilation(before, compilation, saved, decides=setup.config.compile == "auto")
     heartbeat()
+
+
+def with_compilation(
+    result: AutotuneResult, tried: Compilation | None, saved: AutotuneResult | None, *, decides: bool
+) -> AutotuneResult:
+    """Return `result` with what compiling has shown; what it did not show is taken from `saved`.
+
+    `decides`: the sizes are kept, to be compiled again; not where the config says what is compiled.
+    """
+    if tried is None:
+        return result
+    rates, size_s = tried.rates, tried.size_s
+    if rates is None and saved is not None:
+        rates, size_s = saved.compile_rates, saved.size_s
+    return replace(
+        result,
+        compiled_sizes=(tried.sizes if tried.compiled else ()) if decides else None,
+        compile_s=result.compile_s + tried.seconds,
+        compile_rates=rates,
+        size_s=size_s,
+    )
 
 
 def takes_long(setup: TrainingSetup) -> bool:
@@ -87,11 +110,12 @@ def takes_long(setup: TrainingSetup) -> bool:
     return setup.device.is_cuda or setup.config.compile == "on"
 
 
-def full_size_epochs(setup: TrainingSetup, *, epoch: int, step: int) -> float:
-    """Return the epochs left at full image size: only that size is compiled."""
+def full_size_epochs(setup: TrainingSetup, *, epoch: int, step: int, runs_after: int = 0) -> float:
+    """Return the epochs left at full image size, those of later runs among them: only that size is compiled."""
     config = setup.config
-    left = [number for number in range(epoch, config.epochs + 1) if size_at(number, config) == config.image_size]
-    return len(left) - (step / setup.steps_per_epoch if epoch in left else 0.0)
+    whole = [number for number in range(1, config.epochs + 1) if size_at(number, config) == config.image_size]
+    left = [number for number in whole if number >= epoch]
+    return len(left) - (step / setup.steps_per_epoch if epoch in left else 0.0) + runs_after * len(whole)
 
 
 def _cards(setup: TrainingSetup) -> str | None:
@@ -162,14 +186,12 @@ class _Tuning:
         self.say(f"batch: {setup.batch_size}, {setup.micro_batch} at once ({peak}found in {found_s:.1f} s)")
         return setup.micro_batch
 
-    def compiled(self, *, epochs: float) -> tuple[tuple[int, ...] | None, float]:
-        """Return the sizes for which compiling was worth it, None where the config decided; and the seconds of
-        compiling.
-        """
+    def compiled(self, *, epochs: float) -> Compilation | None:
+        """Compile where that is worth it; None where the config decided against it, or nothing was tried."""
         setup, wish = self.setup, self.setup.config.compile
         setup.model.compiled = None
         if wish == "off" or setup.has_shared_norms or (wish == "auto" and not self.measures):
-            return None, 0.0
+            return None
         passes = passes_an_epoch(
             len(setup.train_files),
             batch_size=setup.batch_size,
@@ -177,51 +199,58 @@ class _Tuning:
             ranks=setup.ranks,
         )
         if wish == "on":
-            compilation = self._compile([count for count, _ in passes.most_common()], epochs=epochs)
-            return None, compilation.seconds
-        compiled_before = self.saved.compiled_sizes if self.saved else None
-        if compiled_before == ():
+            return self._compile([count for count, _ in passes.most_common()], epochs=epochs)
+        if self.saved and self.saved.compiled_sizes == ():
             self.say("not compiled, as before")
-            return (), 0.0
-        # Not where `micro_batch` has changed. Each process has sizes of its own, one image apart.
-        sizes = [
-            count
-            for count, _ in passes.most_common()
-            if compiled_before and (count in compiled_before or setup.ranks.world > 1)
-        ]
-        is_known = bool(sizes)
-        if not is_known:
-            sizes = self._sizes_worth_it(passes, epochs=epochs)
-            if setup.ranks.decide(int(not sizes))[0]:  # in one of the processes
-                return (), 0.0
-        compilation = self._compile(sizes, epochs=epochs, must_be_faster=not is_known)
-        return tuple(sizes) if compilation.compiled else (), compilation.seconds
+            return Compilation(None, 0.0)
+        image_s = self._seconds_of_image(passes)
+        sizes = [] if image_s is None else self._sizes_worth_it(passes, epochs=epochs, image_s=image_s)
+        if setup.ranks.decide(int(not sizes))[0]:  # in one of the processes
+            return Compilation(None, 0.0)
+        assert image_s is not None
 
-    def _sizes_worth_it(self, passes: Counter[int], *, epochs: float) -> list[int]:
+        def is_worth_it(count: int, measured: Expectation) -> bool:
+            own = {count: passes[count]}  # in several processes all or none are compiled
+            return setup.ranks.world > 1 or bool(sizes_worth_it(own, epochs=epochs, image_s=image_s, expected=measured))
+
+        return self._compile(sizes, epochs=epochs, must_be_faster=True, is_worth_it=is_worth_it)
+
+    def _seconds_of_image(self, passes: Counter[int]) -> float | None:
+        """Return the seconds of an image's eager pass, as measured before or now; None where memory runs out."""
         setup = self.setup
-        most_frequent, layers = passes.most_common(1)[0][0], layer_count(setup.model)
-        size = setup.config.image_size
-        rate = eager_rate(setup.model, setup.device, count=most_frequent, size=size)
+        if self.saved and self.saved.compile_rates:
+            return 1 / self.saved.compile_rates[1]
+        most_frequent = passes.most_common(1)[0][0]
+        rate = eager_rate(setup.model, setup.device, count=most_frequent, size=setup.config.image_size)
         if rate is None:
             self.say(f"not compiled: memory runs out with {most_frequent} images at once")
-            return []
-        image_s = 1 / rate
-        sizes = sizes_worth_it(passes, epochs=epochs, image_s=image_s, layers=layers)
+            return None
+        return 1 / rate
+
+    def _sizes_worth_it(self, passes: Counter[int], *, epochs: float, image_s: float) -> list[int]:
+        setup = self.setup
+        expected = expectation(layer_count(setup.model), self.saved)
+        sizes = sizes_worth_it(passes, epochs=epochs, image_s=image_s, expected=expected)
         if not sizes:
             left_s = len(setup.train_files) * epochs * image_s
-            self.say(
-                f"not compiled: it would take some {expected_seconds(layers):.0f} s for each of {len(passes)} size(s) "
-                f"of a batch, and save some {EXPECTED_GAIN:.0%} of {as_time(left_s)} at full image size"
-            )
+            known = "measured before" if self.saved and self.saved.compile_rates else "expected"
+            self.say(f"not compiled: it would take {expected} ({known}) of {as_time(left_s)} left at full image size")
         return sizes
 
-    def _compile(self, sizes: Sequence[int], *, epochs: float, must_be_faster: bool = False) -> Compilation:
+    def _compile(
+        self,
+        sizes: Sequence[int],
+        *,
+        epochs: float,
+        must_be_faster: bool = False,
+        is_worth_it: Callable[[int, Expectation], bool] = lambda *_: True,
+    ) -> Compilation:
         setup = self.setup
-        seconds = expected_seconds(layer_count(setup.model))
-        self.say(f"compiling, some {seconds:.0f} s for each of {len(sizes)} size(s) of a batch ...")
+        expected = expectation(layer_count(setup.model), self.saved)
+        self.say(f"compiling, some {expected.size_s:.0f} s for each of {len(sizes)} size(s) of a batch ...")
         compilation = compile_model(
             setup.model, setup.device, counts=sizes, size=setup.config.image_size,
-            must_be_faster=must_be_faster, heartbeat=self.heartbeat,
+            must_be_faster=must_be_faster, heartbeat=self.heartbeat, is_worth_it=is_worth_it,
         )  # fmt: skip
         setup.ranks.wait_for_all(PATIENCE_S)
         if setup.ranks.decide(int(compilation.compiled is None))[0] and compilation.compiled is not None:

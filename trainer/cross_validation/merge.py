@@ -29,10 +29,12 @@ def summary_in(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of a single run's summary, with out-of-fold values in place of validation."""
+def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any], *, metric: str) -> dict[str, Any]:
+    """Return the keys of a single run's summary, with out-of-fold values in place of validation.
+
+    `metric`: the name of the competition's, which is among the out-of-fold values.
+    """
     whole, test = together["out_of_fold"], together["test"] or {}
-    metric = "macro_f1" if together["thresholds"] else "accuracy"
     trained = [part["images_per_s"] * part["train_seconds"] for part in parts]
     seconds = sum(part["train_seconds"] for part in parts)
     same = (
@@ -57,13 +59,15 @@ def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -
         **(
             {"val_macro_f1": whole["macro_f1"], "test_macro_f1": test.get("macro_f1")} if together["thresholds"] else {}
         ),
-        "epochs": parts[0]["epochs"],
+        "epochs": max(part["epochs"] for part in parts),
         "stopped_early": False,
         "images_per_s": round(sum(trained) / seconds, 2) if seconds else 0.0,
         "train_seconds": round(seconds, 2),
         "compile_seconds": round(sum(part.get("compile_seconds", 0.0) for part in parts), 2),
         "evaluation_seconds": round(sum(part["evaluation_seconds"] for part in parts), 2),
         "evaluated_images": sum(part["evaluated_images"] for part in parts),
+        "unused_files": parts[-1].get("unused_files", []),  # all folds read the same files
+        "label_columns": parts[-1].get("label_columns"),
         "unreadable_images": sorted({name for part in parts for name in part["unreadable_images"]}),
         "findings": [
             {**finding, "message": f"fold {fold}: {finding['message']}"}

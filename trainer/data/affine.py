@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, on_device
+from cloudrun.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD
+from trainer.data.augment import on_device
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision weigh them
 # On a CPU, images of a chunk. Few of them stay in the CPU's cache: twice as fast as 32 at once.

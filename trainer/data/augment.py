@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
 
+from cloudrun.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD, Inputs
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment_params import Ranges
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Square:
@@ -42,9 +41,15 @@ def square_side(config: TrainConfig) -> int:
     return round(config.image_size * 256 / 224) if config.decoded_size == "auto" else config.decoded_size
 
 
-def evaluation_transform(image_size: int) -> v2.Transform:
-    """Return a transform of PIL images to uint8 (3, S, S): shorter side to 256/224 of `image_size`, centre crop."""
-    return v2.Compose([v2.Resize(round(image_size * 256 / 224)), v2.CenterCrop(image_size), v2.PILToTensor()])
+def evaluation_transform(image_size: int, inputs: Inputs) -> v2.Transform:
+    """Return a transform of PIL images to uint8 (3, S, S): the middle of the resized image, as timm evaluates."""
+    resize = v2.Resize(inputs.resized_side(image_size), v2.InterpolationMode(inputs.interpolation))
+    return v2.Compose([resize, v2.CenterCrop(image_size), v2.PILToTensor()])
+
+
+def evaluation_recipe(inputs: Inputs) -> str:
+    """Return a name for the pixels of `evaluation_transform`, by which a cache tells them apart."""
+    return f"evaluation {inputs.interpolation} {inputs.crop:g}"
 
 
 def normalise(images_BCHW: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ _OVERSAMPLE = 2  # drawn at twice the size, for smooth edges
 Color = tuple[int, int, int]
 
 
-def write_leaves(
+def write_leaves(  # noqa: PLR0913 - counts of images, each with a default
     folder: Path, *, train: int = 400, val: int = 80, test: int = 80, size: int = 96, seed: int = 0
 ) -> None:
     """Fill `folder` with {train,val,test}/<class>/*.jpg: the given number of images a split, `size` pixels square.

@@ -73,7 +73,7 @@ _Key = tuple[int, int]  # epoch, index of the file
 class ImageFiles(Dataset[_Sample]):
     """Give the pixels of files by (epoch, index), with augmentation parameters from these and `seed`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that decides which batches come, each by its name
         self,
         files: Sequence[LabelledFile],
         transform: Transform,
@@ -136,7 +136,7 @@ class EpochBatches:
         self._seed, self._ranks = seed, ranks
         own = stretch(count, ranks) if seed is None else range(count)
         self._indices = own
-        self.sizes = even_sizes(len(own), batch_size)
+        self.sizes = even_sizes(len(own), batch_size) if seed is None else equal_sizes(len(own), batch_size)
         self.batch_size = batch_size
         self.epoch, self.start = 0, 0
 
@@ -148,6 +148,7 @@ class EpochBatches:
         if self._seed is not None:
             rng = torch.Generator().manual_seed(mix(self._seed, self.epoch, -1))
             order = torch.randperm(len(order), generator=rng).tolist()
+            order += order[: sum(self.sizes) - len(order)]
             first, every = self._ranks.rank, self._ranks.world
         place = 0
         for step, size in enumerate(self.sizes):
@@ -159,7 +160,7 @@ class EpochBatches:
 class Loader:
     """Give batches of `files`. `workers` processes decode ahead; with 0 this process decodes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that decides which batches come, each by its name
         self,
         files: Sequence[LabelledFile],
         transform: Transform,
@@ -297,6 +298,16 @@ def even_sizes(count: int, batch_size: int) -> list[int]:
     At most `batch_size`, but never 1 (batch norm needs two) unless `count` is 1.
     """
     return spread(count, max(1, min(-(-count // batch_size), count // 2)))
+
+
+def equal_sizes(count: int, batch_size: int) -> list[int]:
+    """Return the sizes of as many batches as `even_sizes` gives, all equal: a few images, others in each epoch, come
+    twice.
+
+    A GPU searches algorithms for each size of a batch, and the compiler compiles for each.
+    """
+    steps = len(even_sizes(count, batch_size))
+    return [-(-count // steps)] * steps
 
 
 def spread(count: int, parts: int) -> list[int]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import timm
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
+from cloudrun.recipe.inputs import Colouring, Inputs, inputs_of
 from cloudrun.recipe.progressive import sizes_of
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.recipe.weights import weight_file
@@ -28,6 +30,7 @@ class Ensemble(nn.Module):
         self.memory_formats = [torch.contiguous_format] * len(backbones)
         self.compiled: Callable[[Tensor], Tensor] | None = None  # a compiled `logits`, used in training only
         self.has_mirror = False  # average the logits of each image and of its mirror image
+        self.set_inputs(Inputs((Colouring(),) * len(backbones)))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(sum(feature_counts), classes)
 
@@ -37,20 +40,41 @@ class Ensemble(nn.Module):
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
         """Return the same as `forward`, never compiled."""
-        logits: Tensor = self.head(self.dropout(self.features(images_BCHW)))
+        logits = self._classified(self.features(images_BCHW))
         if self.has_mirror:
-            logits = (logits + self.head(self.dropout(self.features(images_BCHW.flip(3))))) / 2
+            logits = (logits + self._classified(self.features(images_BCHW.flip(3)))) / 2
         return logits
 
+    def _classified(self, features: Tensor) -> Tensor:
+        """Return float32 logits: rounded to 8 bits, as autocast would, classes that are near each other tie."""
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.head(self.dropout(features.float()))
+        return logits
+
+    def set_inputs(self, inputs: Inputs) -> None:
+        """Give each backbone images of its own colouring, whatever `forward` is given has that of ImageNet."""
+        self.inputs = inputs
+        # No buffers: averages of the weights, and of several processes, would round them.
+        place = next((parameter.device for parameter in self.parameters()), None)
+        self._recolourings = [
+            None if change is None else tuple(torch.tensor(one, device=place).view(3, 1, 1) for one in change)
+            for change in (colouring.from_imagenet() for colouring in inputs.colourings)
+        ]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._recolourings = [change and tuple(fn(one) for one in change) for change in self._recolourings]
+        return self
+
     def features(self, images_BCHW: Tensor) -> Tensor:
-        """Return pooled features (B, sum of the backbones' feature counts)."""
-        return torch.cat(
-            [
-                backbone(images_BCHW.contiguous(memory_format=memory_format))
-                for backbone, memory_format in zip(self.backbones.values(), self.memory_formats, strict=True)
-            ],
-            dim=1,
-        )
+        """Return pooled features (B, sum of the backbones' feature counts). Images are normalised as ImageNet's are."""
+        pooled = []
+        for backbone, memory_format, change in zip(
+            self.backbones.values(), self.memory_formats, self._recolourings, strict=True
+        ):
+            images = images_BCHW if change is None else torch.addcmul(change[1], images_BCHW, change[0])
+            pooled.append(backbone(images.contiguous(memory_format=memory_format)))
+        return torch.cat(pooled, dim=1)
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
@@ -84,7 +108,7 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     none.
     """
     source = config.pretrained if pretrained is None else pretrained
-    backbones = {name: _backbone(name, source) for name in config.backbones}
+    backbones = {name: _backbone(name, source, config) for name in config.backbones}
     if config.drop_path:
         for name, one in backbones.items():
             set_drop_path(one, config.drop_path, name=name)
@@ -92,7 +116,9 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
         for name, one in backbones.items():
             _count_features(name, one, size)
     counts = [_count_features(name, one, config.image_size) for name, one in backbones.items()]
-    return Ensemble(backbones, feature_counts=counts, classes=classes, dropout=config.dropout)
+    model = Ensemble(backbones, feature_counts=counts, classes=classes, dropout=config.dropout)
+    model.set_inputs(inputs_of([_pretrained_cfg(one) for one in backbones.values()]))
+    return model
 
 
 def set_drop_path(backbone: nn.Module, rate: float, *, name: str) -> None:
@@ -117,14 +143,14 @@ def set_drop_path(backbone: nn.Module, rate: float, *, name: str) -> None:
         setattr(backbone.get_submodule(parent), place, one)
 
 
-def _backbone(name: str, pretrained: bool | str) -> nn.Module:
+def _backbone(name: str, pretrained: bool | str, config: TrainConfig) -> nn.Module:
     if pretrained is False:
-        return _module(timm.create_model(name, pretrained=False, num_classes=0))
+        return _create(name, config)
     if isinstance(pretrained, str):
         file = weight_file(name, Path(pretrained).expanduser())
-        return _backbone_from(file, name)
+        return _backbone_from(file, name, config)
     try:
-        return _module(timm.create_model(name, pretrained=True, num_classes=0))
+        return _create(name, config, pretrained=True)
     except Exception as err:  # the hub's client raises its own errors, and those of httpx and urllib
         raise TrainerError(
             f"the pretrained weights of `{name}` could not be had: {_first_line(err)}",
@@ -132,10 +158,9 @@ def _backbone(name: str, pretrained: bool | str) -> nn.Module:
         ) from err
 
 
-def _backbone_from(file: Path, name: str) -> nn.Module:
-    overlay = {"file": str(file)}
+def _backbone_from(file: Path, name: str, config: TrainConfig) -> nn.Module:
     try:
-        model = _module(timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0))
+        model = _create(name, config, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
         held = set(timm.models.load_state_dict(str(file), weights_only=True))
     except Exception as err:  # pickle, zipfile and safetensors raise errors of their own, also of no common class
         raise TrainerError(
@@ -152,6 +177,30 @@ def _backbone_from(file: Path, name: str) -> nn.Module:
     return model
 
 
+def _create(name: str, config: TrainConfig, **kwargs: Any) -> nn.Module:
+    """Create timm's model without its classifier, for images of `config.image_size` and the sizes before it.
+
+    A model of fixed size (ViT, Swin, EVA, DINOv2) is told the size, and timm fits the weights of its positions to it.
+    """
+    cfg = timm.models.get_pretrained_cfg(name)
+    if cfg is None or not cfg.fixed_input_size:
+        return _module(timm.create_model(name, num_classes=0, **kwargs))
+    size = {"img_size": config.image_size}
+    growing = [{**size, "dynamic_img_size": True}, {**size, "strict_img_size": False}]
+    random = torch.get_rng_state()
+    for options in (*(growing if len(sizes_of(config)) > 1 else ()), size):
+        try:
+            return _module(timm.create_model(name, num_classes=0, **options, **kwargs))
+        except TypeError:  # a model that does not know the option
+            torch.set_rng_state(random)
+    return _module(timm.create_model(name, num_classes=0, **kwargs))
+
+
+def _pretrained_cfg(backbone: nn.Module) -> Mapping[str, Any]:
+    cfg: Mapping[str, Any] = getattr(backbone, "pretrained_cfg", {})
+    return cfg
+
+
 def _module(model: object) -> nn.Module:
     assert isinstance(model, nn.Module)
     return model
@@ -159,6 +208,7 @@ def _module(model: object) -> nn.Module:
 
 def _count_features(name: str, backbone: nn.Module, image_size: int) -> int:
     """Count the pooled features by a forward pass: timm's `num_features` is wrong for some models (mobilenetv3)."""
+    _check_patches(name, backbone, image_size)
     was_training = backbone.training
     try:
         with torch.no_grad():
@@ -166,7 +216,7 @@ def _count_features(name: str, backbone: nn.Module, image_size: int) -> int:
     except (AssertionError, RuntimeError) as err:
         raise TrainerError(
             f"`{name}` does not take images of {image_size} px: {_first_line(err)}",
-            hint="change `image_size` (many models take only 224, and none that grow), or choose another backbone",
+            hint="change `image_size` (some take one size alone, or multiples of 32), or choose another backbone",
         ) from err
     backbone.train(was_training)
     if pooled.ndim != 2:
@@ -175,6 +225,19 @@ def _count_features(name: str, backbone: nn.Module, image_size: int) -> int:
             hint="choose another backbone",
         )
     return int(pooled.shape[1])
+
+
+def _check_patches(name: str, backbone: nn.Module, image_size: int) -> None:
+    """Raise TrainerError where timm would cut off the pixels beyond the last whole patch without a word."""
+    patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
+    side = patch[0] if isinstance(patch, tuple) else patch
+    if not isinstance(side, int) or image_size % side == 0:
+        return
+    smaller = image_size // side * side
+    raise TrainerError(
+        f"`{name}` sees patches of {side} px, and {image_size} px are no multiple",
+        hint=f"set `image_size` to {smaller} or {smaller + side}, or choose another backbone",
+    )
 
 
 def _first_line(err: BaseException) -> str:

@@ -24,6 +24,7 @@ _MAY_CHANGE = frozenset(
     (
         "epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained", "cache_gb",
         "max_unreadable", "tta", "memory_format", "compile", "sync_batchnorm",
+        "patience", "train_hours",
     )
 )  # fmt: skip
 
@@ -56,9 +57,10 @@ def load(path: Path) -> State:
 def check_config(saved: Mapping[str, Any], config: TrainConfig, path: Path) -> None:
     """Raise ConfigError naming the keys of `config` that would make it another run than `saved`."""
     now = config.model_dump(mode="json")
-    differ = [key for key in now if key not in _MAY_CHANGE and saved.get(key) != now[key]]
+    before = {**TrainConfig().model_dump(mode="json"), **saved}  # keys that are newer than the checkpoint
+    differ = [key for key in now if key not in _MAY_CHANGE and before[key] != now[key]]
     if differ:
-        changes = ", ".join(f"`{key}` was {saved.get(key)} and is now {now[key]}" for key in differ)
+        changes = ", ".join(f"`{key}` was {before[key]} and is now {now[key]}" for key in differ)
         raise ConfigError(
             f"{path} is of another run: {changes}",
             hint=f"name another `--out` folder, restore the config, or remove {path.parent} to start afresh",

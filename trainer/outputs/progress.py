@@ -50,7 +50,7 @@ class Progress:
         now = time.monotonic()
         return now - self._file_at >= _FILE_EVERY_S or now - self._shown_at >= self._show_every_s
 
-    def show(
+    def show(  # noqa: PLR0913 - the fields of one row, each by its name
         self,
         *,
         epoch: int,
@@ -93,7 +93,7 @@ class Progress:
                     os.utime(self._out / name)
                     return
 
-    def end_epoch(
+    def end_epoch(  # noqa: PLR0913 - the fields of one row, each by its name
         self,
         *,
         epoch: int,

@@ -28,9 +28,20 @@ class Timing:
             self.timed_steps += 1
             self.timed_s += seconds / work
 
+    def add_rest(self, seconds: float, *, work: float = 1.0) -> None:
+        """Count the seconds in which the device finished the steps that were added."""
+        if self.timed_steps:
+            self.timed_s += seconds / work
+
     def add_evaluation(self, seconds: float, *, images: int) -> None:
         self.evaluation_s += seconds
         self.evaluated_images += images
+
+    def seconds(self, *, steps: float, images: int) -> float:
+        """Return the seconds of `steps` steps at full image size and of evaluating `images`, as they were timed."""
+        step_s = self.timed_s / max(1, self.timed_steps)
+        image_s = self.evaluation_s / self.evaluated_images if self.evaluated_images else 0.0
+        return steps * step_s + images * image_s
 
     def left(
         self, *, epochs: int, steps: float, batch_size: int, val_images: int, test_images: int

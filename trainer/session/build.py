@@ -7,15 +7,18 @@ from pathlib import Path
 
 import torch
 from timm.layers import convert_sync_batchnorm
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cloudrun.imagedata.dataset import Reading, read_dataset
 from cloudrun.imagedata.folders import Dataset, LabelledFile
 from cloudrun.imagedata.folds import find_groups, fold_of_each, labelled_files
 from cloudrun.imagedata.holdout import hold_out_for
+from cloudrun.recipe.inputs import Inputs
 from cloudrun.recipe.train_config import TrainConfig
-from trainer.data.augment import Square, ranges_of, square_side
+from trainer.data.augment import Square, evaluation_recipe, ranges_of, square_side
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
-from trainer.data.loader import Loader, check_headers, even_sizes, mix
+from trainer.data.loader import Loader, check_headers, equal_sizes, mix
 from trainer.data.loader_budget import loader_budget
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
@@ -25,6 +28,7 @@ from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.loss import weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of
 from trainer.model.targets import targets_of
+from trainer.outputs.scoring import metric_of
 from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.session.setup import TrainingSetup, average_of
 
@@ -32,19 +36,23 @@ _AUTO_BATCH_GPU, _AUTO_BATCH_CPU = 64, 32
 _AUTO_BATCH_EACH = 32  # for each of several GPUs; with fewer images a GPU waits between its kernels
 # Batch norm's statistics of fewer images than this are too noisy: several processes combine theirs.
 _FEW_FOR_NORMS = 16
+# Algorithms that cuDNN times for each convolution, the most promising first; its default is 10.
+_ALGORITHMS_TRIED = 4
 
 
-def build_setup(
+def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
     config: TrainConfig,
     data: Path,
     *,
     labels: Path | Reading | None = None,
     batch_size: int | None = None,
     ranks: Ranks = ALONE,
+    inputs: Inputs | None = None,
 ) -> TrainingSetup:
     """Return everything that training `config` on `data` needs. `batch_size`: what `auto` was in the run to resume.
 
-    `labels`: a CSV file; None: class folders. `ranks`: joined already.
+    `inputs`: those of the run to resume; None: what the backbones' weights expect. `labels`: a CSV file; None: class
+    folders. `ranks`: joined already.
     """
     if config.fold == "all":  # a setup is of one fold; `overfit`, `lr` and `bench` use the first
         config = config.model_copy(update={"fold": 0})
@@ -57,20 +65,26 @@ def build_setup(
         raise TrainerError("the machines of this run hold different images", hint="give each the same data folder")
     check_headers([*train_files, *val_files], unreadable, ranks=ranks)
     check_headers(dataset.splits.get("test", ()), ranks=ranks)
-    batch = batch_size or choose_batch_size(
+    wanted = batch_size or choose_batch_size(
         config, images=len(train_files), on_gpu=device.is_cuda, processes=ranks.world
     )
-    each = _images_of_each(batch, images=len(train_files), ranks=ranks)
+    batch = equal_sizes(len(train_files), wanted)[0]
+    each = _images_of_each(batch, ranks=ranks)
     micro_batch = each if config.micro_batch == "auto" else min(config.micro_batch, each)
-    has_shared_norms = _shares_norms(config, device, ranks, micro_batch=micro_batch)
-    model = _model_on(device, config, classes=len(dataset.classes), has_shared_norms=has_shared_norms, ranks=ranks)
+    model = _model_on(device, config, classes=len(dataset.classes), ranks=ranks)
+    if inputs is not None:
+        model.set_inputs(inputs)
+    has_shared_norms = shares_norms(model, config, is_cuda=device.is_cuda, ranks=ranks, micro_batch=micro_batch)
+    if has_shared_norms:
+        model = convert_sync_batchnorm(model)
+        model.use_default_formats(device.torch_device.type)
     weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
     loading = loader_budget(
         worker_count(config, device, processes=ranks.local_world),
         batch_bytes=each * 3 * square_side(config) ** 2,
         processes=ranks.local_world,
     )
-    caches = _open_caches(config, train_files, val_files, ranks)
+    caches = _open_caches(config, train_files, val_files, ranks, recipe=evaluation_recipe(model.inputs))
     loader = Loader(
         train_files,
         Square(square_side(config)),
@@ -85,6 +99,7 @@ def build_setup(
         unreadable=unreadable,
         ranks=ranks,
     )
+    targets = targets_of(dataset, device.torch_device)
     return TrainingSetup(
         config=config,
         device=device,
@@ -92,7 +107,8 @@ def build_setup(
         train_files=train_files,
         val_files=val_files,
         data_digest=digest,
-        targets=targets_of(dataset, device.torch_device),
+        targets=targets,
+        metric=metric_of(config, dataset.classes, has_several=targets.has_several),
         model=model,
         optimizer=make_optimizer(model, config),
         scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),
@@ -123,41 +139,45 @@ def choose_batch_size(config: TrainConfig, *, images: int, on_gpu: bool, process
     return min(wanted, max(8, images // 8))
 
 
-def _model_on(device: Device, config: TrainConfig, *, classes: int, has_shared_norms: bool, ranks: Ranks) -> Ensemble:
+def _model_on(device: Device, config: TrainConfig, *, classes: int, ranks: Ranks) -> Ensemble:
     """Return the model with weights of the config's seed, and prepare the device for it."""
     if device.is_cuda:
         torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark_limit = _ALGORITHMS_TRIED
         torch.set_float32_matmul_precision("high")  # TF32 for operations that autocast leaves in float32
     else:
         tune_for_cpu()
     torch.manual_seed(mix(config.seed))
     model = build_model(config, classes=classes).to(device.torch_device)
-    if has_shared_norms:
-        model = convert_sync_batchnorm(model)
     model.use_default_formats(device.torch_device.type)
     if not device.is_cuda:
         torch.set_num_threads(thread_count(parameters=model.parameter_count(), processes=ranks.local_world))
     return model
 
 
-def _images_of_each(batch_size: int, *, images: int, ranks: Ranks) -> int:
+def _images_of_each(batch_size: int, *, ranks: Ranks) -> int:
     """Return the most images of a batch that a process has.
 
     Raises TrainerError where a process would have fewer than two, which batch norm needs.
     """
-    smallest = min(even_sizes(images, batch_size))
-    if ranks.world > 1 and smallest < 2 * ranks.world:
+    if ranks.world > 1 and batch_size < 2 * ranks.world:
         raise TrainerError(
-            f"a batch of {smallest} images cannot be shared by {ranks.world} processes: each needs two",
+            f"a batch of {batch_size} images cannot be shared by {ranks.world} processes: each needs two",
             hint=f"set `batch_size` to {4 * ranks.world} or more, give more images, or ask for fewer GPUs",
         )
     return -(-batch_size // ranks.world)
 
 
-def _shares_norms(config: TrainConfig, device: Device, ranks: Ranks, *, micro_batch: int) -> bool:
+def shares_norms(model: nn.Module, config: TrainConfig, *, is_cuda: bool, ranks: Ranks, micro_batch: int) -> bool:
+    """Return whether batch norm takes its statistics over all processes.
+
+    Never where the model has no batch norm. Raises TrainerError where the config asks for it on a CPU.
+    """
     if ranks.world == 1 or config.sync_batchnorm is False:
         return False
-    if not device.is_cuda:
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return False
+    if not is_cuda:
         if config.sync_batchnorm is True:
             raise TrainerError(
                 "`sync_batchnorm: true` needs GPUs: torch's SyncBatchNorm has no CPU form",
@@ -168,7 +188,12 @@ def _shares_norms(config: TrainConfig, device: Device, ranks: Ranks, *, micro_ba
 
 
 def _open_caches(
-    config: TrainConfig, train_files: list[LabelledFile], val_files: list[LabelledFile], ranks: Ranks
+    config: TrainConfig,
+    train_files: list[LabelledFile],
+    val_files: list[LabelledFile],
+    ranks: Ranks,
+    *,
+    recipe: str,
 ) -> tuple[PixelCache | None, PixelCache | None]:
     """Return the caches of training squares and of validation images, within `cache_gb` in all; train comes first.
 
@@ -178,7 +203,7 @@ def _open_caches(
     limit = min(ranks.gather(limit_bytes(config.cache_gb)))
     train = open_cache(paths, recipe="square", side=square_side(config), limit=limit)
     left = max(0, limit - (train.size_bytes if train else 0))
-    return train, open_cache(val_paths, recipe="evaluation", side=config.image_size, limit=left)
+    return train, open_cache(val_paths, recipe=recipe, side=config.image_size, limit=left)
 
 
 def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:

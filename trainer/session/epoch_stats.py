@@ -10,6 +10,9 @@ from torch import Tensor
 
 from trainer.errors import TrainerError
 
+# It begins at 65,536 and is halved at each infinite gradient: healthy runs stay above 1.
+_LOWEST_SCALE = 1e-3
+
 
 class StepResult(NamedTuple):
     """Results that are still on the device: to read them waits for the GPU."""
@@ -22,11 +25,26 @@ class StepResult(NamedTuple):
 class LossNotFinite(TrainerError):
     """A step whose loss or gradient is infinite or not a number; its gradient was not applied."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, message: str | None = None) -> None:
         super().__init__(
-            f"the loss is not finite at step {step}; the last checkpoint is from before it",
+            message or f"the loss is not finite at step {step}; the last checkpoint is from before it",
             hint="lower `lr`, lengthen `warmup_epochs`, or set `precision: fp32`",
         )
+
+
+class ScaleLost(LossNotFinite):
+    """The gradient was infinite in so many steps on end that loss scaling has nothing left to lower."""
+
+    def __init__(self, step: int, scale: float) -> None:
+        super().__init__(
+            step, f"no step is taken: at step {step} the gradient is infinite even with the loss scaled by {scale:g}"
+        )
+
+
+def raise_if_scale_is_lost(scaler: torch.amp.GradScaler, step: int) -> None:
+    """Raise ScaleLost where fp16's loss scaling skips every step, which would otherwise pass for training."""
+    if scaler.is_enabled() and scaler.get_scale() < _LOWEST_SCALE:
+        raise ScaleLost(step, scaler.get_scale())
 
 
 class FirstBadStep:
@@ -58,7 +76,7 @@ class EpochStats:
     correct: Tensor
     images: int = 0
     seconds: float = 0.0
-    waited_s: float = 0.0  # waits for images, but for the first batch of an epoch, which cannot be fetched ahead
+    waited_s: float = 0.0  # the device had nothing to do for lack of images; not before the first batch of an epoch
 
     def add(self, result: StepResult, *, images: int) -> None:
         self.loss_sum += result.loss_sum

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cloudrun.imagedata.folders import UNLABELLED
 from trainer.data.augment import normalise
@@ -14,9 +16,13 @@ from trainer.data.loader import Batch, Loader
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError
-from trainer.model.targets import ONE_CLASS, Targets, decision_rule, f1_scores, tune_thresholds
+from trainer.model.targets import ONE_CLASS, DecisionRule, Targets, decision_rule, f_scores, tune_thresholds
+from trainer.outputs.scoring import ACCURACY, Judged, Metric
 from trainer.session.device import Device
 from trainer.session.probe import is_out_of_memory
+
+# Models that had logits beyond the range of fp16.
+_OVERFLOWED: WeakSet[nn.Module] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Rating:
     recalls: list[float | None]
     f1: list[float | None] | None = None
     thresholds: list[float] | None = None
+    metric: float | None = None  # of the competition; None where it is undefined
 
     @property
     def macro_f1(self) -> float | None:
@@ -58,27 +65,39 @@ class Scores:
     def probabilities(self) -> Tensor:
         return self.targets.probabilities(self.logits)
 
-    def rate(self, thresholds: Sequence[float] | None = None) -> Rating:
+    def rate(self, thresholds: Sequence[float] | None = None, *, metric: Metric = ACCURACY) -> Rating:
         """Return the rating. With several classes an image: at `thresholds`, or at the best ones for these images."""
         if self.targets.has_several:
-            return self._rate_several(thresholds)
+            return self._rate_several(thresholds, metric)
         right = self.logits.argmax(1) == self.labels
         parts = [right[self.labels == index] for index in range(self.logits.shape[1])]
-        return Rating(_mean(right), [_mean(part) if len(part) else None for part in parts])
+        value = metric.of(self.judged(DecisionRule()))
+        return Rating(_mean(right), [_mean(part) if len(part) else None for part in parts], metric=value)
+
+    def judged(self, rule: DecisionRule) -> Judged:
+        """Return probabilities, and predicted and true classes. All images need a label."""
+        probabilities = self.targets.probabilities(self.logits.double())
+        if self.targets.has_several:
+            wanted = self.targets.wanted(self.labels).bool()
+        else:
+            wanted = functional.one_hot(self.labels, self.logits.shape[1]).bool()
+        return Judged(probabilities, rule.predicted(probabilities), wanted)
 
     def is_labelled(self) -> bool:
         return bool((self.labels != UNLABELLED).all().item())
 
-    def _rate_several(self, thresholds: Sequence[float] | None) -> Rating:
+    def _rate_several(self, thresholds: Sequence[float] | None, metric: Metric) -> Rating:
         probabilities, wanted = self.probabilities, self.targets.wanted(self.labels).bool()
-        limits = tune_thresholds(probabilities, wanted) if thresholds is None else list(thresholds)
+        beta = metric.threshold_beta
+        limits = tune_thresholds(probabilities, wanted, beta=beta) if thresholds is None else list(thresholds)
         predicted = decision_rule(self.targets, limits).predicted(probabilities)
         parts = [predicted[wanted[:, index], index] for index in range(wanted.shape[1])]
         return Rating(
             accuracy=_mean((predicted == wanted).all(1)),
             recalls=[_mean(part) if len(part) else None for part in parts],
-            f1=f1_scores(predicted, wanted),
+            f1=f_scores(predicted, wanted),
             thresholds=limits,
+            metric=metric.of(Judged(probabilities.double(), predicted, wanted)),
         )
 
 
@@ -86,7 +105,7 @@ def _mean(flags: Tensor) -> float:
     return float(flags.double().mean().item())
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - a model, its images, and who hears of them
     model: nn.Module,
     loader: Loader,
     device: Device,
@@ -98,19 +117,41 @@ def evaluate(
 ) -> Scores:
     """Return the scores of all images of `loader`, with fewer images at once where memory runs out.
 
+    In fp16 on a GPU; once more in float32, and later at once, where a logit is not finite.
+
     `ranks`: the processes whose loaders together have each image once; all get the scores of all images. Raises
     StoppedEarly between two batches once `stop` is set, TrainerError where memory does not hold one image.
     """
+    *fast, precise = device.evaluation_dtypes
+    for dtype in () if model in _OVERFLOWED else fast:
+        scores = _evaluate(model, loader, device, dtype, targets=targets, stop=stop, on_batch=on_batch, ranks=ranks)
+        if bool(torch.isfinite(scores.logits).all()):
+            return scores
+        _OVERFLOWED.add(model)
+    return _evaluate(model, loader, device, precise, targets=targets, stop=stop, on_batch=on_batch, ranks=ranks)
+
+
+def _evaluate(  # noqa: PLR0913 - a model, its images, and who hears of them
+    model: nn.Module,
+    loader: Loader,
+    device: Device,
+    dtype: torch.dtype,
+    *,
+    targets: Targets,
+    stop: StopFlag | None,
+    on_batch: Callable[[], None],
+    ranks: Ranks,
+) -> Scores:
     was_training = model.training
     model.eval()
     logits, labels = [], []
     at_once: int | None = None
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), device.algorithms_by_rule():
             for batch in _together(loader.epoch(0), ranks):
                 if batch is not None:
                     images = batch.images.to(device.torch_device, non_blocking=True)
-                    batch_logits, at_once = _logits(model, images, device, at_once=at_once)
+                    batch_logits, at_once = _logits(model, images, device, dtype, at_once=at_once)
                     logits.append(batch_logits)
                     labels.append(batch.labels)
                 on_batch()
@@ -123,7 +164,9 @@ def evaluate(
     return Scores(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), targets)
 
 
-def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: int | None) -> tuple[Tensor, int | None]:
+def _logits(
+    model: nn.Module, images_BCHW: Tensor, device: Device, dtype: torch.dtype, *, at_once: int | None
+) -> tuple[Tensor, int | None]:
     """Return float32 (B, classes) of uint8 images, and how many may be at once from now on; None: no limit.
 
     Raises TrainerError where memory does not hold one image.
@@ -134,7 +177,7 @@ def _logits(model: nn.Module, images_BCHW: Tensor, device: Device, *, at_once: i
             parts = []
             for part in torch.split(images_BCHW, size):
                 inputs = normalise(part)
-                with device.autocast():
+                with device.autocast(dtype):
                     parts.append(model(inputs).float())
             return (parts[0] if len(parts) == 1 else torch.cat(parts)), at_once
         except RuntimeError as err:

@@ -23,6 +23,7 @@ from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
 from trainer.model.targets import Targets
 from trainer.outputs.diagnosis import Facts
+from trainer.outputs.scoring import ACCURACY, Metric
 from trainer.session.autotune_result import AutotuneResult
 from trainer.session.device import Device, cores
 from trainer.session.epoch_stats import EpochStats
@@ -55,7 +56,9 @@ class TrainingSetup:
     autotune: AutotuneResult | None = None
     ranks: Ranks = ALONE
     gradients: GradientSync | None = None  # with several processes
+    metric: Metric = ACCURACY  # chooses the epoch
     has_shared_norms: bool = False
+    has_validated: bool = False  # the processes of the loader that validates are running
     _val_loaders: dict[int, Loader] = field(default_factory=dict)
     _evaluation_loaders: list[Loader] = field(default_factory=list)
 
@@ -97,6 +100,7 @@ class TrainingSetup:
         if key not in self._val_loaders:
             for old in self._val_loaders.values():
                 old.close()
+            self.has_validated = False
             loader = self.evaluation_loader(self.val_files, cache=self.caches[1], unreadable=self.unreadable)
             self._val_loaders = {key: loader}
         return self._val_loaders[key]
@@ -110,7 +114,7 @@ class TrainingSetup:
         """
         loader = Loader(
             files,
-            evaluation_transform(self.config.image_size),
+            evaluation_transform(self.config.image_size, self.model.inputs),
             batch_size=max(self.micro_batch, 2),
             seed=None,
             workers=self.workers,

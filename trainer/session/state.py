@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cloudrun.imagedata.dataset import Reading
+from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
-from trainer.model.optim import align_moments
+from trainer.model.optim import align_moments, schedule_of
 from trainer.model.targets import decision_rule
 from trainer.outputs import checkpoint
 from trainer.outputs.checkpoint import State
 from trainer.outputs.diagnosis import Finding
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress
+from trainer.outputs.scoring import Metric
 from trainer.outputs.timing import Timing
 from trainer.outputs.writer import CheckpointWriter
 from trainer.session.autotune_result import AutotuneResult
 from trainer.session.build import build_setup
 from trainer.session.epoch_stats import EpochStats, FirstBadStep
-from trainer.session.scores import Rating
+from trainer.session.scores import Rating, Scores
 from trainer.session.setup import TrainingSetup
 
 
@@ -36,9 +40,9 @@ class Position:
 
 @dataclass
 class Best:
-    """The best epoch so far: highest accuracy on val, then lowest loss.
+    """The best epoch so far by the competition's `metric` on val, then by the lowest loss.
 
-    Where an image may have several classes: highest macro F1, at the `thresholds` that are best for val.
+    Where an image may have several classes, at the `thresholds` that are best for val.
     """
 
     epoch: int = 0
@@ -46,12 +50,13 @@ class Best:
     loss: float = float("inf")
     macro_f1: float | None = None
     thresholds: list[float] | None = None
+    metric: float | None = None
 
-    def is_beaten_by(self, rating: Rating, loss: float) -> bool:
+    def is_beaten_by(self, rating: Rating, loss: float, metric: Metric) -> bool:
         """Return whether a new epoch is better."""
-        mine = self.accuracy if self.macro_f1 is None else self.macro_f1
-        metric = rating.accuracy if rating.macro_f1 is None else rating.macro_f1
-        return (metric, -loss) > (mine, -self.loss)
+        if not self.epoch:
+            return True
+        return (metric.gain(rating.metric), -loss) > (metric.gain(self.metric), -self.loss)
 
 
 @dataclass
@@ -69,15 +74,44 @@ class TrainState:
     trained_work: float  # the same images, weighted by their pixels
     saved_at: float
     timing: Timing
+    spent_before_s: float = 0.0  # by earlier processes of the run
+    opened_at: float = field(default_factory=time.monotonic)
+    # Of the config; the setup's config may have fewer: fitted to its hours, or for lack of patience.
+    asked_epochs: int = 0
     lr_factor: float = 1.0  # lowered once the loss was not finite
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
     runs_after: int = 0  # equally long runs still to come (folds)
     findings: list[Finding] = field(default_factory=list)
+    unsaved_best: State | None = None  # the content of best.pt that `save` writes, in the memory of the device
     metrics: MetricsLog = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = MetricsLog(self.metrics_path)
+
+    def spent_s(self) -> float:
+        """Return the seconds of the run so far, over all its processes."""
+        return self.spent_before_s + time.monotonic() - self.opened_at
+
+    def end_after(self, epochs: int) -> None:
+        """Have the run end after `epochs` epochs: sizes and learning rates follow."""
+        setup = self.setup
+        setup.config = setup.config.model_copy(update={"epochs": epochs})
+        setup.schedule = schedule_of(setup.config, steps_per_epoch=setup.steps_per_epoch)
+
+    def count_step(self, seconds: float, *, images: int, work: float) -> None:
+        """Count the seconds of a step. `work`: its pixels as a share of those at full image size."""
+        self.epoch_stats.seconds += seconds
+        self.trained_s += seconds
+        self.trained_images += images
+        self.trained_work += images * work
+        self.timing.add_step(seconds, work=work)
+
+    def count_rest(self, seconds: float, *, work: float) -> None:
+        """Count the seconds in which the device finished steps that were already counted."""
+        self.epoch_stats.seconds += seconds
+        self.trained_s += seconds
+        self.timing.add_rest(seconds, work=work)
 
     @property
     def metrics_path(self) -> Path | None:
@@ -97,7 +131,7 @@ def saved_in(path: Path) -> State | None:
     return checkpoint.load(path) if path.exists() else None
 
 
-def open_state(
+def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
     config: TrainConfig, *, data: Path, labels: Path | Reading | None, out: Path, progress: Progress, ranks: Ranks
 ) -> TrainState:
     """Build the setup, and return the state of the checkpoint in `out`, or that of a new run.
@@ -115,7 +149,8 @@ def open_state(
     if saved is not None:
         checkpoint.check_config(saved["config"], config, last_path)
     batch_size = saved["batch_size"] if saved else None
-    setup = build_setup(config, data, labels=labels, batch_size=batch_size, ranks=ranks)
+    inputs = inputs_from(saved.get("inputs"), backbones=len(config.backbones)) if saved else None
+    setup = build_setup(config, data, labels=labels, batch_size=batch_size, ranks=ranks, inputs=inputs)
     for line in [*setup.describe(), *setup.unreadable.lines]:
         progress.say(line)
     setup.unreadable.say = progress.say
@@ -132,22 +167,44 @@ def open_state(
     state = TrainState(
         setup, out, Position(), setup.new_epoch_stats(), Best(), first_bad_step, 0.0, 0, 0.0, now, timing
     )
+    state.asked_epochs = config.epochs
     if saved is None:
         return state
     load_into(state, saved)
+    state.spent_before_s = saved.get("spent_s", state.trained_s)
     setup.autotune = AutotuneResult.from_plain(saved["tuned"]) if saved.get("tuned") else None
+    newer = ranks.from_main(lambda: _best_in(state.best_path))
+    if newer is not None and newer.epoch > state.best.epoch:
+        # The process was killed after it had written best.pt, and before last.pt.
+        state.best = newer
     if state.best.epoch and ranks.is_main and not state.best_path.exists():
         raise TrainerError(
             f"{state.best_path} is missing, and {state.last_path} needs it",
             hint=f"restore it, or remove {state.best_path.parent} to start again",
         )
     progress.say(f"resumed from {last_path}: epoch {state.position.epoch}, step {state.position.step} done")
-    if saved["config"]["epochs"] != config.epochs:
-        were = saved["config"]["epochs"]
+    were = saved.get("asked_epochs", saved["config"]["epochs"])
+    if were == config.epochs:
+        if saved["config"]["epochs"] != config.epochs:
+            state.end_after(saved["config"]["epochs"])
+    else:
         progress.say(
             f"epochs were {were} and are now {config.epochs}: the learning rate follows the new cosine from here"
         )
     return state
+
+
+def _best_in(path: Path) -> Best | None:
+    """Return what best.pt says of itself; None where there is none, or it is of an older version."""
+    saved = saved_in(path)
+    return _best_from(saved["best"]) if saved and "best" in saved else None
+
+
+def _best_from(plain: Mapping[str, Any]) -> Best:
+    best = Best(**plain)
+    if "metric" not in plain and best.epoch:  # written when accuracy, or macro F1, was all there was
+        best.metric = best.accuracy if best.macro_f1 is None else best.macro_f1
+    return best
 
 
 def load_into(state: TrainState, saved: State) -> None:
@@ -163,7 +220,7 @@ def load_into(state: TrainState, saved: State) -> None:
     state.metrics = MetricsLog(state.metrics_path, saved["metrics"])
     state.position = Position(saved["epoch"], saved["step"])
     state.epoch_stats = setup.new_epoch_stats(**saved["tally"])
-    state.best = Best(**saved["best"])
+    state.best, state.unsaved_best = _best_from(saved["best"]), None
     state.trained_s, state.trained_images = saved["trained_s"], saved["trained_images"]
     state.trained_work = saved.get("trained_work", state.trained_images)
     state.lr_factor = saved["lr_factor"]
@@ -172,12 +229,28 @@ def load_into(state: TrainState, saved: State) -> None:
     state.saved_at = time.monotonic()
 
 
+def is_save_due_between_epochs(state: TrainState) -> bool:
+    """Return whether last.pt is to be written after an epoch: not more often than is cheap. The same in all processes.
+
+    An epoch may take a second, and a checkpoint of hundreds of megabytes several.
+    """
+    setup = state.setup
+    if state.position.epoch > setup.config.epochs:
+        return True
+    pause_s = min(setup.config.checkpoint_minutes * 60, state.writer.pause_s())
+    return setup.ranks.from_main(lambda: time.monotonic() - state.saved_at >= pause_s)
+
+
 def save(state: TrainState) -> None:
-    """Write last.pt. All processes are equal after each step, so that the main process has everything to keep."""
+    """Write last.pt, after the best model so far if that is not written yet.
+
+    All processes are equal after each step, so that the main process has everything to keep.
+    """
     setup, epoch_stats = state.setup, state.epoch_stats
     state.saved_at = time.monotonic()
     if not setup.ranks.is_main:
         return
+    write_best(state)
     content: State = {
         **_what_is_trained(state),
         "optimizer": setup.optimizer.state_dict(),
@@ -193,22 +266,45 @@ def save(state: TrainState) -> None:
         "trained_s": state.trained_s,
         "trained_images": state.trained_images,
         "trained_work": state.trained_work,
+        "spent_s": state.spent_s(),
+        "asked_epochs": state.asked_epochs,
         "lr_factor": state.lr_factor,
         "ema": setup.ema.state_dict() if setup.ema else None,
     }
     state.writer.save(content, state.last_path)
 
 
-def save_best(state: TrainState) -> None:
-    """Write best.pt."""
+def keep_best(state: TrainState, scores: Scores) -> None:
+    """Keep the model as the best so far, on its device; `save` and `write_best` write it to best.pt.
+
+    `scores`: of the validation images, which it keeps, too.
+    """
     if not state.setup.ranks.is_main:
         return
-    content: State = {
-        **_what_is_trained(state),
+    trained, names = _what_is_trained(state), _val_names(state.setup)
+    val = {"images": names, "logits": scores.logits, "labels": scores.labels}
+    state.unsaved_best = {
+        **trained,
+        "model": {name: value.detach().clone() for name, value in trained["model"].items()},
         "val_accuracy": state.best.accuracy,
         "val_loss": state.best.loss,
+        "best": dict(vars(state.best)),
+        # An image that could be read this time, and not before, would shift the names.
+        **({"val": val} if len(names) == len(scores.labels) else {}),
     }
-    state.writer.save(content, state.best_path)
+
+
+def _val_names(setup: TrainingSetup) -> list[str]:
+    """Return the validation images that can be read, relative to the data folder."""
+    files = [path for path, _ in setup.val_files if path not in setup.unreadable]
+    return [path.relative_to(setup.dataset.folder).as_posix() for path in files]
+
+
+def write_best(state: TrainState) -> None:
+    """Write best.pt, where the best model so far is not written yet."""
+    if state.unsaved_best is not None:
+        state.writer.save(state.unsaved_best, state.best_path)
+        state.unsaved_best = None
 
 
 def _what_is_trained(state: TrainState) -> State:
@@ -217,6 +313,7 @@ def _what_is_trained(state: TrainState) -> State:
     return {
         "config": setup.config.model_dump(mode="json"),
         "classes": list(setup.dataset.classes),
+        "inputs": setup.model.inputs.as_plain(),
         "naming": decision_rule(setup.targets, state.best.thresholds).as_plain(),
         "epoch": state.position.epoch,
         "step": state.position.step,

@@ -38,7 +38,9 @@ def train_step(
         setup.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         setup.micro_batch = max(2, setup.micro_batch // 2)
-        say(f"out of memory: from here on {setup.micro_batch} images at once, accumulated")
+        was_compiled, setup.model.compiled = setup.model.compiled is not None, None
+        eager = "; what is compiled is for another number, and is not used any more" if was_compiled else ""
+        say(f"out of memory: from here on {setup.micro_batch} images at once, accumulated{eager}")
 
 
 def split(batch: Batch, sizes: list[int]) -> Iterator[Batch]:

@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from cloudrun.imagedata.folders import UNLABELLED
+from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Loader, check_headers
@@ -43,7 +44,7 @@ class TrainedModel:
         loading = loader_budget(worker_count(self.config, self.device), batch_bytes=batch * 3 * size**2)
         return Loader(
             files,
-            evaluation_transform(size),
+            evaluation_transform(size, self.model.inputs),
             batch_size=batch,
             seed=None,
             workers=loading.workers,
@@ -67,6 +68,7 @@ def load_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto")
     chosen = choose_device(config)
     model = build_model(config, classes=len(state["classes"]), pretrained=False)
     model.load_state_dict(state["model"])
+    model.set_inputs(inputs_from(state.get("inputs"), backbones=len(config.backbones)))
     model.has_mirror = config.tta == "flip"
     model.to(chosen.torch_device).use_default_formats(chosen.torch_device.type)
     if not chosen.is_cuda:

@@ -10,7 +10,7 @@ import torch
 from cloudrun.imagedata.dataset import Reading
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import evaluation_transform
-from trainer.data.loader import Batch, Loader
+from trainer.data.loader import Batch, Loader, Transform
 from trainer.session.build import build_setup
 from trainer.session.step import train_step
 
@@ -30,7 +30,8 @@ def overfit(
     setup = build_setup(plain, data, labels=labels)
     setup.close()  # one batch needs no cache
     setup.model.train()
-    batch = _mixed_batch(setup.train_files, plain, size=min(setup.batch_size, _MOST_IMAGES))
+    transform = evaluation_transform(plain.image_size, setup.model.inputs)
+    batch = _mixed_batch(setup.train_files, transform, size=min(setup.batch_size, _MOST_IMAGES))
     say(f"overfitting {len(batch.labels)} images of {len(set(batch.labels.tolist()))} classes in up to {steps} steps")
     loss, accuracy = float("inf"), 0.0
     for step in range(1, steps + 1):
@@ -48,11 +49,11 @@ def overfit(
     return False
 
 
-def _mixed_batch(files: list[tuple[Path, int]], config: TrainConfig, *, size: int) -> Batch:
+def _mixed_batch(files: list[tuple[Path, int]], transform: Transform, *, size: int) -> Batch:
     """Return the first images of each class in turn."""
     by_rank = sorted(range(len(files)), key=lambda index: (_rank(files, index), files[index][1]))
     chosen = [files[index] for index in by_rank[:size]]
-    loader = Loader(chosen, evaluation_transform(config.image_size), batch_size=size, seed=None, workers=0)
+    loader = Loader(chosen, transform, batch_size=size, seed=None, workers=0)
     batches = list(loader.epoch(0))
     return Batch(torch.cat([batch.images for batch in batches]), torch.cat([batch.labels for batch in batches]))
 

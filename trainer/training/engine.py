@@ -24,17 +24,31 @@ from trainer.model.optim import lr_at, set_lr
 from trainer.outputs.diagnosis import closing_lines, new_findings
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
-from trainer.session.epoch_stats import FirstBadStep, LossNotFinite
+from trainer.session.autotune_result import AutotuneResult
+from trainer.session.epoch_stats import FirstBadStep, LossNotFinite, raise_if_scale_is_lost
+from trainer.session.idle import IdleTime, idle_time_of
 from trainer.session.scores import Rating, evaluate
-from trainer.session.state import Best, Position, TrainState, load_into, open_state, save, save_best, saved_in
+from trainer.session.state import (
+    Best,
+    Position,
+    TrainState,
+    is_save_due_between_epochs,
+    keep_best,
+    load_into,
+    open_state,
+    save,
+    saved_in,
+    write_best,
+)
 from trainer.session.step import train_step
+from trainer.training.planning import fitted_epochs, is_out_of_patience
 from trainer.training.summary import finish_run, finish_stopped_run
 
 # Share of the learning rate after a loss that was not finite.
 _LOWER_LR = 0.1
 
 
-def train(
+def train(  # noqa: PLR0913 - the arguments of a run, each by its name
     config: TrainConfig,
     *,
     data: Path,
@@ -44,11 +58,12 @@ def train(
     progress: Progress,
     ranks: Ranks = ALONE,
     runs_after: int = 0,
+    known: AutotuneResult | None = None,
 ) -> dict[str, Any]:
     """Train from the checkpoint in `out`, or from the start where there is none; return the content of summary.json.
 
     `labels`: a CSV file; None: class folders in `data`. `ranks`: joined; only the main process writes. `runs_after`:
-    equally long runs still to come (folds), for the time left.
+    equally long runs still to come (folds), for the time left. `known`: what an earlier one of them has measured.
 
     Raises StoppedEarly after a signal, with a complete checkpoint in `out`; a signal that comes while a GPU is measured
     or the model is compiled ends the process. Raises CloudrunError where the data, the config or the loss ends the run.
@@ -56,6 +71,8 @@ def train(
     started_at = time.monotonic()
     state = open_state(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
     state.runs_after = runs_after
+    if state.setup.autotune is None:
+        state.setup.autotune = known
     try:
         return _train(state, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
@@ -64,23 +81,26 @@ def train(
         state.setup.close()
         raise
     finally:
+        with suppress(TrainerError, RuntimeError):  # the run ends with an error of its own, perhaps of the GPU
+            write_best(state)
         state.writer.drain()
         state.setup.stop_loading()
 
 
 def _train(state: TrainState, *, stop: StopFlag, progress: Progress, started_at: float) -> dict[str, Any]:
-    setup, config = state.setup, state.setup.config
-    if state.position.epoch <= config.epochs:
+    setup = state.setup
+    if state.position.epoch <= setup.config.epochs:
         _tune(state, stop=stop, progress=progress)
     try:
-        while state.position.epoch <= config.epochs:
+        while state.position.epoch <= setup.config.epochs:
             try:
                 _train_epoch(state, stop=stop, progress=progress, started_at=started_at)
                 _validate(state, stop=stop, progress=progress)
             except LossNotFinite as err:
                 _go_back(state, err, progress=progress)
             else:
-                save(state)
+                if is_save_due_between_epochs(state):
+                    save(state)
     except StoppedEarly as stopped:
         if state.first_bad_step.is_any():
             raise StoppedEarly(
@@ -92,7 +112,7 @@ def _train(state: TrainState, *, stop: StopFlag, progress: Progress, started_at:
         finish_stopped_run(state)
         epoch, step = state.position.epoch, state.position.step
         raise StoppedEarly(
-            f"{stopped.message} in epoch {epoch}/{config.epochs} after step {step}/{setup.steps_per_epoch}; "
+            f"{stopped.message} in epoch {epoch}/{setup.config.epochs} after step {step}/{setup.steps_per_epoch}; "
             f"{state.last_path} is complete",
             hint=stopped.hint,
         ) from None
@@ -135,6 +155,7 @@ def _tune(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
                 setup,
                 epoch=position.epoch,
                 step=position.step,
+                runs_after=state.runs_after,
                 stop=stop,
                 say=progress.say,
                 heartbeat=progress.heartbeat,
@@ -165,10 +186,11 @@ def _go_back(state: TrainState, err: LossNotFinite, *, progress: Progress) -> No
     else:
         setup.reset_weights()
         state.position, state.epoch_stats, state.best = Position(), setup.new_epoch_stats(), Best()
-        state.findings = []
+        state.findings, state.unsaved_best = [], None
         state.metrics = MetricsLog(state.metrics_path)
     state.lr_factor = _LOWER_LR
     state.first_bad_step = FirstBadStep(setup.device.torch_device)
+    state.saved_at = float("-inf")  # the lower rate is kept as soon as a step was good
     progress.say(
         f"warning: {err.message}; back to epoch {state.position.epoch}, step {state.position.step}, "
         f"continuing with {_LOWER_LR:g} of the learning rate"
@@ -177,21 +199,24 @@ def _go_back(state: TrainState, err: LossNotFinite, *, progress: Progress) -> No
 
 def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
     """Take the steps of the epoch that are not done yet."""
-    setup, config, position = state.setup, state.setup.config, state.position
-    if position.step >= setup.steps_per_epoch:
+    setup, config = state.setup, state.setup.config
+    if state.position.step >= setup.steps_per_epoch:
         return
     setup.model.train()
-    ranks, sizes = setup.ranks, setup.train_loader.sizes
-    setup.train_size = size_at(position.epoch, config)
+    setup.train_size = size_at(state.position.epoch, config)
+    with setup.device.algorithms_by_rule(is_on=setup.train_size < config.image_size):
+        _take_steps(state, stop=stop, progress=progress, started_at=started_at)
+
+
+def _take_steps(state: TrainState, *, stop: StopFlag, progress: Progress, started_at: float) -> None:
+    setup, config, position = state.setup, state.setup.config, state.position
+    ranks, sizes, work = setup.ranks, setup.train_loader.sizes, work_of_epoch(position.epoch, config)
     stop.raise_if_set()
-    first_step = position.step
-    step_started_at = time.monotonic()
+    idle, counted_to = idle_time_of(setup.device), time.monotonic()
     for batch in setup.train_loader.epoch(position.epoch, start=position.step):
-        if position.step > first_step:
-            state.epoch_stats.waited_s += time.monotonic() - step_started_at
+        idle.batch_came()
         total_step = (position.epoch - 1) * setup.steps_per_epoch + position.step
-        lr = state.lr_factor * lr_at(total_step, setup.schedule)
-        set_lr(setup.optimizer, lr)
+        set_lr(setup.optimizer, state.lr_factor * lr_at(total_step, setup.schedule))
         # Dropout is a function of step and process, so that a resumed run repeats it.
         torch.manual_seed(mix(config.seed, total_step, *([ranks.rank] if ranks.rank else [])))
         images = sizes[position.step]
@@ -200,61 +225,98 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
             setup.ema.update()
         state.first_bad_step.note(total_step + 1, result)
         state.epoch_stats.add(result, images=images)
+        idle.step_ended()
         position.step += 1
-        now = time.monotonic()
         if not state.has_stepped:
-            progress.say(f"first step after {now - started_at:.1f} s")
+            progress.say(f"first step after {time.monotonic() - started_at:.1f} s")
             state.has_stepped = True
-        state.epoch_stats.seconds += now - step_started_at
-        state.trained_s += now - step_started_at
-        state.trained_images += images
-        state.timing.add_step(now - step_started_at, work=work_of_epoch(position.epoch, config))
-        state.trained_work += images * work_of_epoch(position.epoch, config)
-        is_save_due = now - state.saved_at >= config.checkpoint_minutes * 60
+        is_save_due = time.monotonic() - state.saved_at >= config.checkpoint_minutes * 60
         must_show, must_save = ranks.decide(progress.is_due(), is_save_due)  # the clocks of processes differ
+        if must_show or must_save:
+            _wait_for_device(state, idle)
+        now = time.monotonic()
+        state.count_step(now - counted_to, images=images, work=work)
+        counted_to = now
         if must_show:
-            state.first_bad_step.raise_if_any()  # the loss is read here anyway
             _show(state, progress)
         if position.step < setup.steps_per_epoch:
             stop.raise_if_set()
             if must_save:
-                state.first_bad_step.raise_if_any()
                 save(state)
-        step_started_at = time.monotonic()
+                idle.forget_last_step()
+                counted_to = time.monotonic()
+    _wait_for_device(state, idle)
+    state.count_rest(time.monotonic() - counted_to, work=work)
+
+
+def _wait_for_device(state: TrainState, idle: IdleTime) -> None:
+    """Wait until all steps are done, so that their seconds can be counted. Raises LossNotFinite."""
+    setup, position = state.setup, state.position
     state.first_bad_step.raise_if_any()
+    raise_if_scale_is_lost(setup.scaler, (position.epoch - 1) * setup.steps_per_epoch + position.step)
+    state.epoch_stats.waited_s += idle.read_s()
 
 
 def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
     """Write the two rows of the epoch, keep the best model, and go to the next epoch."""
     setup, position = state.setup, state.position
-    state.writer.wait()  # loader processes are forked next, and must not be while another thread holds locks
+    loader = setup.val_loader()
+    if not setup.has_validated:
+        state.writer.wait()  # loader processes are forked next, and must not be while another thread holds locks
     began = time.monotonic()
     with setup.with_averaged_weights():
         scores = evaluate(
             setup.model,
-            setup.val_loader(),
+            loader,
             setup.device,
             targets=setup.targets,
             stop=stop,
             on_batch=progress.heartbeat,
             ranks=setup.ranks,
         )
+    setup.has_validated = True
     setup.exchange_unreadable()
-    rating = scores.rate()
+    rating = scores.rate(metric=setup.metric)
     state.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
     if not math.isfinite(scores.loss):
         raise LossNotFinite(position.epoch * setup.steps_per_epoch)
-    is_best = state.best.is_beaten_by(rating, scores.loss)
+    is_best = state.best.is_beaten_by(rating, scores.loss, setup.metric)
     if is_best:
-        state.best = Best(position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds)
+        state.best = Best(
+            position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds, rating.metric
+        )
         with setup.with_averaged_weights():
-            save_best(state)
+            keep_best(state, scores)
     _report_epoch(state, rating, scores.loss, is_best=is_best, val_images_per_s=val_images_per_s, progress=progress)
     state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
+    _plan(state, done=position.epoch, progress=progress)
 
 
-def _report_epoch(
+def _plan(state: TrainState, *, done: int, progress: Progress) -> None:
+    """End the run earlier where nothing gets better, or its hours have no room for all epochs."""
+    setup, config = state.setup, state.setup.config
+    fitting = fitted_epochs(
+        config,
+        done=done,
+        spent_s=state.spent_s(),
+        timing=state.timing,
+        val_images=len(setup.val_files),
+        test_images=len(setup.dataset.splits.get("test", ())),
+    )
+    epochs = -setup.ranks.decide(-fitting)[0]  # the clocks of processes differ
+    if epochs < config.epochs:
+        progress.say(
+            f"{epochs} of {config.epochs} epochs fit into `train_hours: {config.train_hours:g}`: the learning rate "
+            "falls to its end in them"
+        )
+        state.end_after(epochs)
+    if done < epochs and is_out_of_patience(config, done=done, best_epoch=state.best.epoch):
+        progress.say(f"ended early: {config.patience} epochs without a better one than epoch {state.best.epoch}")
+        state.end_after(done)
+
+
+def _report_epoch(  # noqa: PLR0913 - the arguments of a run, each by its name
     state: TrainState, rating: Rating, val_loss: float, *, is_best: bool, val_images_per_s: float, progress: Progress
 ) -> None:
     """Write the rows of metrics.jsonl and progress.json; print the epoch and what is newly found wrong."""
@@ -268,13 +330,13 @@ def _report_epoch(
     )  # fmt: skip
     state.metrics.append(
         "val", epoch=position.epoch, step=step, loss=val_loss, accuracy=rating.accuracy, lr=lr,
-        images_per_s=val_images_per_s, macro_f1=rating.macro_f1,
+        images_per_s=val_images_per_s, macro_f1=rating.macro_f1, metric=_own_metric(state, rating),
     )  # fmt: skip
     eta_s = _seconds_left(state)
     progress.say(
         f"epoch {position.epoch}/{setup.config.epochs}: train loss {train_loss:.4f}, accuracy "
         f"{train_accuracy:.4f}; val loss {val_loss:.4f}, accuracy {rating.accuracy:.4f}"
-        f"{'' if rating.macro_f1 is None else f', macro F1 {rating.macro_f1:.4f}'}"
+        f"{'' if rating.macro_f1 is None else f', macro F1 {rating.macro_f1:.4f}'}{_metric_text(state, rating)}"
         f"{' (best)' if is_best else ''}; lr {lr:.2e}, {images_per_s:.0f} images/s, {duration(eta_s)} left"
     )
     for finding in new_findings(state.metrics.rows(), setup.facts(), known=state.findings):
@@ -290,6 +352,18 @@ def _report_epoch(
         eta_s=eta_s,
         timing=_timing(state, epoch=position.epoch + 1, step=0),
     )
+
+
+def _own_metric(state: TrainState, rating: Rating) -> tuple[str, float] | None:
+    """Return name and value of the competition's metric, where it is not among the figures of every run."""
+    name = state.setup.metric.name
+    is_shown = name == "accuracy" or (name == "macro_f1" and rating.macro_f1 is not None)
+    return None if is_shown or rating.metric is None else (name, rating.metric)
+
+
+def _metric_text(state: TrainState, rating: Rating) -> str:
+    own = _own_metric(state, rating)
+    return "" if own is None else f", {own[0].replace('_', ' ')} {own[1]:.4f}"
 
 
 def _show(state: TrainState, progress: Progress) -> None:

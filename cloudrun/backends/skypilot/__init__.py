@@ -1,1 +1,1 @@
-"""Rent machines through SkyPilot: the backend, and all that rests on SkyPilot's records, catalogs and provisioners."""
+"""Rent machines through SkyPilot: the backend, and all code that uses SkyPilot's records, catalogs and provisioners."""

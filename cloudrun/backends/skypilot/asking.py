@@ -1,4 +1,4 @@
-"""Questions to SkyPilot's server, each with the answer in its own types."""
+"""Ask SkyPilot's server for requests, records and GPUs of machines."""
 
 from __future__ import annotations
 
@@ -10,32 +10,36 @@ from cloudrun.backends.skypilot.errors import brief
 from cloudrun.backends.skypilot.listing import CannotList, refuse_if_silent
 from cloudrun.state.run import MACHINE_PREFIX
 
-# SkyPilot asks a provider that is away again and again, for minutes. A busy computer takes half a minute for an answer.
+# A busy computer takes half a minute for an answer. Where a provider does not answer, SkyPilot goes on for minutes.
 _ANSWER_S = 60.0
 
 
 def launches_of(sky: Any, machine: str) -> list[str]:
-    """Requests to rent it that SkyPilot's server still works on."""
+    """Return the ids of requests to rent the machine that SkyPilot's server still works on."""
     return [request.request_id for request in sky.api_status(cluster_name=machine) if internals.is_a_launch(request)]
 
 
 def record_of(sky: Any, machine: str) -> Any:
-    """The provider's word on one machine; None where there is none. Raises NoAnswerYet where it does not come."""
+    """Return SkyPilot's record of one machine, made new by asking its provider; None where there is no machine.
+
+    Raises NoAnswerYet where no answer comes within a minute, else SkyPilot's errors.
+    """
     records = within(_ANSWER_S, lambda: sky.get(sky.status([machine], refresh=sky.StatusRefreshMode.FORCE)))
     return records[0] if records else None
 
 
 def accelerators_of(sky: Any, machine: str) -> dict[str, float]:
-    """The GPUs that SkyPilot rented with it, by its own record."""
+    """Return the GPUs of the machine by SkyPilot's own record: name -> count; empty where there are none."""
     records = sky.get(sky.status([machine]))
     launched = internals.launched_of(records[0].handle) if records else None
     return launched.accelerators if launched is not None else {}
 
 
 def fresh_records(sky: Any) -> tuple[list[Any], list[str]]:
-    """SkyPilot's records of machines of ours, each asked of its provider by itself; and what went unanswered.
+    """Return SkyPilot's records of machines of ours, each made new by asking its provider; and what was not answered.
 
-    A machine of which its provider's answer cannot be read stays in the list as it was last known, and hides no other.
+    Each machine is asked about by itself. A machine without an answer stays in the list as it was last known, and
+    hides no other.
     """
     known = {row.name: row for row in sky.get(sky.status(all_users=True)) if row.name.startswith(MACHINE_PREFIX)}
     asked, fresh, unasked = {}, [], []

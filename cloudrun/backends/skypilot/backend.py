@@ -1,4 +1,4 @@
-"""Machines rented through SkyPilot, which is imported (seconds) only when it is used, and only in this folder.
+"""Rent machines through SkyPilot. Importing `sky` takes seconds: only this folder does it, and only when needed.
 
 Every answer that decides about money is asked of the provider (`refresh=FORCE`), not of a cache.
 """
@@ -66,12 +66,12 @@ from cloudrun.text.units import duration, times
 
 # A provider may list a machine for some time after it was ended.
 _GONE_WAIT_S = 60.0
-# By then a machine whose create call was never answered is listed.
+# By then the provider lists a machine whose create call was never answered.
 _LOST_ANSWER_S = 30.0
 _DOWN_PAUSES_S = (3.0, 10.0)
-# A busy computer takes half a minute; SkyPilot itself asks a provider that is away for longer than anybody waits.
+# A busy computer takes half a minute. Where a provider does not answer, SkyPilot itself goes on for far longer.
 _DOWN_S = 120.0
-# After a question that got no answer in time, the next one is spared for so long.
+# After a question that got no answer in time, the same machine is not asked about again for so long.
 _SILENCE_S = 60.0
 
 
@@ -82,25 +82,25 @@ class SkyBackend:
 
     def __init__(self, home: Path) -> None:
         self._log_folder = home / "sky"
-        self._accelerators: dict[str, float] | None = None  # of the machine that was rented; None: not rented here
-        self._silent_until: dict[str, float] = {}  # machines about which a question got no answer in time
-        self._cancelled: dict[str, str] = {}  # machines whose launch was cancelled half-way, and where that was
+        self._accelerators: dict[str, float] | None = None  # GPUs of the rented machine; None: it was not rented here
+        self._silent_until: dict[str, float] = {}  # machine -> until when it is not asked about, as no answer came
+        self._cancelled: dict[str, str] = {}  # machine whose launch was cancelled half-way -> the cloud that it was on
 
     def quote(self, plan: Plan) -> Quote:
-        """The optimizer's first choice. Raises UsageError where SkyPilot's API server is on another machine."""
+        """Return the optimizer's first choice. Raises NoMachine; UsageError where SkyPilot's server is elsewhere."""
         with self._sdk(plan.run_id) as sky, sparing(plan):
             refuse_remote_server()
             return quote_for(sky, plan)
 
     def keys_sent(self, plan: Plan, quote: Quote | None) -> KeysSent | None:
-        """None where only renting can tell the cloud."""
+        """Return the user's cloud keys that a machine would get; None where only renting can tell the cloud."""
         if quote is None:
             return None
         with self._sdk(plan.run_id), sparing(plan):
             return keys_sent(quote.infra)
 
     def offers(self, plan: Plan, say: Say) -> list[Offer]:
-        """Every GPU of every enabled cloud, from SkyPilot's catalogs."""
+        """Return an offer for every GPU of every enabled cloud, from SkyPilot's catalogs. Raises NoMachine."""
         with self._sdk("offers") as sky:
             if not internals.is_server_local():
                 raise NoMachine(
@@ -133,12 +133,15 @@ class SkyBackend:
         return offers
 
     def identity(self) -> str | None:
-        """SkyPilot's user and server: what one of them does not know, another may be paying for."""
+        """Return SkyPilot's user and server: a machine that this pair does not know may be another pair's."""
         with self._sdk("identity"):
             return f"{internals.user_hash()}@{internals.server_url()}"
 
     def rent(self, plan: Plan, say: Say, terms: Terms) -> Quote:
-        """Rent the bare machine with autodown. Nothing is left where it fails."""
+        """Rent the bare machine with autodown; where that fails, end all that may have been rented.
+
+        Raises NoMachine, NotInTime; StillBilling where the end of what was rented cannot be proven.
+        """
         say(f"renting {plan.machine_name} ...")
         waiting = None
         with self._sdk(plan.run_id) as sky, sparing(plan):
@@ -149,7 +152,7 @@ class SkyBackend:
                 )
                 handle = waiting.until_up()
             except KeyboardInterrupt:
-                self._cancel(sky, plan.machine_name)  # else the server goes on renting
+                self._cancel(sky, plan.machine_name)  # without this, the server would go on renting
                 raise
             except TookTooLong as late:
                 self._end(sky, plan.machine_name)
@@ -173,7 +176,7 @@ class SkyBackend:
         return quote
 
     def _ask_for(self, sky: Any, plan: Plan, terms: Terms) -> Any:
-        """SkyPilot's request for the machine, which may not be dearer than agreed."""
+        """Ask SkyPilot for the machine, which may not be dearer than agreed; return the id of the request."""
         autodown = has_autodown(plan.spec.infra)
         config = request_for(sky, plan)
         if terms.agreed is not None:
@@ -182,12 +185,16 @@ class SkyBackend:
             sky.Task.from_yaml_config(config),
             cluster_name=plan.machine_name,
             idle_minutes_to_autostop=plan.spec.lifecycle.idle_minutes if autodown else None,
-            wait_for=internals.autostop_waits_for_jobs() if autodown else None,  # an open shell would keep the bill up
+            wait_for=internals.autostop_waits_for_jobs() if autodown else None,  # an open shell does not count as a job
             down=autodown,
         )
 
     def _at_its_own_price(self, plan: Plan, quote: Quote, terms: Terms, say: Say) -> Quote:
-        """The quote as the provider bills it, where it says so. Raises NoMachine where nobody has a price for it."""
+        """Return the quote at the price that the provider lists for the machine; unchanged where it lists none.
+
+        Also passes the start that the provider lists to `terms.on_seen`. Ends the machine and raises NoMachine where
+        neither the provider nor the catalog has a price.
+        """
         try:
             machines = machines_of(plan.machine_name, quote.infra, region=quote.region)
         except CannotList as err:
@@ -207,7 +214,7 @@ class SkyBackend:
         return quote
 
     def _not_in_time(self, plan: Plan, terms: Terms, trying: Trying | None, say: Say) -> NotInTime:
-        """Look again for what may have been rented by an answer that was lost, then say so."""
+        """End a machine that was rented though the answer was lost, and return the error to raise."""
         ended_at = now_utc()
         infra = trying.infra if trying is not None else terms.agreed.infra if terms.agreed is not None else ""
         say("it is ended; looking once more for what was rented without an answer ...")
@@ -224,14 +231,21 @@ class SkyBackend:
         )
 
     def _end_what_looked_empty(self, plan: Plan, terms: Terms, waiting: Waiting | None) -> None:
-        """End what SkyPilot may have rented and does not see. Raises StillBilling where nobody can tell."""
+        """End machines that SkyPilot may have rented and does not see. Raises StillBilling where nobody can tell.
+
+        SkyPilot takes an error of some providers for an account without machines (`errors_look_empty`).
+        """
         tried = waiting.trying if waiting is not None else None
         infras = {terms.agreed.infra if terms.agreed is not None else "", tried.infra if tried is not None else ""}
         for infra in filter(errors_look_empty, infras):
             self._end_late_comers(plan.machine_name, infra, pauses_s=())
 
     def _end_late_comers(self, machine: str, infra: str, *, pauses_s: Sequence[float] = (_LOST_ANSWER_S,)) -> bool:
-        """Look twice, 30 s apart: a create call whose answer was lost leaves a machine unknown to SkyPilot."""
+        """End the machines of this name that the provider lists; return whether there was any. Raises StillBilling.
+
+        Looks once more after each of `pauses_s` seconds: a create call whose answer was lost leaves a machine that
+        SkyPilot does not know, and that the provider lists only after a while.
+        """
         found = False
         for _ in tries(pauses_s) if can_list(infra) else ():
             try:
@@ -243,10 +257,15 @@ class SkyBackend:
         return found
 
     def end_by_name(self, machine: str) -> None:
+        """End the machine with this name through SkyPilot. Raises StillBilling."""
         with self._sdk(machine.removeprefix(MACHINE_PREFIX)) as sky:
             self._end(sky, machine)
 
     def start(self, plan: Plan, staged: Path, order: Order) -> str:
+        """Send the staged files, the secrets and the order, and start the worker as a SkyPilot job; return its URI.
+
+        Raises BudgetUsed, StoreError, SkyError.
+        """
         connection = Connection(plan.machine_name)
         _, output = connection.run('mkdir -p "$HOME/cloudrun" && cd "$HOME/cloudrun" && pwd -P')
         run_dir = f"{output.decode().strip()}/{plan.run_id}"
@@ -260,12 +279,13 @@ class SkyBackend:
         late = order.at(time.time())  # what was sent took its time, which is billed
         connection.run(f"cat > {quote_word(run_dir)}/{ORDER}", content=late.as_json().encode())
         if order.outlives_its_job and plan.spec.nodes == 1:
-            # Ray takes some seconds, and where the memory is full it starts nothing. What fails here, the job does.
+            # Start the watchdog at once: Ray takes some seconds to start a job, and starts none where memory is full.
+            # Where this start fails, the SkyPilot job starts the watchdog.
             with suppress(StoreError):
                 connection.run(begin_script(run_dir))
         with self._sdk(plan.run_id) as sky, data_on_their_way(connection, run_dir):
             try:
-                if self._accelerators is None:  # a machine that was up before
+                if self._accelerators is None:  # the machine was up before this command
                     self._accelerators = accelerators_of(sky, plan.machine_name)
                 task = sky.Task.from_yaml_config(job_config(plan, run_dir, self._accelerators))
                 sky.get(sky.exec(task, cluster_name=plan.machine_name))
@@ -274,6 +294,10 @@ class SkyBackend:
         return f"node://{plan.machine_name}{run_dir}"
 
     def observe(self, run: Run) -> JobState:
+        """Return the state of the run's machine and job, asked of SkyPilot and, where that cannot tell, the provider.
+
+        ABSENT only where the machine is surely gone; ACTIVE while a SkyPilot job or the watchdog is at work.
+        """
         if time.monotonic() < self._silent_until.get(run.machine_name, 0.0):
             return JobState.UNKNOWN
         with self._sdk(run.run_id) as sky:
@@ -295,7 +319,10 @@ class SkyBackend:
         return JobState.ACTIVE if is_at_work else JobState.IDLE
 
     def _by_its_provider(self, run: Run) -> JobState:
-        """SkyPilot cannot tell: it knows neither RunPod's EXITED nor half a cluster. The provider's listing may."""
+        """Return STOPPED where the provider lists a stopped machine of the run, else UNKNOWN.
+
+        For states that SkyPilot cannot tell: it knows neither RunPod's EXITED nor a cluster of which a part is left.
+        """
         listed = listed_for(run)
         return JobState.STOPPED if listed and any(one.stopped for one in listed) else JobState.UNKNOWN
 
@@ -303,7 +330,7 @@ class SkyBackend:
         return listed_end(run)
 
     def diagnose(self, run: Run) -> str:
-        """The last line of SkyPilot's own log of the job: why the worker did not even start."""
+        """Return the last line of SkyPilot's own log of the job, which tells why the worker did not even start."""
         try:
             _, output = Connection(run.machine_name).run(
                 f"tail -qn 1 {' '.join(internals.JOB_LOGS)} 2>/dev/null | tail -n 1"
@@ -313,7 +340,7 @@ class SkyBackend:
         return output.decode("utf-8", "replace").strip()
 
     def release(self, run: Run) -> datetime:
-        """End the machine and ask its provider until it is gone. Raises StillBilling where that cannot be shown."""
+        """End the machine, and return when it was gone, as SkyPilot and its provider show. Raises StillBilling else."""
         if run.run_uri is not None:
             self._wipe(run)
         with self._sdk(run.run_id) as sky:
@@ -326,7 +353,7 @@ class SkyBackend:
         for machine in listed or []:
             self.end_machine(machine)
         if listed:
-            return now_utc()  # the provider had it, and has it no more
+            return now_utc()  # the provider listed the machine, and does not any more
         with self._sdk(run.run_id) as sky:
             try:
                 is_gone = self._is_surely_gone(sky, run)
@@ -343,24 +370,24 @@ class SkyBackend:
         return f"nobody who knows it could be asked (SkyPilot {run.rented_by} rented it, this is {identity})"
 
     def _is_surely_gone(self, sky: Any, run: Run) -> bool:
-        """SkyPilot has no record of it: because it saw it go, or because it never knew it?"""
+        """Return whether a machine of which SkyPilot has no record is gone, and not just unknown to this SkyPilot."""
         if launches_of(sky, run.machine_name):
-            return False  # asked for, and not there yet
+            return False  # the machine is asked for, and not up yet
         listed = listed_for(run)
         if listed or run.rented_by != self.identity():
-            return False  # there it is; or it is another SkyPilot's, and perhaps in another account
+            return False  # the provider lists it; or another SkyPilot rented it, perhaps in another account
         if listed is None and errors_look_empty(infra_of(run)):
-            return False  # SkyPilot may only think that it saw it go
+            return False  # SkyPilot may have taken an error of the provider for the end of the machine
         if listed is not None or run.quote is None:
             return True
         return any(row["name"] == run.machine_name for row in sky.get(sky.cost_report(days=None)))
 
     def billed_elsewhere(self, run: Run) -> BilledElsewhere | None:
-        """`sky cost-report` for the run's machine, of the launch that was last."""
+        """Return what `sky cost-report` says of the last launch of the run's machine; None where it says nothing."""
         with self._sdk(run.run_id) as sky:
             try:
                 rows = [row for row in sky.get(sky.cost_report(days=None)) if row["name"] == run.machine_name]
-            except Exception:  # noqa: BLE001 - a report that cannot be had is not a bill that goes on
+            except Exception:  # noqa: BLE001 - without the report the bill has ended all the same
                 return None
         if not rows:
             return None
@@ -375,8 +402,11 @@ class SkyBackend:
         )
 
     def scan(self) -> Scan:
-        """What SkyPilot knows, made fresh, and what the enabled clouds list themselves, found by name."""
-        if not (Path.home() / ".sky").is_dir():  # looking would set it up, and start its server
+        """Return the machines that SkyPilot knows, and those that the enabled clouds themselves list, found by name.
+
+        SkyPilot's records are made new by asking the providers. Raises SkyError where SkyPilot's server fails.
+        """
+        if not (Path.home() / ".sky").is_dir():  # asking would set SkyPilot up, and start its server
             return Scan(at=now_utc())
         unlistable: list[str] = []
         with self._sdk("scan") as sky:
@@ -401,7 +431,10 @@ class SkyBackend:
         return Scan(at=now_utc(), machines=tuple(machines), unasked=tuple(unasked), unlistable=tuple(unlistable))
 
     def end_machine(self, machine: Machine) -> None:
-        """Through SkyPilot where it knows the machine, else through its provider; then look again."""
+        """End a machine through SkyPilot where that knows it, else through its provider; then look whether it is gone.
+
+        Raises StillBilling where the end cannot be proven.
+        """
         try:
             if machine.is_known_here:
                 with self._sdk(machine.run_id) as sky:
@@ -417,20 +450,21 @@ class SkyBackend:
             raise still_billing(machine.name, str(err)) from err
 
     def _wipe(self, run: Run) -> None:
-        """Remove the run's folder: on a cluster with a shared home it would outlive the machine."""
+        """Remove the run's folder from the machine: on a cluster with a shared home it would outlive the machine."""
         assert run.run_uri is not None
         folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
         try:
             Connection(run.machine_name).run(f"rm -rf '{folder}' '{folder}'.[0-9]*", timeout_s=30)
         except StoreError:
-            return  # a machine that does not answer is ended all the same
+            return  # the machine is ended, even where it does not answer
 
     def _end(self, sky: Any, machine: str) -> None:
-        """Cancel, `down`, then look: SkyPilot's word that it asked is not the provider's that it is gone.
+        """Cancel launches of the machine, end it, and ask its provider for it. Raises StillBilling where it is listed.
 
-        A launch that was only just submitted knows no cluster yet: `down` alone would find nothing, and
-        the server would go on renting. A `down` that fails is tried again: another command, or the launch that was
-        cancelled, may have ended the same machine a moment before.
+        A finished `down` shows only that SkyPilot asked, so its provider is asked whether the machine is gone. A launch
+        that was only just submitted has no cluster yet: `down` alone would find nothing, and the server would go on
+        renting. A `down` that fails is tried again: another command, or the launch that was cancelled, may have ended
+        the same machine a moment before.
         """
         from sky.exceptions import ClusterDoesNotExist
 
@@ -443,7 +477,7 @@ class SkyBackend:
                 record = record_of(sky, machine)
             except NoAnswerYet as err:
                 raise still_billing(machine, f"its provider, or SkyPilot's server, gave {err}") from err
-            except Exception as err:  # noqa: BLE001 - it is raised where the last try fails, too
+            except Exception as err:  # noqa: BLE001 - raised below where the last try fails, too
                 failed = err
                 continue
             if record is not None:
@@ -453,7 +487,7 @@ class SkyBackend:
         raise still_billing(machine, brief(failed)) from failed
 
     def _cancel(self, sky: Any, machine: str) -> None:
-        """End the requests to rent it that SkyPilot's server still works on, and remember that there were any."""
+        """Cancel the requests to rent the machine that SkyPilot's server still works on, and remember their cloud."""
         launches = launches_of(sky, machine)
         if launches:
             records = sky.get(sky.status([machine]))
@@ -464,9 +498,9 @@ class SkyBackend:
 
     @contextmanager
     def _sdk(self, run_id: str) -> Iterator[Any]:
-        """`sky`, with all that it prints on stdout going to a log: stdout is for our answers.
+        """Yield the module `sky`, with its output on stdout sent to a log: stdout is for our answers.
 
-        The descriptor itself is redirected, since SkyPilot's loggers keep the stream that they found.
+        The file descriptor itself is redirected, since SkyPilot's loggers keep the stream that they found at first.
         """
         self._log_folder.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
@@ -485,7 +519,7 @@ class SkyBackend:
 
 
 def _watchdog_lives(run: Run) -> bool:
-    """Return whether the watchdog goes on though SkyPilot sees no job. Raises StoreError."""
+    """Return whether the run's watchdog is at work, though SkyPilot sees no job. Raises StoreError."""
     if run.run_uri is None:
         return False
     folder = run.run_uri.removeprefix(f"node://{run.machine_name}")

@@ -16,7 +16,10 @@ from cloudrun.job.plan import Plan
 
 
 def best(sky: Any, config: Mapping[str, Any]) -> Any:
-    """The cheapest that has a price. Raises NoMachine where all that is left is listed at $0.00."""
+    """Return SkyPilot's `Resources` of the cheapest machine that has a price.
+
+    Raises NoMachine where only machines at $0.00 are left, else SkyPilot's errors.
+    """
     without: list[Any] = []
     while True:
         try:
@@ -38,9 +41,10 @@ def best(sky: Any, config: Mapping[str, Any]) -> Any:
 
 
 def optimized(sky: Any, config: Mapping[str, Any], without: list[Any]) -> Any:
-    """SkyPilot's `Resources` of the machine that it would try first. Raises SkyPilot's errors.
+    """Return SkyPilot's `Resources` of the machine that it would try first. Raises SkyPilot's errors.
 
-    Where the request leaves the cloud open, none whose machines cannot end themselves: a launch is refused there.
+    `without`: `Resources` that it may not choose. Where the request leaves the cloud open, clouds are left out whose
+    machines cannot end themselves: a launch is refused there.
     """
     refused: list[Any] = []
     if "infra" not in config["resources"]:
@@ -49,9 +53,9 @@ def optimized(sky: Any, config: Mapping[str, Any], without: list[Any]) -> Any:
 
 
 def gpus_in_order(sky: Any, plan: Plan) -> list[str]:
-    """Return SkyPilot's names of the wanted GPUs in the job's order; of one with several names the cheapest first.
+    """Return SkyPilot's names of the wanted GPUs in the job's order; for a GPU with several names, the cheapest first.
 
-    SkyPilot takes such a list literally: it would rent the dearest A100 before an A100-80GB for a third of the price.
+    SkyPilot takes the list literally: it would rent the dearest A100 before an A100-80GB for a third of the price.
     """
     order: list[str] = []
     for names in plan.spec.gpu_choices:
@@ -60,9 +64,9 @@ def gpus_in_order(sky: Any, plan: Plan) -> list[str]:
 
 
 def offered_for(sky: Any, plan: Plan) -> list[str]:
-    """Return the GPUs that SkyPilot proposes instead of those that it does not find, of all choices together.
+    """Return the GPUs that SkyPilot proposes where it does not find the wanted ones, for all choices of the job.
 
-    Its own message tells of the last choice alone.
+    SkyPilot's own message names the proposals for the last choice alone.
     """
     wanted = [gpu for names in plan.spec.gpu_choices for gpu in names]
     found: dict[str, None] = {}

@@ -1,10 +1,11 @@
-"""SkyPilot's failures in words that a person can act on."""
+"""Turn SkyPilot's errors into our own, with words that a person can act on."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
+from cloudrun.backends import NoCloudEnabled
 from cloudrun.errors import CloudrunError, NoMachine, StillBilling
 from cloudrun.job.plan import Plan
 
@@ -12,7 +13,7 @@ _MOST_OFFERED = 4
 
 
 class SkyError(CloudrunError):
-    """SkyPilot failed in a way that has no name of its own here."""
+    """SkyPilot failed in a way for which there is no error type of its own here."""
 
 
 class CatalogUnreachable(NoMachine):
@@ -28,9 +29,9 @@ class CatalogUnreachable(NoMachine):
 
 
 def no_machine(err: Exception, plan: Plan, offered: Sequence[str] = ()) -> CloudrunError:
-    """SkyPilot's many words, as one line about the machine that was asked for.
+    """Return the error for a machine that could not be had: one line about that machine instead of SkyPilot's many.
 
-    `offered`: GPUs that the enabled clouds have instead; empty: what the error itself tells of them.
+    `offered`: GPUs that the enabled clouds have instead; where it is empty, the GPUs that `err` itself names are taken.
     """
     from sky import exceptions
 
@@ -50,7 +51,7 @@ def no_machine(err: Exception, plan: Plan, offered: Sequence[str] = ()) -> Cloud
         hint = f"did you mean {' or '.join(f'`--gpu {gpu}`' for gpu in offered[:_MOST_OFFERED])}? {hint}"
     where = f" on {plan.spec.infra}" if plan.spec.infra else ""
     if isinstance(err, exceptions.NoCloudAccessError) or "not enabled" in str(err):
-        return NoMachine(
+        return NoCloudEnabled(
             f"no cloud is enabled{' for ' + plan.spec.infra if plan.spec.infra else ''}: {brief(err)}",
             hint="`cloudrun clouds` shows what each cloud lacks; `--infra local` needs none",
         )
@@ -66,7 +67,7 @@ def no_machine(err: Exception, plan: Plan, offered: Sequence[str] = ()) -> Cloud
 
 
 def _beside_gpu(plan: Plan) -> str:
-    """What else the job asks for: it rules out more machines than people expect."""
+    """Return the CPUs and memory that the job asks for, as text: they rule out more machines than people expect."""
     resources = plan.spec.resources
     asked = {"cpus": resources.cpus, "memory": resources.memory}
     named = [f"`{key}: {value}`" for key, value in asked.items() if value is not None]
@@ -85,12 +86,14 @@ def offered_instead(err: Exception) -> list[str]:
 
 
 def translated(err: Exception) -> CloudrunError:
+    """Return `err` as it is where it is one of ours, else as a SkyError."""
     if isinstance(err, CloudrunError):
         return err
     return SkyError(f"SkyPilot: {brief(err)}", hint="`sky status` and `sky api logs` may say more")
 
 
 def still_billing(machine: str, why: str) -> StillBilling:
+    """Return the error for a machine whose end is not proven; `why`: the reason."""
     return StillBilling(
         f"the end of machine `{machine}` is not proven: {why}",
         hint=f"run it again; if that does not help: `sky down {machine}`, then look at the provider's own console",
@@ -98,7 +101,7 @@ def still_billing(machine: str, why: str) -> StillBilling:
 
 
 def brief(err: Exception) -> str:
-    """The first sentence of an error, without colours and line ends."""
+    """Return the first line of an error's text, without colours; its type where it has no text."""
     plain = _without_colours(str(err)).strip()
     line = plain.splitlines()[0].strip() if plain else type(err).__name__
     return line.rstrip(".:")
@@ -109,7 +112,7 @@ def _without_colours(text: str) -> str:
 
 
 def _why_unreachable(err: Exception) -> str:
-    """The innermost cause: `Name or service not known` rather than the words of three libraries."""
+    """Return the innermost cause: `Name or service not known` rather than the words of three libraries."""
     text = brief(err)
     cause = re.search(r"(?:\[Errno -?\d+\] |Client Error: |Server Error: )([\w ]+)", text)
     return cause[1].strip() if cause else text

@@ -1,7 +1,7 @@
-"""Call what SkyPilot 0.14 does not promise: one typed function for each use of something beside its public SDK.
+"""Call the parts of SkyPilot 0.14 that are not its public SDK: one typed function for each use.
 
 Public are the names in `sky.__all__`, and `sky.exceptions`. The rest may change with any release, so no other module
-names it; what runs on a rented machine, in SkyPilot's own Python there, is in `cloudrun/worker/sky_internals.py`.
+names it. Code for SkyPilot's own Python on a rented machine is in `cloudrun/worker/sky_internals.py`.
 `tests/contracts/test_skypilot.py` reads both files, and checks each name and call against the SkyPilot that is
 installed: run it first after an upgrade.
 
@@ -19,7 +19,7 @@ RUNTIME_FILES = "~/.sky/.runtime_files"
 """The folder on a rented machine into which SkyPilot sends all files, before it copies each to its place."""
 
 JOB_LOGS = ("~/sky_logs/*/run.log", "~/.sky_clusters/*/sky_logs/*/run.log")
-"""SkyPilot's logs of the jobs on a machine; the second is where machines share a home folder."""
+"""SkyPilot's logs of the jobs on a machine; the second pattern is for machines that share a home folder."""
 
 MACHINE_TAG = "ray-cluster-name"
 """The tag with SkyPilot's name of the machine, on clouds that have tags."""
@@ -29,7 +29,7 @@ _LAUNCH = "launch"  # in the name of a request to SkyPilot's server
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """What a handle says of the machines that SkyPilot rented, or is renting."""
+    """The machines that SkyPilot rented, or is renting, by its handle of them."""
 
     resources: Any  # SkyPilot's public `Resources`
     nodes: int
@@ -37,15 +37,17 @@ class Launched:
 
     @property
     def infra(self) -> str:
+        """The name of the cloud."""
         return str(self.resources.cloud).lower()
 
     @property
     def accelerators(self) -> dict[str, float]:
+        """The GPUs of one machine: name -> count; empty where it has none."""
         return dict(self.resources.accelerators or {})
 
 
 def launched_of(handle: Any) -> Launched | None:
-    """Return what a handle of `sky.launch` or `sky.status` is about; None where there is no handle yet."""
+    """Return the machines of a handle of `sky.launch` or `sky.status`; None where there is no handle yet."""
     if handle is None:
         return None
     return Launched(handle.launched_resources, int(handle.launched_nodes), str(handle.cluster_name_on_cloud))
@@ -76,7 +78,7 @@ def user_hash() -> str:
 
 
 def is_a_launch(request: Any) -> bool:
-    """Return whether a request of `sky.api_status` is one to rent a machine."""
+    """Return whether a request of `sky.api_status` asks for a machine to be rented."""
     return _LAUNCH in request.name
 
 
@@ -98,7 +100,10 @@ def settings_of(cloud: str) -> dict[str, Any]:
 
 
 def enabled_clouds(*, or_raise: bool = False) -> set[str]:
-    """Return the names of the enabled clouds, asked on this computer. `or_raise`: NoCloudAccessError for none."""
+    """Return the names of the enabled clouds, asked on this computer.
+
+    With `or_raise`, raises NoCloudAccessError where none is enabled.
+    """
     from sky import check
     from sky.clouds.cloud import CloudCapability
 
@@ -152,7 +157,7 @@ def name_on(cloud: str, machine: str) -> str:
 
 
 def cpus_of(resources: Any) -> float | None:
-    """Return the processors of one machine with `resources`; None where the catalog does not say."""
+    """Return the CPUs of one machine with `resources`; None where the catalog does not say."""
     cpus, _ = resources.cloud.get_vcpus_mem_from_instance_type(resources.instance_type)
     return None if cpus is None else float(cpus)
 
@@ -165,7 +170,7 @@ def first_choice(config: Mapping[str, Any], without: Iterable[Any]) -> Any:
     import sky
     from sky.optimizer import Optimizer
 
-    with sky.Dag() as dag:  # a task made in here adds itself
+    with sky.Dag() as dag:  # a task that is made in this block adds itself to `dag`
         sky.Task.from_yaml_config(dict(config))
     Optimizer.optimize(dag, blocked_resources=list(without), quiet=True)
     return dag.tasks[0].best_resources
@@ -182,7 +187,10 @@ def autostop_waits_for_jobs() -> Any:
 
 
 def keys_sent_without(held_back: Iterable[str]) -> dict[str, str]:
-    """Return the files that SkyPilot copies to each machine, but for those of the clouds `held_back`: there -> here."""
+    """Return the files with keys that SkyPilot copies to each machine: path there -> path here.
+
+    Without the keys of the clouds `held_back`.
+    """
     from sky import check
 
     mounts = check.get_cloud_credential_file_mounts([cloud_named(one) for one in held_back])
@@ -190,7 +198,7 @@ def keys_sent_without(held_back: Iterable[str]) -> dict[str, str]:
 
 
 def keys_of(cloud: str) -> dict[str, str]:
-    """Return the files of one cloud's own keys: there -> here."""
+    """Return the files of one cloud's own keys: path on the machine -> path here."""
     return cast("dict[str, str]", cloud_named(cloud).get_credential_file_mounts())
 
 
@@ -212,7 +220,7 @@ def end_runpod_pod(pod: str) -> None:
 
 
 def vast_instances() -> Any:
-    """Return Vast's list of instances; its client returns something else than a list where it gets an error."""
+    """Return Vast's list of instances; where Vast's client gets an error, it returns something else than a list."""
     from sky.adaptors import vast
 
     return vast.vast().show_instances()

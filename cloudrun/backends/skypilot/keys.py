@@ -1,9 +1,10 @@
 """Keep the user's cloud keys off machines that do not need them, as far as SkyPilot 0.14 can be told to.
 
-Left alone, SkyPilot copies the credentials of every cloud that it finds on this computer to every machine that it
-rents. Its setting `remote_identity: NO_UPLOAD` holds back those of one cloud; it goes with a request, so that the
-user's own `~/.sky/config.yaml` stays as it is. Some clouds have no such setting (RunPod, Lambda and smaller ones), and
-neither have Cloudflare R2, CoreWeave and Hugging Face: their files are removed from the machine as soon as it is up.
+By default SkyPilot copies the credentials of every cloud that it finds on this computer to every machine that it rents.
+Its setting `remote_identity: NO_UPLOAD` holds back the credentials of one cloud. The setting goes along with a request,
+so that the user's own `~/.sky/config.yaml` stays as it is. Some clouds have no such setting (RunPod, Lambda and smaller
+ones), and neither have Cloudflare R2, CoreWeave and Hugging Face: their files are removed from the machine as soon as
+it is up.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from cloudrun.job.keys import KeysSent
 from cloudrun.job.plan import Plan
 from cloudrun.remote.ssh import Connection
 
-# The clouds whose settings have `remote_identity` in SkyPilot's `utils/schemas.py`; of others it refuses the setting.
+# The clouds whose settings have `remote_identity` in SkyPilot's `utils/schemas.py`; for others it refuses the setting.
 CAN_WITHHOLD = ("aws", "azure", "gcp", "kubernetes", "nebius", "oci", "slurm", "ssh", "vast")
-# There a machine ends itself by a role or a service account that SkyPilot gives it, without the user's key.
+# On these clouds a machine ends itself by a role or a service account that SkyPilot gives it, without the user's key.
 _ENDS_BY_ROLE = ("aws", "gcp", "kubernetes", "ssh")
 # These two share one kubeconfig, which SkyPilot sends only where it is told to.
 _OF_KUBECONFIG = ("kubernetes", "ssh")
-# Accounts that outlive the machine: nothing of the user's own may be removed there.
+# On these clouds the home folder outlives the machine: none of the user's own files may be removed there.
 _OUTLIVES_MACHINE = ("slurm", "ssh")
 
 
 def settings_for(rentable: Collection[str], configured: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return SkyPilot's settings for one request that may rent on the clouds `rentable`.
 
-    `configured`: the user's own settings. What they say of a cloud that may be rented stays as they say.
+    `configured`: the user's own settings; for a cloud that may be rented they stay as they are.
     """
     settings: dict[str, dict[str, Any]] = {}
     for cloud in CAN_WITHHOLD:
@@ -52,7 +53,7 @@ def settings_for(rentable: Collection[str], configured: Mapping[str, Mapping[str
 
 @contextmanager
 def sparing(plan: Plan) -> Iterator[None]:
-    """While this lasts, requests to SkyPilot carry the settings that spare the user's keys."""
+    """Send requests to SkyPilot in this block with the settings that keep the user's keys here."""
     with internals.overriding(settings_for(_rentable(plan), _configured())):
         yield
 
@@ -64,7 +65,7 @@ def keys_sent(cloud: str) -> KeysSent:
     try:
         mounts = internals.keys_sent_without(held_back)
         own = internals.keys_of(cloud)
-    except Exception as err:  # noqa: BLE001 - each cloud's library may fail in its own way; then nobody can tell
+    except Exception as err:  # noqa: BLE001 - each cloud's library may fail in its own way
         return KeysSent(unknown=brief(err))
     needed = tuple(sorted(path for path in mounts if path in own))
     return KeysSent(
@@ -76,16 +77,20 @@ def keys_sent(cloud: str) -> KeysSent:
 
 
 def remove_keys(keys: KeysSent, machine: str, *, nodes: int) -> None:
-    """Remove what SkyPilot sent along from each of the `nodes` machines. Raises StoreError where one is not reached."""
+    """Remove the keys that SkyPilot sent needlessly from each of the `nodes` machines.
+
+    Raises StoreError where a machine cannot be reached.
+    """
     if keys.along and keys.are_removed:
         for node in range(nodes):
             Connection(machine, node=node).run(removal(keys.along))
 
 
 def removal(paths: Collection[str]) -> str:
-    """Return a shell command that removes files below the home folder, and nothing that is elsewhere.
+    """Return a shell command that removes files below the home folder, and none that are elsewhere.
 
-    With each goes the copy from which SkyPilot made it: it sends all files into one folder, under random names.
+    It also removes the copy from which SkyPilot made each file: SkyPilot sends all files into one folder, under random
+    names.
     """
     files = " ".join(f'"$HOME"/{quote(path[2:])}' for path in paths if re.match(r"~/[^/]", path))
     return (
@@ -95,8 +100,11 @@ def removal(paths: Collection[str]) -> str:
 
 
 def _is_held_back(one: str, cloud: str, configured: Mapping[str, Mapping[str, Any]]) -> bool:
-    """As SkyPilot decides it in `backend_utils.write_cluster_config`: of the machine's own cloud any identity but the
-    local files holds them back, of another only NO_UPLOAD."""
+    """Return whether SkyPilot holds back the keys of the cloud `one` from a machine on `cloud`.
+
+    As it decides in `backend_utils.write_cluster_config`: the keys of the machine's own cloud are held back by any
+    identity but LOCAL_CREDENTIALS, those of another cloud only by NO_UPLOAD.
+    """
     identity = configured.get(one, {}).get("remote_identity")
     if one in _OF_KUBECONFIG and cloud in _OF_KUBECONFIG:
         return identity != "LOCAL_CREDENTIALS"
@@ -109,11 +117,11 @@ def _configured() -> dict[str, dict[str, Any]]:
 
 
 def _rentable(plan: Plan) -> set[str]:
-    """The clouds on which SkyPilot may rent for `plan`: all that are enabled, where the job names none."""
+    """Return the clouds on which SkyPilot may rent for `plan`: all enabled ones where the job names none."""
     if plan.spec.infra is not None:
         head = plan.spec.infra.split("/")[0]
         return {"kubernetes" if head == "k8s" else head}
-    if not internals.is_server_local():  # it alone knows
+    if not internals.is_server_local():  # that server alone knows the enabled clouds
         return set(CAN_WITHHOLD)
     return internals.enabled_clouds()
 

@@ -1,7 +1,7 @@
-"""What each provider itself lists of ours, found by name: also what this computer's SkyPilot never heard of.
+"""List our machines by asking each provider itself: also those that this computer's SkyPilot does not know.
 
-Slurm was tried for real. The others call the listing that SkyPilot's own provisioner uses, and were tried against
-stand-ins of their interfaces (`tests/clouds`); no account was at hand.
+Machines are found by name. Slurm was tried for real. The others call the listing that SkyPilot's own provisioner uses,
+and were tried against stand-ins of their interfaces (`tests/clouds`); no account was at hand.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from cloudrun.state.run import MACHINE_PREFIX, Run
 
 _SLURM_CONFIG = Path(".slurm/config")
 _TIMEOUT_S = 20.0
-# AWS has some twenty regions, each asked by itself; a library may ask a provider that is away for minutes.
+# AWS has some twenty regions, each asked by itself; a library may go on for minutes where a provider does not answer.
 _LISTING_S = 60.0
-# A part of what SkyPilot asks for; its own listing leaves prices and times out.
+# A part of the query that SkyPilot itself sends; sent here since SkyPilot's own listing leaves out prices and times.
 _RUNPOD_QUERY = "query { myself { pods { id name desiredStatus costPerHr lastStatusChange uptimeSeconds } } }"
-# Vast's client makes an empty text of any error, and SkyPilot an empty list of that: for it all machines are gone.
+# Vast's client returns an empty text for any error, and SkyPilot takes that for an empty list: for SkyPilot all
+# machines are then gone.
 _ERRORS_LOOK_EMPTY = ("vast",)
 _AWS_THERE = ("pending", "running", "stopping", "stopped")
 _AWS_ENDED = ("stopping", "stopped", "shutting-down", "terminated")
@@ -42,11 +43,11 @@ class CannotList(Exception):
 
 
 class NoListing(CannotList):
-    """There is no way to ask it yet."""
+    """cloudrun has no way to ask this provider yet."""
 
 
 def list_machines(cloud: str) -> list[Machine]:
-    """Machines of ours on `cloud`, the stopped ones, too. Raises CannotList."""
+    """Return our machines on `cloud`, the stopped ones, too. Raises CannotList; NoListing where it cannot be asked."""
     lister = _LISTERS.get(cloud)
     if lister is None:
         raise NoListing(f"cloudrun does not know how to list the machines of {cloud}")
@@ -54,7 +55,7 @@ def list_machines(cloud: str) -> list[Machine]:
 
 
 def can_list(cloud: str) -> bool:
-    """Whether there is a way to ask it."""
+    """Return whether cloudrun has a way to ask this cloud for its machines."""
     return cloud in _LISTERS
 
 
@@ -70,7 +71,7 @@ def refuse_if_silent(infra: str) -> None:
 
 
 def listed_for(run: Run) -> list[Machine] | None:
-    """The provider's own listing of a run's machines; None where it can't be asked, which proves nothing."""
+    """Return the provider's own listing of a run's machines; None where there is no answer, which proves nothing."""
     try:
         return machines_of(run.machine_name, infra_of(run))
     except CannotList:
@@ -78,9 +79,9 @@ def listed_for(run: Run) -> list[Machine] | None:
 
 
 def machines_of(machine_name: str, infra: str, *, region: str | None = None) -> list[Machine]:
-    """The machines that SkyPilot calls so. Raises CannotList.
+    """Return the machines that the provider lists for SkyPilot's name of a machine. Raises CannotList.
 
-    `region`: where the machine is known to be, on a cloud that is slow to ask in all of its regions.
+    `region`: the region of the machine where it is known, for a cloud that is slow to ask in all of its regions.
     """
     if infra == "aws" and region is not None:
         return _ours(_asked(lambda: _aws(region)), machine_name, infra)
@@ -88,10 +89,10 @@ def machines_of(machine_name: str, infra: str, *, region: str | None = None) -> 
 
 
 def ended_at(run: Run) -> datetime | None:
-    """When the provider says that the run's machines stopped or ended; None where it keeps no record of it.
+    """Return when the run's machines stopped or ended, by the provider's record; None where there is no record.
 
-    AWS lists an ended instance for about an hour, Slurm an allocation for some minutes. RunPod tells when a pod
-    exited, and like Vast and Lambda nothing of one that was terminated.
+    AWS lists an ended instance for about an hour, Slurm an allocation for some minutes. RunPod tells when a pod exited.
+    RunPod, Vast and Lambda tell nothing of a machine that was terminated.
     """
     infra = infra_of(run)
     region = run.price.region if run.price else None
@@ -110,7 +111,10 @@ def ended_at(run: Run) -> datetime | None:
 
 
 def _ours(machines: Sequence[Machine], machine_name: str, infra: str) -> list[Machine]:
-    """By the whole name that SkyPilot gives them there; by the run's id, where another SkyPilot rented them."""
+    """Return the machines with the whole name that SkyPilot gives them on `infra`, or with the run's id.
+
+    The second is for machines that another SkyPilot rented: it gives them other names.
+    """
     whole, run_id = internals.name_on(infra, machine_name), machine_name.removeprefix(MACHINE_PREFIX)
     return [machine for machine in machines if machine.cluster == whole or machine.run_id == run_id]
 
@@ -123,7 +127,7 @@ def infra_of(run: Run) -> str:
 
 
 def _asked(lister: Callable[[], list[Machine]]) -> list[Machine]:
-    """Whatever a provider's own library raises is an answer that did not come."""
+    """Call `lister`. Raises CannotList for whatever the provider's own library raises, and where no answer comes."""
     try:
         return within(_LISTING_S, lister)
     except CannotList:
@@ -134,7 +138,7 @@ def _asked(lister: Callable[[], list[Machine]]) -> list[Machine]:
 
 
 def end_machine(machine: Machine) -> None:
-    """Ask the provider itself to end it. Raises CannotList where it can't be asked."""
+    """Ask the provider itself to end the machine. Raises CannotList where the provider cannot be asked."""
     ender = _ENDERS.get(machine.infra)
     if ender is None:
         raise CannotList(f"cloudrun does not know how to end a machine of {machine.infra} that SkyPilot does not know")
@@ -166,7 +170,7 @@ def _on_slurm(host: str, *words: str) -> str:
 
 
 def _slurm() -> list[Machine]:
-    """Allocations, pending ones too: they bill as soon as they start."""
+    """Return the allocations, pending ones too: these bill as soon as they start."""
     found = []
     hosts = _slurm_hosts()
     if not hosts:
@@ -189,7 +193,7 @@ def _slurm() -> list[Machine]:
 
 
 def _slurm_ended() -> list[Machine]:
-    """Allocations that have ended, as long as Slurm remembers them."""
+    """Return the allocations that have ended, as long as Slurm remembers them."""
     found = []
     states = "CA,CD,F,TO,NF,OOM,PR,DL,BF"
     for host in _slurm_hosts():
@@ -215,7 +219,7 @@ def _end_slurm(machine: Machine) -> None:
 
 
 def _elapsed(text: str) -> timedelta:
-    """Slurm's `[days-][hours:]minutes:seconds`; nothing where it has not begun."""
+    """Return the time of Slurm's `[days-][hours:]minutes:seconds`; no time where the allocation has not begun."""
     days, _, clock = text.rpartition("-")
     numbers = [int(part) for part in clock.split(":") if part.isdigit()]
     seconds = sum(number * 60**place for place, number in enumerate(reversed(numbers)))
@@ -223,7 +227,7 @@ def _elapsed(text: str) -> timedelta:
 
 
 def _runpod() -> list[Machine]:
-    """Pods, those that have exited, too."""
+    """Return the pods, those that have exited, too."""
     answer = internals.runpod_query(_RUNPOD_QUERY)
     return [runpod_machine(pod, now_utc()) for pod in answer["data"]["myself"]["pods"]]
 
@@ -243,7 +247,7 @@ def _lambda() -> list[Machine]:
 
 
 def _aws(region: str | None = None, states: Sequence[str] = _AWS_THERE) -> list[Machine]:
-    """In every region that the account has, or in one; by the tag that SkyPilot gives its machines."""
+    """Return the instances in one region, or in all that the account has; found by SkyPilot's tag."""
     regions = [region] if region else _aws_regions()
     filters = [
         {"Name": f"tag:{internals.MACHINE_TAG}", "Values": [f"{MACHINE_PREFIX}*"]},

@@ -1,4 +1,4 @@
-"""SkyPilot's stream while it rents -> the few lines that a person waits for."""
+"""Pick from SkyPilot's output, while it rents, the few lines that a person waits for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ORNAMENTS = " \t⚙︎├└─│✓✗⨯"
 
 
 class Narrator(io.TextIOBase):
-    """A stream to hand to SkyPilot: all of it goes to `log`, what is news to `say`."""
+    """A stream to hand to SkyPilot: all text goes to `log`, and lines with news go to `say`, too."""
 
     def __init__(self, say: Say, log: TextIO) -> None:
         super().__init__()
@@ -24,13 +24,14 @@ class Narrator(io.TextIOBase):
         self._is_muted = False
 
     def close(self) -> None:
-        """Take in silence whatever still comes: the request may outlive whoever waited for it."""
+        """Drop all text that still comes: SkyPilot's request may outlive the wait for it."""
         self._is_muted = True
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str, /) -> int:
+        """Write `text` to the log, and tell each whole line that is news."""
         if self._is_muted:
             return len(text)
         self._log.write(text)

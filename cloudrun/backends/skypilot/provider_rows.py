@@ -1,4 +1,4 @@
-"""A row of a provider's own listing -> a Machine, with its price and its times. Pure, tested by tables."""
+"""Turn a row of a provider's own listing into a Machine, with its price and its times. Pure, tested by tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from cloudrun.backends.skypilot.internals import MACHINE_TAG
 from cloudrun.state.machines import Machine
 
-# Of a pod's `desiredStatus`; what is not here runs no more.
+# The values of a pod's `desiredStatus` while it is up; with any other value it does not run any more.
 _RUNPOD_UP = ("CREATED", "RUNNING", "RESTARTING", "PAUSED")
 # A host that is OFFLINE may come back.
 _VAST_STOPPED = ("EXITED", "STOPPED")
@@ -23,7 +23,10 @@ _AWS = re.compile(r"\((?P<moment>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (GMT|UTC)\)")
 
 
 def runpod_machine(pod: Mapping[str, Any], now: datetime) -> Machine:
-    """`costPerHr` is of the whole pod, with its disk. A pod without a name is none of ours."""
+    """Return the machine of a RunPod pod. `costPerHr` is the price of the whole pod, with its disk.
+
+    A pod without a name gets an empty one, and so is none of ours.
+    """
     status = str(pod.get("desiredStatus") or "")
     is_up = status in _RUNPOD_UP
     what, changed_at = runpod_change(pod.get("lastStatusChange")) or ("", None)
@@ -44,7 +47,7 @@ def runpod_machine(pod: Mapping[str, Any], now: datetime) -> Machine:
 
 
 def vast_machine(one: Mapping[str, Any]) -> Machine:
-    """`dph_total` is of the machine with its disk."""
+    """Return the machine of a Vast instance. `dph_total` is the price of the machine with its disk."""
     status = str(one.get("actual_status") or "").upper()
     return Machine(
         name=one.get("label") or "",
@@ -58,6 +61,7 @@ def vast_machine(one: Mapping[str, Any]) -> Machine:
 
 
 def lambda_machine(one: Mapping[str, Any]) -> Machine:
+    """Return the machine of a Lambda instance; the listing has no times."""
     cents = _price((one.get("instance_type") or {}).get("price_cents_per_hour"))
     return Machine(
         name=one.get("name") or "",
@@ -69,6 +73,7 @@ def lambda_machine(one: Mapping[str, Any]) -> Machine:
 
 
 def aws_machine(region: str, instance: Mapping[str, Any]) -> Machine:
+    """Return the machine of an EC2 instance; the listing has no price."""
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
     state = str(instance["State"]["Name"])
     is_up = state in ("pending", "running")
@@ -84,7 +89,7 @@ def aws_machine(region: str, instance: Mapping[str, Any]) -> Machine:
 
 
 def _price(value: object) -> float | None:
-    """A positive number; a price of 0 is no price."""
+    """Return a positive finite number; None for anything else, 0 among it: that is no price."""
     try:
         price = float(str(value))
     except ValueError:
@@ -93,7 +98,7 @@ def _price(value: object) -> float | None:
 
 
 def runpod_change(text: str | None) -> tuple[str, datetime] | None:
-    """(what happened, when) of a pod's `lastStatusChange`; None where it says neither."""
+    """Return (what happened, when) from a pod's `lastStatusChange`; None where the text has another form."""
     found = _RUNPOD.match(text or "")
     if found is None:
         return None
@@ -107,7 +112,7 @@ def runpod_change(text: str | None) -> tuple[str, datetime] | None:
 
 
 def aws_transition(text: str | None) -> datetime | None:
-    """When an instance was stopped or terminated, by its `StateTransitionReason`."""
+    """Return when an instance was stopped or ended, from its `StateTransitionReason`; None where that has no time."""
     found = _AWS.search(text or "")
     if found is None:
         return None
@@ -115,7 +120,7 @@ def aws_transition(text: str | None) -> datetime | None:
 
 
 def slurm_end(text: str) -> datetime | None:
-    """Slurm's `2024-07-12T15:14:40` in seconds of UTC, as `squeue` writes it with TZ=UTC; None for `N/A`."""
+    """Return the moment of Slurm's `2024-07-12T15:14:40`, which `squeue` writes in UTC with TZ=UTC; None for `N/A`."""
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
     except ValueError:
@@ -123,7 +128,7 @@ def slurm_end(text: str) -> datetime | None:
 
 
 def from_epoch(seconds: object) -> datetime | None:
-    """None where a listing has no number there."""
+    """Return the moment of seconds since 1970; None where the listing has no positive number."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
         return None
     return datetime.fromtimestamp(int(seconds), UTC)

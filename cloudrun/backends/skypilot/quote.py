@@ -1,4 +1,4 @@
-"""The machine that SkyPilot would rent for a plan, and its price, before anything is rented."""
+"""Find the machine that SkyPilot would rent for a plan, and its price, before anything is rented."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cloudrun.state.records import Fallback, Quote
 
 
 def refuse_remote_server() -> None:
-    """Raise UsageError where SkyPilot's API server is on another machine.
+    """Raise UsageError where SkyPilot's API server is on another computer.
 
-    The entries by which SSH finds a rented machine, and the clouds that are enabled, are then there and not here: the
-    machine would be paid for, and nothing could be sent to it.
+    The enabled clouds, and the entries by which SSH finds a rented machine, are then on that computer alone: a machine
+    would be paid for, and nothing could be sent to it.
     """
     if not internals.is_server_local():
         raise UsageError(
@@ -30,7 +30,7 @@ def refuse_remote_server() -> None:
 
 
 def quote_for(sky: Any, plan: Plan) -> Quote:
-    """The optimizer's first choice, with the other GPUs of the job's list at their own prices. Raises NoMachine."""
+    """Return the optimizer's first choice, with the prices of the job's other GPUs as fallbacks. Raises NoMachine."""
     try:
         config = request_for(sky, plan)
         first = quote_of(best(sky, config), nodes=plan.spec.nodes)
@@ -42,9 +42,9 @@ def quote_for(sky: Any, plan: Plan) -> Quote:
 
 
 def request_for(sky: Any, plan: Plan) -> dict[str, Any]:
-    """SkyPilot's task for the bare machine, kept off clouds whose catalog has no price for it.
+    """Return SkyPilot's task for the bare machine, without clouds whose catalog has no price for it.
 
-    With spot machines of a cloud at $0.00 SkyPilot would take these before all others.
+    Where the catalog lists a cloud's spot machines at $0.00, SkyPilot would rent them before all others.
     """
     config = machine_config(plan, gpus_in_order(sky, plan))
     if not plan.spec.spot or "infra" in config["resources"]:
@@ -57,13 +57,13 @@ def request_for(sky: Any, plan: Plan) -> dict[str, Any]:
 
 
 def _fallbacks(sky: Any, config: Mapping[str, Any], first: Quote) -> tuple[Fallback, ...]:
-    """What the rest of the list would cost. What cannot be had is left out: SkyPilot would not find it either."""
+    """Return the prices of the other GPUs of the list; one that cannot be had is left out, as SkyPilot would do."""
     resources = dict(config["resources"])
     found = []
     for entry in resources.pop("ordered", []):
         try:
             quote = quote_of(best(sky, {**config, "resources": {**resources, **entry}}), nodes=first.nodes)
-        except Exception:  # noqa: BLE001, S112 - the first choice stands, whatever becomes of the others
+        except Exception:  # noqa: BLE001, S112 - an error at another GPU does not change the first choice
             continue
         if quote.gpu is not None and quote.gpu != first.gpu:
             found.append(Fallback(gpu=quote.gpu, infra=quote.infra, total_hourly_usd=quote.total_hourly_usd))

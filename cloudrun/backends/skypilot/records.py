@@ -1,4 +1,4 @@
-"""What SkyPilot hands back -> our own values. Nothing is asked here."""
+"""Turn SkyPilot's objects into our own types (Quote, Machine). Nobody is asked here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cloudrun.state.records import Quote, now_utc
 
 
 def quote_of(resources: Any, *, nodes: int = 1) -> Quote:
-    """Of `nodes` machines with such `resources`."""
+    """Return the quote for `nodes` machines with these `resources`, at SkyPilot's price."""
     source, as_of = price_source(str(resources.cloud).lower())
     return Quote(
         machine=str(resources.instance_type),
@@ -33,22 +33,25 @@ def quote_of(resources: Any, *, nodes: int = 1) -> Quote:
 
 
 def billed_quote(quote: Quote, machines: Sequence[Machine]) -> Quote:
-    """The quote at the price that the provider itself lists for its machines, which holds their disks.
+    """Return the quote at the price that the provider itself lists for the machines, which includes their disks.
 
-    Unchanged where a machine is missing in the listing, or has no price there.
+    Returns the quote unchanged where a machine is missing in the listing, or has no price there.
     """
     hourly_usd = billed_hourly_usd(machines, nodes=quote.nodes)
     return quote if hourly_usd is None else quote.at_its_providers(hourly_usd, now_utc())
 
 
 def billed_hourly_usd(machines: Sequence[Machine], *, nodes: int) -> float | None:
-    """What the provider lists as the price of all the run's machines; None where one has none, or is not listed."""
+    """Return the price in USD an hour that the provider lists for all the run's machines together.
+
+    None where one of the machines is not listed, or has no price.
+    """
     prices = [one.hourly_usd for one in machines if one.hourly_usd is not None]
     return round(sum(prices), 6) if len(prices) == len(machines) == nodes else None
 
 
 def price_source(cloud: str) -> tuple[str, datetime]:
-    """What SkyPilot's price rests on, and how old that is."""
+    """Return the source of SkyPilot's prices on a cloud, and the time when that source was last written."""
     sky_home = Path.home() / ".sky"
     if is_own_cluster(cloud):
         source, paths = "your own price in ~/.sky/config.yaml", [sky_home / "config.yaml"]
@@ -59,6 +62,7 @@ def price_source(cloud: str) -> tuple[str, datetime]:
 
 
 def known_machine(row: Any) -> Machine:
+    """Return the machine of one row of `sky.status`."""
     launched = internals.launched_of(row.handle)
     return Machine(
         name=row.name,

@@ -1,7 +1,8 @@
-"""What a launch sends before the watchdog is at work on the machine: code, weights, a checkpoint, the order.
+"""Send what a machine needs before its watchdog works: code, weights, a checkpoint, the order.
 
-Until then nobody on the machine knows the budget. So whoever sends watches it, and gives up in time to end the machine;
-where this computer goes away meanwhile, SkyPilot's idle timer, armed when the machine was rented, runs out.
+Until then nothing on the machine knows the budget. So this computer watches the budget while it sends, and gives up in
+time to end the machine. Where this computer goes away meanwhile, SkyPilot's idle timer runs out; it was armed when the
+machine was rented.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from cloudrun.text.units import duration
 
 
 def send_staged(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
-    """Send the staged folder to the first machine. Raises BudgetUsed where that takes what the budget has."""
+    """Send the staged folder to the first machine. Raises BudgetUsed where that would use up the budget."""
     connection = Connection(plan.machine_name)
     with kept_awake(connection):  # weights and checkpoints are large
         _rsync(connection, order, f"{staged}/", f"{plan.machine_name}:{run_dir}/")
 
 
 def send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
-    """The code to all other machines, and to each the certificate by which they know each other.
+    """Send the code to all other machines, and to each machine the certificate by which they know each other.
 
-    What is large they get from the first machine, which is nearer. Raises BudgetUsed as `send_staged` does.
+    The others get large files from the first machine, which is nearer. Raises BudgetUsed as `send_staged` does.
     """
     from cloudrun.backends.node_certificate import make_certificate
 
@@ -62,7 +63,7 @@ def _rsync(connection: Connection, order: Order, *words: str) -> None:
 
 
 def _left_s(order: Order) -> float:
-    """Seconds until the machine has to be ended, for the budget to hold."""
+    """Return the seconds until the machine has to be ended, so that the budget is kept."""
     return order.limit_s() - order.end_lead_s - order.at(time.time()).billed_s
 
 

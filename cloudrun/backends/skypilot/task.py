@@ -1,4 +1,4 @@
-"""Plan -> what SkyPilot is asked for, as plain values. Pure, so that it is tested by equality."""
+"""Turn a plan into requests to SkyPilot, as plain values. Pure, so that it is tested by equality."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ cd RUN_DIR && PYTHONPATH=RUN_DIR/{CODE} exec "$python" -m cloudrun.worker RUN_DI
 
 
 def machine_config(plan: Plan, gpus: Sequence[str] | None = None) -> dict[str, Any]:
-    """The bare machine: `sky.yaml`'s resources with the job's own in them; no code, no set-up, no command.
+    """Return the task for the bare machine: `sky.yaml`'s resources with the job's own; no code, set-up or command.
 
-    `gpus`: SkyPilot's names in the order in which to try them; None: as the job's choices stand.
+    `gpus`: SkyPilot's names of the GPUs in the order in which to try them; None: the job's choices in their order.
 
-    SkyPilot arms autodown only after sync and set-up, so there must be none: from here on the machine
-    ends itself, whatever becomes of this computer.
+    SkyPilot arms autodown only after sync and set-up, so the task has neither: once it is rented, the machine ends
+    itself, whatever becomes of this computer.
     """
     spec = plan.spec
     wanted: dict[str, Any] = dict(plan.base_resources)
@@ -43,7 +43,7 @@ def machine_config(plan: Plan, gpus: Sequence[str] | None = None) -> dict[str, A
 
 
 def job_config(plan: Plan, run_dir: str, accelerators: Mapping[str, float] | None) -> dict[str, Any]:
-    """The worker as a job on the machine that is up. It holds the GPU, so that SkyPilot sees it as busy."""
+    """Return the task that runs the worker as a job on the machine. The job holds the GPU: so SkyPilot sees it busy."""
     run = _START.replace("RUN_DIR", shlex.quote(run_dir)).replace(" WORD", "")
     config: dict[str, Any] = {"name": plan.run_id, **_nodes(plan), "run": run}
     if accelerators:

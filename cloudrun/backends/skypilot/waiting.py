@@ -1,4 +1,7 @@
-"""Wait for a machine that SkyPilot rents: news of it, its provider's clock, and a deadline that SkyPilot has not."""
+"""Wait for a machine that SkyPilot rents: tell news of it, note its provider's start, and keep a deadline.
+
+SkyPilot itself has no deadline.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from cloudrun.text.units import duration
 
 _LOOK_EVERY_S = 15.0
 _SAY_EVERY_S = 60.0
-_GOES_S = 5.0  # for the stream to end once its request is cancelled
+_GOES_S = 5.0  # how long the stream may take to end once its request is cancelled
 
 
 class TookTooLong(Exception):
-    """`trying`: what SkyPilot was renting then."""
+    """The deadline passed before the machine was up; `trying`: the machine that SkyPilot was renting then."""
 
     def __init__(self, trying: Trying | None) -> None:
         super().__init__()
@@ -31,7 +34,7 @@ class TookTooLong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trying:
-    """What SkyPilot asks for at the moment."""
+    """The machine that SkyPilot asks a cloud for at the moment."""
 
     infra: str
     region: str | None
@@ -39,9 +42,9 @@ class Trying:
 
 
 class Waiting:
-    """One request for a machine, until there is one."""
+    """The wait for one request for a machine, until that machine is up or the wait has failed."""
 
-    def __init__(self, sky: Any, request: Any, machine: str, *, terms: Terms, say: Say, log: TextIO) -> None:
+    def __init__(self, sky: Any, request: Any, machine: str, *, terms: Terms, say: Say, log: TextIO) -> None:  # noqa: PLR0913 - one request, with all that watches it
         self._sky = sky
         self._machine = machine
         self._terms = terms
@@ -54,7 +57,7 @@ class Waiting:
         self.trying: Trying | None = None
 
     def until_up(self) -> Any:
-        """SkyPilot's handle of the machine. Raises TookTooLong, or what SkyPilot raised."""
+        """Wait, and return SkyPilot's handle of the machine. Raises TookTooLong, or SkyPilot's error."""
         began = said = looked = time.monotonic()
         self._thread.start()
         while self._thread.is_alive():
@@ -75,18 +78,18 @@ class Waiting:
         return handle
 
     def leave(self) -> None:
-        """Whatever the stream still has goes to nobody: the log's descriptor is another's from here on."""
+        """Drop all that the stream still brings: the log's descriptor belongs to another file from here on."""
         self._narrator.close()
         self._thread.join(_GOES_S)
 
     def _follow(self, request: Any) -> None:
         try:
             self._outcome.append(self._sky.stream_and_get(request, output_stream=self._narrator))
-        except BaseException as err:  # noqa: BLE001 - it is raised where it is waited for
+        except BaseException as err:  # noqa: BLE001 - `until_up` raises it
             self._failure.append(err)
 
     def _look(self) -> None:
-        """Which machine is being rented, and since when its provider has it. Nothing depends on an answer."""
+        """Note which machine is being rented, and its start by its provider's clock; without an answer, nothing."""
         try:
             records = self._sky.get(self._sky.status([self._machine]))
             launched = internals.launched_of(records[0].handle) if records else None

@@ -8,13 +8,14 @@ from PIL import Image
 from torch import Tensor
 
 from cloudrun.imagedata.folders import list_dataset
+from cloudrun.recipe.inputs import Colouring, Inputs
 from trainer.data import loader
 from trainer.data.augment import evaluation_transform
 
 
 def transform(image: Image.Image) -> Tensor:
     time.sleep(0.5)
-    pixels: Tensor = evaluation_transform(32)(image)
+    pixels: Tensor = evaluation_transform(32, Inputs((Colouring(),)))(image)
     return pixels
 
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 import yaml
 
+from tests.support.checkout import CHECKOUT
 from tests.support.trainer_runs import (
     CAN_COMPILE,
-    CHECKOUT,
     COMPILED,
     TINY,
     Config,
@@ -34,7 +34,9 @@ from tests.support.trainer_runs import (
 from trainer.autotune import compiling
 from trainer.autotune.compiling import (
     Compilation,
+    Expectation,
     compile_model,
+    expectation,
     heartbeats,
     layer_count,
     outcome,
@@ -46,6 +48,7 @@ from trainer.errors import StoppedEarly
 from trainer.model.ensemble import build_model
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
+from trainer.session.autotune_result import AutotuneResult
 from trainer.session.device import choose_device
 from trainer.tools.predict import predict
 from trainer.training.engine import train
@@ -99,15 +102,48 @@ def losses(out: Path) -> list[float]:
 
 
 def test_an_epoch_has_passes_of_few_sizes() -> None:
-    assert passes_an_epoch(1821, batch_size=64, micro_batch=64) == {63: 23, 62: 6}
+    assert passes_an_epoch(1821, batch_size=64, micro_batch=64) == {63: 29}
     assert passes_an_epoch(128, batch_size=64, micro_batch=32) == {32: 4}
-    assert passes_an_epoch(31, batch_size=10, micro_batch=4) == {4: 7, 3: 1}
+    assert passes_an_epoch(31, batch_size=10, micro_batch=3) == {3: 8, 2: 4}
 
 
 def test_compiling_is_worth_it_for_sizes_that_save_more_than_it_takes() -> None:
-    passes = {63: 23, 62: 6}  # a hundred layers take some 100 s to compile, and a tenth of the passes is saved
-    worth = [sizes_worth_it(passes, epochs=epochs, image_s=0.01, layers=100) for epochs in (1, 69, 70, 270)]
+    passes, expected = {63: 23, 62: 6}, Expectation(gain=0.1, size_s=100)
+    worth = [sizes_worth_it(passes, epochs=epochs, image_s=0.01, expected=expected) for epochs in (1, 69, 70, 270)]
     assert worth == [[], [], [63], [63, 62]]
+
+
+def test_what_compiling_gains_and_takes_is_cited_until_the_run_has_measured_it() -> None:
+    assert expectation(100, None) == expectation(100, AutotuneResult("H100")) == Expectation(0.2, 60.0)
+    failed = AutotuneResult("H100", compiled_sizes=(), compile_rates=None, size_s=90.0)
+    assert expectation(100, failed) == Expectation(0.2, 90.0)
+    measured = AutotuneResult("H100", compile_rates=(800.0, 600.0), size_s=90.0)
+    assert expectation(100, measured) == Expectation(0.25, 90.0)
+    assert expectation(100, measured.for_next_fold()) == Expectation(0.25, 5.0)
+    slower = AutotuneResult("H100", compile_rates=(600.0, 800.0), size_s=90.0)
+    assert sizes_worth_it({64: 9}, epochs=1e9, image_s=1.0, expected=expectation(100, slower)) == []
+
+
+@pytest.mark.parametrize(("gain_is_enough", "sizes"), [(True, (6, 5)), (False, (6,))])
+def test_another_number_of_images_is_compiled_where_the_first_has_shown_that_it_repays(
+    tiny_config: Config, without_code: None, gain_is_enough: bool, sizes: tuple[int, ...]
+) -> None:
+    model = build_model(tiny_config(**COMPILED), classes=4)
+    asked: list[tuple[int, Expectation]] = []
+
+    def is_worth_it(count: int, measured: Expectation) -> bool:
+        asked.append((count, measured))
+        return gain_is_enough
+
+    tried = compile_model(
+        model, choose_device(tiny_config()), counts=[6, 5], size=32, must_be_faster=False, heartbeat=lambda: None,
+        is_worth_it=is_worth_it,
+    )  # fmt: skip
+    assert tried.sizes == sizes
+    [(count, measured)] = asked
+    assert count == 5
+    assert tried.rates is not None
+    assert measured == Expectation(1 - tried.rates[1] / tried.rates[0], tried.size_s)
 
 
 def test_layers_with_weights_are_counted(tiny_config: Config) -> None:
@@ -125,6 +161,8 @@ def test_layers_with_weights_are_counted(tiny_config: Config) -> None:
          "not compiled: tried for 74 s, and is no faster, 640 against 650 images/s"),
         (Compilation(None, 3.0, None, "OSError: no compiler"),
          "warning: the compiler failed after 3 s, so nothing is compiled: OSError: no compiler"),
+        (Compilation(None, 3.0, None, "OutOfMemoryError: CUDA out of memory", ran_out=True),
+         "warning: memory ran out while compiling, after 3 s, so nothing is compiled"),
     ],
 )  # fmt: skip
 def test_each_outcome_is_a_line_with_its_numbers(tried: Compilation, line: str) -> None:

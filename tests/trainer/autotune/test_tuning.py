@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.trainer_runs import Config, StopsAfter, Train, assert_same_run, rows, run_program
+from tests.support.processes import run_program
+from tests.support.trainer_runs import Config, StopsAfter, Train, assert_same_run, rows
 from trainer.autotune.batch_fit import largest_that_fits
 from trainer.autotune.memory_format import faster, measure_formats, set_memory_formats, slowest
 from trainer.autotune.tuning import full_size_epochs, tune
@@ -214,7 +215,7 @@ def test_what_was_measured_is_said_with_its_numbers(leaves: Path, tiny_config: C
     ]
     assert said[0].count("images/s") == 2
     assert said[2].startswith("batch: 8, 8 at once (found in ")
-    assert said[3].startswith("not compiled: it would take some 33 s for each of 1 size(s) of a batch, ")
+    assert said[3].startswith("not compiled: it would take some 20 s for each number of images at once, ")
     assert setup.autotune is not None
     assert setup.autotune.memory_formats == tuple(setup.model.format_names())
     assert (setup.autotune.gpu, setup.autotune.micro_batch, setup.autotune.compiled_sizes) == (None, 8, ())
@@ -291,7 +292,9 @@ def test_a_checkpoint_from_before_there_was_measuring_goes_on(
         train_quietly(tiny_config(), leaves, tmp_path / "old", StopsAfter(3))
     last = tmp_path / "old" / "checkpoints" / "last.pt"
     state = checkpoint.load(last)
-    del state["tuned"], state["config"]["memory_format"], state["config"]["compile"]
+    del state["tuned"], state["asked_epochs"], state["spent_s"]
+    for key in ("memory_format", "compile", "metric", "patience"):
+        del state["config"][key]
     checkpoint.save(state, last)
     train_quietly(tiny_config(), leaves, tmp_path / "old")
     assert_same_run(tmp_path / "old", tmp_path / "whole")
@@ -302,6 +305,21 @@ def test_only_epochs_at_full_size_are_left_to_gain_from_compiling(leaves: Path, 
     assert setup.steps_per_epoch == 4
     assert full_size_epochs(setup, epoch=1, step=1) == 2
     assert full_size_epochs(setup, epoch=4, step=1) == 0.75
+    assert full_size_epochs(setup, epoch=4, step=1, runs_after=3) == 6.75  # folds that use the same code
+
+
+@pytest.mark.parametrize(("runs_after", "is_tried"), [(0, False), (500, True)])
+def test_what_was_compiled_before_is_compiled_again_only_where_the_rest_repays_it(
+    leaves: Path, tiny_config: Config, monkeypatch: pytest.MonkeyPatch, runs_after: int, is_tried: bool
+) -> None:
+    """As on a machine in place of one that was taken away: 32 images of 1/80 s an epoch, a fifth of which is saved."""
+    monkeypatch.setattr("trainer.autotune.compiling.BACKEND", "aot_eager")
+    setup = build_setup(tiny_config(backbones="test_resnet"), leaves)
+    setup.autotune = AutotuneResult(None, ("contiguous",), 8, (8,), 90.0, compile_rates=(100.0, 80.0), size_s=90.0)
+    said = autotune(setup, epoch=3, runs_after=runs_after)
+    assert any(line.startswith("compiling, some 90 s") for line in said) == is_tried
+    assert any("and save some 20% (measured before) of 0 s left" in line for line in said) != is_tried
+    assert setup.autotune.compile_rates is not None
 
 
 @pytest.mark.parametrize("wish", ["auto", pytest.param("on", marks=pytest.mark.slow)])

@@ -33,6 +33,9 @@ def test_a_run_writes_what_it_says_of_its_own_fold(
     assert rows.truth == tuple((Path(image).parent.name,) for image in rows.images)
     right = (rows.probabilities.argmax(1) == rows.wanted.int().argmax(1)).double().mean().item()
     assert right == pytest.approx(summary["val_accuracy"])
+    pictured = [json.loads(line)["image"] for line in (tmp_path / "thumbnails.jsonl").read_text().splitlines()]
+    assert pictured
+    assert set(pictured) <= set(rows.images)
 
 
 def test_all_folds_together_say_something_of_every_image_once(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.trainer_runs import run_program
+from tests.support.processes import run_program
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
 from trainer.data.pixels import Pixels
 

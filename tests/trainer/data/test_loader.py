@@ -15,18 +15,21 @@ from torchvision.transforms import v2
 
 from cloudrun.imagedata.folders import FolderProblem, LabelledFile, list_dataset
 from cloudrun.imagedata.pixels import read_image
-from tests.support.trainer_runs import CHECKOUT, program
+from cloudrun.recipe.inputs import Colouring, Inputs
+from tests.support.checkout import CHECKOUT
+from tests.support.processes import program
 from trainer.data.augment import Square, evaluation_transform, normalise
 from trainer.data.augment_params import Ranges
 from trainer.data.cache import PixelCache
 from trainer.data.leaves import draw_leaf
-from trainer.data.loader import Batch, Loader, check_headers, even_sizes
+from trainer.data.loader import Batch, EpochBatches, Loader, check_headers, equal_sizes, even_sizes
 from trainer.data.unreadable import Unreadable
 from trainer.errors import TrainerError
 
 LEAF = draw_leaf("scab", size=96, seed="0").resize((120, 96))
 
 
+PLAIN = Inputs((Colouring(),))
 RANGES = Ranges(crop_scale_min=0.08, rotation_degrees=30, color_jitter=0.2)
 
 
@@ -55,11 +58,11 @@ def files(leaves: Path) -> list[LabelledFile]:
 def test_evaluation_takes_the_middle_after_resizing_to_256_224ths() -> None:
     resized = v2.functional.resize(LEAF, [256])
     expected = v2.functional.pil_to_tensor(v2.functional.center_crop(resized, [224, 224]))
-    assert torch.equal(evaluation_transform(224)(LEAF), expected)
+    assert torch.equal(evaluation_transform(224, PLAIN)(LEAF), expected)
 
 
 def test_normalising_is_that_of_torchvision() -> None:
-    pixels = evaluation_transform(64)(LEAF)
+    pixels = evaluation_transform(64, PLAIN)(LEAF)
     scaled = v2.functional.to_dtype(pixels, torch.float32, scale=True)
     expected = v2.functional.normalize(scaled, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     torch.testing.assert_close(normalise(pixels), expected, atol=1e-5, rtol=1e-5)
@@ -112,6 +115,25 @@ def test_an_epoch_can_be_entered_at_any_step(files: list[LabelledFile]) -> None:
 )
 def test_batches_are_even_and_never_of_one_image(count: int, batch_size: int, sizes: list[int]) -> None:
     assert even_sizes(count, batch_size) == sizes
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"),
+    [(32, 8, [8] * 4), (33, 8, [7] * 5), (1639, 64, [64] * 26), (3, 2, [3]), (5, 2, [3, 3]), (1, 8, [1])],
+)
+def test_training_batches_are_all_of_one_size(count: int, batch_size: int, sizes: list[int]) -> None:
+    assert equal_sizes(count, batch_size) == sizes
+    assert equal_sizes(count, sizes[0]) == sizes  # as a checkpoint keeps it
+
+
+def test_every_image_is_trained_with_in_each_epoch_and_a_few_twice() -> None:
+    batches_of_epoch = EpochBatches(31, 8, seed=3)
+    twice = []
+    for batches_of_epoch.epoch in (1, 2, 3):
+        keys = [index for batch in batches_of_epoch for _, index in batch]
+        assert (len(keys), set(keys)) == (32, set(range(31)))
+        twice.append(max(keys, key=keys.count))
+    assert len(set(twice)) > 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])

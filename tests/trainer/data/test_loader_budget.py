@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.trainer_runs import CHECKOUT, TINY
+from tests.support.checkout import CHECKOUT
+from tests.support.trainer_runs import TINY
 from trainer.data.loader_budget import LoaderBudget, loader_budget
 
 MB = 10**6

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from cloudrun.recipe.train_config import TrainConfig
-from tests.support.trainer_runs import CAN_COMPILE, CHECKOUT, COMPILED, TINY
+from tests.support.checkout import CHECKOUT
+from tests.support.trainer_runs import CAN_COMPILE, COMPILED, TINY
 from trainer.distributed.launch import process_count
 from trainer.outputs import checkpoint
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.trainer_runs import CHECKOUT, TINY
+from tests.support.checkout import CHECKOUT
+from tests.support.trainer_runs import TINY
 from trainer.distributed.nodes import Nodes, meet, not_met
 from trainer.distributed.ranks import interface_to
 from trainer.errors import ConfigError, TrainerError

@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from tests.support.trainer_runs import TINY, assert_same_run, rows, run_program
+from tests.support.processes import run_program
+from tests.support.trainer_runs import TINY, assert_same_run, rows
 from trainer.data.leaves import write_leaves
 from trainer.distributed.ranks import PeerLost, check_alike
 from trainer.errors import TrainerError
@@ -129,7 +130,7 @@ def test_parts_of_a_share_are_accumulated(done: Path) -> None:
 
 def test_the_log_says_how_the_batch_is_shared_and_is_written_once(done: Path) -> None:
     assert "device: CPU, 1 threads, fp32; 2 processes" in log(done / "two")
-    assert "batch: 8, 4 at once in each of 2 processes; 5 steps an epoch" in log(done / "two")
+    assert "batch: 7, 4 at once in each of 2 processes; 5 steps an epoch" in log(done / "two")
     assert log(done / "two", 1) == ""
     assert json.loads((done / "two" / "summary.json").read_text())["processes"] == 2
 

@@ -8,6 +8,7 @@ import timm
 import torch
 from timm.layers import DropPath
 
+from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.recipe.weights import NoWeights
 from trainer.errors import TrainerError
@@ -25,6 +26,7 @@ def test_the_champion_has_1536_and_2048_features(tiny_config: Config) -> None:
 
 def test_features_are_the_backbones_own_side_by_side(tiny_config: Config) -> None:
     model = build_model(tiny_config(), classes=4).eval()
+    model.set_inputs(inputs_from(None, backbones=2))  # without colours of their own
     model.use_default_formats("cpu")
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -60,6 +62,7 @@ def test_a_file_of_other_weights_is_named(tmp_path: Path, tiny_config: Config) -
 def test_real_weights_give_the_features_that_timm_gives(shared: Path, tiny_config: Config) -> None:
     name = "tf_efficientnet_lite0"
     model = build_model(tiny_config(backbones=[name], pretrained=str(shared / "weights")), classes=4).eval()
+    model.set_inputs(inputs_from(None, backbones=1))
     reference = timm.create_model(name).eval()
     reference.load_state_dict(torch.load(shared / "weights" / f"{name}.pth", weights_only=True), strict=True)
     images = torch.randn(2, 3, 64, 64)
@@ -69,8 +72,11 @@ def test_real_weights_give_the_features_that_timm_gives(shared: Path, tiny_confi
 
 
 def test_a_backbone_that_takes_another_size_is_named(tiny_config: Config) -> None:
-    with pytest.raises(TrainerError, match="`vit_tiny_patch16_224` does not take images of 32 px"):
-        build_model(tiny_config(backbones=["vit_tiny_patch16_224"]), classes=2)
+    with pytest.raises(TrainerError, match="`test_vit` sees patches of 16 px, and 40 px are no multiple") as caught:
+        build_model(tiny_config(backbones=["test_vit"], image_size=40), classes=2)
+    assert caught.value.hint == "set `image_size` to 32 or 48, or choose another backbone"
+    with pytest.raises(TrainerError, match="`maxvit_rmlp_pico_rw_256` does not take images of 100 px"):
+        build_model(tiny_config(backbones=["maxvit_rmlp_pico_rw_256"], image_size=100), classes=2)
 
 
 def test_stochastic_depth_leaves_out_branches_in_training_more_of_them_in_later_blocks() -> None:

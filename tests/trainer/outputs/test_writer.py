@@ -10,6 +10,8 @@ from trainer.errors import TrainerError
 from trainer.outputs import checkpoint
 from trainer.outputs.writer import CheckpointWriter, snapshot
 
+PAUSE_S = CheckpointWriter.pause_s  # not as the other tests have it
+
 
 def test_what_is_written_is_what_was_there_when_it_was_handed_over(tmp_path: Path) -> None:
     model = torch.nn.Linear(300, 300)
@@ -57,3 +59,21 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_reason(tmp_pa
     with pytest.raises(TrainerError, match="cannot be written"):
         writer.save({}, tmp_path / "other.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_checkpoints_are_as_far_apart_as_keeps_them_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = CheckpointWriter()
+    assert PAUSE_S(writer) == 0
+    written = threading.Event()
+
+    def save_slowly(*_: object) -> None:
+        written.wait(0.2)
+
+    monkeypatch.setattr(checkpoint, "save", save_slowly)
+    writer.save({}, tmp_path / "last.pt")
+    writer.wait()
+    assert PAUSE_S(writer) > 1.5  # ten times as long as the disk takes
+    for _ in range(3):  # two have room; training waits for the third, and fifty times as long is the pause
+        writer.save({}, tmp_path / "last.pt")
+    assert PAUSE_S(writer) > 3
+    writer.wait()

@@ -32,6 +32,7 @@ from trainer.errors import ConfigError, StoppedEarly, TrainerError
 from trainer.model.ensemble import Ensemble
 from trainer.outputs import checkpoint
 from trainer.outputs.progress import Progress
+from trainer.outputs.writer import CheckpointWriter
 from trainer.session.device import choose_device
 from trainer.session.state import load_into, open_state
 from trainer.tools.overfit import overfit
@@ -285,14 +286,60 @@ def test_averaged_weights_are_validated_and_survive_stops(
     assert losses[0][1] != losses[1][1]
 
 
-class KillsALoader(StopFlag):
-    """At the second step."""
+def test_checkpoints_that_cost_too_much_are_written_at_the_end_and_at_a_stop(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(CheckpointWriter, "pause_s", lambda _: 1e9)
+    written: list[str] = []
+    write = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda state, path: (written.append(path.name), write(state, path)))
+    config = tiny_config(checkpoint_minutes=1000)
+    train_quietly(config, leaves, tmp_path / "whole")
+    assert written == ["best.pt", "last.pt"]
+    with pytest.raises(StoppedEarly):
+        train_quietly(config, leaves, tmp_path / "stopped", StopsAfter(9))
+    assert written[2:] == ["best.pt", "last.pt"]
+    train_quietly(config, leaves, tmp_path / "stopped")
+    for name in ("whole", "stopped"):
+        assert_same_run(tmp_path / name, finished)
 
-    steps = 0
+
+def test_the_best_model_so_far_is_written_when_a_run_fails_between_checkpoints(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CheckpointWriter, "pause_s", lambda _: 1e9)
+    with pytest.raises(TrainerError, match="a process that loads images has died"):
+        train_quietly(tiny_config(workers=1, checkpoint_minutes=1000), leaves, tmp_path, KillsALoader(at_question=8))
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["best.pt"]
+    assert checkpoint.load(tmp_path / "checkpoints" / "best.pt")["epoch"] in (1, 2)  # batches may be there ahead
+
+
+def test_a_best_model_that_is_newer_than_the_last_checkpoint_keeps_its_own_score(
+    finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    """A GPU that trains the same epoch again may not reach the score of the best.pt that is there."""
+    with pytest.raises(StoppedEarly):
+        train_quietly(tiny_config(), leaves, tmp_path, StopsAfter(9))
+    newer = checkpoint.load(finished / "checkpoints" / "best.pt")
+    newer["best"] |= {"epoch": 3, "accuracy": 0.99}
+    checkpoint.save(newer, tmp_path / "checkpoints" / "best.pt")
+    run = open_state(
+        tiny_config(), data=leaves, labels=None, out=tmp_path, progress=Progress(stream=io.StringIO()), ranks=ALONE
+    )
+    assert (run.best.epoch, run.best.accuracy, run.position.epoch) == (3, 0.99, 2)
+
+
+class KillsALoader(StopFlag):
+    """At the second question, or another one: there is one before each step, and after each batch of an evaluation."""
+
+    def __init__(self, at_question: int = 2) -> None:
+        super().__init__()
+        self._left = at_question
 
     def raise_if_set(self) -> None:
-        self.steps += 1
-        if self.steps == 2:
+        self._left -= 1
+        if not self._left:
             os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
 
 

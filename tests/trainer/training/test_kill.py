@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.trainer_runs import TINY, Config, Train, assert_same_run, run_program
+from tests.support.processes import run_program
+from tests.support.trainer_runs import TINY, Config, Train, assert_same_run
 
 
 @pytest.fixture

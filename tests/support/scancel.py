@@ -1,0 +1,7 @@
+"""Slurm's `scancel`, which ends the watchdog that calls it, as an allocation that ends does."""
+
+SCANCEL = """\
+#!/bin/sh
+echo "$@" >> {folder}/scancel
+kill -KILL $(cat {folder}/watchdog.pid)
+"""
