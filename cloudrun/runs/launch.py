@@ -14,7 +14,6 @@ from cloudrun.runs.datasets import store_data
 from cloudrun.runs.interrupted import end_interrupted, reattach
 from cloudrun.runs.prepared import Prepared
 from cloudrun.runs.rent import rent
-from cloudrun.runs.weights_check import check_hub
 from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import now_utc
 from cloudrun.state.run import Run, new_run
@@ -24,9 +23,8 @@ def launch(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool
     """Carry out a prepared launch, and return the run's record once the job and its bill have ended.
 
     With `detach`, return once the job goes on by itself. Interrupted launches of other jobs are ended first; an
-    interrupted launch of the same job is continued. Raises JobFileError where weights can neither be found nor fetched.
+    interrupted launch of the same job is continued.
     """
-    check_hub(prepared.job)
     context = Context(ledger, prepared.backend, console)
     left = prepared.interrupted
     end_interrupted(ledger, console, but=left)

@@ -17,41 +17,23 @@ _PATIENCE_S = 5
 
 
 def check_folder(job: Job) -> None:
-    """Raise JobFileError where `train.pretrained` is a folder that lacks a backbone's weights."""
-    if isinstance(job.spec.train.pretrained, str) and job.spec.run is None:
-        _check_folder(job, Path(job.spec.train.pretrained))
-
-
-def check_hub(job: Job) -> None:
-    """Raise JobFileError where this computer is to train from weights that it neither has nor can download.
-
-    It is asked last, and by `check` as a warning: the network may be another one when the job is launched.
-    """
-    spec = job.spec
-    if spec.run is None and spec.train.pretrained is True and not spec.capabilities.is_remote:
-        _check_hub(job)
-
-
-def hub_warning(job: Job) -> str | None:
-    """Return what a launch of the job would be refused for; None where nothing is wrong."""
-    try:
-        check_hub(job)
-    except JobFileError as err:
-        return f"{err.message}; {err.hint}"
-    return None
-
-
-def _check_folder(job: Job, folder: Path) -> None:
+    """Raise JobFileError where the job's folder of weights lacks those of a backbone."""
+    folder = job.spec.train.pretrained
+    if job.spec.run is not None or not isinstance(folder, str):
+        return
     for name in job.spec.train.backbones:
         try:
-            weight_file(name, folder)
+            weight_file(name, Path(folder))
         except NoWeights as err:
             raise JobFileError(f"{job.path}: `train.pretrained`: {err.message}", hint=err.hint) from None
 
 
-def _check_hub(job: Job) -> None:
-    """Raise JobFileError where weights are neither in the caches of this computer nor to be reached from it."""
-    missing = [name for name in job.spec.train.backbones if not _may_be_cached(name)]
+def check_hub(job: Job) -> None:
+    """Raise JobFileError where a job on this computer needs weights that it neither has nor can download."""
+    spec = job.spec
+    if spec.run is not None or spec.train.pretrained is not True or spec.capabilities.is_remote:
+        return
+    missing = [name for name in spec.train.backbones if not _may_be_cached(name)]
     if not missing or any(os.environ.get(name) for name in _PROXIES):
         return
     reason = _unreachable(os.environ.get("HF_ENDPOINT") or _HUB)
