@@ -14,14 +14,21 @@ hint: install WSL2 in PowerShell, `wsl --install -d Ubuntu-24.04`, and type the 
 
 def run() -> None:
     """Run one command, and exit with its exit code."""
-    if sys.platform == "win32":  # before an import of what Windows has not, such as `fcntl`
+    if sys.platform == "win32":  # before an import of what Windows has not: `fcntl`, `signal.SIGHUP`
         sys.stderr.write(_ON_WINDOWS)
         sys.exit(1)
+    from cloudrun.interrupts import end_at_once
+
+    end_at_once()  # before anything that takes time to load
     # Looking for pydantic plugins reads the metadata of every installed package at each start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     from cloudrun.cli.main import main
 
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # An interrupt inside of an `exec` (dataclasses use it) makes `python -m` die by SIGINT at its end, whatever became
+    # of that interrupt; CPython forgets it at the next `eval`.
+    eval("0")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

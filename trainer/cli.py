@@ -6,11 +6,12 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from cloudrun.errors import CloudrunError
 from cloudrun.imagedata.dataset import Reading, columns_from
 from cloudrun.imagedata.labels import find_labels
-from cloudrun.recipe.train_config import TrainConfig, knob_warnings
+from cloudrun.recipe.train_config import MetricName, TrainConfig, knob_warnings
 from trainer.config_file import load_config
 from trainer.data.leaves import write_leaves
 from trainer.distributed.launch import (
@@ -131,8 +132,10 @@ def _add_predicting(add: _Add) -> None:
     )
     command.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="device of the networks")
     command.add_argument(
-        "--metric", choices=("accuracy", "macro_f1", "log_loss"), default="accuracy", help="by which a method is chosen"
+        "--metric", choices=get_args(MetricName), default="accuracy", help="by which a method is chosen"
     )
+    command.add_argument("--metric-beta", type=float, default=2.0, help="weight of recall in f_beta")
+    command.add_argument("--metric-k", type=int, default=5, help="classes that may be named in top_k")
     command = add(
         "submit", _submit, "write predictions in the format of a competition's sample submission, and check them"
     )
@@ -315,6 +318,8 @@ def _stack(arguments: argparse.Namespace) -> int:
         learners=learners,
         data=arguments.data,
         metric=arguments.metric,
+        metric_beta=arguments.metric_beta,
+        metric_k=arguments.metric_k,
         device=arguments.device,
         say=Progress().say,
     )

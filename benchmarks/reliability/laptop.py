@@ -96,6 +96,13 @@ class Laptop:
             capture_output=True, text=True, timeout=timeout_s, check=False,
         )  # fmt: skip
 
+    def until_log_has(self, text: str, limit_s: float = 240) -> None:
+        """Wait until the log of the only run has `text`."""
+        until = time.monotonic() + limit_s
+        while text not in self.typed("logs", "--no-follow").stdout:
+            assert time.monotonic() < until, f"the log never had {text!r}"
+            time.sleep(0.5)
+
     def start(self, *words: str) -> Typing:
         """Start a command of cloudrun, and return it while it runs."""
         return Typing(self, words)

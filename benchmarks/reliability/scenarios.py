@@ -179,8 +179,9 @@ def no_network_to_the_store(laptop: Laptop) -> float:
 def store_comes_back(laptop: Laptop) -> float:
     """Stop the store before the job ends, with the laptop off, and start it later: the machine waits for the store."""
     assert laptop.bucket is not None
-    done = laptop.typed("launch", "--yes", "-d", laptop.job(steps=10))
+    done = laptop.typed("launch", "--yes", "-d", laptop.job(steps=30))
     assert done.returncode == 0, done.stderr
+    laptop.until_log_has("step 1")  # the data came out of the bucket, too
     laptop.bucket.stop()
     time.sleep(25)
     assert laptop.machines(), "it went before its results were safe"

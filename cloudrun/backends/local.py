@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from cloudrun.backends import Offer, Say, Terms
 from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import NoMachine, StillBilling
-from cloudrun.files import locks
+from cloudrun.files import atomic, locks
 from cloudrun.files.untrusted import read_regular
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
@@ -50,7 +50,7 @@ class LocalBackend:
         if plan.spec.run is None and not _can_train():
             raise NoMachine(
                 "torch or timm is not installed in this Python, so nothing can train here",
-                hint=f"{install_command('trainer')}; a rented machine needs none of it",
+                hint=f"{install_command('trainer')}; a rented machine has its own",
             )
         return Quote(
             machine=f"this computer ({os.cpu_count()} cores)",
@@ -95,7 +95,7 @@ class LocalBackend:
         run_dir = self._machines / plan.run_id
         files = RunFolder(run_dir)
         shutil.copytree(staged, run_dir, dirs_exist_ok=True)
-        files.order.write_text(order.as_json(), encoding="utf-8")
+        atomic.write(files.order, order.as_json(), private=True)
         held = locks.take(files.local_lock, required=True)
         assert held is not None, f"another worker of {run_dir} lives"
         try:

@@ -252,11 +252,26 @@ def _phases(run: Run) -> list[tuple[str, float]]:
     known_to = billed_from
     for phase in (*run.past_phases, *run.phases):
         started = datetime.fromisoformat(phase["from"])
-        if started > known_to:
-            spans.append(("idle" if spans else "provision", (started - known_to).total_seconds()))
+        spans += _between(run, known_to, started)
         spans.append((_PHASES.get(phase["name"], phase["name"]), float(phase["seconds"])))
         known_to = max(known_to, datetime.fromisoformat(phase["to"]))
     return spans + _after_the_job(run, known_to, is_first=not spans)
+
+
+def _between(run: Run, since: datetime, until: datetime) -> list[tuple[str, float]]:
+    """What was billed between two phases: a machine that waits, and the next one until it is there.
+
+    A run that is resumed later has no machine in the meantime, and that time costs nothing.
+    """
+    machines = [(one.billed_from, one.released_at) for one in run.earlier]
+    if run.billed_from is not None:
+        machines.append((run.billed_from, run.released_at or until))
+    spans = []
+    for begun, ended in machines:
+        seconds = (min(until, ended) - max(since, begun)).total_seconds()
+        if seconds > 0:
+            spans.append(("provision" if begun >= since else "idle", seconds))
+    return spans
 
 
 def _after_the_job(run: Run, known_to: datetime, *, is_first: bool) -> list[tuple[str, float]]:

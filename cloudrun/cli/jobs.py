@@ -74,6 +74,8 @@ def check(
                 answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
         answer(f"{job.path}: ready to launch")
+        if job.spec.capabilities.is_remote:
+            note("whether a cloud is enabled is not asked here: `cloudrun doctor` tells")
     return ExitCode.DONE
 
 

@@ -93,6 +93,8 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     job = on_this_computer(job)
     ledger = Ledger(home_folder())
     _warn_of_job(job)
+    if not dry_run:
+        ledger.refuse_read_only()
     examined = examine(job, ledger, note)
     if examined.findings is not None:
         warn_of(examined.findings)

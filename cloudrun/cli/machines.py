@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,6 +38,7 @@ def ps(
     from cloudrun.runs.context import Context
     from cloudrun.runs.lost import stopped_words
     from cloudrun.runs.scan import orphans_known, scan
+    from cloudrun.runs.summary import score_text
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
     from cloudrun.state.records import now_utc
@@ -64,7 +66,10 @@ def ps(
         answer(paint(line, "31", sys.stdout))
     if runs:
         width = get_terminal_size().columns if is_terminal(sys.stdout) else None
-        head, *rows = ps_table(runs, now, width=width).splitlines()
+        scores = {
+            run.run_id: score_text(Path(run.folder)) for run in runs if every and run.home_complete and run.folder
+        }
+        head, *rows = ps_table(runs, now, width=width, scores=scores).splitlines()
         answer(head)
         for run, row in zip(runs, rows, strict=True):
             answer(paint(row, "31", sys.stdout) if run.may_bill and CAPABILITIES[run.backend].is_billed else row)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from typer.exceptions import TyperException
 
@@ -22,10 +23,20 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
 from cloudrun.cli.app import app, refuse_shell_name
 from cloudrun.cli.console import note, show_error, warn
 from cloudrun.errors import CloudrunError, ExitCode, UsageError
+from cloudrun.interrupts import INTERRUPTED, as_interrupts
+from cloudrun.text.names import shortened
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one command; return its exit code, which nothing else in `cloudrun` decides."""
+    try:
+        with as_interrupts() as interrupt:
+            return _answered(argv, interrupt.was_met)
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _answered(argv: Sequence[str], was_interrupted: Callable[[], bool]) -> int:
     try:
         refuse_shell_name(argv)
         _warn_of_overdue(argv)
@@ -43,19 +54,28 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.close()
         return ExitCode.DONE
     except OSError as err:
-        if err.errno not in _ENVIRONMENT and not _is_below_home(err):
+        if err.errno not in _ENVIRONMENT and not _is_below_home(err) and not isinstance(err, shutil.Error):
             return _bug()
         show_error(_as_environment(err))
         return ExitCode.FAILED
     except Exception:  # noqa: BLE001 - the last line of defence: a bug of ours
-        return _bug()
+        # A package that is interrupted while it is loaded may say so by an error of its own.
+        return _interrupted() if was_interrupted() else _bug()
     if code == ExitCode.INTERRUPTED:
-        note("\ninterrupted; `cloudrun ps` shows what bills")
+        return _interrupted()
     return code if isinstance(code, int) else ExitCode.DONE
 
 
-# Errors of the computer, not of cloudrun: no room, no permission, a disk that cannot be written or read.
-_ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR)
+def _interrupted() -> int:
+    note(f"\n{INTERRUPTED}")
+    return ExitCode.INTERRUPTED
+
+
+# What the computer is to blame for: no room, no permission, a disk that cannot be written or read.
+_ENVIRONMENT = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.ENAMETOOLONG,
+    errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO, errno.ESTALE,
+)  # fmt: skip
 
 
 def _is_below_home(err: OSError) -> bool:
@@ -66,6 +86,15 @@ def _is_below_home(err: OSError) -> bool:
 
 
 def _as_environment(err: OSError) -> CloudrunError:
+    if isinstance(err, shutil.Error):
+        # Of a whole folder: a list of (from, to, why), where not one of its files could be copied as it should.
+        failed = err.args[0] if err.args and isinstance(err.args[0], list) else []
+        source, _, why = failed[0] if failed and len(failed[0]) == 3 else ("some files", "", str(err))
+        return CloudrunError(
+            f"cannot copy {source}: {shortened(str(why), 300)}"
+            + (f" (and {len(failed) - 1} more)" if failed[1:] else ""),
+            hint="fix that (room on the disk? permissions?), then `cloudrun ps` shows what may bill",
+        )
     where = f" {err.filename}" if err.filename else " to the output"
     return CloudrunError(
         f"cannot read or write{where}: {err.strerror}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,7 +96,7 @@ def fetch(  # noqa: PLR0913 - each is an option of the command
         return _show_what_is_new(run, to=target, best_only=best, as_json=as_json)
     with Transfer("fetched") as transfer:
         listener = (
-            in_lines(say, _say_fetched)
+            in_lines(say, _say_fetched_now)
             if watch
             else Listener(_say_fetched, lambda at: transfer(at.bytes_done, at.bytes_total, at.files), say)
         )
@@ -121,6 +122,13 @@ def _say_fetched(entry: Entry) -> None:
     from cloudrun.text.units import size
 
     note(f"fetched {without_controls(below_out(entry.key))} ({size(entry.size_bytes)})")
+
+
+def _say_fetched_now(entry: Entry) -> None:
+    """With the time: a checkpoint comes again and again while the job runs."""
+    from cloudrun.text.units import size
+
+    note(f"{time.strftime('%H:%M:%S')} fetched {below_out(entry.key)} ({size(entry.size_bytes)})")
 
 
 def _show_what_is_new(run: Run, *, to: Path | None, best_only: bool, as_json: bool) -> int:
@@ -209,9 +217,14 @@ def report(
 
 
 def _page_of(run: Run, context: Context) -> Path:
-    from cloudrun.runs.results import Listener, copy_home
+    from cloudrun.runs.accounts import write_accounts
+    from cloudrun.runs.results import Listener, copy_home, has_page_later
 
-    page = copy_home(run, context.ledger, to=None, listener=Listener(say=say)) / REPORT
+    folder = copy_home(run, context.ledger, to=None, listener=Listener(say=say))
+    now = context.ledger.get(run.run_id)
+    if has_page_later(now):
+        write_accounts(now, folder, say)
+    page = folder / REPORT
     if not page.is_file():
         raise StoreError(f"{page} could not be written", hint="the line above says why")
     return page

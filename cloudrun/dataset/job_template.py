@@ -26,7 +26,7 @@ def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str], class
     folder = os.path.relpath(survey.folder, relative_to.absolute())
     splits = ", ".join(f"{count} {split}" for split, count in survey.images_by_split().items())
     base = survey.folder if survey.labels and survey.labels.is_relative_to(survey.folder) else relative_to.absolute()
-    labels = f"  labels: {_yaml(os.path.relpath(survey.labels, base))}\n" if survey.labels else ""
+    labels = f"  labels: {yaml_text(os.path.relpath(survey.labels, base))}\n" if survey.labels else ""
     chosen = f"  classes: {classes}\n" if classes != "auto" else ""
     names = sorted({name for counts in survey.counts.values() for name in counts})
     held_out = "" if "val" in survey.counts else "; a tenth of train is held out for validation"
@@ -34,10 +34,10 @@ def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str], class
     comments = "".join(f"# look at this: {printable(warning)}\n" for warning in findings.warnings())
     return f"""\
 # {splits} images ({size(survey.size_bytes)}) of {len(names)} classes{several}: {printable(_short(names))}{held_out}
-{comments}name: {_yaml(name_from(survey.folder))}
+{comments}name: {yaml_text(name_from(survey.folder))}
 gpu: [{", ".join(gpu)}]   # in order of preference; A100 is any A100, the cheapest
 data:
-  source: {_yaml(folder)}
+  source: {yaml_text(folder)}
 {labels}{chosen}train:
   backbones: [efficientnet_b3, resnest50d]
   image_size: 224
@@ -50,7 +50,7 @@ budget: {{max_cost: 5.00, max_hours: 4}}
 """
 
 
-def _yaml(text: str) -> str:
+def yaml_text(text: str) -> str:
     """A text as YAML writes it within a line: quoted where it would be read as anything else."""
     return str(yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=10_000)).strip()[1:-1]
 

@@ -191,13 +191,13 @@ def _refuse_unreadable(bad: Sequence[tuple[Path, str]], trained: Sequence[Path],
 def _try_split(dataset: Dataset, train: TrainConfig) -> list[str]:
     """Hold out and deal into folds as the run will. Raises JobFileError where that cannot be done."""
     try:
+        groups = find_groups(train.groups, dataset)
         if train.folds:
-            groups = find_groups(train.groups, dataset)
             fold_of_each(dataset, folds=train.folds, seed=train.seed, groups=groups)
             return []
         if "val" in dataset.splits:
             return []
-        _, held = hold_out_for(dataset, fraction=train.val_fraction, seed=train.seed)
+        _, held = hold_out_for(dataset, fraction=train.val_fraction, seed=train.seed, groups=groups)
     except FolderProblem as err:
         where = "folds" if train.folds else "val_fraction"
         raise JobFileError(f"`train.{where}`: {err.message}", hint=err.hint) from None

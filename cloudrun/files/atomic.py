@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 UNFINISHED = ".tmp"
@@ -16,18 +16,30 @@ TEMPORARY = (UNFINISHED, PARTIAL)
 """How the temporary names end. Code that lists a folder leaves out files of such names."""
 
 
-def write(path: Path, content: bytes | str, *, temporary: Path | None = None, durable: bool = False) -> None:
+def write(
+    path: Path, content: bytes | str, *, temporary: Path | None = None, durable: bool = False, private: bool = False
+) -> None:
     """Write `content` to `temporary` (by default `path` with `.tmp` added), then rename that file to `path`.
 
-    `durable`: the bytes are on the disk before the file has its name. Raises OSError.
+    `durable`: the bytes are on the disk before the file has its name. `private`: only its owner can read it (0600), as
+    what holds values of `env` has to be. Raises OSError.
     """
     beside = temporary or path.with_name(path.name + UNFINISHED)
-    with beside.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    settle(beside, path)
+    try:
+        with beside.open("wb") as file:
+            if private:
+                os.fchmod(file.fileno(), 0o600)
+            file.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        settle(beside, path)
+    except OSError as err:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)  # half of a file is of no use, and takes room
+        if err.filename is None:  # the system names no file where a write fails
+            raise OSError(err.errno, err.strerror, str(path)) from err
+        raise
 
 
 def settle(temporary: Path | str, path: Path | str, *, durable: bool = False) -> None:

@@ -26,6 +26,7 @@ _BOMS = (
 )
 _DELIMITERS = ",;\t|"
 _SAVE_AS = "save it as UTF-8: in Excel as `CSV UTF-8`, in an editor with the encoding UTF-8"
+_JSON = re.compile(r"\s*(?:\[\s*[\[{\]]|\{\s*[\"}])")  # an object, or a list of objects or lists
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx, .xls
 
 
@@ -50,7 +51,8 @@ def read_table(path: Path) -> Table:
     if content.startswith(_SPREADSHEETS):
         raise FolderProblem(f"{path} is a spreadsheet, not a CSV file", hint=_SAVE_AS)
     text, notes = _decode(path, content)
-    if path.suffix.lower() in (".json", ".jsonl") or text.lstrip()[:2] in ("[{", "{\n", '{"') or _is_json(text):
+    # By the content alone: on its way to the machine a label file gets another name.
+    if _JSON.match(text):
         return _from_json(path, text, notes)
     return _from_csv(path, text, notes)
 
@@ -118,17 +120,6 @@ def _first_that_fits(content: bytes, candidates: tuple[tuple[str, str], ...]) ->
     return None
 
 
-def _is_json(text: str) -> bool:
-    start = text.lstrip()[:1]
-    if start not in ("{", "["):
-        return False
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _from_csv(path: Path, text: str, notes: tuple[str, ...]) -> Table:
     text = text.replace("\0", "")
     told = re.match(r'\s*"?sep=(.)"?\s*\r?\n', text, re.IGNORECASE)
@@ -171,8 +162,10 @@ def _from_json(path: Path, text: str, notes: tuple[str, ...]) -> Table:
     except json.JSONDecodeError as err:
         try:
             tree = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError:
-            raise FolderProblem(f"{path}:{err.lineno}: this is no JSON: {err.msg}", hint="or use a CSV file") from None
+        except (ValueError, RecursionError):
+            raise FolderProblem(
+                f"{path}:{err.lineno}: not valid JSON: {err.msg}", hint="fix it, or use a CSV file"
+            ) from None
     except RecursionError:
         raise FolderProblem(f"{path} is nested too deeply to hold labels", hint="use a CSV file") from None
     try:

@@ -112,7 +112,7 @@ def _by_split(folder: Path, found: Found, said: _Labels, rows: Mapping[Path, _Ro
         indices = _indices(row.labels, said.classes)
         splits[split].append((path, place[indices] if said.has_several else indices[0]))
     aside = [path for path in found.images if path not in rows and _is_aside(path, folder)]
-    found.tally.add(f"images without a row in {said.path.name}, in a folder of masks or copies", _names(aside, folder))
+    found.tally.add("images without a row in the label file, in a folder of masks or copies", _names(aside, folder))
     known_aside = set(aside)
     unlisted = [path for path in found.images if path not in rows and path not in known_aside]
     tested = [path for path in unlisted if _is_for_test(path, folder)] or unlisted
@@ -122,7 +122,7 @@ def _by_split(folder: Path, found: Found, said: _Labels, rows: Mapping[Path, _Ro
         unlisted = [path for path in unlisted if path not in taken]
     if not splits["train"]:
         raise FolderProblem(f"{said.path} has no image to train on", hint="its rows are all of val or test")
-    found.tally.add(f"images without a row in {said.path.name}", _names(unlisted, folder))
+    found.tally.add("images without a row in the label file", _names(unlisted, folder))
     found.tally.forget(said.path, folder)
     return Dataset(
         folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cloudrun.imagedata.unused import NO_SPLIT, OUTSIDE, Tally
 from cloudrun.imagedata.vocabulary import SPLITS, alike, is_container, normal, plain, split_of_folder, split_of_word
@@ -25,9 +25,8 @@ class Layout:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Image:
-    index: int
+class _Image(NamedTuple):  # made in half the time of a dataclass, for each image more than once
+    number: int
     path: Parts  # from the data folder
     rest: Parts  # from the split's folder, or the folder that holds the class folders
 
@@ -120,7 +119,7 @@ def _classes_first(images: list[_Image]) -> list[_Image]:
     for one in images:
         if len(one.rest) < 3 or split_of_word(one.rest[1]) is None or split_of_folder(one.rest[0]) is not None:
             return images
-        swapped.append(_Image(one.index, one.path, (one.rest[1], one.rest[0], *one.rest[2:])))
+        swapped.append(_Image(one.number, one.path, (one.rest[1], one.rest[0], *one.rest[2:])))
     return swapped if any(split_of_word(one.rest[0]) == "train" for one in swapped) else images
 
 
@@ -176,13 +175,13 @@ def _refuse_flat_train(train: str, others: Sequence[str], named: Mapping[str, li
 def _of_split(images: Sequence[_Image], folder: str, classes: Sequence[str] = ()) -> list[_Image]:
     """Images of a split's folder, by their path in it; `train/train/...` and `train/images/...` are entered."""
     inside = [
-        _Image(one.index, one.path, one.rest[1:]) for one in images if len(one.rest) > 1 and one.rest[0] == folder
+        _Image(one.number, one.path, one.rest[1:]) for one in images if len(one.rest) > 1 and one.rest[0] == folder
     ]
     while inside and all(len(one.rest) > 2 for one in inside):
         tops = {one.rest[0] for one in inside}
         if len(tops) > 1 or tops & set(classes) or not all(is_container(name) or name == folder for name in tops):
             break
-        inside = [_Image(one.index, one.path, one.rest[1:]) for one in inside]
+        inside = [_Image(one.number, one.path, one.rest[1:]) for one in inside]
     return inside
 
 
@@ -205,7 +204,7 @@ def _train_classes(
     by_name: dict[str, list[int]] = {}
     for one in inside:
         name = one.rest[-2] if place.told == "deepest" else one.rest[0]
-        by_name.setdefault(name, []).append(one.index)
+        by_name.setdefault(name, []).append(one.number)
     if len(by_name) < 2:
         loose = len(images) - len(inside)
         beside = f", and {loose} image(s) beside them" if loose else ""
@@ -271,7 +270,7 @@ def _tell_sub_folders(images: Sequence[_Image], place: _Place, warnings: list[st
         warnings.append(
             f"{len(deep)} image(s) lie in sub-folders of class folders and count for the class: {_some(folders)}"
         )
-    odd = sorted({name for one in images if is_container(name := one.rest[0])})
+    odd = sorted(filter(is_container, {one.rest[0] for one in images}))
     if odd and place.told == "auto":
         warnings.append(f"class folder(s) named like a place for images: {_some(odd)}; are these classes?")
 
@@ -294,7 +293,7 @@ def _other_split(  # noqa: PLR0913 - all that tells one split from another
     if split == "test" and not (named - set(strange)) and len(named) < 2:
         if named:
             warnings.append(f"the images in {place.of(folder, *named)} are read as test images without labels")
-        return [(one.index, UNLABELLED) for one in inside]
+        return [(one.number, UNLABELLED) for one in inside]
     if strange:
         hint = "class folders have the same names in every split"
         if split == "test":
@@ -315,7 +314,7 @@ def _other_split(  # noqa: PLR0913 - all that tells one split from another
     for one in deep:
         label = _match(_class_folder(one, place.told), known)
         assert label is not None
-        files.append((one.index, label))
+        files.append((one.number, label))
     return sorted(files, key=lambda file: (file[1], file[0]))
 
 

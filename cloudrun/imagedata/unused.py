@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloudrun.imagedata.vocabulary import suffix_of
+
 _EXAMPLES = 5
 
 HIDDEN = "hidden files and system files"
@@ -38,24 +40,31 @@ class Tally:
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
         self._examples: dict[str, list[str]] = {}
+        self._tables: list[str] = []  # names of files that may hold labels
 
     def add(self, reason: str, names: Iterable[str]) -> None:
+        holds_tables = reason in _OF_TABLES
         for name in names:
+            if holds_tables:
+                self._tables.append(name)
             self._counts[reason] = self._counts.get(reason, 0) + 1
             examples = self._examples.setdefault(reason, [])
             if len(examples) < _EXAMPLES:
                 examples.append(printable(name))
 
-    def forget(self, path: Path, folder: Path) -> None:
-        """Count a file no longer: it is used, as the file of labels."""
-        if not path.is_relative_to(folder):
-            return
-        name, reason = printable(path.relative_to(folder).as_posix()), no_image(path.suffix.lower())
-        if self._counts.get(reason):
-            self._counts[reason] -= 1
-            self._examples[reason] = [one for one in self._examples[reason] if one != name]
-            if not self._counts[reason]:
-                del self._counts[reason]
+    def forget(self, labels: Path, folder: Path) -> None:
+        """Count the file of labels in `folder` no longer: it is used. `labels` may be a copy of it from elsewhere."""
+        content = labels.read_bytes()
+        for name in self._tables:
+            path = folder / name
+            if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+                self._forget_one(printable(name), no_image(suffix_of(name)))
+
+    def _forget_one(self, name: str, reason: str) -> None:
+        self._counts[reason] -= 1
+        self._examples[reason] = [one for one in self._examples[reason] if one != name]
+        if not self._counts[reason]:
+            del self._counts[reason]
 
     def result(self) -> tuple[Unused, ...]:
         """The reasons, those with most files first."""
@@ -66,6 +75,9 @@ class Tally:
 def no_image(suffix: str) -> str:
     """Return the reason for files that are not images by their suffix, or by their content where they have none."""
     return f"not images ({suffix or 'no suffix'})"
+
+
+_OF_TABLES = frozenset(map(no_image, (".csv", ".tsv", ".json", ".jsonl", ".txt")))
 
 
 def printable(name: str) -> str:

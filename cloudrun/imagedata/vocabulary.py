@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 SPLITS = ("train", "val", "test")
 
@@ -60,11 +61,15 @@ _MISSING = frozenset(
 )
 
 
+_FOLDER_NAMES = 10_000  # that are remembered: each of the images in a folder asks about it again
+
+
 def split_of_word(text: str) -> str | None:
     """Return the split that `text` names by itself (`Validation`: val), else None."""
     return _SPLIT_WORDS.get(text.strip().lower())
 
 
+@lru_cache(_FOLDER_NAMES)
 def split_of_folder(name: str) -> str | None:
     """Return the split of a folder whose name is a split word and container words alone: `seg_train`, `test_images`."""
     exact = split_of_word(name)
@@ -81,6 +86,7 @@ def split_of_folder(name: str) -> str | None:
     return None if re.search(r"\d", name) else _SPLIT_WORDS[named[0]]
 
 
+@lru_cache(_FOLDER_NAMES)
 def is_container(name: str) -> bool:
     """Tell whether a folder's name says where images are kept (`images`, `part_1`, `masks`), not what is on them."""
     words = _words(name)
@@ -94,6 +100,7 @@ def is_container(name: str) -> bool:
     return last in ("images", "imgs", "photos", "resized", "jpg", "jpeg", "png")
 
 
+@lru_cache(_FOLDER_NAMES)
 def is_side_folder(name: str) -> bool:
     """Tell whether a folder holds masks, annotations or smaller copies of the images that lie elsewhere."""
     if split_of_word(name) is not None or split_of_folder(name) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError
@@ -53,7 +54,8 @@ def walk(folder: Path) -> Found:
         if found:
             for depth in range(len(inner) + 1):
                 seen[inner[:depth]] = True
-    return Found(sorted(images), sorted(parts for parts, has_images in seen.items() if parts and not has_images), tally)
+    by_parts = sorted(images, key=attrgetter("parts"))  # the order of paths, without comparing them in Python
+    return Found(by_parts, sorted(parts for parts, has_images in seen.items() if parts and not has_images), tally)
 
 
 def reason_to_skip(name: str) -> str | None:

@@ -12,6 +12,7 @@ from cloudrun.errors import CloudrunError
 from cloudrun.packs.pull import pull
 from cloudrun.packs.refs import read_manifest
 from cloudrun.stores import open_objects
+from cloudrun.stores.outage import through_outage
 from cloudrun.text.pace import Pace
 from cloudrun.text.units import duration, size
 
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> int:
 
     try:
         store = open_objects(options.store, endpoint=options.endpoint)
-        pulled = pull(read_manifest(store, options.manifest), store, options.folder, on_files, exact=True)
+        manifest = through_outage(lambda: read_manifest(store, options.manifest), _say)
+        pulled = through_outage(lambda: pull(manifest, store, options.folder, on_files, exact=True), _say)
     except CloudrunError as err:
         sys.stdout.write(f"error: {err.message}\nhint: {err.hint}\n")
         return 1

@@ -8,7 +8,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -92,24 +94,102 @@ def decode(content: bytes, manifest: str) -> Manifest:
             f"the manifest {manifest[:12]} arrived damaged (sha256 differs)",
             hint="run the same command again; if it stays so, push the data set again",
         )
-    head_line, *lines = gzip.decompress(content).decode().removesuffix("\n").split("\n")
-    head = json.loads(head_line)
-    if head["format"] != _FORMAT or head["version"] > _VERSION:
+    try:
+        files = tuple(_records(_unzipped(content)))
+        _refuse_names_that_exclude(files)
+    except _Foreign as err:
         raise StoreError(
-            f"the manifest {manifest[:12]} is of {head['format']} {head['version']}, and this cloudrun reads"
-            f" {_FORMAT} {_VERSION}",
+            f"the manifest {manifest[:12]} cannot be used: {err}",
+            hint="it was not made by this cloudrun: do not use it",
+        ) from None
+    return Manifest(files)
+
+
+class _Foreign(Exception):
+    """What no cloudrun has written; the message says what and where."""
+
+
+# Hashes hardly compress, and a manifest of empty files alone by some 60.
+_MOST_UNZIPPED, _ALWAYS_ALLOWED_BYTES = 200, 1_000_000
+_LARGEST_FILE_BYTES = 2**50
+_LONGEST_NAME_BYTES, _LONGEST_PATH_BYTES = 255, 4_000
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def _unzipped(content: bytes) -> list[str]:
+    most = len(content) * _MOST_UNZIPPED + _ALWAYS_ALLOWED_BYTES
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        text = stream.decompress(content, most)
+    except zlib.error as err:
+        raise _Foreign(f"it is no gzip file: {err}") from None
+    if not stream.eof:
+        raise _Foreign(f"its {len(content):,} bytes are more than {most:,} when unpacked, or end too early")
+    try:
+        return text.decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as err:
+        raise _Foreign(f"it is no text: {err}") from None
+
+
+def _records(lines: Sequence[str]) -> Iterator[FileRecord]:
+    head = _parsed(lines[0], 1)
+    if not isinstance(head, dict):
+        raise _Foreign("line 1 is no object")
+    version = head.get("version")
+    if head.get("format") != _FORMAT or not isinstance(version, int) or version > _VERSION:
+        raise StoreError(
+            f"the manifest is of {head.get('format')!r} {version!r}, and this cloudrun reads {_FORMAT} {_VERSION}",
             hint="upgrade cloudrun",
         )
-    packs: list[str] = head["packs"]
-    files = []
-    for line in lines:
-        path, size_bytes, sha256, parts = json.loads(line)
-        _refuse_outside(path, manifest)
-        extents = tuple(
-            Extent(packs[part[0]], part[1], part[2], part[3] if len(part) > 3 else sha256) for part in parts
-        )
-        files.append(FileRecord(path, size_bytes, sha256, extents))
-    return Manifest(tuple(files))
+    packs = head.get("packs")
+    if not isinstance(packs, list) or not all(isinstance(one, str) and _HASH.fullmatch(one) for one in packs):
+        raise _Foreign("line 1: the names of its packs are not hashes")
+    for number, line in enumerate(lines[1:], start=2):
+        yield _record(_parsed(line, number), packs, number)
+
+
+def _parsed(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        raise _Foreign(f"line {number} is not JSON: it begins with {line[:40]!r}") from None
+
+
+def _record(plain: Any, packs: Sequence[str], number: int) -> FileRecord:
+    match plain:
+        case [str(path), int(size_bytes), str(sha256), list(parts)] if _HASH.fullmatch(sha256):
+            pass
+        case _:
+            raise _Foreign(f"line {number} is not a path, a size, a hash and a list")
+    _refuse_path(path)
+    extents = tuple(_extent(part, packs, sha256, number) for part in parts)
+    if not 0 <= size_bytes <= _LARGEST_FILE_BYTES or sum(one.length for one in extents) != size_bytes:
+        raise _Foreign(f"line {number}: {path!r} has {size_bytes} bytes, and its parts have others")
+    return FileRecord(path, size_bytes, sha256, extents)
+
+
+def _extent(plain: Any, packs: Sequence[str], whole: str, number: int) -> Extent:
+    match plain:
+        case [int(pack), int(offset), int(length)]:
+            sha256 = whole
+        case [int(pack), int(offset), int(length), str(sha256)] if _HASH.fullmatch(sha256):
+            pass
+        case _:
+            raise _Foreign(f"line {number}: a part is not a pack, a place and a length")
+    if not (0 <= pack < len(packs) and 0 <= offset <= _LARGEST_FILE_BYTES and 0 < length <= _LARGEST_FILE_BYTES):
+        raise _Foreign(f"line {number}: there is no part [{pack}, {offset}, {length}]")
+    return Extent(packs[pack], offset, length, sha256)
+
+
+def _refuse_names_that_exclude(files: Sequence[FileRecord]) -> None:
+    """Two files of one name, or a file where another one needs a folder."""
+    names = {one.path for one in files}
+    if len(names) != len(files):
+        raise _Foreign("it names a file twice")
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    both = sorted(names & folders)
+    if both:
+        raise _Foreign(f"{both[0]!r} is a file and a folder")
 
 
 def tree_of(files: Iterable[tuple[str, int, str]]) -> str:
@@ -118,10 +198,12 @@ def tree_of(files: Iterable[tuple[str, int, str]]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _refuse_outside(path: str, manifest: str) -> None:
-    parts = PurePosixPath(path).parts
-    if not parts or ".." in parts or path.startswith("/") or "\0" in path:
-        raise StoreError(
-            f"the manifest {manifest[:12]} names a file outside its folder: {path!r}",
-            hint="it was not made by cloudrun: do not use it",
-        )
+def _refuse_path(path: str) -> None:
+    if path.startswith("/") or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise _Foreign(f"it names a file outside its folder, or none: {path[:200]!r}")
+    try:
+        lengths = [len(part.encode()) for part in path.split("/")]
+    except UnicodeEncodeError:
+        raise _Foreign(f"it names a file that no disk can hold: {path[:200]!r}") from None
+    if max(lengths) > _LONGEST_NAME_BYTES or sum(lengths) + len(lengths) > _LONGEST_PATH_BYTES:
+        raise _Foreign(f"it names a file whose name is too long: {path[:80]!r}...")

@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -75,6 +75,7 @@ def pull(manifest: Manifest, store: Objects, folder: Path, on_files: OnFiles, *,
     folder.mkdir(parents=True, exist_ok=True)
     there = {one.path: one.size for one in walk(folder)}
     wanted = {one.path for one in manifest.files}
+    _refuse_links_out(folder, wanted | there.keys() if exact else wanted)
     removed = _remove(folder, [path for path in there if path.endswith(PARTIAL) and not _is_piece(path, wanted)])
     if exact:
         removed += _remove(folder, [path for path in there if path not in wanted and not path.endswith(PARTIAL)])
@@ -84,6 +85,21 @@ def pull(manifest: Manifest, store: Objects, folder: Path, on_files: OnFiles, *,
     pulling = _Pulling(store, folder, on_files, sum(one.size_bytes for one in missing), len(missing))
     pulling.run(missing)
     return Pulled(len(manifest.files), manifest.size_bytes, len(missing), pulling.fetched_bytes, removed)
+
+
+def _refuse_links_out(folder: Path, paths: Iterable[str]) -> None:
+    """Nothing is written or removed through a link that leads out of the folder. Raises StoreError naming it."""
+    real = folder.resolve()
+    for parent in sorted({path.rpartition("/")[0] for path in paths}):
+        try:
+            leads_to = (folder / parent).resolve()
+        except (OSError, RuntimeError):  # a loop of links: the file below it cannot be written, and says so
+            continue
+        if not leads_to.is_relative_to(real):
+            raise StoreError(
+                f"{folder / parent} leads out of the folder, to {leads_to}",
+                hint="remove that link, or choose another folder: what is there would be changed",
+            )
 
 
 def _is_piece(path: str, wanted: set[str]) -> bool:
@@ -160,6 +176,8 @@ class _Pulling:
         """Yield (pack, stretch) of each piece of a large file that its partial copy does not hold yet."""
         path = self._folder / (record.path + PARTIAL)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():
+            path.unlink()
         at = 0
         with _explained(path), path.open("a+b") as file:
             file.truncate(record.size_bytes)
@@ -248,7 +266,7 @@ class _Pulling:
 
 def _write(path: Path, content: bytes) -> None:
     temporary = f"{path}{PARTIAL}"
-    number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    number = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         written = os.write(number, content)
         while written < len(content):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import socket
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from cloudrun.errors import StoreError
+from cloudrun.files.untrusted import Unreadable, parse_object
 from cloudrun.packs.layout import REFS, manifest_key, name_of, ref_key
 from cloudrun.packs.manifest import Manifest, decode
 from cloudrun.stores import Objects
@@ -49,13 +51,24 @@ def read_ref(store: Objects, name: str) -> Version:
     if found is None:
         return Version(None, None)
     try:
-        plain: dict[str, Any] = json.loads(found[0])
-        return Version(Ref(**plain), found[1])
-    except (ValueError, TypeError):
+        return Version(_ref(parse_object(found[0])), found[1])
+    except (Unreadable, TypeError, ValueError):
         raise StoreError(
             f"{ref_key(name)} is damaged, or was written by a later cloudrun",
             hint="upgrade cloudrun; or remove that object, and push the data set again",
         ) from None
+
+
+def _ref(plain: dict[str, Any]) -> Ref:
+    """Raises TypeError or ValueError where it is none."""
+    ref = Ref(**plain)
+    numbers, texts = (ref.files, ref.size_bytes), (ref.tree, ref.pushed_at, ref.pushed_by)
+    ids = [ref.manifest] if ref.was is None else [ref.manifest, ref.was]
+    if not all(isinstance(one, str) and re.fullmatch("[0-9a-f]{64}", one) for one in ids):
+        raise ValueError("a manifest is named by its hash")
+    if not all(type(one) is int and one >= 0 for one in numbers) or not all(isinstance(one, str) for one in texts):
+        raise ValueError("numbers and texts of other types")
+    return ref
 
 
 def all_refs(store: Objects) -> dict[str, Version]:

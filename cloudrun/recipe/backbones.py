@@ -7,6 +7,7 @@ the tags of its pretrained weights.
 from __future__ import annotations
 
 import difflib
+import re
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,12 @@ def is_known(backbone: str) -> bool:
 def has_weights(backbone: str) -> bool:
     """Return whether timm has pretrained weights for `backbone`."""
     return bool(known_backbones().get(backbone.partition(".")[0]))
+
+
+def patch_of(backbone: str) -> int | None:
+    """Return the pixels a side of a vision transformer's patches, by its name; None for other models."""
+    found = re.search(r"_patch(\d+)", backbone)
+    return int(found[1]) if found else None
 
 
 def nearest(backbone: str) -> list[str]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from pydantic.functional_validators import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from cloudrun.recipe.backbones import has_weights, is_known, nearest
+from cloudrun.recipe.backbones import has_weights, is_known, nearest, patch_of
 
 
 def _no_bool(value: object) -> object:
@@ -62,6 +62,9 @@ def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
 
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Whole = Annotated[int, Field(strict=True)]
+MetricName = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
+]
 Backbones = Annotated[
     tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
     BeforeValidator(_as_list),
@@ -136,6 +139,20 @@ class TrainConfig(BaseModel):
     """Batch norm's statistics over all GPUs of a run; auto: where each has fewer than 16 images at once."""
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
     """Seed of weights, split, order and augmentation."""
+    metric: MetricName | Literal["auto"] = "auto"
+    """What chooses the epoch; auto: accuracy, or macro F1 where an image may have several classes.
+
+    `auc` is the mean over the classes' columns; `quadratic_kappa` takes classes in the order of their numbers or names.
+    """
+    metric_beta: Annotated[Number, Field(gt=0, le=10)] = 2
+    """Weight of recall against precision in `metric: f_beta`."""
+    metric_k: Annotated[Whole, Field(ge=1, le=1000)] = 5
+    """Classes that may be named in `metric: top_k`."""
+    patience: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """Epochs without a better one after which the run ends; 0: it never ends early."""
+    train_hours: Annotated[Number, Field(gt=0, le=10_000)] | None = None
+    """Hours that the run may take on its machine: fewer epochs are trained where `epochs` do not fit, and the learning
+    rate falls to its end in them; null: all epochs."""
     tta: Literal["none", "flip"] = "none"
     """Test-time augmentation; flip: the logits of each image and its mirror image are averaged."""
     val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
@@ -145,7 +162,8 @@ class TrainConfig(BaseModel):
     fold: Literal["all"] | Annotated[Whole, Field(ge=0, lt=100)] = 0
     """The fold that validates, from 0; all: train each in turn, and merge the results."""
     groups: str | None = None
-    """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds."""
+    """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds, nor held out
+    while others of it train."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
     """Smallest area of a random crop, as a fraction of the image's."""
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
@@ -191,6 +209,30 @@ class TrainConfig(BaseModel):
                 "shrinks",
                 "`start_image_size` is {first}, and `image_size` {last}: images grow, they do not shrink",
                 {"first": self.start_image_size, "last": self.image_size, "hint": "lower `start_image_size`"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> TrainConfig:
+        from cloudrun.recipe.progressive import sizes_of
+
+        for name in self.backbones:
+            patch = patch_of(name)
+            odd = [size for size in sizes_of(self) if patch is not None and size % patch]
+            if patch is None or not odd:
+                continue
+            smaller = odd[0] // patch * patch
+            raise PydanticCustomError(
+                "patches",
+                "`{name}` sees patches of {patch} px, and {size} px are not a multiple",
+                {
+                    "name": name,
+                    "patch": patch,
+                    "size": odd[0],
+                    "hint": f"set `image_size` to {smaller or patch} or {smaller + patch}"
+                    if odd[0] == self.image_size
+                    else "leave out `start_image_size`, or take another backbone",
+                },
             )
         return self
 

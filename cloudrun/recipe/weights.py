@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+import zlib
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError
 
+_LARGEST_HEADER = 100_000_000  # bytes: the format's own limit
 _WEIGHT_SUFFIXES = (".pth", ".safetensors")
 
 
@@ -32,6 +36,34 @@ def weight_file(name: str, folder: Path) -> Path:
     )
 
 
+def _is_safetensors(path: Path, size: int) -> bool:
+    """Whether the header is JSON, and its tensors fill the file, one behind the other.
+
+    Source: the format's description at https://github.com/huggingface/safetensors.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(size - 8, _LARGEST_HEADER):
+            return False
+        header = file.read(length)
+    try:
+        tensors = {key: one for key, one in json.loads(header).items() if key != "__metadata__"}
+        places = sorted(tuple(one["data_offsets"]) for one in tensors.values())
+        ends = [0, *(int(end) for _, end in places)]
+        return [int(begin) for begin, _ in places] == ends[:-1] and ends[-1] == size - 8 - length
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+
+
+def _is_whole_zip(path: Path) -> bool:
+    """Whether the list at the end of a zip is there, and each member has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            return opened.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError):
+        return False
+
+
 def _refuse_no_weights(path: Path) -> None:
     """A pointer of git-lfs, a web page or a part of a file in place of weights."""
     size = path.stat().st_size
@@ -44,10 +76,12 @@ def _refuse_no_weights(path: Path) -> None:
         what, hint = "a web page that was saved", "download the file itself, not the page about it"
     elif not size:
         what, hint = "empty", "download it again"
-    elif path.suffix == ".safetensors" and int.from_bytes(start[:8], "little") + 8 > size:
-        what, hint = "no safetensors file, or cut short", "download it again, and compare its size"
+    elif path.suffix == ".safetensors" and not _is_safetensors(path, size):
+        what, hint = "not a valid safetensors file, or cut short", "download it again, and compare its size"
     elif path.suffix == ".pth" and not start.startswith((b"PK\x03\x04", b"\x80")):
-        what, hint = "no file that torch saved", "download it again"
+        what, hint = "not a file that torch saved", "download it again"
+    elif path.suffix == ".pth" and start.startswith(b"PK") and not _is_whole_zip(path):
+        what, hint = "damaged, or cut short", "download it again, and compare its size"
     else:
         return
     raise NoWeights(f"{path} is {what} ({size} bytes)", hint=hint)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from cloudrun.errors import StoreError
@@ -105,8 +107,7 @@ def interactive_command(machine: str) -> list[str]:
 
 
 def _ssh(machine: str, host: str) -> list[str]:
-    sockets = Path(tempfile.gettempdir()) / f"cloudrun-ssh-{os.getuid()}"
-    sockets.mkdir(mode=0o700, exist_ok=True)
+    sockets = _own_folder()
     options = {
         "BatchMode": "yes",
         "LogLevel": "ERROR",
@@ -143,10 +144,28 @@ def _config(machine: str) -> Path:
     spelled = text.replace("~/", f"{home}/")
     if spelled == text:
         return source
-    copy = Path(tempfile.gettempdir()) / f"cloudrun-ssh-{os.getuid()}" / f"{machine}.config"
-    copy.parent.mkdir(mode=0o700, exist_ok=True)
+    copy = _own_folder() / f"{machine}.config"
     copy.write_text(spelled, encoding="utf-8")
     return copy
+
+
+def _own_folder() -> Path:
+    """The folder of open connections, in a place where others can make folders: theirs would hand over a connection.
+
+    Short, since the name of a socket has at most 104 letters. Raises StoreError where it is not this user's alone.
+    """
+    folder = Path(tempfile.gettempdir()) / f"cloudrun-ssh-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StoreError(
+            f"{folder} is not a folder of yours: another user of this computer made it, or it is a link",
+            hint="have it removed, or name a folder of your own: `export TMPDIR=$HOME/tmp`",
+        )
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
 
 
 def _last_line(text: bytes) -> str:

@@ -31,7 +31,7 @@ def receipt_text(cost: Receipt) -> str:
     lines = [
         f"{cost['run_id']}  {times(cost['nodes'], str(cost['machine']))}  {place}{'  spot' if cost['spot'] else ''}",
         f"  price     ${rate:.4f} an hour{disk} ({cost['price_source']}, as of {cost['price_as_of']})",
-        f"  billed    {cost['billed_from']} .. {cost['billed_to']}{_end(cost)}",
+        f"  billed    {cost['billed_from']} .. {cost['billed_to']}{_machines(cost)}{_end(cost)}",
     ]
     lines += [
         f"  {phase['name']:<9} {duration(phase['duration_s']):>10}  ${phase['cost_usd']:.4f}"
@@ -45,9 +45,16 @@ def receipt_text(cost: Receipt) -> str:
     return "\n".join([*lines, *_estimated(cost), *_worth(cost), *_compared(cost), *_elsewhere(cost)])
 
 
+def _machines(cost: Receipt) -> str:
+    """The time between two machines of a run that was resumed is not billed."""
+    return f", on {cost['machines']} machines one after another" if cost["machines"] > 1 else ""
+
+
 def _end(cost: Receipt) -> str:
     if not cost["is_final"]:
-        return "  (still billing)"
+        return "  (still billing)" if cost["hourly_usd"] != 0 else "  (still running; this computer costs nothing)"
+    if cost["billed_from"] and cost["billed_to"] and cost["billed_to"] < cost["billed_from"]:
+        return "  (a clock was set back meanwhile: nobody knows these hours, and the provider's bill tells them)"
     if cost["end_is"] == "not seen":
         return f"  (it was up then; found gone at {cost['billed_to_latest']}, and nobody saw it go)"
     return "" if cost["end_is"] == "proven" else "  (the machine was found gone; its provider tells this end)"

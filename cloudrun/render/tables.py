@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +65,17 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def ps_table(runs: Sequence[Run], now: datetime, *, width: int | None = None) -> str:
-    """Return the table of `ps`; for a terminal of `width` columns with short times and the columns that fit."""
-    wide = _ps_table(runs, now, duration)
-    if width is None or _width(wide) <= width:
-        return wide
-    headers, *rows = _ps_rows(runs, now, brief_duration)
+def ps_table(
+    runs: Sequence[Run], now: datetime, *, width: int | None = None, scores: Mapping[str, str] | None = None
+) -> str:
+    """Return the table of `ps`; for a terminal of `width` columns with short times and the columns that fit.
+
+    `scores`: by run id, where runs are at home.
+    """
+    headers, *rows = _ps_rows(runs, now, duration, scores or {})
+    if width is None or _width(table(headers, rows)) <= width:
+        return table(headers, rows)
+    headers, *rows = _ps_rows(runs, now, brief_duration, scores or {})
     for left_out in ("", *_LEFT_OUT):
         places = [place for place, name in enumerate(headers) if name != left_out]
         headers, rows = [headers[place] for place in places], [[row[place] for place in places] for row in rows]
@@ -79,16 +84,13 @@ def ps_table(runs: Sequence[Run], now: datetime, *, width: int | None = None) ->
     return table(headers, rows)
 
 
-def _ps_table(runs: Sequence[Run], now: datetime, shown: Callable[[float], str]) -> str:
-    headers, *rows = _ps_rows(runs, now, shown)
-    return table(headers, rows)
-
-
 def _width(text: str) -> int:
     return max(map(len, text.splitlines()))
 
 
-def _ps_rows(runs: Sequence[Run], now: datetime, shown: Callable[[float], str]) -> list[list[str]]:
+def _ps_rows(
+    runs: Sequence[Run], now: datetime, shown: Callable[[float], str], scores: Mapping[str, str]
+) -> list[list[str]]:
     """Return the headers, then a row for each run; `shown` writes a time in seconds."""
     rows = []
     for run in runs:
@@ -104,9 +106,11 @@ def _ps_rows(runs: Sequence[Run], now: datetime, shown: Callable[[float], str]) 
                 f"{run.epoch}/{run.epochs}" if run.epoch else "-",
                 shown(run.eta_s) if run.eta_s and not run.phase.is_final else "-",
                 _seen(run, now, shown),
+                *([scores.get(run.run_id) or "-"] if any(scores.values()) else []),
             ]
         )
-    return [["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN"], *rows]
+    score = ["VAL"] if any(scores.values()) else []
+    return [["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN", *score], *rows]
 
 
 def second_run_text(run: Run, now: datetime) -> str:

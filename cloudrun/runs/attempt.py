@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,33 +30,6 @@ from cloudrun.stores import open_store
 _OUTAGE_PAUSES_S = (5, 10, 20, 40, 60, 60, 60, 60)
 
 
-@contextmanager
-def signals_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt in the block on SIGTERM and SIGHUP: a `kill` or a closed terminal acts like Ctrl-C.
-
-    So an interrupted launch ends the machine that is being rented. Only the first signal counts: a shell passes on the
-    hang-up of its terminal, and the system sends it again; the second must not end the clean-up.
-    """
-
-    if threading.current_thread() is not threading.main_thread():  # a program's own thread hears no signals
-        yield
-        return
-    is_met = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal is_met
-        if not is_met:
-            is_met = True
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 @dataclass(frozen=True, slots=True)
 class Started:
     """A run whose worker is alive, and how far its log has been shown."""
@@ -84,6 +53,7 @@ def start(
     """
     run = context.ledger.get(plan.run_id)
     staged = context.state_folder / "staging" / plan.run_id
+    _clear_staging(staged.parent, context)
     assert run.quote is not None
     try:
         stage(plan, staged)
@@ -112,6 +82,13 @@ def start(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return Started(run, reader)
+
+
+def _clear_staging(folder: Path, context: Context) -> None:
+    """Remove what launches have left that were killed while they staged their code."""
+    for left in folder.glob("*"):
+        if not context.ledger.is_launching(left.name):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def attend(started: Started, plan: Plan, context: Context, *, detach: bool) -> Run:

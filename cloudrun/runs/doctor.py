@@ -92,7 +92,7 @@ def _skypilot() -> Finding:
     found = _version("skypilot")
     if found is None:
         return Finding(
-            "SkyPilot", State.MISSING, "not installed in this Python", install_command("aws", "runpod"), for_rented=True
+            "SkyPilot", State.MISSING, "not installed in this Python", install_command("runpod"), for_rented=True
         )
     is_command = shutil.which("sky") is not None
     return Finding(
@@ -124,7 +124,7 @@ def _trainer() -> Finding:
             "trainer",
             State.MISSING,
             f"{' and '.join(missing)} not installed: nothing can train on this computer",
-            f"{install_command('trainer', 'aws', 'runpod')}, for runs on this computer; name the clouds that you use",
+            f"{install_command('trainer')}; only for runs on this computer",
             for_here=True,
         )
     return Finding("trainer", State.OK, f"torch {_version('torch')}, timm {_version('timm')}", for_here=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cloudrun.backends import Backend
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import CloudrunError, RunNotFinished, StoreError, brief
 from cloudrun.forecast.alternatives import alternatives
 from cloudrun.forecast.history import measured_of, note
@@ -100,7 +101,8 @@ def end_billing(run: Run, context: Context, *, was_gone: bool = False) -> Run:
     """
     if run.released_at is not None:
         return run
-    context.say(f"ending the machine of {run.run_id} ...")
+    what = "the machine of " if CAPABILITIES[run.backend].is_remote else ""
+    context.say(f"ending {what}{run.run_id} ...")
     ending = ending_of(run, context.backend) if was_gone else None
     began = time.monotonic()
     released_at = context.backend.release(run)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cloudrun.billing.receipt import Receipt, receipt
 from cloudrun.catalog.infras import BILLED
-from cloudrun.errors import CloudrunError, Interrupted, NoSuchRun
+from cloudrun.errors import CloudrunError, Interrupted, NoSuchRun, UsageError
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import down
@@ -56,7 +56,15 @@ def all_that_bill(ledger: Ledger) -> Targets:
 
 
 def named(ledger: Ledger, names: Sequence[str]) -> Targets:
-    """Return the runs and machines of these names; the newest run where no name is given. Raises NoSuchRun."""
+    """Return the runs and machines of these names; the newest run where no name is given.
+
+    Raises NoSuchRun, UsageError for an empty name.
+    """
+    if any(not name.removeprefix(MACHINE_PREFIX).strip() for name in names):
+        raise UsageError(
+            "the name of the run is empty, and nothing was ended",
+            hint="is a variable of the shell not set? `cloudrun ps` lists what bills, `cloudrun down` ends the newest",
+        )
     runs: list[Run] = []
     machines: list[Machine] = []
     for name in names:

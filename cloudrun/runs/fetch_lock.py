@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -32,9 +32,9 @@ def fetching(folder: Path, *, home: Path, say: Callable[[str], None], stuck_s: f
         if not locks.is_taken(lock.fileno()):
             say(f"another command fetches to {folder}: waiting for it ...")
             _wait(lock, path, folder, stuck_s)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with suppress(OSError):  # its number is for a person; a full disk is met later, and named
+            os.truncate(lock.fileno(), 0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
         yield lambda: os.utime(path)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from signal import SIGHUP, SIGTERM
+
 from cloudrun.errors import StoreError
 from cloudrun.files.untrusted import LARGEST_DOCUMENT_BYTES, Unreadable, parse_object
+from cloudrun.interrupts import as_interrupts
 from cloudrun.job.job_file import Job
 from cloudrun.job.plan import DataRoute, Plan
 from cloudrun.protocol.run_folder import DATA_READY, ORDER, STATUS
-from cloudrun.runs.attempt import Started, attend, send_data, signals_as_interrupt, start
+from cloudrun.runs.attempt import Started, attend, send_data, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.down import end_safely
@@ -54,7 +57,7 @@ def reattach(run: Run, plan: Plan, context: Context, *, detach: bool) -> Run:
 
     Raises BeingLaunched where another command has gone on with the run meanwhile.
     """
-    with context.ledger.launching(run.run_id), signals_as_interrupt():
+    with context.ledger.launching(run.run_id), as_interrupts((SIGTERM, SIGHUP)):
         run = context.current(run)  # it may have changed while a question waited for its answer
         if run.handed_over or not run.may_bill:
             raise BeingLaunched(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGHUP, SIGTERM
 
-from cloudrun.runs.attempt import Started, attend, signals_as_interrupt, start
+from cloudrun.interrupts import as_interrupts
+from cloudrun.runs.attempt import Started, attend, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.datasets import store_data
@@ -45,7 +47,7 @@ def _launch_anew(prepared: Prepared, context: Context, *, detach: bool) -> Run:
         now=now_utc(),
     )
     run = run.estimated(forecast.estimate, forecast.quote).checked(prepared.data_check)
-    with context.ledger.launching(run.run_id), signals_as_interrupt():
+    with context.ledger.launching(run.run_id), as_interrupts((SIGTERM, SIGHUP)):
         context.ledger.add(run)
         rent(plan, context)
         started = start(plan, context)

@@ -18,9 +18,9 @@ from cloudrun.job.plan import Plan, make_plan
 from cloudrun.job.spec import Data, JobSpec, SourceKind
 from cloudrun.job.staging import base_task
 from cloudrun.protocol.words import OnFinish
-from cloudrun.recipe.weights import NoWeights, weight_file
 from cloudrun.runs.programs import refuse_missing_programs
 from cloudrun.runs.source_check import check_access, check_source
+from cloudrun.runs.weights_check import check_weights
 from cloudrun.state.run import new_run_id
 from cloudrun.stores import open_store
 
@@ -133,8 +133,7 @@ def _refuse_unready(job: Job) -> None:
         raise JobFileError(
             f"{job.path}: `workdir`: there is no folder {spec.workdir}", hint="it is relative to the job file"
         )
-    if isinstance(spec.train.pretrained, str) and spec.run is None:
-        _refuse_missing_weights(job, Path(spec.train.pretrained))
+    check_weights(job)
     if spec.capabilities.is_remote:
         refuse_missing_programs()
     missing = missing_secrets(spec)
@@ -143,14 +142,6 @@ def _refuse_unready(job: Job) -> None:
             f"{job.path}: `secrets` names {', '.join(missing)}, which this shell does not have",
             hint=f"`export {missing[0]}=...` first",
         )
-
-
-def _refuse_missing_weights(job: Job, folder: Path) -> None:
-    for name in job.spec.train.backbones:
-        try:
-            weight_file(name, folder)
-        except NoWeights as err:
-            raise JobFileError(f"{job.path}: `train.pretrained`: {err.message}", hint=err.hint) from None
 
 
 def _refuse_missing_keys(job: Job, what: str) -> None:

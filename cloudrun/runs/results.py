@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cloudrun.protocol.checkpoints import bests, is_best
 from cloudrun.protocol.metrics import MetricsRow, metrics_at
 from cloudrun.protocol.outputs import PROGRESS, UNREADABLE_RESULT, below_out
 from cloudrun.protocol.run_folder import HOME, LOG, LOG_INDEX, OUT, RESULT, STATUS
+from cloudrun.protocol.words import OnFinish
 from cloudrun.runs.accounts import replace_file, write_accounts
 from cloudrun.runs.fetch_lock import fetching
 from cloudrun.runs.home_names import is_renamed, name_at_home
@@ -67,16 +69,27 @@ def copy_home(
     """Copy the run's files home as they are now, and return the folder. A run that has ended is marked as home.
 
     `run` is the record of the last look. A file that cannot be understood comes home as it is, and a message names it.
+    report.html is left to the end of the bill where `has_page_later`.
     Raises RunNotFinished where there is nothing yet, StoreError where a file does not arrive whole.
     """
     folder = folder_for(run, to)
     try:
         return _bring(run, ledger, folder, best_only=best_only, listener=listener or Listener())
     except OSError as err:
+        if err.filename is not None and Path(os.fsdecode(err.filename)).is_relative_to(ledger.home):
+            raise StoreError(
+                f"cannot write {os.fsdecode(err.filename)}, of cloudrun's own folder: {err.strerror}",
+                hint=f"make room there (`df {ledger.home}`), then run the same command again; the results are safe",
+            ) from err
         raise StoreError(
             f"cannot write the results to {folder}: {err.strerror}",
             hint=f"name another folder: `cloudrun fetch {run.run_id} --to DIR`; is there room on the disk?",
         ) from err
+
+
+def has_page_later(run: Run) -> bool:
+    """Return whether the run's machine still bills and is ended next: report.html is made after that, at no cost."""
+    return run.may_bill and run.phase.is_final and run.on_finish is OnFinish.DOWN
 
 
 def what_is_new(run: Run, *, to: Path | None, best_only: bool = False) -> list[Entry]:
@@ -148,7 +161,7 @@ def _bring(run: Run, ledger: Ledger, folder: Path, *, best_only: bool, listener:
         if ended and is_home:
             now = now_utc()
             run = ledger.update(run.run_id, lambda run: run.came_home(began_at=began, now=now))
-        write_accounts(run, folder, listener.say)
+        write_accounts(run, folder, listener.say, with_page=not (ended and is_home and has_page_later(run)))
     return folder
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGHUP, SIGTERM
 
 from cloudrun.errors import CloudrunError, Interrupted, RunNotFinished
+from cloudrun.interrupts import as_interrupts
 from cloudrun.job.plan import Plan
 from cloudrun.protocol.checkpoints import can_go_on
 from cloudrun.protocol.run_folder import LEAVE, LEFT_BY_AN_ATTEMPT, LOG, RESULT
 from cloudrun.protocol.timing import ATTEMPT_ENDS_S, ATTEMPT_GOES_S
-from cloudrun.runs.attempt import Started, attend, signals_as_interrupt, start
+from cloudrun.runs.attempt import Started, attend, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
 from cloudrun.runs.datasets import store_data
@@ -52,7 +54,7 @@ def resume(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool
         raise StillRunning(f"`{run.run_id}` is {run.phase.value}", hint=f"`cloudrun logs {run.run_id}` follows it")
     context = Context(ledger, prepared.backend, console)
     plan = store_data(prepared.plan, context.state_folder, console.say, console.on_bytes)
-    with context.ledger.launching(run.run_id), signals_as_interrupt():
+    with context.ledger.launching(run.run_id), as_interrupts((SIGTERM, SIGHUP)):
         if not context.current(run).phase.is_final:  # another command was quicker
             raise StillRunning(f"`{run.run_id}` goes on already", hint=f"`cloudrun logs {run.run_id}` follows it")
         estimated = Estimated(prepared.forecast.estimate, prepared.forecast.quote)

@@ -22,6 +22,12 @@ def accuracy_text(folder: Path) -> str:
     return "\n".join(filter(None, lines))
 
 
+def score_text(folder: Path) -> str:
+    """Return the validation score in a word: accuracy, or macro F1 where an image may have several labels."""
+    summary, _ = summary_at(folder)
+    return _number(summary.val_macro_f1) or _percent(summary.val_accuracy)
+
+
 def _line(name: str, test: str, val: str, where: str) -> str:
     parts = [f"{test} on test"] if test else []
     parts += [f"{val}{where}"] if val else []

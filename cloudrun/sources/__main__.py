@@ -9,6 +9,7 @@ from pathlib import Path
 from cloudrun.errors import CloudrunError
 from cloudrun.sources import parse_source
 from cloudrun.sources.bring import bring
+from cloudrun.stores.outage import through_outage
 
 
 def main() -> int:
@@ -22,7 +23,8 @@ def main() -> int:
     parser.add_argument("--endpoint", metavar="URL", help="the server of an s3:// source, where it is not AWS")
     options = parser.parse_args()
     try:
-        bring(parse_source(options.source), options.out.absolute(), say=_say, endpoint=options.endpoint)
+        source, out = parse_source(options.source), options.out.absolute()
+        through_outage(lambda: bring(source, out, say=_say, endpoint=options.endpoint), _say)
     except CloudrunError as err:
         sys.stdout.write(f"error: {err.message}\n\nhint: {err.hint}\n")
         return 1

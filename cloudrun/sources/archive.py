@@ -11,19 +11,22 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from cloudrun.imagedata.vocabulary import is_litter_folder, split_of_word
 from cloudrun.sources import SourceProblem
+from cloudrun.text.names import shortened
 from cloudrun.text.units import size
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 # What a damaged archive raises. ValueError: a name is in no known encoding.
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
-# The share of the disk that is kept free: training needs some, too.
+_DEEPEST = 100
+# Kept free of the disk, as a part of it: what trains needs some, too.
 _KEPT_FREE = 0.02
 # Files and folders that some systems put into every archive.
 _LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
@@ -69,7 +72,7 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
                 if member.link is not None:
                     links.append((target, member.link, member.name))
                 elif member.twin is not None:
-                    target.hardlink_to(inside(folder, member.twin, shown))
+                    _twin(target, inside(folder, member.twin, shown), member, shown)
                 else:
                     _write(member, target, shown)
                 count += 1
@@ -77,9 +80,16 @@ def unpack(archive: Path, folder: Path, *, shown: str) -> int:
             _link(folder, links, shown)
     except DAMAGED as err:
         raise _damaged(shown, err) from err
+    except RuntimeError as err:  # links in a circle
+        raise _damaged(shown, err) from err
     except (FileExistsError, NotADirectoryError, IsADirectoryError, FileNotFoundError) as err:
         raise SourceProblem(f"{shown} has names that exclude one another: {err.filename}", hint="pack it anew") from err
     except OSError as err:
+        if err.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise SourceProblem(
+                f"{shown} has a name or a link that no disk can hold: {shortened(str(err.filename))}: {err.strerror}",
+                hint="pack it anew, with shorter names",
+            ) from err
         if err.errno not in (None, errno.EINVAL):
             raise
         raise _damaged(shown, err) from err  # gzip and bzip2 raise it, and a seek to before the first byte
@@ -90,14 +100,27 @@ def _damaged(shown: str, err: Exception) -> SourceProblem:
     return SourceProblem(f"{shown} is damaged: {err}", hint="is it whole where it comes from?")
 
 
-def root_of(folder: Path, *, split_names: tuple[str, ...]) -> Path:
-    """Return the folder that holds the data: `folder`, or a folder below it, where that is all that it holds.
+def list_zip(opened: zipfile.ZipFile, shown: str) -> list[tuple[str, int]]:
+    """Return name and bytes of all members; the name of a folder ends with a slash.
 
-    A folder with one of `split_names` is not gone into: its name says something about the data.
+    Raises SourceProblem where `unpack` would, as far as the list shows it: a path that leads out, a password.
     """
+    listed = []
+    for info in opened.infolist():
+        name = name_of(info)
+        inside(Path(), name, shown)
+        _refuse_password(info, shown)
+        listed.append((f"{name.rstrip('/')}/" if info.is_dir() else name, info.file_size))
+    return listed
+
+
+def root_of(folder: Path) -> Path:
+    """Return `folder`, or the folder below it that holds everything and is neither a split nor a system's."""
     while True:
         items = [path for path in folder.iterdir() if path.name not in _LITTER]
-        if len(items) != 1 or not items[0].is_dir() or items[0].is_symlink() or items[0].name in split_names:
+        if len(items) != 1 or not items[0].is_dir() or items[0].is_symlink():
+            return folder
+        if split_of_word(items[0].name) is not None or is_litter_folder(items[0].name):
             return folder
         folder = items[0]
 
@@ -124,7 +147,20 @@ def inside(folder: Path, name: str, shown: str) -> Path:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if ".." in parts or (parts and (parts[0].startswith("/") or parts[0].endswith(":"))) or "\0" in name:
         raise SourceProblem(f"{shown} wants to write outside its folder: {name}", hint="do not use it")
+    if len(parts) > _DEEPEST:
+        raise SourceProblem(
+            f"{shown} has {len(parts)} folders, one in the other: {shortened(name)}", hint="pack it anew, less deep"
+        )
     return folder.joinpath(*parts)
+
+
+def _twin(target: Path, earlier: Path, member: _Member, shown: str) -> None:
+    if not earlier.is_file():
+        raise SourceProblem(
+            f"{shown} has another name of what is no file: {member.name} is {member.twin}",
+            hint="pack it without hard links",
+        )
+    target.hardlink_to(earlier)
 
 
 def _write(member: _Member, target: Path, shown: str) -> None:
@@ -140,16 +176,25 @@ def _write(member: _Member, target: Path, shown: str) -> None:
 
 
 def _link(folder: Path, links: list[tuple[Path, str, str]], shown: str) -> None:
-    for target, leads_to, _ in links:
-        target.symlink_to(leads_to)
     real = folder.resolve()
-    for target, leads_to, name in links:
-        if not target.resolve().is_relative_to(real):
-            for made, _, _ in links:
-                made.unlink(missing_ok=True)
-            raise SourceProblem(
-                f"{shown} has a link that leads out: {name} -> {leads_to}", hint="pack it without links"
-            )
+    made: list[Path] = []
+    try:
+        for target, leads_to, _ in links:
+            target.symlink_to(leads_to)
+            made.append(target)
+        for target, leads_to, name in links:
+            _refuse_link_out(real, target, f"{name} -> {leads_to}", shown)
+    except BaseException:  # none stays that was not looked at
+        for target in made:
+            target.unlink(missing_ok=True)
+        raise
+
+
+def _refuse_link_out(real: Path, target: Path, named: str, shown: str) -> None:
+    if not target.resolve().is_relative_to(real):
+        raise SourceProblem(f"{shown} has a link that leads out: {named}", hint="pack it without links")
+    with suppress(FileNotFoundError, NotADirectoryError):  # it may lead to nothing
+        target.stat()  # and not in a circle, nor to a name that no disk can hold
 
 
 @contextmanager
@@ -181,9 +226,13 @@ def _refuse_bomb(opened: zipfile.ZipFile, archive: Path, shown: str) -> None:
         )
 
 
-def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Member:
+def _refuse_password(info: zipfile.ZipInfo, shown: str) -> None:
     if info.flag_bits & 0x1:
         raise SourceProblem(f"{shown} is locked with a password: {info.filename}", hint="pack it without one")
+
+
+def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Member:
+    _refuse_password(info, shown)
     is_link = stat.S_ISLNK(info.external_attr >> 16)
     link = os.fsdecode(opened.read(info)) if is_link and info.file_size < 4096 else None
     return _Member(name_of(info), info.is_dir(), info.file_size, link, None, lambda: opened.open(info))

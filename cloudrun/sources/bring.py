@@ -10,7 +10,6 @@ from pathlib import Path
 
 from cloudrun.files import atomic
 from cloudrun.files.untrusted import read_object
-from cloudrun.imagedata.folders import SPLITS
 from cloudrun.sources import Source, SourceProblem, kaggle
 from cloudrun.sources.archive import root_of, unpack
 from cloudrun.sources.web import Address, Say, download
@@ -65,7 +64,7 @@ def _unpacked(source: Source, work: Path, say: Say) -> Path:
     pace.elapsed_s(0)
     count = unpack(archive, work / "unpacked", shown=address.shown)
     say(f"{count} files unpacked in {pace.elapsed_s(0):.1f} s")
-    return root_of(work / "unpacked", split_names=SPLITS)
+    return root_of(work / "unpacked")
 
 
 def _collected(source: Source, work: Path, endpoint: str | None, say: Say) -> Path:
@@ -73,7 +72,7 @@ def _collected(source: Source, work: Path, endpoint: str | None, say: Say) -> Pa
 
     (work / "unpacked").mkdir(exist_ok=True)
     collect(Bucket(source, endpoint), work / "unpacked", work / "objects", say=say)
-    return root_of(work / "unpacked", split_names=SPLITS)
+    return root_of(work / "unpacked")
 
 
 def _refuse_other(archive: Path, expected: str, shown: str) -> None:

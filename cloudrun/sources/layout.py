@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from cloudrun.imagedata.layout import UNLABELLED, ClassFolders, lay_out
 from cloudrun.imagedata.unused import LITTER, Tally, Unused, printable
 from cloudrun.imagedata.vocabulary import is_litter_folder, suffix_of
-from cloudrun.imagedata.walk import FolderProblem, reason_to_skip
+from cloudrun.imagedata.walk import FolderProblem, Parts, reason_to_skip
 from cloudrun.sources import SourceProblem
 
 _LABEL_SUFFIXES = (".csv", ".tsv", ".json")
@@ -29,15 +29,26 @@ class Layout:
 def layout_of(files: Iterable[tuple[str, int]], shown: str, *, classes: ClassFolders = "auto") -> Layout:
     """Read the splits and classes of `files`, path and bytes of each, as the trainer will read them.
 
+    A path that ends with a slash is a folder.
+
     Raises SourceProblem where the trainer could not tell classes apart.
     """
     tally = Tally()
     images: list[tuple[str, ...]] = []
     total = without_suffix = 0
     label_files = []
-    for name, size in sorted(files):
-        parts = PurePosixPath(name.replace("\\", "/")).parts
+    folders: dict[Parts, bool] = {}  # whether an image lies in it, at any depth
+    by_name = {name.replace("\\", "/"): size for name, size in files}  # of two of one name, the last one stays
+    for name, size in sorted(by_name.items()):
+        parts = PurePosixPath(name).parts
         if not parts:
+            continue
+        within = parts if name.endswith("/") else parts[:-1]
+        if not any(map(is_litter_folder, within)):
+            folders.update(
+                {within[:depth]: False for depth in range(1, len(within) + 1) if within[:depth] not in folders}
+            )
+        if within == parts:
             continue
         reason = LITTER if any(map(is_litter_folder, parts[:-1])) else reason_to_skip(parts[-1])
         if reason is not None:
@@ -46,10 +57,12 @@ def layout_of(files: Iterable[tuple[str, int]], shown: str, *, classes: ClassFol
                 label_files.append("/".join(parts))
             continue
         images.append(parts)
+        folders.update({parts[:depth]: True for depth in range(1, len(parts))})
         total += size
         without_suffix += not suffix_of(parts[-1])
     try:
-        layout = lay_out(images, shown=shown, tally=tally, classes=classes)
+        empty = sorted(parts for parts, has_images in folders.items() if not has_images)
+        layout = lay_out(images, shown=shown, tally=tally, empty=empty, classes=classes)
     except FolderProblem as err:
         there = f"; label files there: {', '.join(map(printable, label_files[:5]))}" if label_files else ""
         raise SourceProblem(err.message, hint=f"{err.hint}{there}") from None

@@ -6,6 +6,7 @@ any instant leaves the old record or the new one, and two commands at once lose 
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,16 @@ class LedgerDamaged(CloudrunError):
         )
 
 
+class LedgerReadOnly(CloudrunError):
+    """No run can be recorded, so none is started: a machine that is in no ledger is a forgotten bill."""
+
+    def __init__(self, folder: Path, err: OSError) -> None:
+        super().__init__(
+            f"no run can be recorded in {folder}: {err.strerror}; nothing was started",
+            hint="make that folder writable, or name another one: `export CLOUDRUN_HOME=...`",
+        )
+
+
 class BeingLaunched(CloudrunError):
     """Another command is launching the run: two at once would rent twice, or end what the other has just started."""
 
@@ -49,6 +60,17 @@ class Ledger:
     def __init__(self, home: Path) -> None:
         self.home = home
         self._records = home / "ledger"
+
+    def refuse_read_only(self) -> None:
+        """Raise LedgerReadOnly where no run could be recorded: before anything takes time, or money."""
+        import tempfile  # `ps` starts without it
+
+        try:
+            self._records.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._records):
+                pass
+        except OSError as err:
+            raise LedgerReadOnly(self._records, err) from None
 
     def add(self, run: Run) -> None:
         """Record a new run. Raises FileExistsError where the id is taken."""
@@ -107,7 +129,7 @@ class Ledger:
     def keep_log_index(self, run_id: str, index: bytes) -> None:
         """Keep the index of a fetched log (when each part was written): of no use to people, so not in the results."""
         (self.home / "log-index").mkdir(parents=True, exist_ok=True)
-        (self.home / "log-index" / run_id).write_bytes(index)
+        atomic.write(self.home / "log-index" / run_id, index)
 
     def log_index(self, run_id: str) -> bytes | None:
         """Return the index that `keep_log_index` kept; None where there is none."""
@@ -175,8 +197,11 @@ class Ledger:
         """Write the record durably. Raises ValueError where the record could not be read back."""
         text = run.model_dump_json(indent=1)
         _refuse_unreadable(text)
-        atomic.write(path, text, temporary=path.with_suffix(f".{os.getpid()}{atomic.UNFINISHED}"), durable=True)
-        atomic.sync(path.parent)  # else a power cut may undo the rename itself
+        for left in path.parent.glob(f"{glob.escape(path.stem)}.*{atomic.UNFINISHED}"):
+            left.unlink(missing_ok=True)  # of a command that was killed: whoever writes holds the lock
+        temporary = path.with_suffix(f".{os.getpid()}{atomic.UNFINISHED}")
+        atomic.write(path, text, temporary=temporary, durable=True, private=True)
+        atomic.sync(path.parent)  # else the rename itself may be lost with the power
 
     @contextmanager
     def _locked(self, run_id: str) -> Iterator[None]:

@@ -10,7 +10,13 @@ from cloudrun.errors import StoreError
 
 _WRONG_KEY = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed")
 _EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired")
+# What a server says while it starts, or has too much to do.
+_OWN_FAULT = ("InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout", "500", "502", "503", "504")
 _DAMAGED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
+
+
+class StoreUnavailable(StoreError):
+    """The bucket's server does not answer, or says that the fault is its own; a moment later it may work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ def refused(place: S3Place, what: str, response: Mapping[str, Any]) -> StoreErro
         )
     if code in _DAMAGED:
         return StoreError(f"{place} refused to {what}: it arrived damaged", hint="run the same command again")
-    return StoreError(f"{place} refused to {what}: {code}: {said}", hint="run the same command again later")
+    kind = StoreUnavailable if code in _OWN_FAULT else StoreError
+    return kind(f"{place} refused to {what}: {code}: {said}", hint="run the same command again later")
 
 
 def without_credentials(place: S3Place, said: str) -> StoreError:
@@ -57,9 +64,9 @@ def without_credentials(place: S3Place, said: str) -> StoreError:
     )
 
 
-def unreachable(place: S3Place, what: str, err: BaseException) -> StoreError:
+def unreachable(place: S3Place, what: str, err: BaseException) -> StoreUnavailable:
     """Return the error for a server that does not answer; `what` is the action, as `write log.txt`."""
-    return StoreError(
+    return StoreUnavailable(
         f"cannot {what}: {place} does not answer ({type(err).__name__})",
         hint="is there a network, and is `endpoint` right? then run the same command again",
     )

@@ -12,4 +12,4 @@ def install_command(*extras: str) -> str:
     torch = "--torch-backend cpu " if "trainer" in extras else ""
     named = ",".join(extras)
     tool = f"uv tool install --force {torch}--with-executables-from skypilot"
-    return f"`{tool} 'cloudrun-gpu[{named}]'` (in a clone: `'.[{named}]'`)"
+    return f"`{tool} 'cloudrun-gpu[{named}]'` (in a clone `'.[{named}]'`; with each cloud that you use: `{named},aws`)"

@@ -18,6 +18,7 @@ from cloudrun.protocol.outputs import PROGRESS
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import QUESTION_WAIT_S
 from cloudrun.protocol.words import YES
+from cloudrun.worker.policy import time_text
 
 ENOUGH_STEPS = 20
 # A corrected estimate breaks a budget that it exceeds by more than this share of the budget.
@@ -104,8 +105,7 @@ class Overseer:
             return None
         self._said = stage
         cost = f"${corrected.total_usd:.2f}, " if self._order.hourly_usd else ""
-        took = f"{corrected.total_s:.0f} s" if corrected.total_s < 600 else f"{corrected.total_s / 3600:.2f} h"
-        self._say(f"corrected estimate: {cost}{took} in all, from {corrected.rests_on}")
+        self._say(f"corrected estimate: {cost}{time_text(corrected.total_s)} in all, from {corrected.rests_on}")
         self._too_much = breaks_budget(corrected, self._order) or ""
         if self._too_much and self._order.may_ask:
             self._ask(now)

@@ -77,6 +77,13 @@ def decide(order: Order, seen: Observation) -> Action:
     return _after_it_ended(order, seen)
 
 
+def time_text(seconds: float) -> str:
+    """`18 s`, `12.5 min`, `1.25 h`: as short as it is exact enough."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+
+
 def _while_it_runs(order: Order, seen: Observation) -> Action:
     if not seen.attempt_lives:
         return RecordCrash()
@@ -84,7 +91,8 @@ def _while_it_runs(order: Order, seen: Observation) -> Action:
         return Kill() if seen.stop_age_s > STOP_PATIENCE_S else Wait()
     if seen.billed_s >= order.limit_s() - order.reserve_s():
         spent = order.spent_by(seen.billed_s)
-        return Stop(EndReason.BUDGET, f"the budget is used: {seen.billed_s / 3600:.2f} h, ${spent:.2f}")
+        money = f", ${spent:.2f}" if order.hourly_usd else ""
+        return Stop(EndReason.BUDGET, f"the budget is used: {time_text(seen.billed_s)}{money}")
     if seen.data_silence_s is not None and seen.data_silence_s > order.idle_s:
         return Stop(EndReason.NO_DATA, f"no data have come for {order.idle_s / 60:g} minutes")
     if seen.step_silence_s is not None and seen.step_silence_s > order.stall_s:

@@ -31,7 +31,8 @@ _TRAIN: Mapping[str, tuple[str, ...]] = {
         "cutmix", "max_unreadable",
     ),
     "The learning": (
-        "epochs", "batch_size", "lr", "backbone_lr", "layer_decay", "warmup_epochs", "weight_decay", "label_smoothing",
+        "epochs", "patience", "train_hours", "metric", "metric_beta", "metric_k",
+        "batch_size", "lr", "backbone_lr", "layer_decay", "warmup_epochs", "weight_decay", "label_smoothing",
         "class_weights", "focal_gamma", "grad_clip", "ema_decay", "seed",
     ),
     "Which images train, validate and are predicted": ("val_fraction", "folds", "fold", "groups", "tta"),

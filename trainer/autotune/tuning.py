@@ -98,7 +98,7 @@ def with_compilation(
         rates, size_s = saved.compile_rates, saved.size_s
     return replace(
         result,
-        compiled_sizes=tried.sizes if decides else None,
+        compiled_sizes=(tried.sizes if tried.compiled else ()) if decides else None,
         compile_s=result.compile_s + tried.seconds,
         compile_rates=rates,
         size_s=size_s,

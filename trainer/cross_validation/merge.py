@@ -29,10 +29,12 @@ def summary_in(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of a single run's summary, with out-of-fold values in place of validation."""
+def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any], *, metric: str) -> dict[str, Any]:
+    """Return the keys of a single run's summary, with out-of-fold values in place of validation.
+
+    `metric`: the name of the competition's, which is among the out-of-fold values.
+    """
     whole, test = together["out_of_fold"], together["test"] or {}
-    metric = "macro_f1" if together["thresholds"] else "accuracy"
     trained = [part["images_per_s"] * part["train_seconds"] for part in parts]
     seconds = sum(part["train_seconds"] for part in parts)
     same = (
@@ -57,7 +59,7 @@ def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any]) -
         **(
             {"val_macro_f1": whole["macro_f1"], "test_macro_f1": test.get("macro_f1")} if together["thresholds"] else {}
         ),
-        "epochs": parts[0]["epochs"],
+        "epochs": max(part["epochs"] for part in parts),
         "stopped_early": False,
         "images_per_s": round(sum(trained) / seconds, 2) if seconds else 0.0,
         "train_seconds": round(seconds, 2),

@@ -26,6 +26,7 @@ from trainer.outputs import checkpoint
 from trainer.outputs.calibrate import fit_temperature, tempered
 from trainer.outputs.predictions import Predictions, rate, read_predictions, write_oof, write_test_predictions
 from trainer.outputs.progress import Progress
+from trainer.outputs.scoring import Metric, judged_of, metric_of
 from trainer.session.autotune_result import AutotuneResult
 from trainer.session.build import digest_of
 from trainer.training.engine import train
@@ -54,7 +55,8 @@ def train_folds(  # noqa: PLR0913 - the arguments of `train`, each by its name
     folders = [out / f"fold-{fold}" for fold in range(config.folds)]
     known: AutotuneResult | None = None
     for fold, folder in enumerate(folders):
-        of_fold = config.model_copy(update={"fold": fold})
+        hours = None if config.train_hours is None else config.train_hours / config.folds
+        of_fold = config.model_copy(update={"fold": fold, "train_hours": hours})
         if ranks.from_main(partial(is_done, folder, of_fold, dataset)):
             progress.say(f"fold {fold} of {config.folds} is done")
             continue
@@ -74,7 +76,8 @@ def train_folds(  # noqa: PLR0913 - the arguments of `train`, each by its name
             gc.collect()  # a compiled model and its call refer to each other, and the next fold needs their memory
             if ranks.is_main:
                 join_metrics(folders[: fold + 1], epochs=config.epochs, out=out)
-    summary = ranks.from_main(partial(merge_folds, folders, dataset, out=out, calibrate=calibrate))
+    metric = metric_of(config, dataset.classes, has_several=dataset.label_sets is not None)
+    summary = ranks.from_main(partial(merge_folds, folders, dataset, out=out, calibrate=calibrate, metric=metric))
     whole = summary["out_of_fold"]
     progress.say(
         f"out of fold: accuracy {whole['accuracy']:.4f}, macro F1 {_shown(whole['macro_f1'])}, "
@@ -98,26 +101,41 @@ def is_done(folder: Path, config: TrainConfig, dataset: Dataset) -> bool:
         return False
     saved = checkpoint.load(last_path)
     checkpoint.check_config(saved["config"], config, last_path)
-    has_ended = saved["epoch"] > config.epochs and not json.loads(summary_path.read_text())["stopped_early"]
-    return bool(has_ended and saved["data_digest"] == digest_of(dataset, config))
+    # Fewer epochs than asked for are all, where they were fitted to its hours, or nothing got better.
+    is_asked = saved.get("asked_epochs", config.epochs) == config.epochs
+    stopped_early = json.loads(summary_path.read_text())["stopped_early"]
+    has_ended = saved["epoch"] > saved["config"]["epochs"] and not stopped_early
+    return bool(is_asked and has_ended and saved["data_digest"] == digest_of(dataset, config))
 
 
-def merge_folds(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibrate: bool = False) -> dict[str, Any]:
+def merge_folds(
+    folders: Sequence[Path],
+    dataset: Dataset,
+    *,
+    out: Path,
+    calibrate: bool = False,
+    metric: Metric | None = None,
+) -> dict[str, Any]:
     """Write what the folds that are done in `folders` say together; the content of summary.json.
+
+    `metric`: of the competition; None: accuracy, or macro F1 where an image may have several classes.
 
     Where an image may have several classes, their thresholds are tuned on all out-of-fold predictions at once.
     """
     parts = [read_predictions(folder / "oof.csv") for folder in folders]
     together = join_out_of_fold(parts)
     targets = targets_of(dataset)
-    limits = tune_thresholds(together.probabilities, together.wanted) if targets.has_several else None
+    metric = metric or Metric("macro_f1" if targets.has_several else "accuracy", has_several=targets.has_several)
+    limits = None
+    if targets.has_several:
+        limits = tune_thresholds(together.probabilities, together.wanted, beta=metric.threshold_beta)
     rule = decision_rule(targets, limits)
     fitted = fit_temperature(together, several=targets.has_several)
     write_oof(out / "oof.csv", together, rule)
     summary: dict[str, Any] = {
         "folds": len(folders),
         "per_fold": [{"fold": fold, **_short(part, rule)} for fold, part in enumerate(parts)],
-        "out_of_fold": rate(together, rule),
+        "out_of_fold": rate(together, rule) | {metric.name: metric.of(judged_of(together, rule))},
         "classes": list(together.classes),
         "thresholds": None if limits is None else dict(zip(together.classes, limits, strict=True)),
         "calibration": {**asdict(fitted), "is_applied": calibrate},
@@ -133,8 +151,9 @@ def merge_folds(folders: Sequence[Path], dataset: Dataset, *, out: Path, calibra
         mean = mean_predictions(tests)
         write_test_predictions(out / "predictions.csv", mean, rule)
         summary["test"] = _rate_test(mean, dataset, rule)
-    join_metrics(folders, epochs=summary_in(folders[0])["epochs"], out=out)
-    summary |= merge_summaries([summary_in(folder) for folder in folders], summary)
+    whole = [summary_in(folder) for folder in folders]
+    join_metrics(folders, epochs=whole[0].get("asked_epochs", whole[0]["epochs"]), out=out)
+    summary |= merge_summaries(whole, summary, metric=metric.name)
     write_json(out / "summary.json", summary)
     return summary
 

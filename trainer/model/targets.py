@@ -38,6 +38,10 @@ class Targets:
         """Whether an image may have no class."""
         return self.of_sets is not None and not bool(self.of_sets.any(1).all().item())
 
+    def on_cpu(self) -> Targets:
+        """Return the same with its tensor on the CPU."""
+        return self if self.of_sets is None else Targets(self.of_sets.cpu())
+
     def wanted(self, labels: Tensor) -> Tensor:
         """Return float32 (B, classes) of 0 and 1 for `labels` (B,), where an image may have several classes."""
         assert self.of_sets is not None
@@ -122,14 +126,19 @@ def targets_for(rule: DecisionRule, *, classes: int) -> Targets:
     return ONE_CLASS if rule.thresholds is None else Targets(torch.zeros(0, classes))
 
 
-def f1_scores(predicted: Tensor, wanted: Tensor) -> list[float | None]:
-    """Return F1 of each class; None where neither an image nor a prediction has it. Both are bool (N, classes)."""
-    both, either = (predicted & wanted).sum(0), predicted.sum(0) + wanted.sum(0)
-    return [2 * hits / total if total else None for hits, total in zip(both.tolist(), either.tolist(), strict=True)]
+def f_scores(predicted: Tensor, wanted: Tensor, *, beta: float = 1.0) -> list[float | None]:
+    """Return F-beta of each class; None where neither an image nor a prediction has it. Both are bool (N, classes).
+
+    Recall counts `beta` times as much as precision.
+    """
+    square = beta**2
+    both, either = (predicted & wanted).sum(0), predicted.sum(0) + square * wanted.sum(0)
+    counts = zip(both.tolist(), either.tolist(), strict=True)
+    return [(1 + square) * hits / total if total else None for hits, total in counts]
 
 
-def tune_thresholds(probabilities: Tensor, wanted: Tensor) -> list[float]:
-    """Return for each class the threshold with the highest F1 on these images, half-way to the next probability.
+def tune_thresholds(probabilities: Tensor, wanted: Tensor, *, beta: float = 1.0) -> list[float]:
+    """Return for each class the threshold with the highest F-beta on these images, half-way to the next probability.
 
     Of equally good thresholds, the nearest to 0.5, so that few images do not move it to an extreme.
     """
@@ -141,7 +150,8 @@ def tune_thresholds(probabilities: Tensor, wanted: Tensor) -> list[float]:
             thresholds.append(_MIDDLE)
             continue
         hits = true.cumsum(0)
-        f1 = 2 * hits / (torch.arange(1, len(true) + 1) + true.sum())  # if the first k are named
+        named = torch.arange(1, len(true) + 1)
+        f1 = (1 + beta**2) * hits / (named + beta**2 * true.sum())  # if the first k are named
         following = torch.cat([ranked[1:], torch.zeros(1, dtype=torch.float64)])
         f1[ranked == following] = -1.0  # a threshold cannot separate equal probabilities
         between = (ranked + following) / 2

@@ -6,7 +6,6 @@ last.pt   the same, and what a resumed run needs: batch_size, optimizer, scaler,
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ _MAY_CHANGE = frozenset(
     (
         "epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained", "cache_gb",
         "max_unreadable", "tta", "memory_format", "compile", "sync_batchnorm",
+        "patience", "train_hours",
     )
 )  # fmt: skip
 
@@ -38,27 +38,31 @@ def save(state: Mapping[str, Any], path: Path) -> None:
 
 def load(path: Path) -> State:
     """Return a checkpoint with tensors on the CPU. Raises TrainerError where the file is absent or malformed."""
-    if path.is_file() and not zipfile.is_zipfile(path):  # other bytes can make torch raise any exception
-        raise TrainerError(f"{path} is not a checkpoint: not a zip archive", hint="it is damaged; remove it")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _loaded(path)
     except FileNotFoundError:
         raise TrainerError(f"there is no checkpoint {path}", hint="`train` writes checkpoints/best.pt") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as err:
-        raise TrainerError(
-            f"{path} is not a checkpoint: {str(err).splitlines()[0]}", hint="it is damaged; remove it"
-        ) from err
+    except Exception as err:  # a damaged file makes zipfile, pickle and torch raise anything
+        why = (str(err).splitlines() or [type(err).__name__])[0]
+        raise TrainerError(f"{path} is not a checkpoint: {why}", hint="it is damaged; remove it") from err
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise TrainerError(f"{path} is not a checkpoint of this trainer", hint="name a best.pt or last.pt")
     return state
 
 
+def _loaded(path: Path) -> Any:
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise zipfile.BadZipFile("not a zip archive")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def check_config(saved: Mapping[str, Any], config: TrainConfig, path: Path) -> None:
     """Raise ConfigError naming the keys of `config` that would make it another run than `saved`."""
     now = config.model_dump(mode="json")
-    differ = [key for key in now if key not in _MAY_CHANGE and saved.get(key) != now[key]]
+    before = {**TrainConfig().model_dump(mode="json"), **saved}  # keys that are newer than the checkpoint
+    differ = [key for key in now if key not in _MAY_CHANGE and before[key] != now[key]]
     if differ:
-        changes = ", ".join(f"`{key}` was {saved.get(key)} and is now {now[key]}" for key in differ)
+        changes = ", ".join(f"`{key}` was {before[key]} and is now {now[key]}" for key in differ)
         raise ConfigError(
             f"{path} is of another run: {changes}",
             hint=f"name another `--out` folder, restore the config, or remove {path.parent} to start afresh",

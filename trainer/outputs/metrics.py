@@ -36,12 +36,13 @@ class MetricsLog:
         lr: float,
         images_per_s: float,
         macro_f1: float | None = None,
+        metric: tuple[str, float] | None = None,
         wait_share: float | None = None,
     ) -> None:
         """Append a row. `kind`: train or val; `epoch` counts from 1, `step` is the number of optimizer steps so far.
 
-        `macro_f1`: only where an image may have several classes. `wait_share`: only of train, the share of the epoch in
-        which steps waited for images.
+        `macro_f1`: only where an image may have several classes. `metric`: name and value of the competition's, where
+        it is another. `wait_share`: only of train, the share of the epoch in which steps waited for images.
         """
         row = {
             "kind": kind,
@@ -50,6 +51,7 @@ class MetricsLog:
             "loss": loss,
             "accuracy": accuracy,
             **({} if macro_f1 is None else {"macro_f1": macro_f1}),
+            **({} if metric is None else {metric[0]: metric[1]}),
             "lr": lr,
             "images_per_s": round(images_per_s, 2),
             **({} if wait_share is None else {"wait_share": round(wait_share, 4)}),

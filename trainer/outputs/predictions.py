@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from cloudrun.imagedata.labels import SEPARATOR
 from trainer.atomic import replacing
 from trainer.errors import TrainerError
-from trainer.model.targets import DecisionRule, f1_scores
+from trainer.model.targets import DecisionRule, f_scores
 
 _SMALLEST = 1e-12
 
@@ -64,16 +64,35 @@ def write_test_predictions(path: Path, predictions: Predictions, rule: DecisionR
     The confidence is the probability of the label; of several labels, of the least certain; of none, that no class is
     present.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "label", "confidence", *predictions.classes])
+    header = ["image", "label", "confidence", *predictions.classes]
+    cells = _label_and_probabilities(predictions, rule)
+    _write_csv(path, header, ([image, *row] for image, row in zip(predictions.images, cells, strict=True)))
+
+
+def write_val_predictions(path: Path, predictions: Predictions, rule: DecisionRule) -> None:
+    """Write a row an image: image, truth, label, confidence, and the probability of each class."""
+    assert predictions.truth is not None
+    header = ["image", "truth", "label", "confidence", *predictions.classes]
+    cells = _label_and_probabilities(predictions, rule)
+    rows = zip(predictions.images, predictions.truth, cells, strict=True)
+    _write_csv(path, header, ([image, SEPARATOR.join(truth), *row] for image, truth, row in rows))
+
+
+def _label_and_probabilities(predictions: Predictions, rule: DecisionRule) -> Iterator[list[str]]:
+    """Yield label, confidence and probabilities of each image, to six digits."""
     flags_by_image = rule.predicted(predictions.probabilities).tolist()
-    rows = predictions.probabilities.tolist()
-    for image, row, flags in zip(predictions.images, rows, flags_by_image, strict=True):
+    for row, flags in zip(predictions.probabilities.tolist(), flags_by_image, strict=True):
         predicted = [index for index, flag in enumerate(flags) if flag]
         confidence = min(row[index] for index in predicted) if predicted else 1 - max(row)
         label = SEPARATOR.join(predictions.classes[index] for index in predicted)
-        writer.writerow([image, label, f"{confidence:.6f}", *(f"{value:.6f}" for value in row)])
+        yield [label, f"{confidence:.6f}", *(f"{value:.6f}" for value in row)]
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
     with replacing(path) as file:
         file.write(text.getvalue().encode())
 
@@ -117,7 +136,7 @@ def rate(predictions: Predictions, rule: DecisionRule) -> dict[str, Any]:
     is undefined (no image of a class) is None, and is left out of the means.
     """
     wanted, predicted = predictions.wanted, rule.predicted(predictions.probabilities)
-    f1 = f1_scores(predicted, wanted)
+    f1 = f_scores(predicted, wanted)
     areas = [roc_auc(predictions.probabilities[:, at], wanted[:, at]) for at in range(len(predictions.classes))]
     counts, hits = wanted.sum(0).tolist(), (wanted & predicted).sum(0).tolist()
     return {

@@ -37,6 +37,12 @@ class Timing:
         self.evaluation_s += seconds
         self.evaluated_images += images
 
+    def seconds(self, *, steps: float, images: int) -> float:
+        """Return the seconds of `steps` steps at full image size and of evaluating `images`, as they were timed."""
+        step_s = self.timed_s / max(1, self.timed_steps)
+        image_s = self.evaluation_s / self.evaluated_images if self.evaluated_images else 0.0
+        return steps * step_s + images * image_s
+
     def left(
         self, *, epochs: int, steps: float, batch_size: int, val_images: int, test_images: int
     ) -> dict[str, float | bool]:

@@ -28,6 +28,7 @@ from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.loss import weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of
 from trainer.model.targets import targets_of
+from trainer.outputs.scoring import metric_of
 from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 from trainer.session.setup import TrainingSetup, average_of
 
@@ -98,6 +99,7 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         unreadable=unreadable,
         ranks=ranks,
     )
+    targets = targets_of(dataset, device.torch_device)
     return TrainingSetup(
         config=config,
         device=device,
@@ -105,7 +107,8 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         train_files=train_files,
         val_files=val_files,
         data_digest=digest,
-        targets=targets_of(dataset, device.torch_device),
+        targets=targets,
+        metric=metric_of(config, dataset.classes, has_several=targets.has_several),
         model=model,
         optimizer=make_optimizer(model, config),
         scaler=torch.amp.GradScaler(device.torch_device.type, enabled=device.autocast_dtype == torch.float16),
@@ -205,15 +208,15 @@ def _open_caches(
 
 def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
     """Return the images that train in this run, and those that validate."""
+    groups = find_groups(config.groups, dataset)
     if config.folds:
-        groups = find_groups(config.groups, dataset)
         fold_of = fold_of_each(dataset, folds=config.folds, seed=config.seed, groups=groups)
         placed = list(zip(labelled_files(dataset), fold_of, strict=True))
         return [f for f, fold in placed if fold != config.fold], [f for f, fold in placed if fold == config.fold]
     files = dataset.splits["train"]
     if "val" in dataset.splits:
         return list(files), list(dataset.splits["val"])
-    train, val = hold_out_for(dataset, fraction=config.val_fraction, seed=config.seed)
+    train, val = hold_out_for(dataset, fraction=config.val_fraction, seed=config.seed, groups=groups)
     return [files[index] for index in train], [files[index] for index in val]
 
 

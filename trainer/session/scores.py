@@ -8,6 +8,7 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cloudrun.imagedata.folders import UNLABELLED
 from trainer.data.augment import normalise
@@ -15,7 +16,8 @@ from trainer.data.loader import Batch, Loader
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.distributed.stop import StopFlag
 from trainer.errors import TrainerError
-from trainer.model.targets import ONE_CLASS, Targets, decision_rule, f1_scores, tune_thresholds
+from trainer.model.targets import ONE_CLASS, DecisionRule, Targets, decision_rule, f_scores, tune_thresholds
+from trainer.outputs.scoring import ACCURACY, Judged, Metric
 from trainer.session.device import Device
 from trainer.session.probe import is_out_of_memory
 
@@ -35,6 +37,7 @@ class Rating:
     recalls: list[float | None]
     f1: list[float | None] | None = None
     thresholds: list[float] | None = None
+    metric: float | None = None  # of the competition; None where it is undefined
 
     @property
     def macro_f1(self) -> float | None:
@@ -62,27 +65,39 @@ class Scores:
     def probabilities(self) -> Tensor:
         return self.targets.probabilities(self.logits)
 
-    def rate(self, thresholds: Sequence[float] | None = None) -> Rating:
+    def rate(self, thresholds: Sequence[float] | None = None, *, metric: Metric = ACCURACY) -> Rating:
         """Return the rating. With several classes an image: at `thresholds`, or at the best ones for these images."""
         if self.targets.has_several:
-            return self._rate_several(thresholds)
+            return self._rate_several(thresholds, metric)
         right = self.logits.argmax(1) == self.labels
         parts = [right[self.labels == index] for index in range(self.logits.shape[1])]
-        return Rating(_mean(right), [_mean(part) if len(part) else None for part in parts])
+        value = metric.of(self.judged(DecisionRule()))
+        return Rating(_mean(right), [_mean(part) if len(part) else None for part in parts], metric=value)
+
+    def judged(self, rule: DecisionRule) -> Judged:
+        """Return probabilities, and predicted and true classes. All images need a label."""
+        probabilities = self.targets.probabilities(self.logits.double())
+        if self.targets.has_several:
+            wanted = self.targets.wanted(self.labels).bool()
+        else:
+            wanted = functional.one_hot(self.labels, self.logits.shape[1]).bool()
+        return Judged(probabilities, rule.predicted(probabilities), wanted)
 
     def is_labelled(self) -> bool:
         return bool((self.labels != UNLABELLED).all().item())
 
-    def _rate_several(self, thresholds: Sequence[float] | None) -> Rating:
+    def _rate_several(self, thresholds: Sequence[float] | None, metric: Metric) -> Rating:
         probabilities, wanted = self.probabilities, self.targets.wanted(self.labels).bool()
-        limits = tune_thresholds(probabilities, wanted) if thresholds is None else list(thresholds)
+        beta = metric.threshold_beta
+        limits = tune_thresholds(probabilities, wanted, beta=beta) if thresholds is None else list(thresholds)
         predicted = decision_rule(self.targets, limits).predicted(probabilities)
         parts = [predicted[wanted[:, index], index] for index in range(wanted.shape[1])]
         return Rating(
             accuracy=_mean((predicted == wanted).all(1)),
             recalls=[_mean(part) if len(part) else None for part in parts],
-            f1=f1_scores(predicted, wanted),
+            f1=f_scores(predicted, wanted),
             thresholds=limits,
+            metric=metric.of(Judged(probabilities.double(), predicted, wanted)),
         )
 
 

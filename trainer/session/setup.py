@@ -23,6 +23,7 @@ from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
 from trainer.model.targets import Targets
 from trainer.outputs.diagnosis import Facts
+from trainer.outputs.scoring import ACCURACY, Metric
 from trainer.session.autotune_result import AutotuneResult
 from trainer.session.device import Device, cores
 from trainer.session.epoch_stats import EpochStats
@@ -55,6 +56,7 @@ class TrainingSetup:
     autotune: AutotuneResult | None = None
     ranks: Ranks = ALONE
     gradients: GradientSync | None = None  # with several processes
+    metric: Metric = ACCURACY  # chooses the epoch
     has_shared_norms: bool = False
     has_validated: bool = False  # the processes of the loader that validates are running
     _val_loaders: dict[int, Loader] = field(default_factory=dict)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cloudrun.imagedata.dataset import Reading
 from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
-from trainer.model.optim import align_moments
+from trainer.model.optim import align_moments, schedule_of
 from trainer.model.targets import decision_rule
 from trainer.outputs import checkpoint
 from trainer.outputs.checkpoint import State
 from trainer.outputs.diagnosis import Finding
 from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress
+from trainer.outputs.scoring import Metric
 from trainer.outputs.timing import Timing
 from trainer.outputs.writer import CheckpointWriter
 from trainer.session.autotune_result import AutotuneResult
 from trainer.session.build import build_setup
 from trainer.session.epoch_stats import EpochStats, FirstBadStep
-from trainer.session.scores import Rating
+from trainer.session.scores import Rating, Scores
 from trainer.session.setup import TrainingSetup
 
 
@@ -37,9 +40,9 @@ class Position:
 
 @dataclass
 class Best:
-    """The best epoch so far: highest accuracy on val, then lowest loss.
+    """The best epoch so far by the competition's `metric` on val, then by the lowest loss.
 
-    Where an image may have several classes: highest macro F1, at the `thresholds` that are best for val.
+    Where an image may have several classes, at the `thresholds` that are best for val.
     """
 
     epoch: int = 0
@@ -47,12 +50,13 @@ class Best:
     loss: float = float("inf")
     macro_f1: float | None = None
     thresholds: list[float] | None = None
+    metric: float | None = None
 
-    def is_beaten_by(self, rating: Rating, loss: float) -> bool:
+    def is_beaten_by(self, rating: Rating, loss: float, metric: Metric) -> bool:
         """Return whether a new epoch is better."""
-        mine = self.accuracy if self.macro_f1 is None else self.macro_f1
-        metric = rating.accuracy if rating.macro_f1 is None else rating.macro_f1
-        return (metric, -loss) > (mine, -self.loss)
+        if not self.epoch:
+            return True
+        return (metric.gain(rating.metric), -loss) > (metric.gain(self.metric), -self.loss)
 
 
 @dataclass
@@ -70,6 +74,10 @@ class TrainState:
     trained_work: float  # the same images, weighted by their pixels
     saved_at: float
     timing: Timing
+    spent_before_s: float = 0.0  # by earlier processes of the run
+    opened_at: float = field(default_factory=time.monotonic)
+    # Of the config; the setup's config may have fewer: fitted to its hours, or for lack of patience.
+    asked_epochs: int = 0
     lr_factor: float = 1.0  # lowered once the loss was not finite
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
@@ -80,6 +88,16 @@ class TrainState:
 
     def __post_init__(self) -> None:
         self.metrics = MetricsLog(self.metrics_path)
+
+    def spent_s(self) -> float:
+        """Return the seconds of the run so far, over all its processes."""
+        return self.spent_before_s + time.monotonic() - self.opened_at
+
+    def end_after(self, epochs: int) -> None:
+        """Have the run end after `epochs` epochs: sizes and learning rates follow."""
+        setup = self.setup
+        setup.config = setup.config.model_copy(update={"epochs": epochs})
+        setup.schedule = schedule_of(setup.config, steps_per_epoch=setup.steps_per_epoch)
 
     def count_step(self, seconds: float, *, images: int, work: float) -> None:
         """Count the seconds of a step. `work`: its pixels as a share of those at full image size."""
@@ -149,9 +167,11 @@ def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
     state = TrainState(
         setup, out, Position(), setup.new_epoch_stats(), Best(), first_bad_step, 0.0, 0, 0.0, now, timing
     )
+    state.asked_epochs = config.epochs
     if saved is None:
         return state
     load_into(state, saved)
+    state.spent_before_s = saved.get("spent_s", state.trained_s)
     setup.autotune = AutotuneResult.from_plain(saved["tuned"]) if saved.get("tuned") else None
     newer = ranks.from_main(lambda: _best_in(state.best_path))
     if newer is not None and newer.epoch > state.best.epoch:
@@ -163,8 +183,11 @@ def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
             hint=f"restore it, or remove {state.best_path.parent} to start again",
         )
     progress.say(f"resumed from {last_path}: epoch {state.position.epoch}, step {state.position.step} done")
-    if saved["config"]["epochs"] != config.epochs:
-        were = saved["config"]["epochs"]
+    were = saved.get("asked_epochs", saved["config"]["epochs"])
+    if were == config.epochs:
+        if saved["config"]["epochs"] != config.epochs:
+            state.end_after(saved["config"]["epochs"])
+    else:
         progress.say(
             f"epochs were {were} and are now {config.epochs}: the learning rate follows the new cosine from here"
         )
@@ -174,7 +197,14 @@ def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
 def _best_in(path: Path) -> Best | None:
     """Return what best.pt says of itself; None where there is none, or it is of an older version."""
     saved = saved_in(path)
-    return Best(**saved["best"]) if saved and "best" in saved else None
+    return _best_from(saved["best"]) if saved and "best" in saved else None
+
+
+def _best_from(plain: Mapping[str, Any]) -> Best:
+    best = Best(**plain)
+    if "metric" not in plain and best.epoch:  # written when accuracy, or macro F1, was all there was
+        best.metric = best.accuracy if best.macro_f1 is None else best.macro_f1
+    return best
 
 
 def load_into(state: TrainState, saved: State) -> None:
@@ -190,7 +220,7 @@ def load_into(state: TrainState, saved: State) -> None:
     state.metrics = MetricsLog(state.metrics_path, saved["metrics"])
     state.position = Position(saved["epoch"], saved["step"])
     state.epoch_stats = setup.new_epoch_stats(**saved["tally"])
-    state.best, state.unsaved_best = Best(**saved["best"]), None
+    state.best, state.unsaved_best = _best_from(saved["best"]), None
     state.trained_s, state.trained_images = saved["trained_s"], saved["trained_images"]
     state.trained_work = saved.get("trained_work", state.trained_images)
     state.lr_factor = saved["lr_factor"]
@@ -236,24 +266,38 @@ def save(state: TrainState) -> None:
         "trained_s": state.trained_s,
         "trained_images": state.trained_images,
         "trained_work": state.trained_work,
+        "spent_s": state.spent_s(),
+        "asked_epochs": state.asked_epochs,
         "lr_factor": state.lr_factor,
         "ema": setup.ema.state_dict() if setup.ema else None,
     }
     state.writer.save(content, state.last_path)
 
 
-def keep_best(state: TrainState) -> None:
-    """Keep the model as the best so far, on its device; `save` and `write_best` write it to best.pt."""
+def keep_best(state: TrainState, scores: Scores) -> None:
+    """Keep the model as the best so far, on its device; `save` and `write_best` write it to best.pt.
+
+    `scores`: of the validation images, which it keeps, too.
+    """
     if not state.setup.ranks.is_main:
         return
-    trained = _what_is_trained(state)
+    trained, names = _what_is_trained(state), _val_names(state.setup)
+    val = {"images": names, "logits": scores.logits, "labels": scores.labels}
     state.unsaved_best = {
         **trained,
         "model": {name: value.detach().clone() for name, value in trained["model"].items()},
         "val_accuracy": state.best.accuracy,
         "val_loss": state.best.loss,
         "best": dict(vars(state.best)),
+        # An image that could be read this time, and not before, would shift the names.
+        **({"val": val} if len(names) == len(scores.labels) else {}),
     }
+
+
+def _val_names(setup: TrainingSetup) -> list[str]:
+    """Return the validation images that can be read, relative to the data folder."""
+    files = [path for path, _ in setup.val_files if path not in setup.unreadable]
+    return [path.relative_to(setup.dataset.folder).as_posix() for path in files]
 
 
 def write_best(state: TrainState) -> None:

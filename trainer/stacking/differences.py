@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import torch
 
+from cloudrun.recipe.train_config import MetricName
 from trainer.model.targets import DecisionRule
 from trainer.outputs.predictions import Predictions
+from trainer.outputs.scoring import ACCURACY, Metric, judged_of
 from trainer.stacking.learners import Floats, Mask
 
-Metric = Literal["accuracy", "macro_f1", "log_loss"]
-_HEADINGS: Mapping[Metric, str] = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}
+_OF_EVERY_TABLE = ("accuracy", "macro_f1", "log_loss")
 _SAFE = 1e-12
 _DRAWS = 200
 _ROUNDING = 1e-9  # one image won and none lost is a gain equal to its error
@@ -49,6 +51,13 @@ class Answer:
         if self.rule.thresholds is None:
             return np.asarray(-np.log(safe[self.wanted]))
         return np.asarray(-np.log(np.where(self.wanted, safe, 1 - safe)).mean(axis=1))
+
+    def draws(self, metric: Metric) -> Floats:
+        """Return the metric's gain of these images, then of each bootstrap sample, the same ones for each answer."""
+        judged = judged_of(self.predictions, self.rule)
+        images, chance = len(judged.wanted), np.random.default_rng(0)
+        rows = [np.arange(images), *(chance.integers(images, size=images) for _ in range(_DRAWS))]
+        return np.asarray([metric.gain(metric.of(judged[torch.from_numpy(drawn)])) for drawn in rows])
 
     @cached_property
     def macro_f1s(self) -> Floats:
@@ -85,19 +94,32 @@ class Difference:
     log_loss_error: float
     won: int
     lost: int
+    other: float = 0.0  # by the competition's metric, where it is none of these
+    other_error: float = 0.0
 
-    def by(self, metric: Metric) -> tuple[float, float]:
+    def by(self, metric: MetricName) -> tuple[float, float]:
         """Return the gain by `metric`, and its standard error."""
-        if metric == "accuracy":
-            return self.accuracy, self.accuracy_error
-        if metric == "macro_f1":
-            return self.macro_f1, self.macro_f1_error
-        return self.log_loss, self.log_loss_error
+        match metric:
+            case "accuracy":
+                return self.accuracy, self.accuracy_error
+            case "macro_f1":
+                return self.macro_f1, self.macro_f1_error
+            case "log_loss":
+                return self.log_loss, self.log_loss_error
+            case _:
+                return self.other, self.other_error
 
 
-def differences_to(peer: str, answers: Mapping[str, Answer]) -> dict[str, Difference]:
-    """Return the difference of each answer to that of `peer`."""
-    return {name: compare(answer, answers[peer]) for name, answer in answers.items() if name != peer}
+def differences_to(peer: str, answers: Mapping[str, Answer], metric: Metric = ACCURACY) -> dict[str, Difference]:
+    """Return the difference of each answer to that of `peer`; by `metric`, too."""
+    differences = {name: compare(answer, answers[peer]) for name, answer in answers.items() if name != peer}
+    if metric.name in _OF_EVERY_TABLE:
+        return differences
+    of_peer = answers[peer].draws(metric)
+    for name, difference in differences.items():
+        gain, *drawn = answers[name].draws(metric) - of_peer
+        differences[name] = replace(difference, other=float(gain), other_error=float(np.nanstd(drawn, ddof=1)))
+    return differences
 
 
 def compare(candidate: Answer, peer: Answer) -> Difference:
@@ -122,23 +144,23 @@ def compare(candidate: Answer, peer: Answer) -> Difference:
     )
 
 
-def choose(differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
+def choose(differences: Mapping[str, Difference], peer: str, metric: MetricName) -> str:
     """Return the best method by `metric` among those that beat `peer` by more than a standard error, else `peer`.
 
     Ties are broken by the log loss, then by accuracy. `peer` has learned next to nothing, and so cannot overfit. To
     take the best of several by the images that judge them is still optimistic.
     """
-    other: Metric = "accuracy" if metric == "log_loss" else "log_loss"
+    other: MetricName = "accuracy" if metric == "log_loss" else "log_loss"
     gains = {name: difference.by(metric) for name, difference in differences.items()}
     better = [name for name, (gain, error) in gains.items() if gain > error * (1 + _ROUNDING)]
     return max(better, key=lambda name: (gains[name][0], differences[name].by(other)[0]), default=peer)
 
 
 def table_of(
-    rates: Mapping[str, Mapping[str, Any]], differences: Mapping[str, Difference], peer: str, metric: Metric
+    rates: Mapping[str, Mapping[str, Any]], differences: Mapping[str, Difference], peer: str, metric: MetricName
 ) -> list[str]:
     """Return lines: a heading, then one for each method."""
-    heading = "log loss saved" if metric == "log_loss" else _HEADINGS[metric]
+    heading = "log loss saved" if metric == "log_loss" else _heading(metric)
     lines = [f"method    accuracy  macro F1  log loss   ROC AUC  {heading} against `{peer}`"]
     for name, rate in rates.items():
         cells = "".join(f"{_shown(rate[key]):>10}" for key in ("macro_f1", "log_loss", "roc_auc"))
@@ -151,12 +173,16 @@ def table_of(
     return lines
 
 
-def choice_text(chosen: str, differences: Mapping[str, Difference], peer: str, metric: Metric) -> str:
-    name = _HEADINGS[metric]
+def choice_text(chosen: str, differences: Mapping[str, Difference], peer: str, metric: MetricName) -> str:
+    name = _heading(metric)
     if chosen == peer:
         return f"chosen: {peer}, as none beats its {name} by more than the standard error of the difference"
     gain, error = differences[chosen].by(metric)
     return f"chosen: {chosen}, whose {name} is better by {gain:.4f} ± {error:.4f}; chosen by that, it leans to the good"
+
+
+def _heading(metric: MetricName) -> str:
+    return {"macro_f1": "macro F1", "f_beta": "F-beta", "auc": "ROC AUC"}.get(metric, metric.replace("_", " "))
 
 
 def _mean_and_error(values: Floats) -> tuple[float, float]:

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from cloudrun.recipe.train_config import MetricName, TrainConfig
 from trainer.atomic import write_json
 from trainer.errors import ConfigError
 from trainer.model.targets import DecisionRule, tune_thresholds
 from trainer.outputs.calibrate import fit_temperature
 from trainer.outputs.predictions import Predictions, rate, write_oof, write_test_predictions
-from trainer.stacking.differences import Answer, Metric, choice_text, choose, differences_to, table_of
+from trainer.outputs.scoring import Metric, metric_of
+from trainer.stacking.differences import Answer, choice_text, choose, differences_to, table_of
 from trainer.stacking.feature_heads import DeviceName, Heads, fit_heads
 from trainer.stacking.fold_runs import FoldRun, read_runs
 from trainer.stacking.learners import (
@@ -74,7 +76,9 @@ def stack(  # noqa: PLR0913 - each is an option of `stack`
     out: Path,
     learners: Mapping[str, Learner],
     data: Path | None = None,
-    metric: Metric = "accuracy",
+    metric: MetricName = "accuracy",
+    metric_beta: float = 2.0,
+    metric_k: int = 5,
     device: DeviceName = "auto",
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -91,10 +95,11 @@ def stack(  # noqa: PLR0913 - each is an option of `stack`
     level = build_level(runs, heads)
     _say_what(runs, level, say)
     methods = learn(level, learners)
-    answers = answers_of(methods, runs[0])
+    judging = _judging(runs[0], metric, beta=metric_beta, k=metric_k)
+    answers = answers_of(methods, runs[0], beta=judging.threshold_beta)
     rates = {name: rate(answer.predictions, answer.rule) for name, answer in answers.items()}
     peer = AVERAGE if metric != "log_loss" else TEMPERED
-    differences = differences_to(peer, answers)
+    differences = differences_to(peer, answers, judging)
     chosen = choose(differences, peer, metric)
     for line in [*table_of(rates, differences, peer, metric), choice_text(chosen, differences, peer, metric)]:
         say(line)
@@ -167,17 +172,23 @@ def judge(learner: Learner, level: Level) -> Floats:
     return answers
 
 
-def answers_of(methods: Sequence[Method], run: FoldRun) -> dict[str, Answer]:
+def answers_of(methods: Sequence[Method], run: FoldRun, *, beta: float = 1.0) -> dict[str, Answer]:
     """Return out-of-fold answers by name. With several classes an image each method gets its own best thresholds."""
     answers = {}
     for method in methods:
         predictions = replace(run.out_of_fold, probabilities=torch.from_numpy(method.out_of_fold))
         rule = DecisionRule()
         if run.has_several:
-            limits = tune_thresholds(predictions.probabilities, predictions.wanted)
+            limits = tune_thresholds(predictions.probabilities, predictions.wanted, beta=beta)
             rule = DecisionRule(tuple(limits), allows_none=run.allows_none)
         answers[method.name] = Answer(predictions, rule)
     return answers
+
+
+def _judging(run: FoldRun, metric: MetricName, *, beta: float, k: int) -> Metric:
+    """Return the metric for these runs. Raises ConfigError where it is not defined for several classes an image."""
+    config = TrainConfig(metric=metric, metric_beta=beta, metric_k=k)
+    return metric_of(config, run.out_of_fold.classes, has_several=run.has_several)
 
 
 def _write_chosen(

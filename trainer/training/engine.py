@@ -41,6 +41,7 @@ from trainer.session.state import (
     write_best,
 )
 from trainer.session.step import train_step
+from trainer.training.planning import fitted_epochs, is_out_of_patience
 from trainer.training.summary import finish_run, finish_stopped_run
 
 # Share of the learning rate after a loss that was not finite.
@@ -87,11 +88,11 @@ def train(  # noqa: PLR0913 - the arguments of a run, each by its name
 
 
 def _train(state: TrainState, *, stop: StopFlag, progress: Progress, started_at: float) -> dict[str, Any]:
-    setup, config = state.setup, state.setup.config
-    if state.position.epoch <= config.epochs:
+    setup = state.setup
+    if state.position.epoch <= setup.config.epochs:
         _tune(state, stop=stop, progress=progress)
     try:
-        while state.position.epoch <= config.epochs:
+        while state.position.epoch <= setup.config.epochs:
             try:
                 _train_epoch(state, stop=stop, progress=progress, started_at=started_at)
                 _validate(state, stop=stop, progress=progress)
@@ -111,7 +112,7 @@ def _train(state: TrainState, *, stop: StopFlag, progress: Progress, started_at:
         finish_stopped_run(state)
         epoch, step = state.position.epoch, state.position.step
         raise StoppedEarly(
-            f"{stopped.message} in epoch {epoch}/{config.epochs} after step {step}/{setup.steps_per_epoch}; "
+            f"{stopped.message} in epoch {epoch}/{setup.config.epochs} after step {step}/{setup.steps_per_epoch}; "
             f"{state.last_path} is complete",
             hint=stopped.hint,
         ) from None
@@ -275,18 +276,44 @@ def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
         )
     setup.has_validated = True
     setup.exchange_unreadable()
-    rating = scores.rate()
+    rating = scores.rate(metric=setup.metric)
     state.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels))
     val_images_per_s = len(scores.labels) / (time.monotonic() - began)
     if not math.isfinite(scores.loss):
         raise LossNotFinite(position.epoch * setup.steps_per_epoch)
-    is_best = state.best.is_beaten_by(rating, scores.loss)
+    is_best = state.best.is_beaten_by(rating, scores.loss, setup.metric)
     if is_best:
-        state.best = Best(position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds)
+        state.best = Best(
+            position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds, rating.metric
+        )
         with setup.with_averaged_weights():
-            keep_best(state)
+            keep_best(state, scores)
     _report_epoch(state, rating, scores.loss, is_best=is_best, val_images_per_s=val_images_per_s, progress=progress)
     state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
+    _plan(state, done=position.epoch, progress=progress)
+
+
+def _plan(state: TrainState, *, done: int, progress: Progress) -> None:
+    """End the run earlier where nothing gets better, or its hours have no room for all epochs."""
+    setup, config = state.setup, state.setup.config
+    fitting = fitted_epochs(
+        config,
+        done=done,
+        spent_s=state.spent_s(),
+        timing=state.timing,
+        val_images=len(setup.val_files),
+        test_images=len(setup.dataset.splits.get("test", ())),
+    )
+    epochs = -setup.ranks.decide(-fitting)[0]  # the clocks of processes differ
+    if epochs < config.epochs:
+        progress.say(
+            f"{epochs} of {config.epochs} epochs fit into `train_hours: {config.train_hours:g}`: the learning rate "
+            "falls to its end in them"
+        )
+        state.end_after(epochs)
+    if done < epochs and is_out_of_patience(config, done=done, best_epoch=state.best.epoch):
+        progress.say(f"ended early: {config.patience} epochs without a better one than epoch {state.best.epoch}")
+        state.end_after(done)
 
 
 def _report_epoch(  # noqa: PLR0913 - the arguments of a run, each by its name
@@ -303,13 +330,13 @@ def _report_epoch(  # noqa: PLR0913 - the arguments of a run, each by its name
     )  # fmt: skip
     state.metrics.append(
         "val", epoch=position.epoch, step=step, loss=val_loss, accuracy=rating.accuracy, lr=lr,
-        images_per_s=val_images_per_s, macro_f1=rating.macro_f1,
+        images_per_s=val_images_per_s, macro_f1=rating.macro_f1, metric=_own_metric(state, rating),
     )  # fmt: skip
     eta_s = _seconds_left(state)
     progress.say(
         f"epoch {position.epoch}/{setup.config.epochs}: train loss {train_loss:.4f}, accuracy "
         f"{train_accuracy:.4f}; val loss {val_loss:.4f}, accuracy {rating.accuracy:.4f}"
-        f"{'' if rating.macro_f1 is None else f', macro F1 {rating.macro_f1:.4f}'}"
+        f"{'' if rating.macro_f1 is None else f', macro F1 {rating.macro_f1:.4f}'}{_metric_text(state, rating)}"
         f"{' (best)' if is_best else ''}; lr {lr:.2e}, {images_per_s:.0f} images/s, {duration(eta_s)} left"
     )
     for finding in new_findings(state.metrics.rows(), setup.facts(), known=state.findings):
@@ -325,6 +352,18 @@ def _report_epoch(  # noqa: PLR0913 - the arguments of a run, each by its name
         eta_s=eta_s,
         timing=_timing(state, epoch=position.epoch + 1, step=0),
     )
+
+
+def _own_metric(state: TrainState, rating: Rating) -> tuple[str, float] | None:
+    """Return name and value of the competition's metric, where it is not among the figures of every run."""
+    name = state.setup.metric.name
+    is_shown = name == "accuracy" or (name == "macro_f1" and rating.macro_f1 is not None)
+    return None if is_shown or rating.metric is None else (name, rating.metric)
+
+
+def _metric_text(state: TrainState, rating: Rating) -> str:
+    own = _own_metric(state, rating)
+    return "" if own is None else f", {own[0].replace('_', ' ')} {own[1]:.4f}"
 
 
 def _show(state: TrainState, progress: Progress) -> None:

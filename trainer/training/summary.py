@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,23 @@ from trainer.atomic import write_json
 from trainer.distributed.stop import StopFlag
 from trainer.model.targets import DecisionRule, decision_rule
 from trainer.outputs import checkpoint
-from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions
+from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions, write_val_predictions
+from trainer.outputs.scoring import class_report
 from trainer.outputs.thumbnails import write_thumbnails
 from trainer.session.scores import Rating, Scores, evaluate
 from trainer.session.setup import TrainingSetup
 from trainer.session.state import TrainState
 
 OnBatch = Callable[[], None]
+_NO_REPORT: dict[str, Any] = {"per_class": None, "confusion": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How right the labelled test images are; `report`: by class."""
+
+    rating: Rating
+    report: dict[str, Any]
 
 
 def finish_run(state: TrainState, *, stop: StopFlag, on_batch: OnBatch) -> dict[str, Any]:
@@ -35,12 +46,14 @@ def finish_run(state: TrainState, *, stop: StopFlag, on_batch: OnBatch) -> dict[
     test_files = setup.dataset.splits.get("test", ())
     setup.stop_loading()  # each loader has a process a core, and buffers of its own
     setup.model.has_mirror = setup.config.tta == "flip"
+    best = checkpoint.load(state.best_path) if setup.ranks.is_main else {}
+    val = _write_val(state, rule, best["val"]) if "val" in best else None
     if test_files or setup.config.folds:
-        setup.model.load_state_dict(setup.ranks.from_main(lambda: checkpoint.load(state.best_path)["model"]))
+        setup.model.load_state_dict(setup.ranks.from_main(lambda: best["model"]))
     if setup.config.folds:
         _predict_fold(state, rule, stop=stop, on_batch=on_batch)
     test = _predict_test(state, rule, stop=stop, on_batch=on_batch) if test_files else None
-    return _write_summary(state, rule, test, stopped_early=False)
+    return _write_summary(state, rule, test, val=val, stopped_early=False)
 
 
 def finish_stopped_run(state: TrainState) -> dict[str, Any]:
@@ -53,6 +66,19 @@ def write_predictions(
 ) -> None:
     """Write a row an image: image, label (a class, or several as `a|b`), confidence, the probability of each class."""
     write_test_predictions(path, Predictions(tuple(classes), tuple(images), scores.probabilities), rule)
+
+
+def _write_val(state: TrainState, rule: DecisionRule, val: Mapping[str, Any]) -> dict[str, Any]:
+    """Write predictions-val.csv, as the best epoch predicted them (with folds there is oof.csv); return its report."""
+    setup = state.setup
+    scores = Scores(val["logits"], val["labels"], setup.targets.on_cpu())
+    judged, classes = scores.judged(rule), setup.dataset.classes
+    names = [[classes[index] for index in setup.dataset.classes_of(label)] for label in scores.labels.tolist()]
+    rows = Predictions(classes, tuple(val["images"]), judged.probabilities, tuple(map(tuple, names)))
+    if not setup.config.folds:
+        write_val_predictions(state.out / "predictions-val.csv", rows, rule)
+        write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
+    return class_report(judged, classes, has_several=setup.targets.has_several)
 
 
 def _predict_fold(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> None:
@@ -76,8 +102,8 @@ def _predict_fold(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_b
         write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
 
 
-def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Rating | None:
-    """Write predictions.csv; return the rating of the test images, None where they have no labels."""
+def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Judgement | None:
+    """Write predictions.csv; return how right the test images are, None where they have no labels."""
     setup = state.setup
     setup.stop_loading()
     files = list(setup.dataset.splits["test"])
@@ -95,15 +121,26 @@ def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_b
     names = [path.relative_to(setup.dataset.folder).as_posix() for path, _ in files]
     if setup.ranks.is_main:
         write_predictions(state.out / "predictions.csv", names, scores, setup.dataset.classes, rule)
-    return scores.rate(rule.thresholds) if scores.is_labelled() else None
+    if not scores.is_labelled():
+        return None
+    report = class_report(scores.judged(rule), setup.dataset.classes, has_several=setup.targets.has_several)
+    return Judgement(scores.rate(rule.thresholds, metric=setup.metric), report)
 
 
 def _write_summary(
-    state: TrainState, rule: DecisionRule, test: Rating | None, *, stopped_early: bool
+    state: TrainState,
+    rule: DecisionRule,
+    test: Judgement | None,
+    *,
+    val: dict[str, Any] | None = None,
+    stopped_early: bool,
 ) -> dict[str, Any]:
     summary = {
-        **_ratings(state, rule, test),
+        **_ratings(state, rule, test.rating if test else None),
+        **{f"val_{key}": value for key, value in (val or _NO_REPORT).items()},
+        **{f"test_{key}": value for key, value in (test.report if test else _NO_REPORT).items()},
         "epochs": state.setup.config.epochs,
+        "asked_epochs": state.asked_epochs,
         "stopped_early": stopped_early,
         **_data(state.setup),
         "findings": [finding.as_plain() for finding in state.findings],
@@ -121,9 +158,10 @@ def _ratings(state: TrainState, rule: DecisionRule, test: Rating | None) -> dict
     accuracy = best.accuracy if best.epoch else None
     ratings = {
         "best_epoch": best.epoch or None,
-        "metric_name": "val_accuracy" if rule.thresholds is None else "val_macro_f1",
-        "best_metric": accuracy if rule.thresholds is None else best.macro_f1,
+        "metric_name": f"val_{state.setup.metric.name}",
+        "best_metric": best.metric if best.epoch else None,
         "val_accuracy": accuracy,
+        "test_metric": test.metric if test else None,
         "test_accuracy": test.accuracy if test else None,
         "test_recall": dict(zip(classes, test.recalls, strict=True)) if test else None,
     }

@@ -277,7 +277,7 @@ class SkyBackend:
         if plan.spec.nodes > 1:
             send_to_nodes(plan, staged, run_dir, order)
         late = order.at(time.time())  # what was sent took its time, which is billed
-        connection.run(f"cat > {quote_word(run_dir)}/{ORDER}", content=late.as_json().encode())
+        connection.run(f"umask 077; cat > {quote_word(run_dir)}/{ORDER}", content=late.as_json().encode())
         if order.outlives_its_job and plan.spec.nodes == 1:
             # Start the watchdog at once: Ray takes some seconds to start a job, and starts none where memory is full.
             # Where this start fails, the SkyPilot job starts the watchdog.
@@ -454,7 +454,7 @@ class SkyBackend:
         assert run.run_uri is not None
         folder = run.run_uri.removeprefix(f"node://{run.machine_name}")
         try:
-            Connection(run.machine_name).run(f"rm -rf '{folder}' '{folder}'.[0-9]*", timeout_s=30)
+            Connection(run.machine_name).run(f"rm -rf {quote_word(folder)} {quote_word(folder)}.[0-9]*", timeout_s=30)
         except StoreError:
             return  # the machine is ended, even where it does not answer
 

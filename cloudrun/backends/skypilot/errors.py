@@ -52,7 +52,7 @@ def no_machine(err: Exception, plan: Plan, offered: Sequence[str] = ()) -> Cloud
     where = f" on {plan.spec.infra}" if plan.spec.infra else ""
     if isinstance(err, exceptions.NoCloudAccessError) or "not enabled" in str(err):
         return NoCloudEnabled(
-            f"no cloud is enabled{' for ' + plan.spec.infra if plan.spec.infra else ''}: {brief(err)}",
+            f"no cloud is enabled{' for ' + plan.spec.infra if plan.spec.infra else ''}: {_without_advice(brief(err))}",
             hint="`cloudrun clouds` shows what each cloud lacks; `--infra local` needs none",
         )
     if isinstance(err, exceptions.ResourcesUnavailableError | exceptions.ResourcesMismatchError):
@@ -105,6 +105,11 @@ def brief(err: Exception) -> str:
     plain = _without_colours(str(err)).strip()
     line = plain.splitlines()[0].strip() if plain else type(err).__name__
     return line.rstrip(".:")
+
+
+def _without_advice(text: str) -> str:
+    """SkyPilot's words without its own command, which is not on everybody's PATH."""
+    return re.sub(r"\.? (Run|Please run|To enable.*run):? *`?sky check.*", "", text)
 
 
 def _without_colours(text: str) -> str:

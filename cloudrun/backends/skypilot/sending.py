@@ -44,7 +44,7 @@ def send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
         if node > 0:
             kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, OUT, LOG)]
             _rsync(connection, order, *kept_back, f"{staged}/", f"{connection.host}:{run_dir}/")
-            connection.run(f"cat > {place}/{ORDER}", content=order.at(time.time()).as_json().encode())
+            connection.run(f"umask 077; cat > {place}/{ORDER}", content=order.at(time.time()).as_json().encode())
 
     with kept_awake(Connection(plan.machine_name)), ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(send, range(plan.spec.nodes)))

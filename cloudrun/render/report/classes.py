@@ -14,7 +14,7 @@ from cloudrun.render.report.rating import (
     precision_recall,
     reliability,
 )
-from cloudrun.render.report.wording import decimal, percent, percent_tick, short
+from cloudrun.render.report.wording import decimal, number_tick, percent, percent_tick
 from cloudrun.state.predictions import Predictions
 
 _MATRIX_CLASSES = 40  # a larger matrix cannot be read
@@ -132,7 +132,7 @@ def confidence_section(predictions: Predictions) -> ConfidenceSection:
         "Precision by recall",
         [Series(one.name, _envelope(one.points), style + 1) for style, one in enumerate(by_class)],
         x=Axis("recall", percent, percent_tick, low=0.0, high=1.0),
-        y=Axis("precision", decimal, short, low=0.0, high=1.0),
+        y=Axis("precision", decimal, number_tick, low=0.0, high=1.0),
     )
     return ConfidenceSection(diagram, found.error, curves, tuple((one.name, one.average_precision) for one in by_class))
 

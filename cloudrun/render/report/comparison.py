@@ -18,11 +18,11 @@ from cloudrun.render.report.rating import class_ratings
 from cloudrun.render.report.results import Results, read_results
 from cloudrun.render.report.settings import setting_text
 from cloudrun.render.report.template import rendered
-from cloudrun.render.report.wording import decimal, percent, seconds, short, usd
+from cloudrun.render.report.wording import decimal, number_tick, percent, seconds, short, usd
 from cloudrun.state.run import Run
 
 _CLASSES = 60
-_MINUTES = Axis("minutes", lambda value: f"{value:.1f}", short, low=0.0)
+_MINUTES = Axis("minutes", lambda value: f"{value:.1f}", number_tick, low=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from typing import Literal
 from cloudrun.protocol.metrics import Kind, MetricsRow
 from cloudrun.render.report.charts.line import Axis, LineChart, Mark, Series, line_chart
 from cloudrun.render.report.metric import METRIC_NAMES, MetricKey
-from cloudrun.render.report.wording import decimal, percent, percent_tick, short
+from cloudrun.render.report.wording import decimal, number_tick, percent, percent_tick, short
 
 Key = Literal["accuracy", "macro_f1", "loss", "lr", "images_per_s", "wait_share"] | MetricKey
 _TRAIN, _VAL = 0, 1  # styles
 EPOCH = Axis("epoch", lambda value: f"{value:.0f}", is_whole=True)
 SHARE = Axis("share", percent, percent_tick, high=1.0)
-LOSS = Axis("loss", lambda value: decimal(value) if abs(value) < 1e4 else short(value), short)
+LOSS = Axis("loss", lambda value: decimal(value) if abs(value) < 1e4 else short(value), number_tick)
 _FOLDS_SHOWN = 10
 
 
@@ -27,14 +27,14 @@ def curves(metrics: Sequence[MetricsRow], best_epoch: int | None) -> list[LineCh
         mark = None if best_epoch is None else Mark(best_epoch, "best epoch")
         learning = [
             *(
-                _learning(metrics, f"{name[0].upper()}{name[1:]}", key, Axis(name, decimal, short), mark)
+                _learning(metrics, f"{name[0].upper()}{name[1:]}", key, Axis(name, decimal, number_tick), mark)
                 for key, name in METRIC_NAMES.items()
             ),
             _learning(metrics, "Accuracy", "accuracy", SHARE, mark),
-            _learning(metrics, "Macro F1", "macro_f1", Axis("F1", decimal, short, high=1.0), mark),
+            _learning(metrics, "Macro F1", "macro_f1", Axis("F1", decimal, number_tick, high=1.0), mark),
             _learning(metrics, "Loss", "loss", LOSS, mark),
         ]
-    number = Axis("number", short, low=0.0)
+    number = Axis("number", short, number_tick, low=0.0)
     others = [
         _training(metrics, "Learning rate", "lr", number, mark),
         _training(metrics, "Images a second", "images_per_s", number, mark),

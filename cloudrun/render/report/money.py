@@ -43,8 +43,8 @@ class MoneySection:
     alternatives: tuple[OtherOffer, ...]
 
 
-def money_section(run: Run, cost: Receipt) -> MoneySection | None:
-    """None where no price is known."""
+def money_section(run: Run, cost: Receipt, best_epoch: int | None) -> MoneySection | None:
+    """None where no price is known. `best_epoch`: the one that the page marks."""
     if cost["hourly_usd"] is None:
         return None
     shares = _shares(cost["phases"])
@@ -53,7 +53,7 @@ def money_section(run: Run, cost: Receipt) -> MoneySection | None:
         shares[:_PHASES_SHOWN],
         len(shares[_PHASES_SHOWN:]),
         _stays(run),
-        tuple(_remarks(cost)),
+        tuple(_remarks(cost, best_epoch)),
         tuple(cost["alternatives"]),
     )
 
@@ -89,7 +89,7 @@ def _rate(quote: Quote | None) -> float | None:
     return quote.total_hourly_usd if quote else None
 
 
-def _remarks(cost: Receipt) -> list[str]:
+def _remarks(cost: Receipt, best_epoch: int | None) -> list[str]:
     """The estimate beside what it took, and what the money bought."""
     said = []
     made, worth = cost["estimate"], cost["accuracy"]
@@ -101,6 +101,6 @@ def _remarks(cost: Receipt) -> list[str]:
         said.append(f"From timed steps: {seconds(made['corrected_s'])}{off}.")
     if worth and worth["usd_per_point"] is not None:
         said.append(f"A point of validation accuracy over the first epoch cost {usd(worth['usd_per_point'])}.")
-    if worth and worth["usd_after_best"] > 0:
+    if worth and worth["usd_after_best"] > 0 and worth["best_epoch"] == best_epoch:
         said.append(f"The epochs after epoch {worth['best_epoch']}, the best one, cost {usd(worth['usd_after_best'])}.")
     return said

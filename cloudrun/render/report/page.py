@@ -43,7 +43,7 @@ class Page:
 
 def report_html(run: Run, folder: Path, cost: Receipt) -> str:
     """Return the page for `run` from the files in `folder`; it shows what there is, and says what is left out."""
-    return rendered("report.html", page=page_of(run, read_results(folder), cost))
+    return rendered("one_run.html", page=page_of(run, read_results(folder), cost))
 
 
 def page_of(run: Run, results: Results, cost: Receipt) -> Page:
@@ -61,6 +61,6 @@ def page_of(run: Run, results: Results, cost: Receipt) -> Page:
         confidence=confidence_section(judged) if judged else None,
         samples=class_samples(results.thumbnails),
         folds=folds_section(results),
-        money=money_section(run, cost),
+        money=money_section(run, cost, best_epoch(results)),
         settings=settings_section(run, results),
     )

@@ -11,12 +11,13 @@ from typing import Any
 import yaml
 
 from cloudrun.protocol.checkpoints import bests
-from cloudrun.protocol.outputs import JOB_FILE
+from cloudrun.protocol.outputs import JOB_FILE, PREDICTIONS
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.render.report.results import Results
 from cloudrun.render.report.wording import short
 from cloudrun.state.run import Run
 
+_HIDDEN = "(not shown)"
 _SHOWN_WHOLE = 200  # characters of a setting's value
 
 
@@ -73,8 +74,10 @@ def setting_text(value: object) -> str:
 
 
 def job_text(job: Mapping[str, Any]) -> str:
-    """The resolved job file."""
-    return yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True)
+    """The resolved job file without the values of `env`: the page is given to others, and job.yaml has them."""
+    env = job.get("env")
+    shown = {**job, "env": dict.fromkeys(env, _HIDDEN)} if isinstance(env, dict) and env else dict(job)
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
 def _facts(settings: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
@@ -106,4 +109,4 @@ def _predict(results: Results) -> str:
     found = sorted(path.relative_to(results.folder).as_posix() for path in bests(results.folder))
     if not found:
         return ""
-    return f"python -m cloudrun.trainer predict --checkpoint {found[0]} --data DIR --out predictions.csv"
+    return f"python -m cloudrun.trainer predict --checkpoint {found[0]} --data DIR --out {PREDICTIONS}"

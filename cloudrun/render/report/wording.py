@@ -24,6 +24,14 @@ def percent_tick(value: float) -> str:
     return f"{value * 100:.4g}%"
 
 
+def number_tick(value: float) -> str:
+    """`0.25`, `3e-4`, `1,500`, `25k`, `1.5M`: a round number that has little room."""
+    for limit, unit in ((1e6, "M"), (1e4, "k")):
+        if limit <= abs(value) < 1e9:
+            return f"{value / (1e6 if unit == 'M' else 1e3):.4g}{unit}"
+    return f"{value:.3g}".replace("e+0", "e").replace("e+", "e") if abs(value) >= 1e9 else short(value)
+
+
 def decimal(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if _is_finite(value) else "–"
 

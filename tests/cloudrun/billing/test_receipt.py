@@ -12,7 +12,7 @@ from cloudrun.billing.overdue import overdue
 from cloudrun.billing.receipt import receipt
 from cloudrun.forecast.alternatives import alternatives
 from cloudrun.render.receipt_text import months, receipt_text, receipts_csv
-from cloudrun.state.records import BilledElsewhere, Estimate, Part
+from cloudrun.state.records import BilledElsewhere, Estimate, Interval, Part
 from tests.support.runs import START, a_skypilot_run, a_slurm_quote
 
 
@@ -46,6 +46,14 @@ def test_the_receipt_accounts_for_every_second() -> None:
     assert sum(one["cost_usd"] for one in phases) == pytest.approx(receipt(run, START)["cost_usd"], abs=0.0005)
 
 
+def test_a_bill_that_ends_before_it_begins_is_called_unknown() -> None:
+    said = receipt_text(
+        receipt(a_skypilot_run(billed_from=START, released_at=at(-3 * 86400), end_is_proven=True), START)
+    )
+    assert "a clock was set back meanwhile: nobody knows these hours" in said
+    assert "set back" not in receipt_text(receipt(a_skypilot_run(billed_from=START, released_at=at(0)), START))
+
+
 def test_each_epoch_has_its_price_and_the_money_that_bought_nothing_is_named() -> None:
     run = a_skypilot_run(
         quote=a_slurm_quote(3.6), billed_from=START, released_at=at(500), phases=(phase("run", 100, 460),)
@@ -57,6 +65,26 @@ def test_each_epoch_has_its_price_and_the_money_that_bought_nothing_is_named() -
         "first": 0.5, "best": 0.9, "best_epoch": 2, "usd_per_point": 0.0025, "usd_after_best": 0.1,
     }  # fmt: skip
     assert "after epoch 2 $0.1000 bought nothing" in receipt_text(cost)
+
+
+def test_the_time_between_two_machines_of_a_resumed_run_is_no_phase() -> None:
+    first = Interval(quote=a_slurm_quote(), billed_from=START, released_at=at(60))
+    run = a_skypilot_run(
+        earlier=(first,),
+        billed_from=at(1000),
+        released_at=at(1090),
+        past_phases=(phase("prepare", 2, 5), phase("run", 5, 50)),
+        phases=(phase("run", 1030, 1080),),
+        fetch_began_at=at(1080),
+        home_at=at(1085),
+    )
+    cost = receipt(run, at(2000))
+    assert [(one["name"], one["duration_s"]) for one in cost["phases"]] == [
+        ("provision", 2.0), ("setup", 3.0), ("train", 45.0), ("idle", 10.0),
+        ("provision", 30.0), ("train", 50.0), ("upload", 5.0), ("release", 5.0),
+    ]  # fmt: skip
+    assert sum(one["duration_s"] for one in cost["phases"]) == pytest.approx(cost["hours"] * 3600, abs=0.01) == 150
+    assert ", on 2 machines one after another" in receipt_text(cost)
 
 
 def test_of_epochs_with_the_same_accuracy_the_best_is_the_trainers_the_one_with_the_lower_loss() -> None:

@@ -23,6 +23,7 @@ from cloudrun.state.ledger import Ledger
 from cloudrun.state.records import JobState, Phase, now_utc
 from cloudrun.text.names import name_from
 from cloudrun.text.units import age, brief_duration
+from cloudrun.worker.policy import time_text
 from tests.support.backends import OneMachine
 from tests.support.runs import a_local_run, an_aws_quote
 from tests.support.shell import Shell
@@ -78,6 +79,17 @@ def test_ps_that_is_not_a_terminals_has_every_column() -> None:
     assert text.split()[:9] == ["RUN", "PHASE", "BILLING", "INFRA", "GPU", "COST", "EPOCH", "LEFT", "SEEN"]
 
 
+def test_ps_of_all_runs_shows_the_score_of_those_that_are_at_home(shell: Shell) -> None:
+    folder = shell.folder / "runs" / "plants-1128-aaaaa"
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text('{"val_accuracy": 0.923, "best_epoch": 4}')
+    ledger, ended = Ledger(shell.home), {"phase": Phase.SUCCEEDED, "exit_code": 0}
+    ledger.add(a_local_run("plants-1128-aaaaa", **ended, home_complete=True, folder=str(folder)))
+    ledger.add(a_local_run("plants-1128-bbbbb", **ended))
+    head, first, second, *_ = shell("ps", "--all").out.splitlines()
+    assert (head.split()[-1], first.split()[-1], second.split()[-1]) == ("VAL", "92.3%", "-")
+
+
 @pytest.mark.parametrize(("done", "total", "shown"), [(0, 6, "░"), (3, 6, "█"), (6, 6, "█"), (0, 0, "░")])
 def test_the_bar_of_watch_counts_finished_epochs_and_shows_its_scale(done: int, total: int, shown: str) -> None:
     bar, part = bar_text(done, total).split()
@@ -117,6 +129,37 @@ def test_data_sets_with_names_that_no_machine_can_have_get_names_of_their_own(na
     assert name_from(Path(name)).startswith("job-")
     assert name_from(Path(name)) == name_from(Path(f"/elsewhere/{name}"))
     assert name_from(Path(name)) != name_from(Path(of_another))
+
+
+def test_a_launch_that_cannot_be_recorded_is_refused_before_any_image_is_compared(shell: Shell, leaves: Path) -> None:
+    shell.env["CLOUDRUN_HOME"] = str(shell.folder / "a file" / "home")
+    (shell.folder / "a file").write_text("")
+    done = shell("launch", "--yes", shell.job(f"name: p\ninfra: local\ndata: {{source: {leaves}}}\nrun: 'true'\n"))
+    assert done.code == 1
+    assert (
+        f"error: no run can be recorded in {shell.folder}/a file/home/ledger: Not a directory; nothing was" in done.err
+    )
+    assert "`export CLOUDRUN_HOME=...`" in done.err
+
+
+@pytest.mark.parametrize(("infra", "is_said"), [("local", False), ("slurm", True)])
+def test_check_says_that_it_asks_no_cloud(shell: Shell, infra: str, is_said: bool) -> None:
+    done = shell("check", shell.job(f"name: p\ninfra: {infra}\ndata: {{source: 'demo://leaves'}}\n"))
+    assert ("whether a cloud is enabled is not asked here: `cloudrun doctor` tells" in done.err) is is_said
+
+
+def test_a_run_on_this_computer_has_no_machine_and_no_bill_in_its_messages(shell: Shell) -> None:
+    job = shell.job("name: own\ninfra: local\ndata: {source: .}\nrun: echo up; sleep 300\n")
+    run_id = shell("launch", "-d", job).out.strip()
+    assert "(still running; this computer costs nothing)" in shell("cost").out
+    assert f"cloudrun: ending {run_id} ...\n" in shell("down").err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(17.6, "18 s"), (119, "119 s"), (750, "12.5 min"), (4500, "1.25 h"), (36_000, "10.00 h")]
+)
+def test_the_worker_writes_times_so_that_they_are_no_zero(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text
 
 
 def test_findings_are_told_although_the_home_folder_cannot_be_written(tmp_path: Path, leaves: Path) -> None:

@@ -126,6 +126,30 @@ def test_exports_in_json_are_read(plants: Path, tree: object) -> None:
     assert labels_of(read(plants, json.dumps(tree), name="export.json")) == dict(ROWS)
 
 
+def test_json_is_known_by_its_content(plants: Path) -> None:
+    content = "\n".join(json.dumps({"image": image, "label": label}) for image, label in ROWS)
+    assert labels_of(read(plants, content, name="labels.csv")) == dict(ROWS)
+    assert labels_of(read(plants, lines("image,label"), name="labels.json")) == dict(ROWS)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "[{}]", "[[]]", "{}", '[{"image": "im_0.jpg"'])
+def test_json_that_holds_no_labels_is_refused(plants: Path, content: str) -> None:
+    with pytest.raises(FolderProblem, match=r"nested too deeply|kind that is not known|not valid JSON"):
+        read(plants, content)
+
+
+def test_a_copy_of_the_label_file_from_elsewhere_is_the_label_file(
+    plants: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (plants / "notes.csv").write_text("not,these\n")
+    there = read(plants, lines("image,label"), name="train.csv")
+    copy = tmp_path_factory.mktemp("sent") / "labels.csv"
+    copy.write_text(lines("image,label"))
+    elsewhere = list_labelled(plants, copy)
+    assert there.unused == elsewhere.unused
+    assert [(one.reason, one.count, one.examples) for one in there.unused] == [("not images (.csv)", 1, ("notes.csv",))]
+
+
 def test_lines_of_json_are_read(plants: Path) -> None:
     content = "\n".join(json.dumps({"image": image, "label": label}) for image, label in ROWS)
     assert labels_of(read(plants, content, name="labels.jsonl")) == dict(ROWS)
@@ -253,7 +277,10 @@ def test_masks_with_the_names_of_their_images_are_not_meant(plants: Path) -> Non
     dataset = read(plants, lines("image,label", "im_{2},{1}"))
     assert (labels_of(dataset), list(dataset.splits)) == (dict(ROWS), ["train"])
     (unused,) = dataset.unused
-    assert (unused.reason, unused.count) == ("images without a row in t.csv, in a folder of masks or copies", 4)
+    assert (unused.reason, unused.count) == (
+        "images without a row in the label file, in a folder of masks or copies",
+        4,
+    )
 
 
 def test_a_decomposed_name_is_the_same_name(tmp_path: Path) -> None:

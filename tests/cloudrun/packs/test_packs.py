@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -425,6 +429,101 @@ def test_a_manifest_that_names_a_file_outside_its_folder_is_refused() -> None:
         manifest, content = Manifest((FileRecord(path, 3, "1" * 64, (extent,)),)).encode()
         with pytest.raises(StoreError, match="outside its folder"):
             decode(content, manifest)
+
+
+HEAD = {"format": "cloudrun-packs", "version": 1, "files": 1, "size_bytes": 3, "packs": ["0" * 64]}
+FILE = ["a.jpg", 3, "1" * 64, [[0, 0, 3]]]
+
+
+def foreign(*lines: object) -> tuple[str, bytes]:
+    """(id, bytes) of a manifest that somebody has written by hand."""
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    content = gzip.compress(text.encode("utf-8", "surrogatepass"))
+    return hashlib.sha256(content).hexdigest(), content
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ((HEAD, FILE), None),
+        (({**HEAD, "packs": ["../../../../etc/passwd"]}, FILE), "the names of its packs are not hashes"),
+        (({**HEAD, "packs": 5}, FILE), "the names of its packs are not hashes"),
+        (({**HEAD, "version": "1"}, FILE), "upgrade"),
+        (({}, FILE), "upgrade"),
+        (([], FILE), "line 1 is no object"),
+        (("garbage",), "line 1 is not JSON"),
+        ((HEAD, "[" * 100_000), "line 2 is not JSON"),
+        ((HEAD, ["a.jpg"]), "line 2 is not a path, a size, a hash and a list"),
+        ((HEAD, [5, 3, "1" * 64, [[0, 0, 3]]]), "line 2 is not a path"),
+        ((HEAD, ["a.jpg", 3, "nothing", [[0, 0, 3]]]), "line 2 is not a path"),
+        ((HEAD, ["a.jpg", 3, "1" * 64, [[1, 0, 3]]]), "there is no part [1, 0, 3]"),
+        ((HEAD, ["a.jpg", 3, "1" * 64, [[-1, 0, 3]]]), "there is no part [-1, 0, 3]"),
+        ((HEAD, ["a.jpg", 3, "1" * 64, [[0, -9, 3]]]), "there is no part [0, -9, 3]"),
+        ((HEAD, ["a.jpg", 0, "1" * 64, [[0, 0, -3], [0, 0, 3]]]), "there is no part [0, 0, -3]"),
+        ((HEAD, ["a.jpg", 10**30, "1" * 64, [[0, 0, 10**30]]]), "there is no part"),
+        ((HEAD, ["a.jpg", 4, "1" * 64, [[0, 0, 3]]]), "has 4 bytes, and its parts have others"),
+        ((HEAD, ["a.jpg", 3, "1" * 64, ["x"]]), "a part is not a pack, a place and a length"),
+        ((HEAD, FILE, FILE), "it names a file twice"),
+        ((HEAD, ["a", *FILE[1:]], ["a/b", *FILE[1:]]), "'a' is a file and a folder"),
+        ((HEAD, ["", *FILE[1:]]), "outside its folder, or none"),
+        ((HEAD, ["a//b", *FILE[1:]]), "outside its folder, or none"),
+        ((HEAD, ["l" * 300, *FILE[1:]]), "whose name is too long"),
+        ((HEAD, ["\ud800", *FILE[1:]]), "that no disk can hold"),
+    ],
+)
+def test_a_manifest_of_somebody_else_is_checked_before_it_is_used(lines: tuple[object, ...], said: str | None) -> None:
+    manifest, content = foreign(*lines)
+    if said is None:
+        assert decode(content, manifest).files[0].path == "a.jpg"
+        return
+    with pytest.raises(StoreError) as caught:
+        decode(content, manifest)
+    assert said in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_manifest_that_grows_without_end_is_not_unpacked() -> None:
+    content = gzip.compress(b"[" * 30_000_000, compresslevel=1)
+    with pytest.raises(StoreError, match="when unpacked"):
+        decode(content, hashlib.sha256(content).hexdigest())
+    for damaged in (b"no gzip", content[:-20]):
+        with pytest.raises(StoreError, match="cannot be used"):
+            decode(damaged, hashlib.sha256(damaged).hexdigest())
+
+
+def test_a_name_that_points_elsewhere_than_to_a_manifest_is_damaged(laptop: Laptop) -> None:
+    laptop.push()
+    good = json.loads(laptop.store.read_tagged("data/refs/plants.json")[0])  # type: ignore[index]
+    for change in ({"manifest": "../../x"}, {"manifest": 5}, {"files": "many"}, {"size_bytes": -1}, {"tree": None}):
+        tag = laptop.store.read_tagged("data/refs/plants.json")[1]  # type: ignore[index]
+        laptop.store.swap("data/refs/plants.json", json.dumps({**good, **change}).encode(), tag)
+        with pytest.raises(StoreError, match=r"data/refs/plants.json is damaged"):
+            read_ref(laptop.store, "plants")
+
+
+def test_a_pull_writes_and_removes_nothing_through_a_link_that_leads_out(laptop: Laptop, tmp_path: Path) -> None:
+    laptop.push()
+    theirs, there = tmp_path / "theirs", tmp_path / "there"
+    theirs.mkdir()
+    (theirs / "mine.txt").write_text("mine")
+    there.mkdir()
+    folder = next(path for path in laptop.folder.iterdir() if path.is_dir())
+    (there / folder.name).symlink_to(theirs)
+    with pytest.raises(StoreError, match="leads out of the folder"):
+        laptop.pull(there)
+    (there / folder.name).unlink()
+    (there / "other").symlink_to(theirs)
+    with pytest.raises(StoreError, match="leads out of the folder"):
+        laptop.pull(there, exact=True)
+    assert [path.name for path in theirs.iterdir()] == ["mine.txt"]
+    (there / "other").unlink()
+    name = next(path for path in laptop.folder.rglob("*") if path.is_file()).relative_to(laptop.folder)
+    (there / name).parent.mkdir(parents=True, exist_ok=True)
+    (there / f"{name}{PARTIAL}").symlink_to(theirs / "mine.txt")
+    with contextlib.suppress(StoreError):
+        laptop.pull(there)
+    laptop.pull(there)
+    assert _same(laptop.folder, there)
+    assert (theirs / "mine.txt").read_text() == "mine"
 
 
 def test_a_damaged_manifest_is_not_believed(laptop: Laptop, tmp_path: Path) -> None:

@@ -29,7 +29,12 @@ OTHER_MEANINGS = {
     "backends/skypilot/keys.py": {"slurm"},
     "backends/skypilot/task.py": {"run"},  # a key of SkyPilot's task
     "cli/data.py": {"data"},  # the name of a command, or a key of an answer
+    "cli/groups.py": {"run", "start", "stop", "down", "watch", "data"},  # commands, and what others call them
     "cli/jobs.py": {"data"},
+    "imagedata/label_table.py": {"data"},  # a name that people give to columns and folders, here and in the next one
+    "imagedata/vocabulary.py": {"data"},
+    "job/job_yaml.py": {"run"},  # a key of the job file
+    "runs/doctor.py": {"skypilot"},  # a package
     "catalog/endings.py": {"slurm"},
     "forecast/estimate.py": {"slurm", "sync", "run"},  # parts of an estimate; the word in a sentence
     "job/job_file.py": {"data", "workdir"},  # keys of the job file
@@ -37,6 +42,7 @@ OTHER_MEANINGS = {
     "job/plan.py": {"budget", "data"},  # keys of what `--dry-run` shows, and the name of a step
     "billing/receipt.py": {"skypilot", "budget"},  # keys of a job and of a receipt
     "render/receipt_text.py": {"skypilot"},
+    "render/report/settings.py": {"run"},  # a key of the job file
     "state/records.py": {"failed", "stopped", "preempted", "budget"},  # `Phase` and `JobState` have words of their own
     "job/spec.py": {"slurm", "down", "stop", "keep"},  # what a job file may say
     "job/workdir.py": {"venv"},  # a folder of the user's that is never code

@@ -51,6 +51,8 @@ def test_the_defaults_are_the_champion_recipe_and_warn_of_nothing() -> None:
         ({"backbones": "resnet10t.c3"}, "train.backbones.0", '"resnet10t.c3" is not', "`resnet10t.c3_in1k`"),
         ({"backbones": ["resnet26s"]}, "train.backbones.0", '"resnet26s" is not a model', "`resnet26`"),
         ({"backbones": ["efficientnet_b8"]}, "train", "no pretrained weights for efficientnet_b8", "pretrained"),
+        ({"backbones": "vit_base_patch14_dinov2", "image_size": 256}, "train", "14 px, and 256 px", "252 or 266"),
+        ({"backbones": "vit_tiny_patch16_224", "image_size": 232}, "train", "16 px, and 232 px", "224 or 240"),
         ({"pretrained": 3}, "train.pretrained", "`train.pretrained` is 3, not true or false or a text", "true"),
     ],
 )  # fmt: skip

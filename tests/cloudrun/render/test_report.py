@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from cloudrun.billing.receipt import receipt
-from cloudrun.render.report import report_html
+from cloudrun.protocol.metrics import metrics_at
+from cloudrun.render.report import Member, comparison_html, report_html
 from cloudrun.state.records import DataCheck, Interval, Phase
 from tests.support.bad_files import BAD
 from tests.support.desk import MOMENT
@@ -373,6 +374,27 @@ def test_names_that_others_chose_are_shown_and_never_run(tmp_path: Path) -> None
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
 
 
+def test_the_values_of_env_are_on_no_page(tmp_path: Path) -> None:
+    shown = page(tmp_path, a_skypilot_run(job={"name": "plants", "env": {"WANDB_API_KEY": "s3cret"}}))
+    assert "WANDB_API_KEY: (not shown)" in shown
+    assert "s3cret" not in shown
+
+
+def test_what_came_after_the_best_epoch_is_priced_where_there_is_one_best_epoch(tmp_path: Path) -> None:
+    times = ["2026-11-24T12:01:00+00:00", "2026-11-24T12:02:00+00:00", "2026-11-24T12:03:00+00:00"]
+    scores = [0.5, 0.9, 0.9]
+    metrics(
+        tmp_path,
+        *({"kind": "val", "epoch": at, "accuracy": score, "time": time}
+          for at, (score, time) in enumerate(zip(scores, times, strict=True), start=1)),
+    )  # fmt: skip
+    run = a_skypilot_run(quote=a_slurm_quote(3.6), billed_from=START)
+    cost = receipt(run, START, metrics_at(tmp_path)[0])
+    assert "The epochs after epoch 2, the best one, cost $0.0600." in report_html(run, tmp_path, cost)
+    (tmp_path / "summary.json").write_text('{"best_epoch": 3}')
+    assert "the best one" not in report_html(run, tmp_path, cost)
+
+
 def test_what_is_no_small_jpeg_is_no_thumbnail(tmp_path: Path) -> None:
     def line(content: bytes, kind: str = "sample") -> str:
         return json.dumps({"image": "a", "kind": kind, "label": "a", "jpeg": base64.b64encode(content).decode()})
@@ -394,6 +416,23 @@ def test_thumbnails_are_taken_up_to_a_bound_and_mistakes_before_samples(tmp_path
     shown = page(tmp_path)
     assert 'alt="1.jpg"' in shown
     assert len(shown) < 3_000_000
+
+
+def test_runs_that_are_compared_are_shown_and_never_run(tmp_path: Path) -> None:
+    run = a_skypilot_run(
+        quote=a_slurm_quote(3.6), billed_from=START, name=HOSTILE, job={"train": {"backbones": [HOSTILE]}}
+    )
+    metrics(tmp_path, {"kind": "val", "epoch": 1, "accuracy": 0.5}, {"kind": "val", "epoch": 1, "fold": HOSTILE})
+    (tmp_path / "summary.json").write_text(json.dumps({"metric_name": HOSTILE, "val_accuracy": float("nan")}))
+    other = a_skypilot_run(quote=a_slurm_quote(1.0), run_id="other", job={})
+    found = Markup(
+        comparison_html(
+            [Member(run, tmp_path, receipt(run, START)), Member(other, tmp_path / "no", receipt(other, START))]
+        )
+    )
+    assert len(found.of("script")) == 1
+    assert not [name for _, name, _ in found.attributes if name.startswith("on")]
+    assert "r" in found.of("bdi")
 
 
 def test_the_page_loads_nothing_and_runs_its_own_script_alone(tmp_path: Path) -> None:

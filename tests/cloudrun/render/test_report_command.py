@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import webbrowser
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from cloudrun.backends.local import LocalBackend
 from cloudrun.runs.comparison import page_name
+from cloudrun.state.run import Run
 from tests.support.desk import JOB, MOMENT, Desk
 
 
@@ -78,6 +81,27 @@ def test_a_run_that_does_not_exist_is_an_error(desk: Desk) -> None:
 def test_the_page_of_many_runs_has_a_name_that_a_disk_can_hold() -> None:
     assert page_name(["a", "b"]) == "compare-a-b.html"
     assert page_name([f"{'n' * 24}-1127-abcd{digit}" for digit in range(9)]).endswith("-abcd2-and-6-more.html")
+
+
+def test_the_page_is_made_when_the_bill_has_ended(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.ended_run(job={**JOB, "lifecycle": {"on_finish": "down", "idle_minutes": 10}})
+    there_at_the_end: list[bool] = []
+    release = LocalBackend.release
+
+    def look_and_release(backend: LocalBackend, run: Run) -> datetime:
+        there_at_the_end.append((desk.home() / "report.html").exists())
+        return release(backend, run)
+
+    monkeypatch.setattr(LocalBackend, "release", look_and_release)
+    assert desk("down").code == 0
+    assert there_at_the_end == [False]
+    assert "cost so far" not in (desk.home() / "report.html").read_text()
+
+
+def test_a_machine_that_is_kept_has_its_page_all_the_same(desk: Desk) -> None:
+    desk.ended_run(job={**JOB, "lifecycle": {"on_finish": "keep", "idle_minutes": 10}})
+    assert desk("fetch").code == 0
+    assert "cost so far" in (desk.home() / "report.html").read_text()
 
 
 @pytest.fixture

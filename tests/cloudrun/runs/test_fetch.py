@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,38 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs root, to mount a small disk")
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_home_is_named_and_not_the_folder_of_the_results(shell: Shell) -> None:
+    shell.home.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", shell.home], check=False).returncode != 0:
+        pytest.skip("needs root, to mount a small disk")
+    try:
+        staged = shell.home / "staging" / "killed-0101-abcde"
+        staged.mkdir(parents=True)
+        launched = shell(
+            "launch", "-d", shell.job("name: a\ninfra: local\ndata: {source: .}\nrun: echo > $CLOUDRUN_OUTPUT/x\n")
+        )
+        assert launched.code == 0, launched.err
+        assert not staged.exists()  # what a launch left that was killed
+        run_id = launched.out.strip()
+        until = time.monotonic() + 60
+        while not (shell.home / "local" / run_id / "result.json").exists():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        with suppress(OSError), (shell.home / "filler").open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
+        for words in (["fetch"], ["down"]):
+            refused = shell(*words)
+            assert refused.code == 1, refused.err
+            assert f"cannot write {shell.home}/" in refused.err, refused.err
+            assert "cannot write the results to" not in refused.err
+        (shell.home / "filler").unlink()
+        assert shell("down").code == 0
+    finally:
+        shell("down", "--all", "--force", "--yes")
+        subprocess.run(["umount", "-l", shell.home], check=True)
 
 
 def test_a_watching_fetch_takes_each_file_as_it_comes_and_ends_with_the_run(waiting: Shell) -> None:

@@ -18,13 +18,52 @@ from pathlib import Path
 import pytest
 
 from cloudrun.sources import SourceProblem, parse_source
-from cloudrun.sources.archive import unpack
+from cloudrun.sources.archive import list_zip, root_of, unpack
 from cloudrun.sources.bring import bring
 from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, download
 from tests.support.archives import names_in, tar_of, zip_of
 from tests.support.console import Said
 from tests.support.web_server import Served, WebServer
+
+
+@pytest.mark.parametrize("name", ["../a/1.jpg", "/a/1.jpg", "C:/a/1.jpg", "a\\..\\1.jpg"])
+def test_a_list_shows_paths_that_lead_out(name: str) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, b"")
+    with zipfile.ZipFile(packed) as archive, pytest.raises(SourceProblem, match="wants to write outside its folder"):
+        list_zip(archive, "data.zip")
+
+
+def test_a_list_counts_as_the_files_do() -> None:
+    files = [("a/1.jpg", 1), ("b/1.jpg", 1)]
+    with pytest.raises(SourceProblem, match=r"class folder data.zip/c has no images"):
+        layout_of([*files, ("c/", 0)], "data.zip")
+    with pytest.raises(SourceProblem, match=r"class folder data.zip/c has no images"):
+        layout_of([*files, ("c/readme.txt", 1)], "data.zip")
+    assert layout_of([*files, ("a\\1.jpg", 1), ("a/1.jpg", 1)], "data.zip").counts == {"train": {"a": 1, "b": 1}}
+    assert layout_of([*files, ("__MACOSX/c/", 0)], "data.zip").counts == {"train": {"a": 1, "b": 1}}
+
+
+def test_a_link_to_itself_ends_nothing(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        link = zipfile.ZipInfo("rust/again.jpg")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "again.jpg")
+    (tmp_path / "data.zip").write_bytes(packed.getvalue())
+    (tmp_path / "there").mkdir()
+    assert unpack(tmp_path / "data.zip", tmp_path / "there", shown="data.zip") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "is_entered"), [("plants", True), ("Train", False), ("valid", False), ("@eaDir", False), (".git", False)]
+)
+def test_a_folder_that_says_nothing_is_entered(tmp_path: Path, name: str, is_entered: bool) -> None:
+    (tmp_path / name / "rust").mkdir(parents=True)
+    (tmp_path / name / "ok").mkdir()
+    assert root_of(tmp_path) == (tmp_path / name if is_entered else tmp_path)
 
 
 @pytest.fixture
@@ -187,6 +226,13 @@ def a_tar(name: str, *, kind: bytes = tarfile.REGTYPE, link: str = "", size: int
         (a_zip((r"a\..\..\evil.jpg", b"x")), "wants to write outside"),
         (a_zip(("out", b""), link="/etc/passwd"), "has a link that leads out: out -> /etc/passwd"),
         (a_zip(("out", b""), link="../elsewhere"), "has a link that leads out"),
+        (a_zip(("out", b""), link="out"), "is damaged"),
+        (a_zip((f"{'l' * 300}.jpg", b"x")), "has a name or a link that no disk can hold"),
+        (a_zip(("out", b""), link="l" * 4000), "has a name or a link that no disk can hold"),
+        (a_zip(("d/" * 1500 + "a.jpg", b"x")), "has 1501 folders, one in the other"),
+        (a_tar("out", kind=tarfile.SYMTYPE, link="out"), "is damaged"),
+        (a_tar("twin", kind=tarfile.LNKTYPE, link="."), "has another name of what is no file: twin is ."),
+        (a_tar("twin", kind=tarfile.LNKTYPE, link="nothing"), "has another name of what is no file"),
         (a_zip(("a.jpg", b"x"), locked=True), "is locked with a password: a.jpg"),
         (a_zip(("a", b"x"), ("a/b.jpg", b"x")), "names that exclude one another"),
         (a_zip(("a.jpg", b"x"))[:-10], "is damaged"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -74,6 +75,35 @@ def writer(ledger: Ledger, times: int, field: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+def test_what_a_killed_command_has_half_written_goes_with_the_next_change(ledger: Ledger) -> None:
+    ledger.add(a_local_run("r1"))
+    left = ledger.home / "ledger" / "r1.4711.tmp"
+    left.write_text("half")
+    other = ledger.home / "ledger" / "r1-b.4711.tmp"  # another run's, which may be being written
+    other.write_text("half")
+    ledger.update("r1", lambda run: run)
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_a_record_that_cannot_be_written_is_named_and_leaves_nothing(ledger: Ledger) -> None:
+    ledger.add(a_local_run("r1"))
+    path = ledger.home / "ledger" / "r1.json"
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    had = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # as a full disk: a write fails in the middle
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            ledger.update("r1", lambda run: run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, had)
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert list(path.parent.glob("*.tmp")) == []
 
 
 def test_two_commands_at_once_lose_no_change(ledger: Ledger) -> None:

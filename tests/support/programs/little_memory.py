@@ -44,6 +44,7 @@ def step(setup: TrainingSetup, before: Weights) -> None:
     """Print how many images were at once in the end, how often that was said, and the share of weights that learned."""
     images = torch.randint(0, 256, (512, 3, SIDE, SIDE), dtype=torch.uint8)
     said: list[str] = []
+    setup.micro_batch = 512
     setup.model.train()
     result = train_step(setup, Batch(images, torch.zeros(512, dtype=torch.int64)), say=said.append)
     weights = dict(setup.model.named_parameters())

@@ -130,7 +130,7 @@ def test_parts_of_a_share_are_accumulated(done: Path) -> None:
 
 def test_the_log_says_how_the_batch_is_shared_and_is_written_once(done: Path) -> None:
     assert "device: CPU, 1 threads, fp32; 2 processes" in log(done / "two")
-    assert "batch: 8, 4 at once in each of 2 processes; 5 steps an epoch" in log(done / "two")
+    assert "batch: 7, 4 at once in each of 2 processes; 5 steps an epoch" in log(done / "two")
     assert log(done / "two", 1) == ""
     assert json.loads((done / "two" / "summary.json").read_text())["processes"] == 2
 

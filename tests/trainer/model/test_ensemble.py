@@ -59,6 +59,16 @@ def test_a_file_of_other_weights_is_named(tmp_path: Path, tiny_config: Config) -
         build_model(tiny_config(backbones=["test_resnet"], pretrained=str(tmp_path)), classes=4)
 
 
+@pytest.mark.parametrize("name", ["test_resnet.safetensors", "test_resnet.pth"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"\xff" * 64, b"PK\x03\x04" + bytes(60)])
+def test_a_file_of_weights_that_is_none_is_named(
+    tmp_path: Path, tiny_config: Config, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TrainerError, match=rf"{name} does not hold weights of `test_resnet`"):
+        build_model(tiny_config(backbones=["test_resnet"], pretrained=str(tmp_path)), classes=4)
+
+
 def test_real_weights_give_the_features_that_timm_gives(shared: Path, tiny_config: Config) -> None:
     name = "tf_efficientnet_lite0"
     model = build_model(tiny_config(backbones=[name], pretrained=str(shared / "weights")), classes=4).eval()

@@ -67,13 +67,13 @@ def test_checkpoints_are_as_far_apart_as_keeps_them_cheap(tmp_path: Path, monkey
     written = threading.Event()
 
     def save_slowly(*_: object) -> None:
-        written.wait(0.1)
+        written.wait(0.2)
 
     monkeypatch.setattr(checkpoint, "save", save_slowly)
     writer.save({}, tmp_path / "last.pt")
     writer.wait()
-    assert PAUSE_S(writer) >= 1  # ten times as long as the disk takes
+    assert PAUSE_S(writer) > 1.5  # ten times as long as the disk takes
     for _ in range(3):  # two have room; training waits for the third, and fifty times as long is the pause
         writer.save({}, tmp_path / "last.pt")
-    assert PAUSE_S(writer) >= 3
+    assert PAUSE_S(writer) > 3
     writer.wait()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.train_config import MetricName, TrainConfig
 from tests.support.checkout import CHECKOUT
 from tests.support.fold_runs import CLASSES, FOLDS, a_run, even_folds, labels, opinions, stacked
 from trainer.cli import main
@@ -25,7 +25,8 @@ from trainer.errors import ConfigError, TrainerError
 from trainer.model.targets import DecisionRule
 from trainer.outputs.predictions import Predictions, read_predictions
 from trainer.outputs.progress import Progress
-from trainer.stacking.differences import Answer, Difference, Metric, choose, compare
+from trainer.outputs.scoring import Metric, judged_of
+from trainer.stacking.differences import Answer, Difference, choose, compare, differences_to
 from trainer.stacking.learners import LEARNERS, Floats, Ints
 from trainer.stacking.stack import AVERAGE, TEMPERED
 
@@ -143,9 +144,32 @@ def difference(*, accuracy: float = 0.0, macro_f1: float = 0.0, log_loss: float 
     ],
 )
 def test_the_average_stays_unless_it_is_beaten_by_more_than_a_standard_error(
-    metric: Metric, differences: dict[str, Difference], chosen: str
+    metric: MetricName, differences: dict[str, Difference], chosen: str
 ) -> None:
     assert choose(differences, AVERAGE, metric) == chosen
+
+
+def logistic(scores: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-scores)))
+
+
+def test_a_metric_of_a_competition_is_compared_on_the_same_draws_of_images() -> None:
+    truth = np.arange(200) % 2
+    chance = np.random.default_rng(0)
+    poor, good = (truth * skill + chance.normal(size=200) for skill in (0.5, 2.0))
+    answers = {
+        name: answer(np.stack([1 - odds, odds], axis=1), truth)
+        for name, odds in ((AVERAGE, logistic(poor)), ("a", logistic(good)), ("b", logistic(poor)))
+    }
+    metric = Metric("auc")
+    found = differences_to(AVERAGE, answers, metric)
+    areas = [metric.of(judged_of(one.predictions, one.rule)) for one in answers.values()]
+    assert areas[0] is not None
+    assert areas[1] is not None
+    assert found["a"].by("auc")[0] == pytest.approx(areas[1] - areas[0])
+    assert 0.01 < found["a"].by("auc")[1] < 0.1
+    assert found["b"].by("auc") == (0.0, 0.0)
+    assert choose(found, AVERAGE, "auc") == "a"
 
 
 @pytest.mark.parametrize("count", range(4, 60))

@@ -23,7 +23,7 @@ from trainer.config_file import load_config
 from trainer.cross_validation.train_folds import train_folds
 from trainer.distributed.stop import StopFlag
 from trainer.errors import StoppedEarly
-from trainer.model.targets import DecisionRule, Targets, f1_scores, targets_of, tune_thresholds
+from trainer.model.targets import DecisionRule, Targets, f_scores, targets_of, tune_thresholds
 from trainer.outputs.progress import Progress
 from trainer.session.scores import Scores
 from trainer.tools.overfit import overfit
@@ -206,9 +206,9 @@ def test_no_other_threshold_gives_a_higher_f1() -> None:
     dice = torch.Generator().manual_seed(0)
     wanted = torch.rand(60, 3, generator=dice) < 0.3
     probabilities = (torch.rand(60, 3, generator=dice) + 0.4 * wanted) / 1.4
-    autotune = f1_scores(probabilities > torch.tensor(tune_thresholds(probabilities, wanted)), wanted)
+    autotune = f_scores(probabilities > torch.tensor(tune_thresholds(probabilities, wanted)), wanted)
     for threshold in torch.linspace(0, 1, 101).tolist():
-        other = f1_scores(probabilities > threshold, wanted)
+        other = f_scores(probabilities > threshold, wanted)
         assert all((mine or 0) >= (theirs or 0) for mine, theirs in zip(autotune, other, strict=True))
 
 

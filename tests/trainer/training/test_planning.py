@@ -1,0 +1,121 @@
+"""How many epochs a run has: fitted to its hours, ended for lack of patience, and found again when it is resumed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cloudrun.recipe.train_config import TrainConfig
+from tests.support.trainer_runs import Config, StopsAfter, Train, assert_same_run, rows
+from trainer.errors import StoppedEarly
+from trainer.outputs import checkpoint
+from trainer.outputs.timing import Timing
+from trainer.session.state import Best
+from trainer.training.planning import fitted_epochs, is_out_of_patience
+
+
+def timed(*, step_s: float, image_s: float) -> Timing:
+    timing = Timing(steps_per_epoch=10)
+    for _ in range(13):
+        timing.add_step(step_s)
+    timing.add_evaluation(100 * image_s, images=100)
+    return timing
+
+
+@pytest.mark.parametrize(
+    ("hours", "done", "spent_s", "epochs"),
+    [
+        (None, 1, 1e9, 30),
+        (1.0, 1, 120.0, 30),  # an epoch takes 100 s and its validation 10 s
+        (0.5, 1, 120.0, 15),
+        (0.5, 14, 1650.0, 15),
+        (0.5, 14, 1700.0, 14),
+        (0.5, 14, 9000.0, 14),
+    ],
+)
+def test_as_many_epochs_as_fit_into_the_hours(hours: float | None, done: int, spent_s: float, epochs: int) -> None:
+    config = TrainConfig(train_hours=hours)
+    timing = timed(step_s=10.0, image_s=0.1)
+    found = fitted_epochs(config, done=done, spent_s=spent_s, timing=timing, val_images=100, test_images=100)
+    assert found == epochs
+
+
+def test_growing_images_count_by_their_pixels() -> None:
+    timing, hours = timed(step_s=10.0, image_s=0.0), 0.5
+    growing = TrainConfig(train_hours=hours, start_image_size=64)
+    small, large = (
+        fitted_epochs(one, done=1, spent_s=100.0, timing=timing, val_images=1, test_images=0)
+        for one in (TrainConfig(train_hours=hours), growing)
+    )
+    assert small < large
+
+
+@pytest.mark.parametrize(("patience", "best_epoch", "is_over"), [(0, 1, False), (3, 6, False), (3, 5, True)])
+def test_a_run_waits_for_a_better_epoch_as_long_as_its_patience(patience: int, best_epoch: int, is_over: bool) -> None:
+    assert is_out_of_patience(TrainConfig(patience=patience), done=8, best_epoch=best_epoch) == is_over
+
+
+def test_a_run_that_gets_no_better_ends_and_stays_ended(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Best, "is_beaten_by", lambda best, *_: best.epoch < 2)
+    config = tiny_config(epochs=12, patience=2)
+    summary = train_quietly(config, leaves, tmp_path)
+    assert (summary["best_epoch"], summary["epochs"]) == (2, 4)
+    assert (summary["asked_epochs"], summary["stopped_early"]) == (12, False)
+    before = rows(tmp_path)
+    assert before[-1]["epoch"] == summary["epochs"]
+    assert train_quietly(config, leaves, tmp_path)["epochs"] == summary["epochs"]
+    assert rows(tmp_path) == before
+
+
+def test_a_run_that_is_fitted_to_its_hours_has_the_rates_of_a_run_of_so_many_epochs(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.training.engine.fitted_epochs", lambda config, **_: min(config.epochs, 4))
+    config = tiny_config(epochs=9, train_hours=1, warmup_epochs=1)
+    train_quietly(config, leaves, tmp_path / "whole")
+    train_quietly(tiny_config(epochs=4, warmup_epochs=1), leaves, tmp_path / "four")
+    rates, expected = ([row["lr"] for row in rows(tmp_path / name)[2:]] for name in ("whole", "four"))
+    assert rates == expected  # from the second epoch on
+    assert rates[-1] < expected[0] / 10
+    with pytest.raises(StoppedEarly):
+        train_quietly(config, leaves, tmp_path / "stopped", StopsAfter(14))
+    train_quietly(config, leaves, tmp_path / "stopped")
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_the_metric_of_the_competition_chooses_the_epoch(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    summary = train_quietly(tiny_config(metric="log_loss"), leaves, tmp_path)
+    losses = [row["log_loss"] for row in rows(tmp_path)[1::2]]
+    assert summary["metric_name"] == "val_log_loss"
+    assert summary["best_metric"] == min(losses)
+    assert summary["best_epoch"] == losses.index(min(losses)) + 1
+    assert checkpoint.load(tmp_path / "checkpoints" / "best.pt")["best"]["metric"] == min(losses)
+    assert summary["test_metric"] > 0
+
+
+def test_the_validation_images_are_written_as_the_best_epoch_saw_them(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
+) -> None:
+    summary = train_quietly(tiny_config(), leaves, tmp_path)
+    lines = (tmp_path / "predictions-val.csv").read_text().splitlines()
+    classes = summary["classes"]
+    assert lines[0].split(",") == ["image", "truth", "label", "confidence", *classes]
+    cells = [line.split(",") for line in lines[1:]]
+    assert [row[0] for row in cells] == sorted(
+        path.relative_to(leaves).as_posix() for path in (leaves / "val").rglob("*.jpg")
+    )
+    assert all(row[1] == Path(row[0]).parent.name for row in cells)
+    right = [row[1] == row[2] for row in cells]
+    assert sum(right) / len(right) == summary["val_accuracy"]
+    for split in ("val", "test"):
+        confusion = torch.tensor(summary[f"{split}_confusion"])
+        assert confusion.sum() == 12
+        assert float(confusion.trace() / 12) == pytest.approx(summary[f"{split}_accuracy"])
+        report = summary[f"{split}_per_class"]
+        assert [report[name]["images"] for name in classes] == confusion.sum(1).tolist()
+    assert json.loads((tmp_path / "summary.json").read_text())["val_per_class"] == summary["val_per_class"]

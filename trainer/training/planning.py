@@ -1,0 +1,34 @@
+"""Decide how many epochs a run has: fitted to its hours, or ended where nothing gets better. Pure."""
+
+from __future__ import annotations
+
+from cloudrun.recipe.progressive import work_left
+from cloudrun.recipe.train_config import TrainConfig
+from trainer.outputs.timing import Timing
+
+# Of the hours that are left, for saving, and for what varies.
+_RESERVE = 0.03
+
+
+def fitted_epochs(  # noqa: PLR0913 - all that the estimate is made from
+    config: TrainConfig, *, done: int, spent_s: float, timing: Timing, val_images: int, test_images: int
+) -> int:
+    """Return the most epochs, at most `config.epochs` and at least `done`, that fit into `train_hours`.
+
+    `done`: epochs that are trained and validated; `spent_s`: seconds of the run so far. The rest is expected to take as
+    long as the steps and evaluations that were timed; the test images are a part of it.
+    """
+    if config.train_hours is None:
+        return config.epochs
+    room_s = (config.train_hours * 3600 - spent_s) * (1 - _RESERVE)
+    for epochs in range(config.epochs, done, -1):
+        shorter = config.model_copy(update={"epochs": epochs})
+        steps = work_left(epoch=done + 1, step=0, steps_per_epoch=timing.steps_per_epoch, config=shorter)
+        if timing.seconds(steps=steps, images=(epochs - done) * val_images + test_images) <= room_s:
+            return epochs
+    return done
+
+
+def is_out_of_patience(config: TrainConfig, *, done: int, best_epoch: int) -> bool:
+    """Return whether `patience` epochs have passed since the best one."""
+    return bool(config.patience) and done - best_epoch >= config.patience
