@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 START = """
-import sys
+import signal, sys
 sys.platform = "win32"
 sys.modules["fcntl"] = None  # as on Windows: importing it fails
+del signal.SIGHUP
 from cloudrun.__main__ import run
 sys.argv = ["cloudrun", "ps"]
 run()
