@@ -14,7 +14,7 @@ hint: install WSL2 in PowerShell, `wsl --install -d Ubuntu-24.04`, and type the 
 
 def run() -> None:
     """Run one command, and exit with its exit code."""
-    if sys.platform == "win32":  # before an import of what Windows has not: `fcntl`, `signal.SIGHUP`
+    if sys.platform == "win32":  # before an import of what Windows has not, such as `fcntl`
         sys.stderr.write(_ON_WINDOWS)
         sys.exit(1)
     from cloudrun.interrupts import end_at_once

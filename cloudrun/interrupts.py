@@ -7,6 +7,7 @@ signal that is ignored, as `nohup` and `&` of a script do it, stays so.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -51,6 +52,13 @@ def end_at_once() -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end_at_once)
     sys.unraisablehook = _raise_again
+    atexit.register(_hear_no_more)  # first, so that it is called last
+
+
+def _hear_no_more() -> None:
+    """All has been said: Python is about to take its handlers away, and a signal would end the process by itself."""
+    for number in _ALL:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise_again(found: sys.UnraisableHookArgs) -> None:

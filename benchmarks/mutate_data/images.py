@@ -24,7 +24,7 @@ from trainer.data.loader import ImageFiles
 
 SIDE = 32
 _RANGES = Ranges(0.3, 180.0, 0.2)
-_INPUTS = Inputs((Colouring(),))
+_INPUTS = Inputs((Colouring(),), "bicubic")
 _TURNED: dict[int, Callable[[Any], Any]] = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],

@@ -18,6 +18,7 @@ from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 if TYPE_CHECKING:
     from cloudrun.dataset.audit import Findings
     from cloudrun.imagedata.layout import ClassFolders
+    from cloudrun.job.job_file import Job
 
 UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file
@@ -43,6 +44,7 @@ def check(
         survey = check_job(job)
         findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
         check_store(job)
+        _warn_of_hub(job)
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
         for place, message, hint in problems[:_MOST_SHOWN]:
@@ -77,6 +79,16 @@ def check(
         if job.spec.capabilities.is_remote:
             note("whether a cloud is enabled is not asked here: `cloudrun doctor` tells")
     return ExitCode.DONE
+
+
+def _warn_of_hub(job: Job) -> None:
+    """Warn where `launch` would refuse: the computer may be offline for a while only."""
+    from cloudrun.runs.weights_check import check_hub
+
+    try:
+        check_hub(job)
+    except CloudrunError as err:
+        warn(f"{err.message}; `launch` would end here: {err.hint}")
 
 
 def _class_folders(text: str) -> ClassFolders:

@@ -76,6 +76,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.runs.live import live_runs_of
     from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
+    from cloudrun.runs.weights_check import check_hub
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
     from cloudrun.state.records import now_utc
@@ -104,6 +105,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     if dry_run:
         return _show(prepared, ledger, as_json=as_json)
     check_store(job)
+    check_hub(job)
     show(prepared.forecast)
     if prepared.interrupted is not None:
         note(f"left     {prepared.interrupted.run_id} was launched before and cut short: this goes on with it")

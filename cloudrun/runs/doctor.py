@@ -94,10 +94,8 @@ def _skypilot() -> Finding:
         return Finding(
             "SkyPilot", State.MISSING, "not installed in this Python", install_command("runpod"), for_rented=True
         )
-    is_command = shutil.which("sky") is not None
-    return Finding(
-        "SkyPilot", State.OK, found if is_command else f"{found}, without the command `sky`", for_rented=True
-    )
+    command = shutil.which("sky")
+    return Finding("SkyPilot", State.OK, found if command else f"{found}, without the command `sky`", for_rented=True)
 
 
 def _sending(name: str) -> Finding:

@@ -20,7 +20,7 @@ from cloudrun.job.staging import base_task
 from cloudrun.protocol.words import OnFinish
 from cloudrun.runs.programs import refuse_missing_programs
 from cloudrun.runs.source_check import check_access, check_source
-from cloudrun.runs.weights_check import check_weights
+from cloudrun.runs.weights_check import check_folder
 from cloudrun.state.run import new_run_id
 from cloudrun.stores import open_store
 
@@ -81,8 +81,8 @@ def _on_the_cpu(spec: JobSpec, wanted: GpuRequest, found: int) -> str:
     train = spec.train
     return (
         f"{there}, so `infra: local` trains on the CPU, not on {wanted}:"
-        f" {train.epochs} epochs of {' + '.join(train.backbones)} at {train.image_size} px are made for a GPU, and may"
-        " take days; for a try: `--set train.epochs=1 --set train.image_size=64`"
+        f" {train.epochs} epochs of {' + '.join(train.backbones)} at {train.image_size} px, which may take long (launch"
+        " estimates it); for a try: `--set train.epochs=1 --set train.image_size=64`"
     )
 
 
@@ -133,7 +133,7 @@ def _refuse_unready(job: Job) -> None:
         raise JobFileError(
             f"{job.path}: `workdir`: there is no folder {spec.workdir}", hint="it is relative to the job file"
         )
-    check_weights(job)
+    check_folder(job)
     if spec.capabilities.is_remote:
         refuse_missing_programs()
     missing = missing_secrets(spec)

@@ -16,28 +16,24 @@ _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _PATIENCE_S = 5
 
 
-def check_weights(job: Job) -> None:
-    """Raise JobFileError where a folder lacks a backbone's weights, or this computer cannot download them."""
-    spec = job.spec
-    if spec.run is not None:
+def check_folder(job: Job) -> None:
+    """Raise JobFileError where the job's folder of weights lacks those of a backbone."""
+    folder = job.spec.train.pretrained
+    if job.spec.run is not None or not isinstance(folder, str):
         return
-    if isinstance(spec.train.pretrained, str):
-        _check_folder(job, Path(spec.train.pretrained))
-    elif spec.train.pretrained and not spec.capabilities.is_remote:
-        _check_hub(job)
-
-
-def _check_folder(job: Job, folder: Path) -> None:
     for name in job.spec.train.backbones:
         try:
-            weight_file(name, folder)
+            weight_file(name, Path(folder))
         except NoWeights as err:
             raise JobFileError(f"{job.path}: `train.pretrained`: {err.message}", hint=err.hint) from None
 
 
-def _check_hub(job: Job) -> None:
-    """Raise JobFileError where weights are neither in the caches of this computer nor to be reached from it."""
-    missing = [name for name in job.spec.train.backbones if not _may_be_cached(name)]
+def check_hub(job: Job) -> None:
+    """Raise JobFileError where a job on this computer needs weights that it neither has nor can download."""
+    spec = job.spec
+    if spec.run is not None or spec.train.pretrained is not True or spec.capabilities.is_remote:
+        return
+    missing = [name for name in spec.train.backbones if not _may_be_cached(name)]
     if not missing or any(os.environ.get(name) for name in _PROXIES):
         return
     reason = _unreachable(os.environ.get("HF_ENDPOINT") or _HUB)

