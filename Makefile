@@ -17,7 +17,7 @@ test: .venv/ready
 
 # What takes long: a compiler, machines that are lost.
 test-slow: .venv/ready
-	$(RUN) pytest -m "slow and not clouds"
+	$(RUN) pytest -m "slow and not clouds" -n 2 --dist loadfile
 
 # SkyPilot itself, on a Slurm cluster that the tests start on this machine (Debian, root).
 test-sky: .venv/ready
