@@ -74,9 +74,12 @@ def _ask_for_clouds(wait_s: float) -> CloudsAnswer:
 
 
 def enabled_in(content: bytes) -> tuple[str, ...] | None:
-    """Return the clouds that can rent machines, by the JSON of `sky check`: {workspace: {cloud: [capability]}}."""
+    """Return the clouds that can rent machines, by the JSON of `sky check`: {workspace: {cloud: [capability]}}.
+
+    The first check on a computer starts SkyPilot's server, and says so in lines before the JSON.
+    """
     try:
-        workspaces = json.loads(content)
+        workspaces = json.loads(content[max(content.find(b"{"), 0) :])
         found = {cloud.lower() for clouds in workspaces.values() for cloud, what in clouds.items() if "compute" in what}
     except (ValueError, AttributeError, TypeError):
         return None

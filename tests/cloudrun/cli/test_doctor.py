@@ -122,3 +122,11 @@ def test_one_place_is_enough_for_a_launch(here: State, rented: State, can_launch
 @pytest.mark.parametrize("content", [b"", b"no JSON", b"[]", b'{"default": ["AWS"]}', b"null"])
 def test_an_answer_of_another_shape_is_no_answer(content: bytes) -> None:
     assert enabled_in(content) is None
+
+
+def test_the_first_check_of_a_computer_starts_skypilots_server_and_says_so_before_its_answer() -> None:
+    before = (
+        b"\x1b[2mFailed to connect to SkyPilot API server at http://127.0.0.1:46580. Starting a local server.\x1b[0m\n"
+    )
+    assert enabled_in(before + b'{\n  "default": {"AWS": ["compute"]}\n}\n') == ("aws",)
+    assert enabled_in(before + b'{\n  "default": {}\n}\n') == ()
