@@ -138,8 +138,9 @@ def _begin(cloud: Box, shell: Shell, ending: Ending) -> str:
 
     wait_for(has_said_it, 180, f"the log says {ending.says!r}")
     if ending.kills:
-        done = cloud.on_machine(machine, "pkill", "-KILL", "-f", ending.kills.replace("RUN_ID", run_id))
-        assert done.returncode == 0, done
+        for number in ("-STOP", "-KILL"):  # all at once: what still runs would start the others again
+            done = cloud.on_machine(machine, "pkill", number, "-f", ending.kills.replace("RUN_ID", run_id))
+            assert done.returncode == 0, done
     return run_id
 
 
