@@ -46,6 +46,9 @@ class Ending:
     words: tuple[str, ...] = ()
     from_budget: bool = False
     kills: str = ""
+    kills_at_least: int = (
+        1  # so many processes: the SkyPilot job comes up after the watchdog, and its job may be ahead of it
+    )
     says: str = "up\n"
     is_cut_short: bool = False
     has_bucket: bool = False
@@ -69,7 +72,9 @@ ENDINGS = [
         kills=_RAY,
         is_in_short=_BOTH,
     ),
-    Ending("the watchdog and its holder are killed", ENDLESS, 60 + 180, kills=_WATCHDOG, is_in_short=_AWS),
+    Ending(
+        "the watchdog and its holder are killed", ENDLESS, 60 + 180, kills=_WATCHDOG, kills_at_least=2, is_in_short=_AWS
+    ),
     Ending("it crashed and left nothing but a log", _CRASH, 60 + TICK_S, says="exit code 3"),
     Ending("it is done, and nobody fetches", _DONE, TICK_S, _BUDGET, from_budget=True, clouds=_AWS),
     Ending("it is done, and all is in the bucket", _DONE, 120 + TICK_S, has_bucket=True, clouds=_AWS),
@@ -138,9 +143,13 @@ def _begin(cloud: Box, shell: Shell, ending: Ending) -> str:
 
     wait_for(has_said_it, 180, f"the log says {ending.says!r}")
     if ending.kills:
-        for number in ("-STOP", "-KILL"):  # all at once: what still runs would start the others again
-            done = cloud.on_machine(machine, "pkill", number, "-f", ending.kills.replace("RUN_ID", run_id))
-            assert done.returncode == 0, done
+        pattern = ending.kills.replace("RUN_ID", run_id)
+        wait_for(
+            lambda: int(cloud.on_machine(machine, "pgrep", "-c", "-f", pattern).stdout) >= ending.kills_at_least,
+            60, "the processes to kill",
+        )  # fmt: skip
+        done = cloud.on_machine(machine, "pkill", "-KILL", "-f", pattern)
+        assert done.returncode == 0, done
     return run_id
 
 
