@@ -88,7 +88,8 @@ def kind_of(spec: JobSpec) -> str:
         if train.start_image_size is None
         else f"{train.start_image_size}-{train.image_size} px"
     )
-    return f"{' + '.join(sorted(train.backbones))} {size} {train.precision} batch {train.batch_size}"
+    frozen = f" {train.frozen_epochs} of {train.epochs} epochs frozen" if train.frozen_epochs else ""
+    return f"{' + '.join(sorted(train.backbones))} {size} {train.precision} batch {train.batch_size}{frozen}"
 
 
 def machine_key(spec: JobSpec, *, gpu: str | None, machine: str) -> str:

@@ -6,6 +6,9 @@ from cloudrun.recipe.train_config import TrainConfig
 
 # Share of the epochs in which images grow; the last quarter trains at the size that validates.
 _GROWING = 0.75
+# Work of a step in which the head learns alone as a share of another: its backbones have no backward pass, which takes
+# twice as long as the forward pass.
+_FROZEN_WORK = 1 / 3
 # Pixels between two sizes: few sizes, since a GPU tunes each; and the strides of all common models divide 32.
 _GRAIN = 32
 
@@ -30,8 +33,9 @@ def sizes_of(config: TrainConfig) -> list[int]:
 
 
 def work_of_epoch(epoch: int, config: TrainConfig) -> float:
-    """Return the pixels of an epoch's images as a share of those at full size."""
-    return (size_at(epoch, config) / config.image_size) ** 2
+    """Return the work of an epoch as a share of that at full size: by its pixels, and a third of it if frozen."""
+    pixels = (size_at(epoch, config) / config.image_size) ** 2
+    return pixels * _FROZEN_WORK if epoch <= config.frozen_epochs else pixels
 
 
 def work_left(*, epoch: int, step: int, steps_per_epoch: int, config: TrainConfig) -> float:

@@ -109,6 +109,9 @@ class TrainConfig(BaseModel):
     """Learning rate of the backbones as a share of `lr`, the rate of the linear layer."""
     layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1
     """Learning rate of a stage of a backbone as a share of that of the next stage: 0.7, say."""
+    frozen_epochs: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """The first of `epochs`, in which the head learns alone, with the backbones as they were pretrained: cheap epochs
+    (linear probe, then fine-tuning). Warm-up and schedule begin after them."""
     weight_decay: Annotated[Number, Field(ge=0, le=1)] = 1e-2
     """Weight decay of AdamW; norms and biases do not decay."""
     dropout: Annotated[Number, Field(ge=0, le=0.95)] = 0.3
@@ -203,6 +206,13 @@ class TrainConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _learns_as_asked(self) -> TrainConfig:
+        from cloudrun.recipe.learning_rules import check_learning
+
+        check_learning(self)
+        return self
+
+    @model_validator(mode="after")
     def _grows(self) -> TrainConfig:
         if self.start_image_size is not None and self.start_image_size > self.image_size:
             raise PydanticCustomError(
@@ -275,10 +285,15 @@ def knob_warnings(config: TrainConfig, *, written_only: bool = False) -> list[st
         if value != "auto" and not low <= value <= high:
             trouble = below if value < low else above
             lines.append(f"`{key}` is {value:g}, outside the sensible {low:g} to {high:g}: {trouble}")
-    is_told = not written_only or "warmup_epochs" in config.model_fields_set
-    if is_told and config.warmup_epochs > config.epochs / 2:
+    if config.frozen_epochs and config.pretrained is False:
         lines.append(
-            f"`warmup_epochs` is {config.warmup_epochs:g} of {config.epochs} epochs: "
-            f"the warm-up is cut to half of the run, {config.epochs / 2:g}"
+            f"`frozen_epochs` is {config.frozen_epochs} with `pretrained: false`: the head learns from random features"
+        )
+    is_told = not written_only or "warmup_epochs" in config.model_fields_set
+    learning = config.epochs - config.frozen_epochs
+    if is_told and config.warmup_epochs > learning / 2:
+        lines.append(
+            f"`warmup_epochs` is {config.warmup_epochs:g} of {learning} epochs: "
+            f"the warm-up is cut to half of the run, {learning / 2:g}"
         )
     return lines

@@ -95,10 +95,10 @@ class MemoryProbe:
             self.peaks[count] = torch.cuda.max_memory_reserved(place) + self._moments_to_come()
 
     def _moments_to_come(self) -> int:
-        """Return bytes; 0 once the optimizer has made its first step, or was restored."""
-        if self.setup.optimizer.state:
-            return 0
-        return _MOMENTS * sum(weight.numel() * weight.element_size() for weight in self.setup.model.parameters())
+        """Return bytes, of the weights that have not learned yet, here or before the run was resumed."""
+        known = self.setup.optimizer.state
+        new = [weight for weight in self.setup.model.parameters() if weight not in known]
+        return _MOMENTS * sum(weight.numel() * weight.element_size() for weight in new)
 
 
 def _batch_of(count: int, *, side: int) -> Batch:

@@ -111,9 +111,16 @@ def takes_long(setup: TrainingSetup) -> bool:
 
 
 def full_size_epochs(setup: TrainingSetup, *, epoch: int, step: int, runs_after: int = 0) -> float:
-    """Return the epochs left at full image size, those of later runs among them: only that size is compiled."""
+    """Return the epochs left at full image size, those of later runs among them: only that size is compiled.
+
+    Not those with frozen backbones, which are never compiled.
+    """
     config = setup.config
-    whole = [number for number in range(1, config.epochs + 1) if size_at(number, config) == config.image_size]
+    whole = [
+        number
+        for number in range(config.frozen_epochs + 1, config.epochs + 1)
+        if size_at(number, config) == config.image_size
+    ]
     left = [number for number in whole if number >= epoch]
     return len(left) - (step / setup.steps_per_epoch if epoch in left else 0.0) + runs_after * len(whole)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from trainer.distributed.ranks import Ranks, peers
 
@@ -31,15 +32,30 @@ class GradientSync:
         with peers():
             for value in model.state_dict().values():
                 dist.broadcast(value, src=0)
-        self._world = ranks.world
+        self._model, self._world = model, ranks.world
         self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._buckets: list[_Bucket] = []
+        self._hooks: list[RemovableHandle] = []
+        self.sum_what_learns()
+
+    def sum_what_learns(self) -> None:
+        """Rebuild the buffers after parameters were frozen or thawed, the same in every process.
+
+        A frozen parameter has no gradient at all, and so no weight decay either. Raises PeerLost.
+        """
+        for hook in self._hooks:
+            hook.remove()
+        for parameter in self._model.parameters():
+            parameter.grad = None
+        trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         self._buckets = [_Bucket(part) for part in _parts(trained[::-1])]  # roughly in the order of the backward pass
         self._sent, self._is_armed = 0, False
         self._sum_nothing()
-        for bucket in self._buckets:
-            for parameter in bucket.parameters:
-                parameter.register_post_accumulate_grad_hook(self._noting(bucket))  # type: ignore[no-untyped-call]
+        self._hooks = [
+            parameter.register_post_accumulate_grad_hook(self._noting(bucket))  # type: ignore[no-untyped-call]
+            for bucket in self._buckets
+            for parameter in bucket.parameters
+        ]
 
     def match_memory_formats(self) -> None:
         """Rebuild the buffers after the parameters changed their memory format, the same in every process."""

@@ -29,6 +29,7 @@ class Ensemble(nn.Module):
         self.backbones = nn.ModuleDict({name.replace(".", "-"): one for name, one in backbones.items()})
         self.memory_formats = [torch.contiguous_format] * len(backbones)
         self.compiled: Callable[[Tensor], Tensor] | None = None  # a compiled `logits`, used in training only
+        self.is_frozen = False  # the backbones do not learn: set by `freeze_backbones`
         self.has_mirror = False  # average the logits of each image and of its mirror image
         self.set_inputs(Inputs((Colouring(),) * len(backbones)))
         self.dropout = nn.Dropout(dropout)
@@ -36,7 +37,15 @@ class Ensemble(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return logits (B, classes) from the pooled features of the backbones, concatenated along dim 1."""
-        return self.compiled(images_BCHW) if self.compiled and self.training else self.logits(images_BCHW)
+        is_compiled = self.compiled and self.training and not self.is_frozen
+        return self.compiled(images_BCHW) if self.compiled and is_compiled else self.logits(images_BCHW)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; frozen backbones stay in that of evaluation."""
+        super().train(mode)
+        if self.is_frozen:
+            self.backbones.eval()
+        return self
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
         """Return the same as `forward`, never compiled."""

@@ -23,23 +23,31 @@ class Schedule:
     warmup_steps: int
     steps: int
     final_lr: float = 0.0
+    frozen_steps: int = 0  # the first of `steps`, before the warm-up
 
 
 def schedule_of(config: TrainConfig, *, steps_per_epoch: int) -> Schedule:
-    """Return the schedule of a run. Warm-up is at most half of it."""
+    """Return the schedule of a run. Warm-up is at most half of what follows the frozen epochs."""
     steps = config.epochs * steps_per_epoch
-    return Schedule(config.lr, min(round(config.warmup_epochs * steps_per_epoch), steps // 2), steps)
+    frozen = min(config.frozen_epochs * steps_per_epoch, steps)
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), (steps - frozen) // 2)
+    return Schedule(config.lr, warmup, steps, frozen_steps=frozen)
 
 
 def lr_at(step: int, schedule: Schedule) -> float:
     """Return the learning rate of `step`: linear warm-up, then cosine to `schedule.final_lr`.
 
+    Before them, in the frozen steps, in which the head learns alone, the peak.
+
     Steps count from 0 and stay at `final_lr` after `schedule.steps`. Never 0 at step 0, or the first batch would teach
     nothing. Source: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5.
     """
+    if step < schedule.frozen_steps:
+        return schedule.peak_lr
+    step, steps = step - schedule.frozen_steps, schedule.steps - schedule.frozen_steps
     if step < schedule.warmup_steps:
         return schedule.peak_lr * (step + 1) / schedule.warmup_steps
-    done = (step - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
+    done = (step - schedule.warmup_steps) / max(1, steps - schedule.warmup_steps)
     height = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return schedule.final_lr + (schedule.peak_lr - schedule.final_lr) * height
 

@@ -19,6 +19,7 @@ from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.model.ema import Ema
 from trainer.model.ensemble import Ensemble, build_model
+from trainer.model.freezing import freeze_backbones
 from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
 from trainer.model.targets import Targets
@@ -131,6 +132,15 @@ class TrainingSetup:
         """Return (B,) losses of float32 logits (B, classes) and labels (B,)."""
         return image_losses(logits, labels, self.config, targets=self.targets, class_weights=self.class_weights)
 
+    def enter_epoch(self, epoch: int) -> None:
+        """Freeze the backbones in the first `frozen_epochs`, and thaw them after those."""
+        is_frozen = epoch <= self.config.frozen_epochs
+        if is_frozen == self.model.is_frozen:
+            return
+        freeze_backbones(self.model, is_frozen=is_frozen)
+        if self.gradients:
+            self.gradients.sum_what_learns()
+
     def with_averaged_weights(self) -> AbstractContextManager[None]:
         """Give the model, inside the context, the weights that validate and are kept.
 
@@ -199,6 +209,8 @@ class TrainingSetup:
         each = "" if self.ranks.world == 1 else f" in each of {self.ranks.world} processes"
         norms = ", batch norm over all of them" if self.has_shared_norms else ""
         grows = "" if self.config.start_image_size is None else f" (trained from {self.config.start_image_size} px up)"
+        frozen = self.config.frozen_epochs
+        phases = [f"frozen: the head learns alone in the first {frozen} epoch(s)"] if frozen else []
         shortage = (
             []
             if self.loading.shortage is None
@@ -212,6 +224,7 @@ class TrainingSetup:
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
             f"size: {parameters:.2f} M parameters, images of {size} px{grows}, {self.workers} loader process(es)",
             f"batch: {self.batch_size}, {at_once}{each}{norms}; {self.steps_per_epoch} steps an epoch",
+            *phases,
             *shortage,
         ]
 

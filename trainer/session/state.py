@@ -105,13 +105,15 @@ class TrainState:
         self.trained_s += seconds
         self.trained_images += images
         self.trained_work += images * work
-        self.timing.add_step(seconds, work=work)
+        if not self.setup.model.is_frozen:  # those steps say little of the others
+            self.timing.add_step(seconds, work=work)
 
     def count_rest(self, seconds: float, *, work: float) -> None:
         """Count the seconds in which the device finished steps that were already counted."""
         self.epoch_stats.seconds += seconds
         self.trained_s += seconds
-        self.timing.add_rest(seconds, work=work)
+        if not self.setup.model.is_frozen:
+            self.timing.add_rest(seconds, work=work)
 
     @property
     def metrics_path(self) -> Path | None:

@@ -203,6 +203,7 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
     if state.position.step >= setup.steps_per_epoch:
         return
     setup.model.train()
+    setup.enter_epoch(state.position.epoch)
     setup.train_size = size_at(state.position.epoch, config)
     with setup.device.algorithms_by_rule(is_on=setup.train_size < config.image_size):
         _take_steps(state, stop=stop, progress=progress, started_at=started_at)

@@ -91,6 +91,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, odd_leaves: Path) -> Path:
     runs.add("three-parts", processes=2, micro_batch=2, **PLAIN)
     small = ["small_buckets", 20_000]
     runs.add("short", processes=2, acts={"0": [small], "1": [small, ["run_out_of_memory_at", 6]]}, **PLAIN)
+    runs.add("frozen-alone", processes=1, frozen_epochs=1, **PLAIN)
+    runs.add("frozen", processes=2, acts={"0": [small], "1": [small]}, frozen_epochs=1, **PLAIN)
     runs.add("whole", processes=2, acts={rank: [["keep_weights", f"{folder}/whole.rank-{rank}"]] for rank in "01"})
     runs.add("stopped", processes=2, acts={"1": [["stop_at", 7]]})
     runs.add("stopped", processes=2)
@@ -108,7 +110,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, odd_leaves: Path) -> Path:
     runs.add("swapped", processes=2, machines=[odd_leaves, copy], acts={"0": [["stop_at", 7]]}, **PLAIN)
     runs.add("swapped", processes=2, machines=[odd_leaves, copy], main=1, **PLAIN)
     codes = runs.do()
-    assert codes[:-7] == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
+    assert codes[:-7] == [[0], [0, 0], [0, 0], [0, 0], [0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
     assert codes[-7:-2] == [[0, 0], [75, 75], [75, 75], [0, 0], [1, 1]]
     assert codes[-2:] == [[75, 75], [1, 1]]
     return folder
@@ -138,6 +140,10 @@ def test_the_log_says_how_the_batch_is_shared_and_is_written_once(done: Path) ->
 def test_where_one_runs_out_of_memory_in_a_backward_pass_all_do_the_step_again(done: Path) -> None:
     assert "out of memory: from here on 2 images at once" in log(done / "short")
     assert_nearly_same_run(done / "short", done / "alone")
+
+
+def test_two_processes_learn_what_one_learns_also_with_frozen_backbones(done: Path) -> None:
+    assert_nearly_same_run(done / "frozen", done / "frozen-alone")
 
 
 def test_one_that_is_asked_to_stop_stops_all_and_resuming_changes_no_bit(done: Path) -> None:
