@@ -128,6 +128,15 @@ class TrainConfig(BaseModel):
     """Blends pairs of images; alpha of the Beta distribution of the shares: 0.2, say; 0: none."""
     cutmix: Annotated[Number, Field(ge=0, le=10)] = 0
     """Pastes a box of one image into another; alpha as in `mixup`: 1, say; 0: none. With both on they take turns."""
+    loss: Literal["cross_entropy", "generalized_ce", "symmetric_ce", "bce"] = "cross_entropy"
+    """generalized_ce, symmetric_ce: wrong labels teach less; bce: binary cross entropy of each class, though an image
+    has one: with `mixup` or `cutmix`, say."""
+    generalized_ce_q: Annotated[Number, Field(gt=0, le=1)] = 0.7
+    """q of `loss: generalized_ce`, which has no label smoothing: near 0 as cross entropy; 1: as the mean absolute
+    error, which bears most wrong labels and learns slowly."""
+    logit_adjustment: Annotated[Number, Field(ge=0, le=10)] = 0
+    """tau: training adds tau * log(share of the class) to the logits, so that rare classes are predicted as readily as
+    frequent ones: 1 for balanced accuracy and macro F1, say; 0: nothing."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: rare classes weigh as much in the loss as frequent ones."""
     focal_gamma: Annotated[Number, Field(ge=0, le=10)] = 0

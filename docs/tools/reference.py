@@ -33,7 +33,8 @@ _TRAIN: Mapping[str, tuple[str, ...]] = {
     "The learning": (
         "epochs", "patience", "train_hours", "metric", "metric_beta", "metric_k",
         "batch_size", "lr", "backbone_lr", "layer_decay", "warmup_epochs", "frozen_epochs", "weight_decay",
-        "label_smoothing", "class_weights", "focal_gamma", "grad_clip", "ema_decay", "seed",
+        "label_smoothing", "loss", "generalized_ce_q", "logit_adjustment", "class_weights", "focal_gamma", "grad_clip",
+        "ema_decay", "seed",
     ),
     "Which images train, validate and are predicted": ("val_fraction", "folds", "fold", "groups", "tta"),
     "The machine": (

@@ -25,8 +25,9 @@ from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
 from trainer.model.ensemble import Ensemble, build_model
-from trainer.model.loss import weights_of_classes
+from trainer.model.loss import check_loss, weights_of_classes
 from trainer.model.optim import make_optimizer, schedule_of
+from trainer.model.robust_loss import logit_offsets
 from trainer.model.targets import targets_of
 from trainer.outputs.scoring import metric_of
 from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
@@ -58,6 +59,7 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         config = config.model_copy(update={"fold": 0})
     device = choose_device(config, ranks=ranks)
     dataset = read_dataset(data, labels)
+    check_loss(config, has_several=dataset.label_sets is not None)
     train_files, val_files = train_and_val(dataset, config)
     unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
     digest = digest_of(dataset, config)
@@ -79,6 +81,7 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         model = convert_sync_batchnorm(model)
         model.use_default_formats(device.torch_device.type)
     weights = weights_of_classes(train_files, config, classes=len(dataset.classes), sets=dataset.label_sets)
+    offsets = logit_offsets(train_files, config, classes=len(dataset.classes))
     loading = loader_budget(
         worker_count(config, device, processes=ranks.local_world),
         batch_bytes=each * 3 * square_side(config) ** 2,
@@ -122,6 +125,7 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         train_size=config.image_size,
         ema=average_of(model, config),
         class_weights=None if weights is None else weights.to(device.torch_device),
+        logit_offsets=None if offsets is None else offsets.to(device.torch_device),
         ranks=ranks,
         gradients=GradientSync(model, ranks) if ranks.world > 1 else None,
         has_shared_norms=has_shared_norms,

@@ -54,6 +54,7 @@ class TrainingSetup:
     train_size: int  # current pixels a side of training images
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
+    logit_offsets: Tensor | None = None  # on the device
     autotune: AutotuneResult | None = None
     ranks: Ranks = ALONE
     gradients: GradientSync | None = None  # with several processes
@@ -130,7 +131,14 @@ class TrainingSetup:
 
     def image_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return (B,) losses of float32 logits (B, classes) and labels (B,)."""
-        return image_losses(logits, labels, self.config, targets=self.targets, class_weights=self.class_weights)
+        return image_losses(
+            logits,
+            labels,
+            self.config,
+            targets=self.targets,
+            class_weights=self.class_weights,
+            offsets=self.logit_offsets,
+        )
 
     def enter_epoch(self, epoch: int) -> None:
         """Freeze the backbones in the first `frozen_epochs`, and thaw them after those."""
