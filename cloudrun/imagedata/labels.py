@@ -33,6 +33,7 @@ from cloudrun.imagedata.walk import FolderProblem as FolderProblem
 from cloudrun.imagedata.walk import Found, walk
 
 _NOT_WORTH_MORE = 1000  # problems, after which the file is probably that of another data set
+_FEW_MEASUREMENTS = 10  # different labels; fewer decimal numbers may be grades
 _GUESSES = 5  # most searches for a similar name, which take a while
 
 
@@ -160,6 +161,8 @@ def _read_labels(table: Table, told: LabelColumns, known: KnownImages) -> _Label
             f"{path} has {len(classes)} class(es): {', '.join(classes)}; at least 2 are needed",
             hint="a column `label` with the class of each image, or a column of 0 and 1 for each class",
         )
+    if not has_several:
+        _refuse_measurements(path, classes)
     warnings += [
         f"classes that only case, spaces or hyphens tell apart: {', '.join(group)}" for group in alike(classes)
     ]
@@ -170,6 +173,21 @@ def _read_labels(table: Table, told: LabelColumns, known: KnownImages) -> _Label
         for (line, cells), labels, split, group in zip(rows, sets, splits, groups, strict=True)
     ]
     return _Labels(path, said, classes, has_several, columns, tuple(warnings))
+
+
+def _refuse_measurements(path: Path, classes: Sequence[str]) -> None:
+    """Raise FolderProblem where the labels are measurements: numbers, many of them, and mostly not whole."""
+    try:
+        numbers = [float(name) for name in classes]
+    except ValueError:
+        return
+    broken = [name for name, number in zip(classes, numbers, strict=True) if not number.is_integer()]
+    if len(classes) >= _FEW_MEASUREMENTS and 2 * len(broken) >= len(classes):
+        raise FolderProblem(
+            f"{path} has {len(classes)} different decimal numbers as labels, such as {', '.join(broken[:3])}: "
+            "predicting a number (regression) is out of scope",
+            hint="name another column (`data.labels: {label: ...}`), or make classes of ranges: low, middle, high",
+        )
 
 
 def _splits(path: Path, rows: Sequence[tuple[int, list[str]]], columns: Columns) -> list[str | None]:

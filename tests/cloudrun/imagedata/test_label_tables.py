@@ -288,3 +288,25 @@ def test_a_decomposed_name_is_the_same_name(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     dataset = read(tmp_path, "image,label\n\u00e9_0.jpg,a\n\u00e9_1.jpg,b\n2.jpg,a\n3.jpg,b\n")
     assert sorted(labels_of(dataset).values()) == ["a", "a", "b", "b"]
+
+
+def of_numbers(tmp_path: Path, numbers: list[float]) -> Dataset:
+    for place in range(len(numbers)):
+        (tmp_path / f"{place}.jpg").touch()
+    rows = [f"{place}.jpg,{number:g}" for place, number in enumerate(numbers)]
+    return read(tmp_path, "\n".join(["image,label", *rows]))
+
+
+def test_a_column_of_measurements_is_refused_as_regression(tmp_path: Path) -> None:
+    with pytest.raises(
+        FolderProblem, match=r"12 different decimal numbers .* \(regression\) is out of scope"
+    ) as caught:
+        of_numbers(tmp_path, [place * 1.37 + 0.5 for place in range(12)])
+    assert "make classes of ranges" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "numbers", [[0.5, 1.0, 1.5, 2.0] * 4, list(range(40)), [*range(20), 0.5]], ids=["grades", "whole", "mostly whole"]
+)
+def test_numbers_that_may_be_classes_stay_classes(tmp_path: Path, numbers: list[float]) -> None:
+    assert len(of_numbers(tmp_path, numbers).classes) == len(set(numbers))
