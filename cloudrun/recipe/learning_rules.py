@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import PydanticCustomError
 
+from cloudrun.recipe.abilities import can
+
 if TYPE_CHECKING:
     from cloudrun.recipe.train_config import TrainConfig
 
@@ -39,4 +41,47 @@ def check_learning(config: TrainConfig) -> None:
             "adjusted_bce",
             "`logit_adjustment` needs probabilities that sum to 1, which `loss: bce` has not",
             {"hint": "leave `loss` out, or set `logit_adjustment: 0`"},
+        )
+    if config.head == "arcface":
+        _check_arcface(config)
+    if config.dropout_samples > 1 and not config.dropout:
+        raise PydanticCustomError(
+            "no_dropout",
+            "`dropout_samples` is {samples} with `dropout: 0`: all draws would be the same",
+            {"samples": config.dropout_samples, "hint": "set `dropout: 0.3`, or leave `dropout_samples` out"},
+        )
+    for name in config.backbones:
+        if config.pooling == "gem" and not can(name, "gem"):
+            raise PydanticCustomError(
+                "no_gem",
+                "`pooling: gem` needs feature maps whose mean is taken at the end, which `{name}` has not",
+                {"name": name, "hint": "set `pooling: avg`, or take another backbone: a convolutional one, say"},
+            )
+        if config.grad_checkpointing and not can(name, "checkpointing"):
+            raise PydanticCustomError(
+                "no_checkpointing",
+                "`grad_checkpointing`: timm cannot recompute the activations of `{name}`",
+                {"name": name, "hint": "set `grad_checkpointing: false`, or take another backbone"},
+            )
+    if config.grad_checkpointing and config.compile == "on":
+        raise PydanticCustomError(
+            "compiled_checkpointing",
+            "`compile: on` and `grad_checkpointing` do not go together",
+            {"hint": "set `compile: auto`, which compiles nothing then"},
+        )
+
+
+def _check_arcface(config: TrainConfig) -> None:
+    for key in ("mixup", "cutmix"):
+        if getattr(config, key):
+            raise PydanticCustomError(
+                "mixed_arcface",
+                "`head: arcface` needs one label an image, and `{key}` gives it two",
+                {"key": key, "hint": f"set `{key}: 0`"},
+            )
+    if config.loss != "cross_entropy":
+        raise PydanticCustomError(
+            "arcface_loss",
+            "`head: arcface` is defined for `loss: cross_entropy`, and `loss` is {loss}",
+            {"loss": config.loss, "hint": "leave `loss` out, or set `head: linear`"},
         )

@@ -101,6 +101,9 @@ class TrainConfig(BaseModel):
     """
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     """Memory format of images and filters; auto: on a GPU the faster one for each backbone, by measuring."""
+    grad_checkpointing: StrictBool = False
+    """Compute activations again in the backward pass instead of keeping them: more images at once, for a third more
+    time. Then nothing is compiled."""
     compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = "auto"
     """torch.compile for training; auto: on a GPU, where the rest of the run gains more than compiling takes."""
     lr: Annotated[Number, Field(gt=0, le=1)] = 3e-4
@@ -116,6 +119,17 @@ class TrainConfig(BaseModel):
     """Weight decay of AdamW; norms and biases do not decay."""
     dropout: Annotated[Number, Field(ge=0, le=0.95)] = 0.3
     """Dropout before the linear layer."""
+    dropout_samples: Annotated[Whole, Field(ge=1, le=64)] = 1
+    """Draws of dropout for each image in training, whose losses are averaged: 5, say."""
+    head: Literal["linear", "arcface"] = "linear"
+    """arcface: scaled cosines in place of the linear layer, trained with an angle as margin; for many classes of few
+    images."""
+    arcface_margin: Annotated[Number, Field(ge=0, le=1.5)] = 0.3
+    """Margin of `head: arcface`, in radians."""
+    arcface_scale: Annotated[Number, Field(gt=0, le=1000)] = 30
+    """Scale of the cosines of `head: arcface`; its logits are between minus this and this."""
+    pooling: Literal["avg", "gem"] = "avg"
+    """gem: generalised mean of the feature maps, with a learned exponent; for backbones that end in maps."""
     drop_path: Annotated[Number, Field(ge=0, le=0.9)] = 0
     """Stochastic depth: share of the images for which the last block is skipped; less for earlier blocks."""
     label_smoothing: Annotated[Number, Field(ge=0, le=0.9)] = 0.1

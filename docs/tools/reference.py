@@ -25,7 +25,10 @@ _BEGIN, _END = "<!-- written by `make reference`: do not edit -->", "<!-- end of
 
 # The keys of `train`, by what a reader looks for.
 _TRAIN: Mapping[str, tuple[str, ...]] = {
-    "The network": ("backbones", "pretrained", "dropout", "drop_path"),
+    "The network": (
+        "backbones", "pretrained", "pooling", "head", "arcface_margin", "arcface_scale", "dropout", "dropout_samples",
+        "drop_path",
+    ),
     "The images": (
         "image_size", "start_image_size", "decoded_size", "crop_scale_min", "rotation_degrees", "color_jitter", "mixup",
         "cutmix", "max_unreadable",
@@ -38,7 +41,8 @@ _TRAIN: Mapping[str, tuple[str, ...]] = {
     ),
     "Which images train, validate and are predicted": ("val_fraction", "folds", "fold", "groups", "tta"),
     "The machine": (
-        "precision", "device", "micro_batch", "memory_format", "compile", "sync_batchnorm", "workers", "cache_gb",
+        "precision", "device", "micro_batch", "grad_checkpointing", "memory_format", "compile", "sync_batchnorm",
+        "workers", "cache_gb",
         "checkpoint_minutes",
     ),
 }  # fmt: skip

@@ -197,7 +197,12 @@ class _Tuning:
         """Compile where that is worth it; None where the config decided against it, or nothing was tried."""
         setup, wish = self.setup, self.setup.config.compile
         setup.model.compiled = None
-        if wish == "off" or setup.has_shared_norms or (wish == "auto" and not self.measures):
+        if (
+            wish == "off"
+            or setup.config.grad_checkpointing
+            or setup.has_shared_norms
+            or (wish == "auto" and not self.measures)
+        ):
             return None
         passes = passes_an_epoch(
             len(setup.train_files),

@@ -16,6 +16,9 @@ from cloudrun.recipe.progressive import sizes_of
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.recipe.weights import weight_file
 from trainer.errors import TrainerError
+from trainer.model.checkpointing import recompute_activations
+from trainer.model.heads import CosineHead, make_head, of_samples
+from trainer.model.pooling import check_is_used, use_gem
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -23,7 +26,7 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 class Ensemble(nn.Module):
     """Backbones (dict of timm name -> module that returns pooled features), dropout, one linear layer."""
 
-    def __init__(self, backbones: dict[str, nn.Module], *, feature_counts: Sequence[int], classes: int, dropout: float):
+    def __init__(self, backbones: dict[str, nn.Module], *, head: nn.Linear | CosineHead, config: TrainConfig) -> None:
         super().__init__()
         # A module's name must not contain a dot, as in `efficientnet_b3.ra2_in1k`.
         self.backbones = nn.ModuleDict({name.replace(".", "-"): one for name, one in backbones.items()})
@@ -32,11 +35,14 @@ class Ensemble(nn.Module):
         self.is_frozen = False  # the backbones do not learn: set by `freeze_backbones`
         self.has_mirror = False  # average the logits of each image and of its mirror image
         self.set_inputs(Inputs((Colouring(),) * len(backbones)))
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(sum(feature_counts), classes)
+        self.dropout, self._dropout_samples = nn.Dropout(config.dropout), config.dropout_samples
+        self.head = head
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Return logits (B, classes) from the pooled features of the backbones, concatenated along dim 1."""
+        """Return logits (B, classes) from the pooled features of the backbones, concatenated along dim 1.
+
+        In training with several samples of dropout (B, samples, classes).
+        """
         is_compiled = self.compiled and self.training and not self.is_frozen
         return self.compiled(images_BCHW) if self.compiled and is_compiled else self.logits(images_BCHW)
 
@@ -57,6 +63,8 @@ class Ensemble(nn.Module):
     def _classified(self, features: Tensor) -> Tensor:
         """Return float32 logits: rounded to 8 bits, as autocast would, classes that are near each other tie."""
         with torch.autocast(features.device.type, enabled=False):
+            if self.training and self._dropout_samples > 1:
+                return of_samples(self.head, self.dropout, features.float(), samples=self._dropout_samples)
             logits: Tensor = self.head(self.dropout(features.float()))
         return logits
 
@@ -121,11 +129,18 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     if config.drop_path:
         for name, one in backbones.items():
             set_drop_path(one, config.drop_path, name=name)
+    if config.pooling == "gem":
+        for name, one in backbones.items():
+            use_gem(one, name=name)
+            check_is_used(one, name=name, image_size=config.image_size)
+    if config.grad_checkpointing:
+        for name, one in backbones.items():
+            recompute_activations(one, name=name, image_size=config.image_size)
     for size in sizes_of(config)[:-1]:
         for name, one in backbones.items():
             _count_features(name, one, size)
     counts = [_count_features(name, one, config.image_size) for name, one in backbones.items()]
-    model = Ensemble(backbones, feature_counts=counts, classes=classes, dropout=config.dropout)
+    model = Ensemble(backbones, head=make_head(config, in_features=sum(counts), classes=classes), config=config)
     model.set_inputs(inputs_of([_pretrained_cfg(one) for one in backbones.values()]))
     return model
 

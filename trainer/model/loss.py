@@ -61,6 +61,11 @@ def check_loss(config: TrainConfig, *, has_several: bool) -> None:
             f"`loss: {config.loss}` needs one class an image, and here an image may have several",
             hint="leave `loss` out: binary cross entropy",
         )
+    if has_several and config.head == "arcface":
+        raise ConfigError(
+            "`head: arcface` needs one class an image, and here an image may have several",
+            hint="set `head: linear`",
+        )
     if has_several and config.logit_adjustment:
         raise ConfigError(
             "`logit_adjustment` needs one class an image, and here an image may have several",

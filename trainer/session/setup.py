@@ -20,6 +20,7 @@ from trainer.distributed.ranks import ALONE, Ranks
 from trainer.model.ema import Ema
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.freezing import freeze_backbones
+from trainer.model.heads import with_margin
 from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
 from trainer.model.targets import Targets
@@ -130,9 +131,12 @@ class TrainingSetup:
         return loader
 
     def image_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return (B,) losses of float32 logits (B, classes) and labels (B,)."""
+        """Return (B,) losses of float32 logits (B, classes), or (B, samples, classes), and labels (B,)."""
+        if logits.ndim == 3:
+            flat = self.image_losses(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
+            return flat.view(logits.shape[:2]).mean(1)
         return image_losses(
-            logits,
+            with_margin(logits, labels, self.config) if self.config.head == "arcface" else logits,
             labels,
             self.config,
             targets=self.targets,

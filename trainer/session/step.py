@@ -116,7 +116,8 @@ def _backward(setup: TrainingSetup, batch: Batch, *, images: int) -> tuple[Tenso
             together.arm()
         torch.autograd.backward(setup.scaler.scale(loss / images))
         loss_sum += loss.detach()
-        correct += setup.targets.correct(logits.detach(), labels)
+        named = logits.detach()
+        correct += setup.targets.correct(named.mean(1) if named.ndim == 3 else named, labels)
     return loss_sum, correct
 
 
