@@ -131,7 +131,11 @@ def init(  # noqa: PLR0913 - each is an option of the command
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labels of the images, or '{file: FILE, label: COLUMN}' as in a job file. [default: one in DATA_DIR]",
+        ),
     ] = None,
     classes: Annotated[
         str, typer.Option(help="Which folders are the classes: top, or deepest (those that hold the images).")
@@ -143,7 +147,7 @@ def init(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.catalog.gpus import is_known
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.dataset.job_template import DEFAULT_GPUS, job_text
-    from cloudrun.dataset.label_files import Choice, look_for_labels
+    from cloudrun.dataset.label_files import look_for_labels, told_labels
     from cloudrun.dataset.survey import survey_folder
     from cloudrun.imagedata.dataset import Reading
     from cloudrun.imagedata.folders import FolderProblem
@@ -154,10 +158,13 @@ def init(  # noqa: PLR0913 - each is an option of the command
 
     folders = _class_folders(classes)
     try:
-        chosen = look_for_labels(data.absolute(), classes=folders) if labels is None else Choice(labels.absolute())
+        if labels is None:
+            chosen = look_for_labels(data.absolute(), classes=folders)
+        else:
+            chosen = told_labels(labels, data.absolute())
     except FolderProblem as err:
         raise UsageError(err.message, hint=err.hint) from None
-    survey = survey_folder(data.absolute(), custom=False, reading=Reading(chosen.path, classes=folders))
+    survey = survey_folder(data.absolute(), custom=False, reading=Reading(chosen.path, chosen.columns, folders))
     assert survey is not None
     survey = replace(survey, notes=(*survey.notes, *chosen.notes))
     for one in gpu or []:
@@ -168,7 +175,7 @@ def init(  # noqa: PLR0913 - each is an option of the command
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
     findings = find_duplicates(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS, classes=folders)
+    text = job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS, classes=folders, columns=chosen.columns)
     path.write_text(text, encoding="utf-8")
     job = load_job(path)
     if Path(job.spec.data.source) != data.absolute().resolve():

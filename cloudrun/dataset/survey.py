@@ -29,6 +29,7 @@ from cloudrun.recipe.train_config import TrainConfig
 # headers and the ends of the files are looked at.
 _DECODE_ALL_UP_TO = 5000
 _DEFAULTS = TrainConfig()
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,13 @@ def survey_folder(
     such folder, no class folders, an empty class, an unreadable image; JobFileProblems with the line
     of each row of `labels` that is wrong.
     """
+    if folder.is_file():
+        raise JobFileError(
+            f"`data.source`: {folder} is a file, and not a folder",
+            hint="unpack it, and name the folder; zip and tar files are read from a web address or a bucket"
+            if folder.suffix.lower() in _ARCHIVES
+            else "name the folder that holds the images",
+        )
     if not folder.is_dir():
         near = (
             sorted(path.name for path in folder.parent.glob("*") if path.is_dir())[:5] if folder.parent.is_dir() else []
