@@ -126,7 +126,7 @@ def label_files(folder: Path) -> list[Path]:
     """Return the files of `folder` that may hold labels, the likeliest first."""
     if not folder.is_dir():
         return []
-    found = [path for suffix in _SUFFIXES for path in folder.glob(suffix) if not path.name.startswith(".")]
+    found = [path for suffix in _SUFFIXES for path in folder.glob(suffix) if path.is_file() and path.name[0] != "."]
     return sorted(found, key=_rank)
 
 

@@ -22,6 +22,7 @@ from cloudrun.imagedata.holdout import hold_out_for
 from cloudrun.imagedata.label_columns import Columns
 from cloudrun.imagedata.labels import SEPARATOR, LabelProblems
 from cloudrun.imagedata.unused import Unused, printable
+from cloudrun.imagedata.vocabulary import HEIC_SUFFIXES
 from cloudrun.job.job_file import JobFileProblems
 from cloudrun.recipe.train_config import TrainConfig
 
@@ -171,11 +172,25 @@ def survey_folder(
         has_several=dataset.label_sets is not None,
         left_out=tuple(path.relative_to(folder).as_posix() for path in dataset.left_out),
         unused=dataset.unused,
-        notes=(*dataset.warnings, *(_unused_labels(folder) if labels is None else ()), *_try_split(dataset, train)),
+        notes=(
+            *_of_heic(files),
+            *dataset.warnings,
+            *(_unused_labels(folder) if labels is None else ()),
+            *_try_split(dataset, train),
+        ),
         columns=dataset.columns,
         unreadable=tuple((path.relative_to(folder).as_posix(), why) for path, why in bad),
         deep=tuple(path.relative_to(folder).as_posix() for path in deep),
     )
+
+
+def _of_heic(files: Sequence[Path]) -> list[str]:
+    """A warning where images are read here by a library that the machine does not have by itself."""
+    count = sum(path.suffix.lower() in HEIC_SUFFIXES for path in files)
+    if not count:
+        return []
+    there = "a rented machine needs it, too: `setup: pip install pillow-heif`"
+    return [f"{count} HEIC image(s) are read by pillow-heif here; {there}"]
 
 
 def _refuse_unreadable(bad: Sequence[tuple[Path, str]], trained: Sequence[Path], share: float) -> None:

@@ -39,6 +39,8 @@ class Table:
 
 def read_table(path: Path) -> Table:
     """Read a CSV, TSV or JSON file of labels. Raises FolderProblem that says what to save it as."""
+    if path.exists() and not path.is_file():
+        raise FolderProblem(f"{path} is no file", hint="it has to be a CSV file")
     try:
         content = path.read_bytes()
     except FileNotFoundError:

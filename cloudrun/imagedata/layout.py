@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cloudrun.imagedata.unused import NO_SPLIT, OUTSIDE, Tally
+from cloudrun.imagedata.unused import NO_SPLIT, OUTSIDE, Tally, left_out_text
 from cloudrun.imagedata.vocabulary import (
     SPLITS,
     alike,
@@ -101,7 +101,9 @@ def lay_out(
             splits[split] = files
         elif any(split_of_word(parts[0]) == split for parts in below):
             name = next(parts[0] for parts in below if split_of_word(parts[0]) == split)
-            raise FolderProblem(f"{place.of(name)} has no images", hint="add images, or remove the folder")
+            raise FolderProblem(
+                f"{place.of(name)} has no images{left_out_text(tally)}", hint="add images, or remove the folder"
+            )
     return Layout(names, splits, (*warnings, *_alike_warnings(names)))
 
 
@@ -208,7 +210,7 @@ def _train_classes(
         for parts in empty:
             if len(parts) == 1 and not any(one.rest[0] == parts[0] for one in inside):
                 raise FolderProblem(
-                    f"the class folder {place.of(parts[0])} has no images",
+                    f"the class folder {place.of(parts[0])} has no images{left_out_text(tally)}",
                     hint="add images to it, or remove the folder",
                 )
     by_name: dict[str, list[int]] = {}

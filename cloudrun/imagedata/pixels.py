@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,7 +31,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LIMIT = "CLOUDRUN_MAX_MEGAPIXELS"
+LIMIT = "CLOUDRUN_MAX_MEGAPIXELS"
+"""Variable of the environment, here and of the job, with the largest image that is decoded, in megapixels."""
 _USUAL_LIMIT = 179.0  # megapixels: Pillow's own, of which a larger image may be an attack
 _IS_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
@@ -38,6 +40,14 @@ _IS_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 Image.MAX_IMAGE_PIXELS = None
 if reads_heic():
     importlib.import_module("pillow_heif").register_heif_opener()
+
+
+_of_job: list[float] = []  # the limit that the job sets which is checked, if it sets any
+
+
+def set_limit(megapixels: float | None) -> None:
+    """Decode images as a job will that sets the limit in its own environment; None: as this process's says."""
+    _of_job[:] = [] if megapixels is None else [megapixels]
 
 
 class Decoded(NamedTuple):
@@ -72,6 +82,7 @@ def read_image(path: Path, *, at_least: int | None = None, mode: Literal["RGB", 
     Grey images of 16 and 32 bits are scaled to 8. `mode`: of the result; L is grey. Raises UnreadableImage.
     """
     try:
+        _refuse_special(path)
         with _quietly(), Image.open(path) as image:
             return _decode(image, at_least, mode)
     except Exception as err:  # noqa: BLE001  decoders raise what they like, also struct.error, KeyError, MemoryError
@@ -82,6 +93,7 @@ def inspect(path: Path, *, decode: bool) -> Inspected:
     """Look whether an image can be read. Without `decode` at its header, and at the end of a JPEG, alone."""
     is_deep = False
     try:
+        _refuse_special(path)
         with _quietly(), Image.open(path) as image:
             is_deep = image.mode in _IS_16_BIT or image.mode in ("I", "F")
             _refuse_large(image.size)
@@ -133,17 +145,29 @@ class _Refused(Exception):
     """An image that could be decoded, and is not."""
 
 
+def _refuse_special(path: Path) -> None:
+    """Refuse pipes and devices: to open one waits for somebody who writes into it."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise _Refused("it is no file, but a pipe, a device or a socket")
+
+
 def _refuse_large(size: tuple[int, int]) -> None:
-    try:
-        limit = float(os.environ.get(_LIMIT, "") or _USUAL_LIMIT)
-    except ValueError:
-        limit = _USUAL_LIMIT
+    limit = _of_job[0] if _of_job else _limit_here()
     megapixels = size[0] * size[1] / 1e6
     if megapixels > limit:
         raise _Refused(
             f"it has {size[0]} x {size[1]} pixels, {megapixels:.0f} megapixels, more than the limit of {limit:g};"
-            f" `env: {{{_LIMIT}: {math.ceil(megapixels)}}}` in the job file allows it"
+            f" `env: {{{LIMIT}: {math.ceil(megapixels)}}}` in the job file allows it, and for `init` `export"
+            f" {LIMIT}={math.ceil(megapixels)}`"
         )
+
+
+def _limit_here() -> float:
+    try:
+        return float(os.environ.get(LIMIT, "") or _USUAL_LIMIT)
+    except ValueError:
+        return _USUAL_LIMIT
 
 
 def _orientation(image: Image.Image) -> int:

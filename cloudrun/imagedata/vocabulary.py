@@ -56,7 +56,7 @@ _NUMBERED = re.compile(r"[\W_]*\d+$")
 
 _LITTER_FOLDERS = frozenset(
     ("__macosx", "@eadir", "#recycle", "$recycle.bin", "@recycle", "@recently-snapshot", "__pycache__",
-     "lost+found", "system volume information", "@tmp")
+     "lost+found", "system volume information", "@tmp", "node_modules", "venv", "site-packages")
 )  # fmt: skip
 _LITTER_FILES = frozenset(("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "picasa.ini"))
 
@@ -73,9 +73,9 @@ _MISSING = frozenset(
 
 # What file managers add to the name of a copy.
 _COPY = re.compile(
-    r"^copy of |(?: - copy| copy| - kopie| - copie| - copia|[ _-]*副本)(?: ?\(\d+\)| \d+)?$| ?\(\d+\)$", re.IGNORECASE
+    r"^copy of |(?: - copy| copy| - kopie| - copia|[ _-]*副本)(?: ?\(\d+\)| \d+)?$| ?\(\d+\)$", re.IGNORECASE
 )
-_NEW_FOLDER = re.compile(r"(?:new folder|untitled folder|新建文件夹|neuer ordner|nouveau dossier)\b", re.IGNORECASE)
+_NEW_FOLDER = re.compile(r"(?:new folder|untitled folder|新建文件夹|nouveau dossier)\b", re.IGNORECASE)
 
 _FOLDER_NAMES = 10_000  # that are remembered: each of the images in a folder asks about it again
 
@@ -105,7 +105,7 @@ def split_of_folder(name: str) -> str | None:
 def names_split(name: str) -> bool:
     """Tell whether a word of a folder's name is that of a split: `1_train`, `pets_test`, `fold_0`."""
     words = _words(name)
-    return any(word in _SPLIT_WORDS or word in ("tr", "te", "fold", "eval", "evaluation") for word in words)
+    return any(word in _SPLIT_WORDS or word in ("fold", "eval", "evaluation") for word in words)
 
 
 @lru_cache(_FOLDER_NAMES)
@@ -138,8 +138,8 @@ def is_litter_folder(name: str) -> bool:
 
 
 def is_litter_file(name: str) -> bool:
-    """Tell whether a file belongs to a system or a program: hidden, `._x.jpg` of macOS, `Thumbs.db`."""
-    return name.startswith(".") or name.lower() in _LITTER_FILES
+    """Tell whether a file belongs to a system or a program: hidden, `._x.jpg` of macOS, `Thumbs.db`, `x.jpg~`."""
+    return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in _LITTER_FILES
 
 
 def suffix_of(name: str) -> str:

@@ -50,7 +50,7 @@ def sizes(layout: Layout) -> dict[str, int]:
         pytest.param(["train/a", "train/b", "test"], "a b", {"train": 4, "test": 2}, id="test without classes"),
         pytest.param(["train/a", "train/b", "test/unknown"], "a b", {"train": 4, "test": 2}, id="test/unknown"),
         pytest.param(["train/a", "train/b", "test/test"], "a b", {"train": 4, "test": 2}, id="test/test"),
-        pytest.param(["训练集/a", "训练集/b", "验证/a", "测试集"], "a b", {"train": 4, "val": 2, "test": 2}, id="Chinese"),
+        pytest.param(["训练集/a", "训练集/b", "验证/a", "测试"], "a b", {"train": 4, "val": 2, "test": 2}, id="中文"),
         pytest.param(["trn/a", "trn/b", "vld/a", "tst"], "a b", {"train": 4, "val": 2, "test": 2}, id="trn, vld, tst"),
         pytest.param(["train/x/images", "train/y/images"], "x y", {"train": 4}, id="tiny-imagenet's train"),
         pytest.param(["train/Rust", "train/ok", "val/rust"], "Rust ok", {"train": 4, "val": 2}, id="another case"),
@@ -99,7 +99,7 @@ def test_what_cannot_be_right_is_refused_with_a_way_out(folders: list[str], mess
         (["1_train/a", "1_train/b", "2_val/a"], "if they are splits, call them `train`, `val` and `test`"),
         (["pets_train/a", "pets_train/b", "pets_test/a", "pets_test/b"], "if they are splits, call them"),
         (["fold_0/a", "fold_0/b", "fold_1/a", "fold_1/b"], "if they are splits, call them"),
-        (["tr/a", "tr/b", "te/a", "te/b"], "if they are splits, call them"),
+        (["eval/a", "eval/b", "other/a", "other/b"], "if they are splits, call them"),
         (["train/a", "train/b", "val/images"], "sort its images into class folders as in data/train"),
     ],
 )
