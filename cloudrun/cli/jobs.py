@@ -18,7 +18,6 @@ from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 if TYPE_CHECKING:
     from cloudrun.dataset.audit import Findings
     from cloudrun.imagedata.layout import ClassFolders
-    from cloudrun.job.job_file import Job
 
 UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file
@@ -34,7 +33,9 @@ def check(
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
     from cloudrun.render.tables import table
+    from cloudrun.runs.clouds_check import clouds_known
     from cloudrun.runs.prepare import check_job, check_store, on_this_computer
+    from cloudrun.runs.weights_check import hub_problem
     from cloudrun.state.home import home_folder
 
     try:
@@ -44,7 +45,8 @@ def check(
         survey = check_job(job)
         findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
         check_store(job)
-        _warn_of_hub(job)
+        if unreachable := hub_problem(job):
+            warn(f"{unreachable.message}; `launch` would end here: {unreachable.hint}")
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
         for place, message, hint in problems[:_MOST_SHOWN]:
@@ -60,12 +62,16 @@ def check(
             found = [{"place": str(job_file), "message": err.message, "hint": err.hint}]
             answer_json({"job": str(job_file), "ok": False, "problems": found})
         raise
+    clouds = clouds_known(job.spec)
+    if clouds is not None:
+        (warn if clouds.is_missing else note)(clouds.text())
     if as_json:
         answer_json(
             {
                 "job": str(job.path),
                 "ok": True,
-                "warnings": list(job.warnings),
+                "warnings": [*job.warnings, *([clouds.text()] if clouds is not None and clouds.is_missing else [])],
+                "clouds": clouds and clouds.as_plain(),
                 "data": findings and findings.as_plain(),
             }
         )
@@ -75,20 +81,9 @@ def check(
             if unused := findings.unused_rows():
                 answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
-        answer(f"{job.path}: ready to launch")
-        if job.spec.capabilities.is_remote:
-            note("whether a cloud is enabled is not asked here: `cloudrun doctor` tells")
+        lacks = ", but for a cloud to rent from" if clouds is not None and clouds.is_missing else ""
+        answer(f"{job.path}: ready to launch{lacks}")
     return ExitCode.DONE
-
-
-def _warn_of_hub(job: Job) -> None:
-    """Warn where `launch` would refuse: the computer may be offline for a while only."""
-    from cloudrun.runs.weights_check import check_hub
-
-    try:
-        check_hub(job)
-    except CloudrunError as err:
-        warn(f"{err.message}; `launch` would end here: {err.hint}")
 
 
 def _class_folders(text: str) -> ClassFolders:

@@ -76,7 +76,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.runs.live import live_runs_of
     from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
-    from cloudrun.runs.weights_check import check_hub
+    from cloudrun.runs.weights_check import check_hub, hub_problem
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
     from cloudrun.state.records import now_utc
@@ -103,6 +103,8 @@ def launch(  # noqa: PLR0913 - each is an option of the command
         say("asking SkyPilot for a machine and its price ...")
     prepared = _priced(examined, ledger) if dry_run else prepare(examined, ledger)
     if dry_run:
+        if unreachable := hub_problem(job):
+            warn(f"{unreachable.message}; a launch would end here: {unreachable.hint}")
         return _show(prepared, ledger, as_json=as_json)
     check_store(job)
     check_hub(job)
