@@ -74,6 +74,21 @@ def code_pages(content: bytes) -> list[tuple[str, str]]:
     return found[:2]
 
 
+def code_page_of_names(names: bytes) -> tuple[str, str]:
+    """Return the code page, codec and usual name, of file names in an archive that does not say it, one a line.
+
+    macOS writes UTF-8, and Windows the code page of its command line: 850 in the West.
+    """
+    for codec, name, is_likely in (("utf-8", "UTF-8", _any_text), ("cp850", "DOS 850", _has_words)):
+        try:
+            if is_likely(names.decode(codec)) and (codec == "utf-8" or _is_among_letters(names)):
+                return codec, name
+        except UnicodeDecodeError:
+            continue
+    others = [one for one in code_pages(names) if one[0] not in ("mac_roman", "cp1252")]
+    return others[0] if others else ("cp437", "DOS 437")
+
+
 _Candidate = tuple[str, str, Callable[[str], bool]]
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from cloudrun.imagedata.folders import list_dataset
 from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
 from cloudrun.imagedata.walk import FolderProblem, walk
-from cloudrun.sources.archive import name_of, unpack
+from cloudrun.sources import SourceProblem
+from cloudrun.sources.archive import codec_of, list_zip, name_of, note_of_names, unpack
 from cloudrun.text.names import name_from
 
 
@@ -100,6 +101,9 @@ def test_a_name_of_255_bytes_is_read(tmp_path: Path) -> None:
         ("黑星病/1.jpg".encode("gbk"), "黑星病/1.jpg"),
         ("みかん/1.jpg".encode("shift_jis"), "みかん/1.jpg"),
         ("été/1.jpg".encode(), "été/1.jpg"),
+        ("été/feuille_brûlée.jpg".encode("cp850"), "été/feuille_brûlée.jpg"),
+        ("größe/Äpfel.jpg".encode("cp850"), "größe/Äpfel.jpg"),
+        ("健康/鏽病.jpg".encode("big5"), "健康/鏽病.jpg"),
         (b"a\\b\\1.jpg", "a/b/1.jpg"),
     ],
 )
@@ -110,10 +114,23 @@ def test_names_of_a_zip_without_the_flag_for_utf_8_are_recognised(tmp_path: Path
     content = held.getvalue().replace(b"x" * len(raw), raw)
     (tmp_path / "a.zip").write_bytes(content)
     with zipfile.ZipFile(tmp_path / "a.zip") as opened:
-        assert [name_of(info).replace("\\", "/") for info in opened.infolist()] == [name]
+        codec, page = codec_of(opened)
+        assert [name_of(info, codec).replace("\\", "/") for info in opened.infolist()] == [name]
+        said = f"1 name(s) are not marked as UTF-8, and are read as {page}: {Path(name).name}"
+        assert note_of_names(opened) == (None if raw.isascii() else said)
     (tmp_path / "out").mkdir()
     unpack(tmp_path / "a.zip", tmp_path / "out", shown="a.zip")
     assert (tmp_path / "out" / name).is_file()
+
+
+def test_a_name_that_no_disk_can_hold_is_refused_by_the_list_of_a_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
+        made.writestr(f"a/{'é' * 128}.jpg", b"1")
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip") as opened,
+        pytest.raises(SourceProblem, match=r"a.zip has a name or a link that no disk can hold: a/é"),
+    ):
+        list_zip(opened, "a.zip")
 
 
 @pytest.mark.parametrize(
