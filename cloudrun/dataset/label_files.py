@@ -65,13 +65,16 @@ def look_for_labels(folder: Path, *, classes: ClassFolders = "auto") -> Choice:
     wrong in it is for the check to say. Raises FolderProblem where several files would do, and differ; and, with what
     is wrong in each, where neither a file nor the folders say the classes.
     """
-    tried = _try(folder, [path for path in label_files(folder) if not _is_list(path)])
+    files = label_files(folder)
+    if not files:
+        return Choice(None)
+    tried = _try(folder, [path for path in files if not _is_list(path)])
     if tried.fits:
         return Choice(_one_of(tried.fits))
     try:
         list_dataset(folder, classes=classes)
     except FolderProblem as err:
-        lists = _try(folder, [path for path in label_files(folder) if _is_list(path)])
+        lists = _try(folder, [path for path in files if _is_list(path)])
         if lists.fits:
             return Choice(_one_of(lists.fits))
         for path in (*tried.nearly, *lists.nearly):

@@ -23,6 +23,7 @@ from cloudrun.imagedata.label_columns import Columns
 from cloudrun.imagedata.labels import SEPARATOR, LabelProblems
 from cloudrun.imagedata.unused import Unused, printable
 from cloudrun.imagedata.vocabulary import HEIC_SUFFIXES
+from cloudrun.imagedata.walk import reads_heic
 from cloudrun.job.job_file import JobFileProblems
 from cloudrun.recipe.train_config import TrainConfig
 
@@ -186,7 +187,7 @@ def survey_folder(
 
 def _of_heic(files: Sequence[Path]) -> list[str]:
     """A warning where images are read here by a library that the machine does not have by itself."""
-    count = sum(path.suffix.lower() in HEIC_SUFFIXES for path in files)
+    count = sum(path.suffix.lower() in HEIC_SUFFIXES for path in files) if reads_heic() else 0
     if not count:
         return []
     there = "a rented machine needs it, too: `setup: pip install pillow-heif`"

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -42,6 +42,7 @@ if reads_heic():
     importlib.import_module("pillow_heif").register_heif_opener()
 
 
+_READ_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _of_job: list[float] = []  # the limit that the job sets which is checked, if it sets any
 
 
@@ -82,8 +83,7 @@ def read_image(path: Path, *, at_least: int | None = None, mode: Literal["RGB", 
     Grey images of 16 and 32 bits are scaled to 8. `mode`: of the result; L is grey. Raises UnreadableImage.
     """
     try:
-        _refuse_special(path)
-        with _quietly(), Image.open(path) as image:
+        with _quietly(), _opened(path) as file, Image.open(file) as image:
             return _decode(image, at_least, mode)
     except Exception as err:  # noqa: BLE001  decoders raise what they like, also struct.error, KeyError, MemoryError
         raise UnreadableImage(path, _reason(path, err)) from None
@@ -93,11 +93,10 @@ def inspect(path: Path, *, decode: bool) -> Inspected:
     """Look whether an image can be read. Without `decode` at its header, and at the end of a JPEG, alone."""
     is_deep = False
     try:
-        _refuse_special(path)
-        with _quietly(), Image.open(path) as image:
+        with _quietly(), _opened(path) as file, Image.open(file) as image:
             is_deep = image.mode in _IS_16_BIT or image.mode in ("I", "F")
             _refuse_large(image.size)
-            if decode or (image.format == "JPEG" and not _ends_with(path, b"\xff\xd9")):
+            if decode or (image.format == "JPEG" and not _ends_with(file, b"\xff\xd9")):
                 _decode(image, 1, "RGB")  # the whole file, few pixels
     except Exception as err:  # noqa: BLE001
         return Inspected(_reason(path, err), is_deep)
@@ -131,7 +130,10 @@ def _reason(path: Path, err: Exception) -> str:
     if isinstance(err, _Refused):
         return str(err)
     try:
-        if path.stat().st_size == 0:
+        there = path.stat()
+        if not stat.S_ISREG(there.st_mode):
+            return "it is no file, but a pipe, a device or a socket"
+        if there.st_size == 0:
             return "it is empty"
     except OSError as missing:
         return missing.strerror or str(missing)
@@ -145,11 +147,9 @@ class _Refused(Exception):
     """An image that could be decoded, and is not."""
 
 
-def _refuse_special(path: Path) -> None:
-    """Refuse pipes and devices: to open one waits for somebody who writes into it."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise _Refused("it is no file, but a pipe, a device or a socket")
+def _opened(path: Path) -> BinaryIO:
+    """Open a file to read. A pipe is opened, too, without waiting for somebody who writes into it."""
+    return os.fdopen(os.open(path, _READ_AT_ONCE), "rb")
 
 
 def _refuse_large(size: tuple[int, int]) -> None:
@@ -224,8 +224,10 @@ def _by(scale: float, offset: float) -> Callable[[Any], Any]:
     return lambda value: value * scale + offset
 
 
-def _ends_with(path: Path, mark: bytes) -> bool:
-    """Whether `mark` stands in the last 64 bytes: some cameras pad the end."""
-    with path.open("rb") as file:
-        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
-        return mark in file.read()
+def _ends_with(file: BinaryIO, mark: bytes) -> bool:
+    """Whether `mark` stands in the last 64 bytes: some cameras pad the end. The file stays where it is."""
+    place = file.tell()
+    file.seek(-min(64, os.fstat(file.fileno()).st_size), os.SEEK_END)
+    found = mark in file.read()
+    file.seek(place)
+    return found
