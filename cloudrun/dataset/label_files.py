@@ -82,7 +82,10 @@ def look_for_labels(folder: Path, *, classes: ClassFolders = "auto") -> Choice:
         if tried.wrong:
             said = "; ".join(one.message for one in tried.wrong)
             # What the likeliest file lacks is less work than folders for all images.
-            raise FolderProblem(f"{err.message}; and as a file of labels, {said}", hint=tried.wrong[0].hint) from None
+            hint = tried.wrong[0].hint
+            if "`labels: {" in hint:
+                hint += "; `init` takes the same: `--labels '{file: FILE, ...}'`"
+            raise FolderProblem(f"{err.message}; and as a file of labels, {said}", hint=hint) from None
         return Choice(None)
     return Choice(None, tuple(f"not used as a file of labels: {message}" for message in tried.nearly.values()))
 

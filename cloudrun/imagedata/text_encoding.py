@@ -140,6 +140,8 @@ def _has_words(text: str) -> bool:
 def _is_cyrillic(content: bytes, text: str) -> bool:
     """Russian has the letters from 0xC0 on alone; the second bytes of Chinese begin at 0xA1."""
     high = [byte for byte in content if byte >= 0x80]
+    if _is_among_letters(content):
+        return False
     return len(high) >= 6 and all(byte >= 0xC0 or byte in (0xA8, 0xB8) for byte in high) and _has_letters_alone(text)
 
 

@@ -41,6 +41,6 @@ class CloudsKnown:
 
 def clouds_known(spec: JobSpec) -> CloudsKnown | None:
     """Return what is remembered of the clouds; None where the job rents nothing, or has a cluster of the user's own."""
-    if not spec.capabilities.is_remote or is_own_cluster(spec.infra):
+    if not spec.capabilities.rents or is_own_cluster(spec.infra):
         return None
     return CloudsKnown(remembered_clouds(), None if spec.infra is None else cloud_of(spec.infra))

@@ -200,7 +200,9 @@ def test_the_hint_is_that_of_the_file_of_labels_where_one_lies_there(tmp_path: P
     (tmp_path / "train.csv").write_text("\n".join(["image,diagnosis,target", *rows]))
     with pytest.raises(FolderProblem, match="`diagnosis` and `target` may both be the label") as caught:
         look_for_labels(tmp_path)
-    assert caught.value.hint == "say which: `labels: {file: train.csv, label: target}`"
+    assert caught.value.hint == (
+        "say which: `labels: {file: train.csv, label: target}`; `init` takes the same: `--labels '{file: FILE, ...}'`"
+    )
 
 
 def test_a_column_with_a_value_for_each_image_is_named_as_no_classes(tmp_path: Path) -> None:

@@ -39,6 +39,12 @@ def test_another_code_page_that_fits_is_named_with_what_it_would_say() -> None:
     assert "read as GBK (踌捍, 扒碍); as EUC-KR it would say 녹병, 건강" in note
 
 
+def test_no_code_page_is_named_that_would_mix_two_scripts_in_a_word() -> None:
+    _, (note,) = decode(Path("labels.csv"), "blé rouillé,sainé,brûlé,taché,fané".encode("cp1252"))
+    assert "read as Windows-1252 (blé, rouillé, sainé)" in note
+    assert "Windows-1251" not in note
+
+
 def test_bytes_of_no_encoding_are_refused_with_their_line() -> None:
     with pytest.raises(FolderProblem, match=r"t.csv:2: byte 0xff is not UTF-8, and the file is in no encoding"):
         decode(Path("t.csv"), b"image,label\n\xff\x81 \xff\n")
