@@ -65,6 +65,7 @@ Whole = Annotated[int, Field(strict=True)]
 MetricName = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
 ]
+Flips = Literal["mirror", "dihedral", "none"]
 Backbones = Annotated[
     tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
     BeforeValidator(_as_list),
@@ -166,6 +167,9 @@ class TrainConfig(BaseModel):
     while others of it train."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
     """Smallest area of a random crop, as a fraction of the image's."""
+    flips: Flips = "mirror"
+    """Random flips of training images; mirror: left to right; dihedral: quarter turns and vertical flips, too, for
+    images without an up and down: leaves from above, satellites, microscopes; none: none, for text and left hands."""
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
     """Largest random rotation."""
     color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2

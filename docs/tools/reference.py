@@ -27,8 +27,8 @@ _BEGIN, _END = "<!-- written by `make reference`: do not edit -->", "<!-- end of
 _TRAIN: Mapping[str, tuple[str, ...]] = {
     "The network": ("backbones", "pretrained", "dropout", "drop_path"),
     "The images": (
-        "image_size", "start_image_size", "decoded_size", "crop_scale_min", "rotation_degrees", "color_jitter", "mixup",
-        "cutmix", "max_unreadable",
+        "image_size", "start_image_size", "decoded_size", "crop_scale_min", "flips", "rotation_degrees", "color_jitter",
+        "mixup", "cutmix", "max_unreadable",
     ),
     "The learning": (
         "epochs", "patience", "train_hours", "metric", "metric_beta", "metric_k",

@@ -7,6 +7,8 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cloudrun.recipe.train_config import Flips
+
 _RATIOS = (3 / 4, 4 / 3)
 _TRIES = 10
 
@@ -18,6 +20,7 @@ class Ranges:
     crop_scale_min: float
     rotation_degrees: float
     color_jitter: float
+    flips: Flips = "mirror"
 
 
 class AugmentParams(NamedTuple):
@@ -28,7 +31,7 @@ class AugmentParams(NamedTuple):
     width: float
     height: float
     flip: float  # -1: mirrored, 1: not mirrored
-    degrees: float  # counter-clockwise
+    degrees: float  # counter-clockwise; with quarter turns from -rotation_degrees to 270 + rotation_degrees
     brightness: float
     contrast: float
     saturation: float
@@ -38,19 +41,26 @@ def draw_params(ranges: Ranges, seed: int, *, width: int, height: int) -> Augmen
     """Return the parameters for one image, a pure function of the arguments.
 
     They are distributed as in torchvision's transforms of the same names. `width`, `height`: pixels of the original
-    file, whatever size it was decoded to.
+    file, whatever size it was decoded to. With `flips: dihedral` each of the eight ways to lay a square on itself is as
+    likely: a mirror and quarter turns, of which two with a mirror are a vertical flip. Every other parameter is the
+    same for all `flips`.
     """
     rng = random.Random(seed)
     left, top, box_width, box_height = _box(rng, ranges.crop_scale_min, width, height)
+    is_mirrored = rng.random() < 0.5 and ranges.flips != "none"
+    degrees = rng.uniform(-ranges.rotation_degrees, ranges.rotation_degrees)
     jitter = ranges.color_jitter
+    colours = [rng.uniform(1 - jitter, 1 + jitter) for _ in range(3)]
+    if ranges.flips == "dihedral":  # drawn last, so that the other draws are those without
+        degrees += 90 * rng.randrange(4)
     return AugmentParams(
         left / width,
         top / height,
         box_width / width,
         box_height / height,
-        -1.0 if rng.random() < 0.5 else 1.0,
-        rng.uniform(-ranges.rotation_degrees, ranges.rotation_degrees),
-        *(rng.uniform(1 - jitter, 1 + jitter) for _ in range(3)),
+        -1.0 if is_mirrored else 1.0,
+        degrees,
+        *colours,
     )
 
 
