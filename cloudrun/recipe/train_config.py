@@ -66,6 +66,7 @@ MetricName = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
 ]
 Flips = Literal["mirror", "dihedral", "none"]
+StrongAugment = Literal["none", "trivial", "rand"]
 Backbones = Annotated[
     tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
     BeforeValidator(_as_list),
@@ -174,6 +175,18 @@ class TrainConfig(BaseModel):
     """Largest random rotation."""
     color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2
     """Largest relative change of brightness, of contrast and of saturation."""
+    augment: StrongAugment = "none"
+    """Strong augmentation after crop, flip, rotation and colours; trivial: TrivialAugment, an operation of a random
+    strength; rand: RandAugment, `rand_operations` of the strength `rand_magnitude`.
+
+    The papers have it without other rotations and colours: `rotation_degrees: 0` and `color_jitter: 0`.
+    """
+    rand_operations: Annotated[Whole, Field(ge=1, le=8)] = 2
+    """Operations of `augment: rand` on an image."""
+    rand_magnitude: Annotated[Whole, Field(ge=0, le=30)] = 9
+    """Strength of the operations of `augment: rand`, of 30."""
+    random_erasing: Annotated[Number, Field(ge=0, le=1)] = 0
+    """Probability that a box of 2 % to a third of a training image is filled with one random colour: 0.25, say."""
     decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
     """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
     cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"

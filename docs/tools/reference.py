@@ -28,7 +28,7 @@ _TRAIN: Mapping[str, tuple[str, ...]] = {
     "The network": ("backbones", "pretrained", "dropout", "drop_path"),
     "The images": (
         "image_size", "start_image_size", "decoded_size", "crop_scale_min", "flips", "rotation_degrees", "color_jitter",
-        "mixup", "cutmix", "max_unreadable",
+        "augment", "rand_operations", "rand_magnitude", "random_erasing", "mixup", "cutmix", "max_unreadable",
     ),
     "The learning": (
         "epochs", "patience", "train_hours", "metric", "metric_beta", "metric_k",

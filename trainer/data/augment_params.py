@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cloudrun.recipe.train_config import Flips
+from cloudrun.recipe.train_config import Flips, StrongAugment
 
 _RATIOS = (3 / 4, 4 / 3)
 _TRIES = 10
@@ -21,6 +21,20 @@ class Ranges:
     rotation_degrees: float
     color_jitter: float
     flips: Flips = "mirror"
+    augment: StrongAugment = "none"
+    rand_operations: int = 2
+    rand_magnitude: int = 9
+    random_erasing: float = 0.0
+
+    @property
+    def operations(self) -> int:
+        """How many operations of strong augmentation an image has."""
+        return {"none": 0, "trivial": 1, "rand": self.rand_operations}[self.augment]
+
+    @property
+    def is_strong(self) -> bool:
+        """Whether there is more to draw than an `AugmentParams`."""
+        return self.operations > 0 or self.random_erasing > 0
 
 
 class AugmentParams(NamedTuple):

@@ -25,9 +25,10 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cloudrun.imagedata.folders import LabelledFile
 from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
-from trainer.data.augment_params import AugmentParams, Ranges, draw_params
+from trainer.data.augment_params import Ranges
 from trainer.data.cache import PixelCache
 from trainer.data.pixels import Pixels
+from trainer.data.strong_params import draw
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
@@ -47,7 +48,8 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     augment_params: Tensor | None = None
-    """(B, 9), the fields of an `AugmentParams` in each row; None: the images are not to be augmented."""
+    """(B, 9), the fields of an `AugmentParams` in each row, or more with strong augmentation (`strong_params.draw`);
+    None: the images are not to be augmented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class _Sample(NamedTuple):
 
     pixels: Pixels | None
     label: int
-    augment_params: AugmentParams | None
+    augment_params: tuple[float, ...] | None
     broken: tuple[_Broken, ...]
 
 
@@ -104,9 +106,7 @@ class ImageFiles(Dataset[_Sample]):
                 continue
             drawn = None
             if self._ranges:
-                drawn = draw_params(
-                    self._ranges, mix(self._seed, epoch, index), width=pixels.width, height=pixels.height
-                )
+                drawn = draw(self._ranges, mix(self._seed, epoch, index), width=pixels.width, height=pixels.height)
             return _Sample(pixels, self._files[place][1], drawn, tuple(broken))
         return _Sample(None, self._files[index][1], None, tuple(broken))
 

@@ -12,6 +12,8 @@ from trainer.data.affine import augment
 from trainer.data.augment import normalise
 from trainer.data.loader import Batch, even_sizes, spread
 from trainer.data.mixing import draw_mix
+from trainer.data.strong import strengthen
+from trainer.data.strong_params import FIRST_STEP
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
 from trainer.session.epoch_stats import StepResult
@@ -57,7 +59,11 @@ def prepare(batch: Batch, device: torch.device, *, size: int) -> Tensor:
     images = batch.images.to(device, non_blocking=True)
     if batch.augment_params is None:
         return normalise(images)
-    return augment(images, batch.augment_params.to(device, non_blocking=True), size=size)
+    augment_params = batch.augment_params.to(device, non_blocking=True)
+    augmented = augment(images, augment_params, size=size)
+    if augment_params.shape[1] >= FIRST_STEP:
+        strengthen(augmented, batch.augment_params, augment_params)
+    return augmented
 
 
 def _try_step(setup: TrainingSetup, batch: Batch, *, images: int) -> StepResult | None:
