@@ -187,6 +187,15 @@ class TrainConfig(BaseModel):
     """Strength of the operations of `augment: rand`, of 30."""
     random_erasing: Annotated[Number, Field(ge=0, le=1)] = 0
     """Probability that a box of 2 % to a third of a training image is filled with one random colour: 0.25, say."""
+    plain_epochs: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """Last epochs without `augment`, `random_erasing`, `mixup` and `cutmix`, and with crops of at least half of the
+    image: 2, say. A run that `patience` ends earlier may have none."""
+    sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
+    """How an epoch's images are drawn; shuffle: each once; balanced: as often from each class; sqrt: from each class by
+    the root of its number of images.
+
+    An epoch has as many images as with `shuffle`. An image of several classes is drawn by its rarest.
+    """
     decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
     """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
     cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
@@ -292,6 +301,16 @@ def knob_warnings(config: TrainConfig, *, written_only: bool = False) -> list[st
         if value != "auto" and not low <= value <= high:
             trouble = below if value < low else above
             lines.append(f"`{key}` is {value:g}, outside the sensible {low:g} to {high:g}: {trouble}")
+    if config.sampler != "shuffle" and config.class_weights != "none":
+        lines.append(
+            f"`sampler: {config.sampler}` and `class_weights: {config.class_weights}` both favour rare classes:"
+            " together they favour them twice"
+        )
+    if config.plain_epochs and config.plain_epochs >= config.epochs:
+        lines.append(
+            f"`plain_epochs` is {config.plain_epochs} of {config.epochs} epochs: no epoch has strong augmentation,"
+            " mixup or cutmix"
+        )
     is_told = not written_only or "warmup_epochs" in config.model_fields_set
     if is_told and config.warmup_epochs > config.epochs / 2:
         lines.append(

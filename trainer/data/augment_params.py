@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from cloudrun.recipe.train_config import Flips, StrongAugment
 
 _RATIOS = (3 / 4, 4 / 3)
 _TRIES = 10
+_PLAIN_SCALE_MIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class Ranges:
     def is_strong(self) -> bool:
         """Whether there is more to draw than an `AugmentParams`."""
         return self.operations > 0 or self.random_erasing > 0
+
+    def plain(self) -> Ranges:
+        """Return the ranges of the last epochs, whose images are nearly those that are predicted."""
+        scale_min = max(self.crop_scale_min, _PLAIN_SCALE_MIN)
+        return replace(self, crop_scale_min=scale_min, augment="none", random_erasing=0.0)
 
 
 class AugmentParams(NamedTuple):

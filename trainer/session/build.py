@@ -20,6 +20,7 @@ from trainer.data.augment import Square, evaluation_recipe, ranges_of, square_si
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
 from trainer.data.loader import Loader, check_headers, equal_sizes, mix
 from trainer.data.loader_budget import loader_budget
+from trainer.data.sampling import sampling_weights
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
@@ -98,6 +99,7 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         cache=caches[0],
         unreadable=unreadable,
         ranks=ranks,
+        weights=sampling_weights(train_files, dataset, config),
     )
     targets = targets_of(dataset, device.torch_device)
     return TrainingSetup(

@@ -51,6 +51,7 @@ class TrainingSetup:
     micro_batch: int
     loading: LoaderBudget
     train_size: int  # current pixels a side of training images
+    is_plain: bool = False  # an epoch without mixup, cutmix and strong augmentation
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
     autotune: AutotuneResult | None = None

@@ -104,7 +104,7 @@ def _backward(setup: TrainingSetup, batch: Batch, *, images: int) -> tuple[Tenso
         setup.optimizer.zero_grad(set_to_none=True)
     else:
         together.zero()
-    mix = draw_mix(setup.config, size=setup.train_size)
+    mix = None if setup.is_plain else draw_mix(setup.config, size=setup.train_size)
     for number, part in enumerate(split(batch, sizes), start=1):
         inputs = prepare(part, device.torch_device, size=setup.train_size)
         labels = part.labels.to(device.torch_device, non_blocking=True)

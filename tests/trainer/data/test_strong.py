@@ -292,3 +292,11 @@ def test_the_ranges_are_the_configs() -> None:
     assert (ranges.augment, ranges.operations, ranges.rand_magnitude) == ("rand", 4, 12)
     assert (ranges.random_erasing, ranges.is_strong) == (0.3, True)
     assert not ranges_of(TrainConfig()).is_strong
+
+
+def test_plain_epochs_have_milder_crops_and_no_strong_augmentation() -> None:
+    plain = replace(RAND, random_erasing=0.25).plain()
+    rows = torch.tensor([draw(plain, seed, width=200, height=150) for seed in range(500)])
+    assert rows.shape[1] == len(AugmentParams._fields)
+    assert float((rows[:, 2] * rows[:, 3]).min()) == pytest.approx(0.5, abs=0.02)
+    assert replace(RANGES, crop_scale_min=0.8).plain().crop_scale_min == 0.8
