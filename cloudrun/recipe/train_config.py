@@ -65,6 +65,7 @@ Whole = Annotated[int, Field(strict=True)]
 MetricName = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
 ]
+FileNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list), Field(max_length=20)]
 Flips = Literal["mirror", "dihedral", "none"]
 StrongAugment = Literal["none", "trivial", "rand"]
 Backbones = Annotated[
@@ -166,6 +167,14 @@ class TrainConfig(BaseModel):
     groups: str | None = None
     """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds, nor held out
     while others of it train."""
+    soft_labels: FileNames = ()
+    """A CSV file in the data folder, or a list of them, with the probability of each class for images: oof.csv for
+    labelled images, predictions.csv for others, which then train with these targets (pseudo-labels).
+
+    The columns are those that the trainer writes, or `image` and a column for each class.
+    """
+    soft_weight: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    """Share of the file's probabilities in the target of an image that has a label, too; the label has the rest."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
     """Smallest area of a random crop, as a fraction of the image's."""
     flips: Flips = "mirror"

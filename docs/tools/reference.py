@@ -36,7 +36,9 @@ _TRAIN: Mapping[str, tuple[str, ...]] = {
         "batch_size", "lr", "backbone_lr", "layer_decay", "warmup_epochs", "weight_decay", "label_smoothing",
         "sampler", "class_weights", "focal_gamma", "grad_clip", "ema_decay", "seed",
     ),
-    "Which images train, validate and are predicted": ("val_fraction", "folds", "fold", "groups", "tta"),
+    "Which images train, validate and are predicted": (
+        "val_fraction", "folds", "fold", "groups", "soft_labels", "soft_weight", "tta",
+    ),
     "The machine": (
         "precision", "device", "micro_batch", "memory_format", "compile", "sync_batchnorm", "workers", "cache_gb",
         "checkpoint_minutes",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -34,6 +35,7 @@ from trainer.data.epoch_order import mix as mix
 from trainer.data.epoch_order import spread as spread
 from trainer.data.epoch_order import stretch as stretch
 from trainer.data.pixels import Pixels
+from trainer.data.soft_targets import SoftTargets
 from trainer.data.strong_params import draw
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.ranks import ALONE, Ranks
@@ -56,6 +58,8 @@ class Batch(NamedTuple):
     augment_params: Tensor | None = None
     """(B, 9), the fields of an `AugmentParams` in each row, or more with strong augmentation (`strong_params.draw`);
     None: the images are not to be augmented."""
+    soft: Tensor | None = None
+    """(B, 1 + classes), rows of `SoftTargets`; None: the targets are the labels alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class _Sample(NamedTuple):
     label: int
     augment_params: tuple[float, ...] | None
     broken: tuple[_Broken, ...]
+    soft: NDArray[np.float32] | None = None
 
 
 class ImageFiles(Dataset[_Sample]):
@@ -87,7 +92,9 @@ class ImageFiles(Dataset[_Sample]):
         at_least: int | None,
         ranges: Ranges | None,
         cache: PixelCache | None,
+        soft: SoftTargets | None = None,
     ) -> None:
+        self._soft = soft
         self._files, self._transform, self._at_least = files, transform, at_least
         self._seed, self._ranges, self._cache = seed, ranges, cache
         self._plain = ranges.plain() if ranges else None
@@ -112,7 +119,8 @@ class ImageFiles(Dataset[_Sample]):
             if ranges:
                 seed = mix(self._seed, key.epoch, index, *([key.time] if key.time else []))
                 drawn = draw(ranges, seed, width=pixels.width, height=pixels.height)
-            return _Sample(pixels, self._files[place][1], drawn, tuple(broken))
+            soft = self._soft.row(place) if self._soft else None
+            return _Sample(pixels, self._files[place][1], drawn, tuple(broken), soft)
         return _Sample(None, self._files[index][1], None, tuple(broken))
 
     def _pixels(self, index: int) -> Pixels | _Broken:
@@ -149,6 +157,7 @@ class Loader:
         ranks: Ranks = ALONE,
         prefetch: int = 4,
         weights: Sequence[float] | None = None,
+        soft: SoftTargets | None = None,
     ) -> None:
         """`seed`: None keeps the order of the files. `ranges`: None: no augmentation. `weights`: see `EpochBatches`.
 
@@ -159,7 +168,7 @@ class Loader:
         self._unreadable = unreadable
         self._batches = EpochBatches(len(files), batch_size, seed=seed, ranks=ranks, weights=weights)
         self._torch_loader: DataLoader[Any] = DataLoader(
-            ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache),
+            ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache, soft=soft),
             batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=_collate,
@@ -290,13 +299,16 @@ def check_headers(files: Sequence[LabelledFile], unreadable: Unreadable | None =
 def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
     broken = [image for sample in samples for image in sample.broken]
     whole = [
-        (sample.pixels.values, sample.label, sample.augment_params) for sample in samples if sample.pixels is not None
+        (sample.pixels.values, sample.label, sample.augment_params, sample.soft)
+        for sample in samples
+        if sample.pixels is not None
     ]
     if not whole:
         return None, broken
-    images, labels, augment_params = zip(*whole, strict=True)
+    images, labels, augment_params, soft = zip(*whole, strict=True)
     drawn = None if augment_params[0] is None else torch.tensor(augment_params)
-    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
+    targets = None if soft[0] is None else torch.from_numpy(np.stack(soft))
+    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn, targets), broken
 
 
 def _has_ended(process: BaseProcess) -> bool:
