@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from cloudrun.job.spec import JobSpec, SourceKind
+from cloudrun.recipe.evaluations import evaluated_at_the_end
+from cloudrun.recipe.progressive import evaluation_size, final_epochs
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.text.units import times
 
@@ -37,9 +39,17 @@ class Workload:
         return self.data_bytes / images if images else 0.0
 
     @property
-    def evaluations(self) -> int:
-        """The images that are only evaluated: validation after each epoch, and test at the end of each model."""
-        return self.epochs * self.val_images + self.models * self.test_images
+    def evaluations(self) -> float:
+        """The images that are only evaluated: validation after each epoch, and the predictions of each model's end.
+
+        All are counted as images that validate, and each view of an image by its pixels.
+        """
+        if self.train is None:
+            return self.epochs * self.val_images + self.models * self.test_images
+        at_end = evaluated_at_the_end(
+            self.train, train_images=self.train_images, val_images=self.val_images, test_images=self.test_images
+        )
+        return self.epochs * self.val_images + self.models * at_end
 
     def after(self, epochs_done: int) -> Workload:
         """Return the work that is left after `epochs_done` epochs, for a run that is resumed."""
@@ -83,11 +93,13 @@ def kind_of(spec: JobSpec) -> str:
     if spec.run is not None:
         return f"run {hashlib.sha256(f'{spec.data.source}{spec.run}'.encode()).hexdigest()[:12]}"
     train = spec.train
-    size = (
-        f"{train.image_size} px"
-        if train.start_image_size is None
-        else f"{train.start_image_size}-{train.image_size} px"
-    )
+    size = f"{train.image_size} px"
+    if train.start_image_size is not None:
+        size = f"{train.start_image_size}-{size}"
+    if final_epochs(train):
+        size = f"{size}, {final_epochs(train)} epochs {train.final_image_size} px"
+    if evaluation_size(train) != train.image_size:
+        size = f"{size}, evaluated {evaluation_size(train)} px"
     return f"{' + '.join(sorted(train.backbones))} {size} {train.precision} batch {train.batch_size}"
 
 

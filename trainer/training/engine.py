@@ -26,6 +26,7 @@ from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
 from trainer.session.autotune_result import AutotuneResult
 from trainer.session.epoch_stats import FirstBadStep, LossNotFinite, raise_if_scale_is_lost
+from trainer.session.epoch_weights import EpochWeights
 from trainer.session.idle import IdleTime, idle_time_of
 from trainer.session.scores import Rating, evaluate
 from trainer.session.state import (
@@ -41,7 +42,8 @@ from trainer.session.state import (
     write_best,
 )
 from trainer.session.step import train_step
-from trainer.training.planning import fitted_epochs, is_out_of_patience
+from trainer.training.final_weights import choose_weights
+from trainer.training.planning import ended_early, fitted_epochs
 from trainer.training.summary import finish_run, finish_stopped_run
 
 # Share of the learning rate after a loss that was not finite.
@@ -117,6 +119,7 @@ def _train(state: TrainState, *, stop: StopFlag, progress: Progress, started_at:
             hint=stopped.hint,
         ) from None
     state.writer.wait()
+    choose_weights(state, stop=stop, progress=progress)
     summary = finish_run(state, stop=stop, on_batch=progress.heartbeat)
     setup.close()
     score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
@@ -187,6 +190,7 @@ def _go_back(state: TrainState, err: LossNotFinite, *, progress: Progress) -> No
         setup.reset_weights()
         state.position, state.epoch_stats, state.best = Position(), setup.new_epoch_stats(), Best()
         state.findings, state.unsaved_best = [], None
+        state.epoch_weights = EpochWeights(state.epoch_weights.folder)
         state.metrics = MetricsLog(state.metrics_path)
     state.lr_factor = _LOWER_LR
     state.first_bad_step = FirstBadStep(setup.device.torch_device)
@@ -286,8 +290,13 @@ def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
         state.best = Best(
             position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds, rating.metric
         )
-        with setup.with_averaged_weights():
+    with setup.with_averaged_weights():
+        if is_best:
             keep_best(state, scores)
+        state.epoch_weights.add(
+            setup.config, position.epoch, setup.model.state_dict() if setup.ranks.is_main else None,
+            metric=setup.metric, value=rating.metric, loss=scores.loss,
+        )  # fmt: skip
     _report_epoch(state, rating, scores.loss, is_best=is_best, val_images_per_s=val_images_per_s, progress=progress)
     state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
     _plan(state, done=position.epoch, progress=progress)
@@ -302,7 +311,7 @@ def _plan(state: TrainState, *, done: int, progress: Progress) -> None:
         spent_s=state.spent_s(),
         timing=state.timing,
         val_images=len(setup.val_files),
-        test_images=len(setup.dataset.splits.get("test", ())),
+        images_at_end=setup.images_at_end(),
     )
     epochs = -setup.ranks.decide(-fitting)[0]  # the clocks of processes differ
     if epochs < config.epochs:
@@ -311,9 +320,12 @@ def _plan(state: TrainState, *, done: int, progress: Progress) -> None:
             "falls to its end in them"
         )
         state.end_after(epochs)
-    if done < epochs and is_out_of_patience(config, done=done, best_epoch=state.best.epoch):
+    last = ended_early(setup.config, done=done, best_epoch=state.best.epoch)
+    if last is not None:
         progress.say(f"ended early: {config.patience} epochs without a better one than epoch {state.best.epoch}")
-        state.end_after(done)
+        if last > done:
+            progress.say(f"{last - done} more epoch(s) follow, which are larger, or averaged")
+        state.end_after(last)
 
 
 def _report_epoch(  # noqa: PLR0913 - the arguments of a run, each by its name
@@ -389,7 +401,7 @@ def _timing(state: TrainState, *, epoch: int, step: int) -> dict[str, float | bo
         steps=_steps_left(state, epoch=epoch, step=step),
         batch_size=setup.batch_size,
         val_images=len(setup.val_files),
-        test_images=len(setup.dataset.splits.get("test", ())) * (1 + after),
+        images_at_end=setup.images_at_end() * (1 + after),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloudrun.recipe.progressive import work_left
+from cloudrun.recipe.progressive import final_epochs, work_left
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.outputs.timing import Timing
 
@@ -11,12 +11,12 @@ _RESERVE = 0.03
 
 
 def fitted_epochs(  # noqa: PLR0913 - all that the estimate is made from
-    config: TrainConfig, *, done: int, spent_s: float, timing: Timing, val_images: int, test_images: int
+    config: TrainConfig, *, done: int, spent_s: float, timing: Timing, val_images: int, images_at_end: float
 ) -> int:
     """Return the most epochs, at most `config.epochs` and at least `done`, that fit into `train_hours`.
 
     `done`: epochs that are trained and validated; `spent_s`: seconds of the run so far. The rest is expected to take as
-    long as the steps and evaluations that were timed; the test images are a part of it.
+    long as the steps and evaluations that were timed; `images_at_end`: evaluated after the last epoch.
     """
     if config.train_hours is None:
         return config.epochs
@@ -24,11 +24,17 @@ def fitted_epochs(  # noqa: PLR0913 - all that the estimate is made from
     for epochs in range(config.epochs, done, -1):
         shorter = config.model_copy(update={"epochs": epochs})
         steps = work_left(epoch=done + 1, step=0, steps_per_epoch=timing.steps_per_epoch, config=shorter)
-        if timing.seconds(steps=steps, images=(epochs - done) * val_images + test_images) <= room_s:
+        if timing.seconds(steps=steps, images=(epochs - done) * val_images + images_at_end) <= room_s:
             return epochs
     return done
 
 
-def is_out_of_patience(config: TrainConfig, *, done: int, best_epoch: int) -> bool:
-    """Return whether `patience` epochs have passed since the best one."""
-    return bool(config.patience) and done - best_epoch >= config.patience
+def ended_early(config: TrainConfig, *, done: int, best_epoch: int) -> int | None:
+    """Return the epoch after which a run ends that was without a better epoch for `patience` epochs; None: it goes on.
+
+    The epochs that only the end of a run has, larger ones and those that are averaged, still come.
+    """
+    if not config.patience or done - best_epoch < config.patience:
+        return None
+    last = done + max(final_epochs(config), config.swa_epochs)
+    return last if last < config.epochs else None

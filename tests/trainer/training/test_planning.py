@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from trainer.errors import StoppedEarly
 from trainer.outputs import checkpoint
 from trainer.outputs.timing import Timing
 from trainer.session.state import Best
-from trainer.training.planning import fitted_epochs, is_out_of_patience
+from trainer.training.planning import ended_early, fitted_epochs
 
 
 def timed(*, step_s: float, image_s: float) -> Timing:
@@ -37,7 +38,7 @@ def timed(*, step_s: float, image_s: float) -> Timing:
 def test_as_many_epochs_as_fit_into_the_hours(hours: float | None, done: int, spent_s: float, epochs: int) -> None:
     config = TrainConfig(train_hours=hours)
     timing = timed(step_s=10.0, image_s=0.1)
-    found = fitted_epochs(config, done=done, spent_s=spent_s, timing=timing, val_images=100, test_images=100)
+    found = fitted_epochs(config, done=done, spent_s=spent_s, timing=timing, val_images=100, images_at_end=100)
     assert found == epochs
 
 
@@ -45,15 +46,29 @@ def test_growing_images_count_by_their_pixels() -> None:
     timing, hours = timed(step_s=10.0, image_s=0.0), 0.5
     growing = TrainConfig(train_hours=hours, start_image_size=64)
     small, large = (
-        fitted_epochs(one, done=1, spent_s=100.0, timing=timing, val_images=1, test_images=0)
+        fitted_epochs(one, done=1, spent_s=100.0, timing=timing, val_images=1, images_at_end=0)
         for one in (TrainConfig(train_hours=hours), growing)
     )
     assert small < large
 
 
-@pytest.mark.parametrize(("patience", "best_epoch", "is_over"), [(0, 1, False), (3, 6, False), (3, 5, True)])
-def test_a_run_waits_for_a_better_epoch_as_long_as_its_patience(patience: int, best_epoch: int, is_over: bool) -> None:
-    assert is_out_of_patience(TrainConfig(patience=patience), done=8, best_epoch=best_epoch) == is_over
+@pytest.mark.parametrize(("patience", "best_epoch", "last"), [(0, 1, None), (3, 6, None), (3, 5, 8)])
+def test_a_run_waits_for_a_better_epoch_as_long_as_its_patience(
+    patience: int, best_epoch: int, last: int | None
+) -> None:
+    assert ended_early(TrainConfig(patience=patience), done=8, best_epoch=best_epoch) == last
+
+
+@pytest.mark.parametrize(
+    ("changes", "last"),
+    [
+        ({"swa_epochs": 4}, 12),
+        ({"final_image_size": 288, "final_epochs": 3}, 11),
+        ({"swa_epochs": 4, "epochs": 12}, None),  # the last ones have begun
+    ],
+)
+def test_the_epochs_that_only_the_end_has_still_come_when_patience_ends(changes: dict[str, Any], last: int) -> None:
+    assert ended_early(TrainConfig(**{"patience": 3, **changes}), done=8, best_epoch=5) == last
 
 
 def test_a_run_that_gets_no_better_ends_and_stays_ended(
