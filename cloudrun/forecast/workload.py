@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from cloudrun.job.spec import JobSpec, SourceKind
+from cloudrun.job.spec import Budget, JobSpec, SourceKind
+from cloudrun.recipe.auto_epochs import are_auto
 from cloudrun.recipe.evaluations import evaluated_at_the_end
 from cloudrun.recipe.progressive import evaluation_size, final_epochs
 from cloudrun.recipe.train_config import TrainConfig
@@ -30,6 +31,7 @@ class Workload:
     sent_bytes: int  # sent to the rented machine; 0 where the data are used in place, or made on the machine
     stored_bytes: int  # fetched by the machine from a store, to which they are sent before it is rented
     has_setup: bool  # whether there is a set-up; data that are made on the machine count as set-up
+    budget: Budget | None = None  # into which `epochs: auto` is fitted; `epochs` is then the most; None: not fitted
     models: int = 1  # models that are trained one after another, one for each fold; `epochs` are of all of them
 
     @property
@@ -51,8 +53,13 @@ class Workload:
         )
         return self.epochs * self.val_images + self.models * at_end
 
-    def after(self, epochs_done: int) -> Workload:
-        """Return the work that is left after `epochs_done` epochs, for a run that is resumed."""
+    def after(self, epochs_done: int, *, chosen: int | None = None) -> Workload:
+        """Return the work that is left after `epochs_done` epochs, for a run that is resumed.
+
+        `chosen`: the epochs that the run itself has chosen, where its job says `epochs: auto`; None: none yet.
+        """
+        if self.budget is not None and chosen:
+            return replace(self, epochs=max(0, chosen - epochs_done), budget=None)
         return replace(self, epochs=max(0, self.epochs - epochs_done))
 
 
@@ -81,6 +88,7 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
         sent_bytes=size_bytes if is_sent and spec.store is None else 0,
         stored_bytes=size_bytes if is_sent and spec.store is not None else 0,
         has_setup=spec.capabilities.is_remote or spec.setup is not None or spec.data.kind is not SourceKind.FOLDER,
+        budget=spec.budget if spec.run is None and are_auto(spec.train.epochs) else None,
         models=models,
     )
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
-from pydantic.functional_validators import AfterValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool, model_validator
+from pydantic.functional_validators import AfterValidator, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from cloudrun.recipe.auto_epochs import plain_epochs, read_epochs
 from cloudrun.recipe.backbones import has_weights, is_known, nearest
 
 
@@ -62,6 +63,12 @@ def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
 
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Whole = Annotated[int, Field(strict=True)]
+Epochs = Annotated[
+    Whole,
+    Field(ge=1, le=10_000, json_schema_extra={"words": ["auto"]}),
+    WrapValidator(read_epochs),
+    PlainSerializer(plain_epochs),
+]
 MetricName = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
 ]
@@ -92,8 +99,9 @@ class TrainConfig(BaseModel):
     """Epochs at `final_image_size`; at most half of the run."""
     test_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
     """Size of the images that validate, test and are predicted; null: the size of the last epoch."""
-    epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
-    """Passes over the training images."""
+    epochs: Epochs = 30
+    """Passes over the training images; `auto`: as many as fit into `train_hours`, or into what the job's budget leaves
+    to train, at most 100."""
     batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
     """Images in an optimizer step; they are accumulated where they do not fit into memory at once.
 

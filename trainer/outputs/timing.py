@@ -15,6 +15,7 @@ class Timing:
     """Seconds in this process alone; a resumed run is timed again, perhaps on another machine."""
 
     steps_per_epoch: int
+    batch_size: int = 0  # 0: the time of an evaluation is not guessed before it was measured
     timed_steps: int = 0
     timed_s: float = 0.0
     evaluation_s: float = 0.0
@@ -33,6 +34,10 @@ class Timing:
         if self.timed_steps:
             self.timed_s += seconds / work
 
+    def forget_steps(self) -> None:
+        """Time the steps anew: the first epoch decodes each image, and later ones find it in the cache."""
+        self.timed_steps, self.timed_s = 0, 0.0
+
     def add_evaluation(self, seconds: float, *, images: float) -> None:
         self.evaluation_s += seconds
         self.evaluated_images += images
@@ -40,7 +45,9 @@ class Timing:
     def seconds(self, *, steps: float, images: float) -> float:
         """Return the seconds of `steps` steps at full image size and of evaluating `images`, as they were timed."""
         step_s = self.timed_s / max(1, self.timed_steps)
-        image_s = self.evaluation_s / self.evaluated_images if self.evaluated_images else 0.0
+        image_s = step_s / self.batch_size * _EVALUATION_SHARE if self.batch_size else 0.0
+        if self.evaluated_images:
+            image_s = self.evaluation_s / self.evaluated_images
         return steps * step_s + images * image_s
 
     def left(

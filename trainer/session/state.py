@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.imagedata.dataset import Reading
+from cloudrun.recipe.auto_epochs import are_auto
 from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
@@ -79,6 +80,7 @@ class TrainState:
     opened_at: float = field(default_factory=time.monotonic)
     # Of the config; the setup's config may have fewer: fitted to its hours, or for lack of patience.
     asked_epochs: int = 0
+    chooses_epochs: bool = False  # `epochs: auto`, and no checkpoint has a number of epochs yet
     lr_factor: float = 1.0  # lowered once the loss was not finite
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
@@ -167,11 +169,11 @@ def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
             f"the images that train and validate differ from those that {out} was trained on",
             hint="restore the data folder (and the file of groups, where there is one), or name another `--out` folder",
         )
-    timing = Timing(steps_per_epoch=setup.steps_per_epoch)
+    timing = Timing(steps_per_epoch=setup.steps_per_epoch, batch_size=setup.batch_size)
     state = TrainState(
         setup, out, Position(), setup.new_epoch_stats(), Best(), first_bad_step, 0.0, 0, 0.0, now, timing
     )
-    state.asked_epochs = config.epochs
+    state.asked_epochs, state.chooses_epochs = int(config.epochs), are_auto(config.epochs)
     if saved is None:
         return state
     load_into(state, saved)
@@ -186,10 +188,12 @@ def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
             hint=f"restore it, or remove {state.best_path.parent} to start again",
         )
     progress.say(f"resumed from {last_path}: epoch {state.position.epoch}, step {state.position.step} done")
-    were = saved.get("asked_epochs", saved["config"]["epochs"])
+    chosen = saved["config"]["epochs"]
+    were = saved.get("asked_epochs", chosen)
     if were == config.epochs:
-        if saved["config"]["epochs"] != config.epochs:
-            state.end_after(saved["config"]["epochs"])
+        if chosen not in (config.epochs, "auto"):
+            state.end_after(chosen)
+            state.chooses_epochs = False
     else:
         progress.say(
             f"epochs were {were} and are now {config.epochs}: the learning rate follows the new cosine from here"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from cloudrun.recipe.auto_epochs import MOST_EPOCHS, are_auto
 from cloudrun.recipe.progressive import final_epochs, work_left
 from cloudrun.recipe.train_config import TrainConfig
+from trainer.errors import ConfigError
 from trainer.outputs.timing import Timing
 
 # Of the hours that are left, for saving, and for what varies.
 _RESERVE = 0.03
+_SHORTEST_H = 1e-6
+# Epochs after which the time of an epoch is known well.
+_SURE_AFTER = 3
 
 
 def fitted_epochs(  # noqa: PLR0913 - all that the estimate is made from
@@ -27,6 +32,33 @@ def fitted_epochs(  # noqa: PLR0913 - all that the estimate is made from
         if timing.seconds(steps=steps, images=(epochs - done) * val_images + images_at_end) <= room_s:
             return epochs
     return done
+
+
+def hours_of(config: TrainConfig, *, hours_left: float | None, spent_s: float) -> float | None:
+    """Return the hours that a run may take in all; None: as many as its epochs take.
+
+    `hours_left`: of the job's budget, from now on, which `epochs: auto` is fitted to; `spent_s`: seconds of the run so
+    far. Raises ConfigError where `epochs: auto` has nothing to be fitted to.
+    """
+    if not are_auto(config.epochs):
+        return config.train_hours
+    hours = [] if hours_left is None else [spent_s / 3600 + hours_left]
+    hours += [] if config.train_hours is None else [config.train_hours]
+    if not hours:
+        raise ConfigError(
+            "`epochs: auto` has no hours to fit epochs into", hint="set `train_hours`, or a number of `epochs`"
+        )
+    return max(min(hours), _SHORTEST_H)
+
+
+def most_epochs(config: TrainConfig, *, done: int, chooses: bool) -> int:
+    """Return the epochs that a run may have at most, after `done` of `config.epochs`.
+
+    `chooses`: of `epochs: auto`, which may also grow in the first quarter of the run, and in the first three epochs:
+    the first decodes all images, and later the learning rate has begun to fall.
+    """
+    may_grow = chooses and (done <= _SURE_AFTER or done * 4 <= config.epochs)
+    return MOST_EPOCHS if may_grow else int(config.epochs)
 
 
 def ended_early(config: TrainConfig, *, done: int, best_epoch: int) -> int | None:
