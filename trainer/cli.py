@@ -12,7 +12,7 @@ from cloudrun.errors import CloudrunError
 from cloudrun.imagedata.dataset import Reading, columns_from
 from cloudrun.imagedata.labels import find_labels
 from cloudrun.recipe.train_config import MetricName, TrainConfig, knob_warnings
-from trainer.config_file import load_config
+from trainer.config_file import hours_left, load_config
 from trainer.data.leaves import write_leaves
 from trainer.distributed.launch import (
     end_with_parent,
@@ -237,11 +237,11 @@ def _train(arguments: argparse.Namespace) -> int:
         if config.fold == "all":
             from trainer.cross_validation.train_folds import train_folds
 
-            train_folds(config, **common, stop=stop, progress=progress, ranks=ranks)
+            train_folds(config, **common, stop=stop, progress=progress, ranks=ranks, hours_left=hours_left())
             return
         from trainer.training.engine import train
 
-        train(config, **common, stop=stop, progress=progress, ranks=ranks)
+        train(config, **common, stop=stop, progress=progress, ranks=ranks, hours_left=hours_left())
 
     return _together(arguments, work)
 
@@ -260,6 +260,7 @@ def _folds(arguments: argparse.Namespace) -> int:
             stop=stop,
             progress=progress,
             ranks=ranks,
+            hours_left=hours_left(),
         )
         if ranks.is_main:
             answer(str(arguments.out))

@@ -57,6 +57,8 @@ class Order:
     nodes: int = 1  # machines that train together, this one among them
     node_rank: int = 0
     cloud: str = ""  # where the machine is rented, as SkyPilot calls it
+    spot: bool = False  # the provider may take the machine back
+    end_command: str | None = None  # shell command that ends the machine, for MachineEnding.COMMAND
     has_timer: bool = False  # whether SkyPilot's idle timer ends machines there
     ports: list[int] = field(default_factory=list)  # on one of them the first machine listens for the others
 
@@ -103,6 +105,13 @@ class Order:
     def reserve_s(self) -> float:
         """Return the seconds kept back at the end of the budget to save, and to bring the results home."""
         return min(120.0, 0.25 * self.limit_s()) + self.end_lead_s - END_LEAD_S
+
+    def train_hours(self, billed_s: float) -> float:
+        """Return the hours that the budget leaves to train after `billed_s` seconds on the bill.
+
+        What follows the training, and what is kept back to save, is not among them.
+        """
+        return max(0.0, self.limit_s() - self.reserve_s() - self.after_s - billed_s) / 3600
 
     def spent_by(self, billed_s: float) -> float:
         """Return the USD that are spent once `billed_s` seconds are on the bill."""

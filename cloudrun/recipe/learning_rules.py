@@ -36,6 +36,19 @@ def check_learning(config: TrainConfig) -> None:
             "`logit_adjustment` and `class_weights: {weights}` both favour rare classes",
             {"weights": config.class_weights, "hint": "set one of them"},
         )
+    if config.logit_adjustment and config.sampler != "shuffle":
+        raise PydanticCustomError(
+            "rare_drawn_twice",
+            "`logit_adjustment` and `sampler: {sampler}` both favour rare classes",
+            {"sampler": config.sampler, "hint": "set one of them"},
+        )
+    if config.soft_labels and (config.loss != "cross_entropy" or config.head == "arcface"):
+        key = "head: arcface" if config.head == "arcface" else f"loss: {config.loss}"
+        raise PydanticCustomError(
+            "soft_robust_loss",
+            "`{key}` is not defined for the probabilities of `soft_labels`",
+            {"key": key, "hint": "leave `soft_labels` out, or take `loss: cross_entropy` and `head: linear`"},
+        )
     if config.logit_adjustment and config.loss == "bce":
         raise PydanticCustomError(
             "adjusted_bce",

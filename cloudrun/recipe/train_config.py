@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
-from pydantic.functional_validators import AfterValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool, model_validator
+from pydantic.functional_validators import AfterValidator, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from cloudrun.recipe.backbones import has_weights, is_known, nearest, patch_of
+from cloudrun.recipe.auto_epochs import plain_epochs, read_epochs
+from cloudrun.recipe.backbones import has_weights, is_known, nearest
 
 
 def _no_bool(value: object) -> object:
@@ -62,9 +63,18 @@ def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
 
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Whole = Annotated[int, Field(strict=True)]
+Epochs = Annotated[
+    Whole,
+    Field(ge=1, le=10_000, json_schema_extra={"words": ["auto"]}),
+    WrapValidator(read_epochs),
+    PlainSerializer(plain_epochs),
+]
 MetricName = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
 ]
+FileNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list), Field(max_length=20)]
+Flips = Literal["mirror", "dihedral", "none"]
+StrongAugment = Literal["none", "trivial", "rand"]
 Backbones = Annotated[
     tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
     BeforeValidator(_as_list),
@@ -86,8 +96,15 @@ class TrainConfig(BaseModel):
     """Pixels of the square that the model sees."""
     start_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
     """Size in the first epoch, growing to `image_size` over three quarters of the run: 128, say; null: `image_size`."""
-    epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
-    """Passes over the training images."""
+    final_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
+    """Size in the last `final_epochs` epochs, larger than `image_size`: 288, say; null: `image_size`."""
+    final_epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 2
+    """Epochs at `final_image_size`; at most half of the run."""
+    test_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
+    """Size of the images that validate, test and are predicted; null: the size of the last epoch."""
+    epochs: Epochs = 30
+    """Passes over the training images; `auto`: as many as fit into `train_hours`, or into what the job's budget leaves
+    to train, at most 100."""
     batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
     """Images in an optimizer step; they are accumulated where they do not fit into memory at once.
 
@@ -157,6 +174,14 @@ class TrainConfig(BaseModel):
     """Focal loss: images weigh (1 - probability of the label) to this power: 2, say; 0: all weigh the same."""
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0
     """Decay of an average of the weights, which validates and predicts instead of them: 0.999, say; 0: no average."""
+    swa_epochs: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """Last epochs whose weights are averaged (SWA): 5, say; the average predicts where the metric on val does not fall;
+    0: none."""
+    swa_lr: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """Learning rate in these epochs, as a share of `lr`: 0.1, say; null: it goes on falling to 0."""
+    soup: Annotated[Whole, Field(ge=0, le=20)] = 0
+    """Best epochs whose weights are tried in an average, one after another, and stay in it where the metric on val does
+    not fall (a greedy soup): 5, say; 0: none."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -179,8 +204,11 @@ class TrainConfig(BaseModel):
     train_hours: Annotated[Number, Field(gt=0, le=10_000)] | None = None
     """Hours that the run may take on its machine: fewer epochs are trained where `epochs` do not fit, and the learning
     rate falls to its end in them; null: all epochs."""
-    tta: Literal["none", "flip"] = "none"
-    """Test-time augmentation; flip: the logits of each image and its mirror image are averaged."""
+    tta: Literal["none", "flip", "dihedral"] = "none"
+    """Test-time augmentation: the logits of several views of an image are averaged; flip: the image and its mirror
+    image; dihedral: both in four quarter turns, for images without an up and a down."""
+    tta_sizes: Annotated[tuple[Number, ...], Field(max_length=4)] = ()
+    """Sizes at which each view is seen, in pixels or as shares of the evaluated size: `[1, 1.25]`; none: that size."""
     val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
     """Share of train that validates, by class, where there is no val folder."""
     folds: Annotated[Whole, Field(ge=0, le=100)] = 0
@@ -190,14 +218,47 @@ class TrainConfig(BaseModel):
     groups: str | None = None
     """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds, nor held out
     while others of it train."""
+    soft_labels: FileNames = ()
+    """A CSV file in the data folder, or a list of them, with the probability of each class for images: oof.csv for
+    labelled images, predictions.csv for others, which then train with these targets (pseudo-labels).
+
+    The columns are those that the trainer writes, or `image` and a column for each class.
+    """
+    soft_weight: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    """Share of the file's probabilities in the target of an image that has a label, too; the label has the rest."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
     """Smallest area of a random crop, as a fraction of the image's."""
+    flips: Flips = "mirror"
+    """Random flips of training images; mirror: left to right; dihedral: quarter turns and vertical flips, too, for
+    images without an up and down: leaves from above, satellites, microscopes; none: none, for text and left hands."""
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
     """Largest random rotation."""
     color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2
     """Largest relative change of brightness, of contrast and of saturation."""
+    augment: StrongAugment = "none"
+    """Strong augmentation after crop, flip, rotation and colours; trivial: TrivialAugment, an operation of a random
+    strength; rand: RandAugment, `rand_operations` of the strength `rand_magnitude`.
+
+    The papers have it without other rotations and colours: `rotation_degrees: 0` and `color_jitter: 0`.
+    """
+    rand_operations: Annotated[Whole, Field(ge=1, le=8)] = 2
+    """Operations of `augment: rand` on an image."""
+    rand_magnitude: Annotated[Whole, Field(ge=0, le=30)] = 9
+    """Strength of the operations of `augment: rand`, of 30."""
+    random_erasing: Annotated[Number, Field(ge=0, le=1)] = 0
+    """Probability that a box of 2 % to a third of a training image is filled with one random colour: 0.25, say."""
+    plain_epochs: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """Last epochs without `augment`, `random_erasing`, `mixup` and `cutmix`, and with crops of at least half of the
+    image: 2, say. A run that `patience` ends earlier may have none."""
+    sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
+    """How an epoch's images are drawn; shuffle: each once; balanced: as often from each class; sqrt: from each class by
+    the root of its number of images.
+
+    An epoch has as many images as with `shuffle`. An image of several classes is drawn by its rarest.
+    """
     decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
-    """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
+    """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of the largest
+    size that trains."""
     cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
     """Decoded images kept on the machine's disk, so that later epochs decode nothing, in GB.
 
@@ -236,37 +297,23 @@ class TrainConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _grows(self) -> TrainConfig:
-        if self.start_image_size is not None and self.start_image_size > self.image_size:
+    def _averages_several(self) -> TrainConfig:
+        for key in ("swa_epochs", "soup"):
+            if getattr(self, key) == 1:
+                raise PydanticCustomError(
+                    "one_epoch", "`{key}` is 1, and one epoch is no average", {"key": key, "hint": "set 5, or 0"}
+                )
+        if self.swa_lr is not None and not self.swa_epochs:
             raise PydanticCustomError(
-                "shrinks",
-                "`start_image_size` is {first}, and `image_size` {last}: images grow, they do not shrink",
-                {"first": self.start_image_size, "last": self.image_size, "hint": "lower `start_image_size`"},
+                "no_swa", "`swa_lr` is set, and `swa_epochs` is 0", {"hint": "set `swa_epochs: 5`, or leave it out"}
             )
         return self
 
     @model_validator(mode="after")
-    def _patches_fit(self) -> TrainConfig:
-        from cloudrun.recipe.progressive import sizes_of
+    def _sizes_fit(self) -> TrainConfig:
+        from cloudrun.recipe.size_checks import check_sizes
 
-        for name in self.backbones:
-            patch = patch_of(name)
-            odd = [size for size in sizes_of(self) if patch is not None and size % patch]
-            if patch is None or not odd:
-                continue
-            smaller = odd[0] // patch * patch
-            raise PydanticCustomError(
-                "patches",
-                "`{name}` sees patches of {patch} px, and {size} px are not a multiple",
-                {
-                    "name": name,
-                    "patch": patch,
-                    "size": odd[0],
-                    "hint": f"set `image_size` to {smaller or patch} or {smaller + patch}"
-                    if odd[0] == self.image_size
-                    else "leave out `start_image_size`, or take another backbone",
-                },
-            )
+        check_sizes(self)
         return self
 
     @model_validator(mode="after")
@@ -308,6 +355,16 @@ def knob_warnings(config: TrainConfig, *, written_only: bool = False) -> list[st
         if value != "auto" and not low <= value <= high:
             trouble = below if value < low else above
             lines.append(f"`{key}` is {value:g}, outside the sensible {low:g} to {high:g}: {trouble}")
+    if config.sampler != "shuffle" and config.class_weights != "none":
+        lines.append(
+            f"`sampler: {config.sampler}` and `class_weights: {config.class_weights}` both favour rare classes:"
+            " together they favour them twice"
+        )
+    if config.plain_epochs and config.plain_epochs >= config.epochs:
+        lines.append(
+            f"`plain_epochs` is {config.plain_epochs} of {config.epochs} epochs: no epoch has strong augmentation,"
+            " mixup or cutmix"
+        )
     if config.frozen_epochs and config.pretrained is False:
         lines.append(
             f"`frozen_epochs` is {config.frozen_epochs} with `pretrained: false`: the head learns from random features"

@@ -285,6 +285,7 @@ class Attempt:
             CLOUDRUN_OUTPUT=str(self._out),
             CLOUDRUN_CODE=str(self._files.code),
             CLOUDRUN_VENV=str(self._venv),
+            CLOUDRUN_TRAIN_HOURS=f"{self._order.train_hours(self._billed_s()):.6f}",
         )
         if self._order.nodes > 1:
             env["CLOUDRUN_NODES"], env["CLOUDRUN_NODE_RANK"] = str(self._order.nodes), str(self._order.node_rank)

@@ -12,13 +12,16 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from cloudrun.recipe.inputs import Colouring, Inputs, inputs_of
-from cloudrun.recipe.progressive import sizes_of
+from cloudrun.recipe.one_size import SEVERAL_SIZES
+from cloudrun.recipe.progressive import sizes_seen
 from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.views import View
 from cloudrun.recipe.weights import weight_file
 from trainer.errors import TrainerError
 from trainer.model.checkpointing import recompute_activations
 from trainer.model.heads import CosineHead, make_head, of_samples
 from trainer.model.pooling import check_is_used, use_gem
+from trainer.model.views import mean_logits
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -33,7 +36,7 @@ class Ensemble(nn.Module):
         self.memory_formats = [torch.contiguous_format] * len(backbones)
         self.compiled: Callable[[Tensor], Tensor] | None = None  # a compiled `logits`, used in training only
         self.is_frozen = False  # the backbones do not learn: set by `freeze_backbones`
-        self.has_mirror = False  # average the logits of each image and of its mirror image
+        self.views: tuple[View, ...] = ()  # whose logits are averaged in evaluation; none: the image as it is
         self.set_inputs(Inputs((Colouring(),) * len(backbones)))
         self.dropout, self._dropout_samples = nn.Dropout(config.dropout), config.dropout_samples
         self.head = head
@@ -43,8 +46,10 @@ class Ensemble(nn.Module):
 
         In training with several samples of dropout (B, samples, classes).
         """
-        is_compiled = self.compiled and self.training and not self.is_frozen
-        return self.compiled(images_BCHW) if self.compiled and is_compiled else self.logits(images_BCHW)
+        if self.training:
+            is_compiled = self.compiled and not self.is_frozen
+            return self.compiled(images_BCHW) if self.compiled and is_compiled else self.logits(images_BCHW)
+        return mean_logits(self.views, images_BCHW, self.logits) if self.views else self.logits(images_BCHW)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; frozen backbones stay in that of evaluation."""
@@ -54,11 +59,8 @@ class Ensemble(nn.Module):
         return self
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
-        """Return the same as `forward`, never compiled."""
-        logits = self._classified(self.features(images_BCHW))
-        if self.has_mirror:
-            logits = (logits + self._classified(self.features(images_BCHW.flip(3)))) / 2
-        return logits
+        """Return the logits of the images as they are, never compiled."""
+        return self._classified(self.features(images_BCHW))
 
     def _classified(self, features: Tensor) -> Tensor:
         """Return float32 logits: rounded to 8 bits, as autocast would, classes that are near each other tie."""
@@ -121,7 +123,7 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     """Build the model that `config` describes. `pretrained` replaces the config's value (False to load a checkpoint).
 
     Weights without a file are drawn from torch's global RNG. Raises TrainerError where weights are missing, or a
-    backbone cannot take images of `config.image_size` or of an earlier size of the run; NoWeights where the folder has
+    backbone cannot take images of one of the sizes of the config; NoWeights where the folder has
     none.
     """
     source = config.pretrained if pretrained is None else pretrained
@@ -136,8 +138,8 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     if config.grad_checkpointing:
         for name, one in backbones.items():
             recompute_activations(one, name=name, image_size=config.image_size)
-    for size in sizes_of(config)[:-1]:
-        for name, one in backbones.items():
+    for size in sizes_seen(config):
+        for name, one in backbones.items() if size != config.image_size else ():
             _count_features(name, one, size)
     counts = [_count_features(name, one, config.image_size) for name, one in backbones.items()]
     model = Ensemble(backbones, head=make_head(config, in_features=sum(counts), classes=classes), config=config)
@@ -202,7 +204,7 @@ def _backbone_from(file: Path, name: str, config: TrainConfig) -> nn.Module:
 
 
 def _create(name: str, config: TrainConfig, **kwargs: Any) -> nn.Module:
-    """Create timm's model without its classifier, for images of `config.image_size` and the sizes before it.
+    """Create timm's model without its classifier, for images of `config.image_size` and the other sizes of the run.
 
     A model of fixed size (ViT, Swin, EVA, DINOv2) is told the size, and timm fits the weights of its positions to it.
     """
@@ -210,9 +212,9 @@ def _create(name: str, config: TrainConfig, **kwargs: Any) -> nn.Module:
     if cfg is None or not cfg.fixed_input_size:
         return _module(timm.create_model(name, num_classes=0, **kwargs))
     size = {"img_size": config.image_size}
-    growing = [{**size, "dynamic_img_size": True}, {**size, "strict_img_size": False}]
+    several = [{**size, **options} for options in SEVERAL_SIZES]
     random = torch.get_rng_state()
-    for options in (*(growing if len(sizes_of(config)) > 1 else ()), size):
+    for options in (*(several if len(sizes_seen(config)) > 1 else ()), size):
         try:
             return _module(timm.create_model(name, num_classes=0, **options, **kwargs))
         except TypeError:  # a model that does not know the option

@@ -27,11 +27,17 @@ class Schedule:
 
 
 def schedule_of(config: TrainConfig, *, steps_per_epoch: int) -> Schedule:
-    """Return the schedule of a run. Warm-up is at most half of what follows the frozen epochs."""
+    """Return the schedule of a run. Warm-up is at most half of what follows the frozen epochs.
+
+    With `swa_lr` the rate falls to that share of `lr` before the epochs that are averaged, and stays there.
+    """
     steps = config.epochs * steps_per_epoch
     frozen = min(config.frozen_epochs * steps_per_epoch, steps)
     warmup = min(round(config.warmup_epochs * steps_per_epoch), (steps - frozen) // 2)
-    return Schedule(config.lr, warmup, steps, frozen_steps=frozen)
+    if not config.swa_epochs or config.swa_lr is None:
+        return Schedule(config.lr, warmup, steps, frozen_steps=frozen)
+    falling = max(frozen + warmup, steps - config.swa_epochs * steps_per_epoch)
+    return Schedule(config.lr, warmup, falling, final_lr=config.swa_lr * config.lr, frozen_steps=frozen)
 
 
 def lr_at(step: int, schedule: Schedule) -> float:

@@ -15,11 +15,14 @@ from cloudrun.imagedata.folders import Dataset, LabelledFile
 from cloudrun.imagedata.folds import find_groups, fold_of_each, labelled_files
 from cloudrun.imagedata.holdout import hold_out_for
 from cloudrun.recipe.inputs import Inputs
+from cloudrun.recipe.progressive import evaluation_size
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import Square, evaluation_recipe, ranges_of, square_side
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
 from trainer.data.loader import Loader, check_headers, equal_sizes, mix
 from trainer.data.loader_budget import loader_budget
+from trainer.data.sampling import sampling_weights
+from trainer.data.soft_targets import SoftSummary, SoftTargets, pseudo_labelled, soft_labels_for
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
@@ -61,6 +64,9 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
     dataset = read_dataset(data, labels)
     check_loss(config, has_several=dataset.label_sets is not None)
     train_files, val_files = train_and_val(dataset, config)
+    soft = soft_labels_for(dataset, config)
+    pseudo = pseudo_labelled(soft, dataset)
+    train_files += pseudo
     unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
     digest = digest_of(dataset, config)
     if len(set(ranks.gather(digest))) > 1:
@@ -88,6 +94,9 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         processes=ranks.local_world,
     )
     caches = _open_caches(config, train_files, val_files, ranks, recipe=evaluation_recipe(model.inputs))
+    soft_targets = None
+    if soft is not None:
+        soft_targets = SoftTargets(train_files, soft, weight=config.soft_weight, classes=len(dataset.classes))
     loader = Loader(
         train_files,
         Square(square_side(config)),
@@ -101,6 +110,8 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         cache=caches[0],
         unreadable=unreadable,
         ranks=ranks,
+        weights=sampling_weights(train_files, dataset, config),
+        soft=soft_targets,
     )
     targets = targets_of(dataset, device.torch_device)
     return TrainingSetup(
@@ -123,6 +134,9 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         micro_batch=micro_batch,
         loading=loading,
         train_size=config.image_size,
+        soft=None
+        if soft is None or soft_targets is None
+        else SoftSummary(len(soft_targets), len(pseudo), config.soft_weight, soft.warnings),
         ema=average_of(model, config),
         class_weights=None if weights is None else weights.to(device.torch_device),
         logit_offsets=None if offsets is None else offsets.to(device.torch_device),
@@ -207,7 +221,7 @@ def _open_caches(
     limit = min(ranks.gather(limit_bytes(config.cache_gb)))
     train = open_cache(paths, recipe="square", side=square_side(config), limit=limit)
     left = max(0, limit - (train.size_bytes if train else 0))
-    return train, open_cache(val_paths, recipe=recipe, side=config.image_size, limit=left)
+    return train, open_cache(val_paths, recipe=recipe, side=evaluation_size(config), limit=left)
 
 
 def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:
@@ -232,4 +246,7 @@ def digest_of(dataset: Dataset, config: TrainConfig) -> str:
     for split, files in zip(("train", "val"), train_and_val(dataset, config), strict=True):
         for path, label in files:
             digest.update(f"{split}/{label}/{path.relative_to(dataset.folder).as_posix()}\n".encode())
+    soft = soft_labels_for(dataset, config)
+    if soft is not None:
+        digest.update(soft.digest.encode())
     return digest.hexdigest()

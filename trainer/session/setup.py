@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from cloudrun.imagedata.folders import Dataset, LabelledFile
+from cloudrun.recipe.evaluations import evaluated_at_the_end
+from cloudrun.recipe.progressive import evaluation_size, final_epochs
 from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.views import has_views, views_of
 from trainer.data.augment import evaluation_transform
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Loader, mix
 from trainer.data.loader_budget import LoaderBudget
+from trainer.data.soft_targets import SoftSummary
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
@@ -23,7 +27,9 @@ from trainer.model.freezing import freeze_backbones
 from trainer.model.heads import with_margin
 from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
+from trainer.model.soft_loss import blended_losses
 from trainer.model.targets import Targets
+from trainer.model.views import loaded_size
 from trainer.outputs.diagnosis import Facts
 from trainer.outputs.scoring import ACCURACY, Metric
 from trainer.session.autotune_result import AutotuneResult
@@ -53,6 +59,8 @@ class TrainingSetup:
     micro_batch: int
     loading: LoaderBudget
     train_size: int  # current pixels a side of training images
+    soft: SoftSummary | None = None
+    is_plain: bool = False  # an epoch without mixup, cutmix and strong augmentation
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
     logit_offsets: Tensor | None = None  # on the device
@@ -117,7 +125,9 @@ class TrainingSetup:
         """
         loader = Loader(
             files,
-            evaluation_transform(self.config.image_size, self.model.inputs),
+            evaluation_transform(
+                loaded_size(self.model.views, otherwise=evaluation_size(self.config)), self.model.inputs
+            ),
             batch_size=max(self.micro_batch, 2),
             seed=None,
             workers=self.workers,
@@ -130,19 +140,29 @@ class TrainingSetup:
         self._evaluation_loaders.append(loader)
         return loader
 
-    def image_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return (B,) losses of float32 logits (B, classes), or (B, samples, classes), and labels (B,)."""
+    def image_losses(self, logits: Tensor, labels: Tensor, soft: Tensor | None = None) -> Tensor:
+        """Return (B,) losses of float32 logits (B, classes), or (B, samples, classes), and labels (B,).
+
+        `soft`: see `Batch`.
+        """
         if logits.ndim == 3:
-            flat = self.image_losses(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
-            return flat.view(logits.shape[:2]).mean(1)
-        return image_losses(
+            samples = logits.shape[1]
+            each_soft = None if soft is None else soft.repeat_interleave(samples, dim=0)
+            flat = self.image_losses(logits.flatten(0, 1), labels.repeat_interleave(samples), each_soft)
+            return flat.view(-1, samples).mean(1)
+        weights = self.class_weights
+        hard = image_losses(
             with_margin(logits, labels, self.config) if self.config.head == "arcface" else logits,
             labels,
             self.config,
             targets=self.targets,
-            class_weights=self.class_weights,
+            class_weights=weights,
             offsets=self.logit_offsets,
         )
+        if soft is None:
+            return hard
+        adjusted = logits if self.logit_offsets is None else logits + self.logit_offsets
+        return blended_losses(hard, adjusted, soft, self.config, targets=self.targets, class_weights=weights)
 
     def enter_epoch(self, epoch: int) -> None:
         """Freeze the backbones in the first `frozen_epochs`, and thaw them after those."""
@@ -152,6 +172,15 @@ class TrainingSetup:
         freeze_backbones(self.model, is_frozen=is_frozen)
         if self.gradients:
             self.gradients.sum_what_learns()
+
+    def images_at_end(self) -> float:
+        """Count the images that are evaluated after the last epoch."""
+        return evaluated_at_the_end(
+            self.config,
+            train_images=len(self.train_files),
+            val_images=len(self.val_files),
+            test_images=len(self.dataset.splits.get("test", ())),
+        )
 
     def with_averaged_weights(self) -> AbstractContextManager[None]:
         """Give the model, inside the context, the weights that validate and are kept.
@@ -182,6 +211,11 @@ class TrainingSetup:
     def unreadable_names(self) -> list[str]:
         """Return the skipped images, relative to the data folder."""
         return [path.relative_to(self.dataset.folder).as_posix() for path in self.unreadable.paths]
+
+    def val_names(self) -> list[str]:
+        """Return the validation images that can be read, relative to the data folder."""
+        files = [path for path, _ in self.val_files if path not in self.unreadable]
+        return [path.relative_to(self.dataset.folder).as_posix() for path in files]
 
     def exchange_unreadable(self) -> None:
         """Tell all processes which images are unreadable. Raises FolderProblem where there are too many."""
@@ -220,7 +254,7 @@ class TrainingSetup:
         at_once = "as many at once as fit" if is_searched else f"{self.micro_batch} at once"
         each = "" if self.ranks.world == 1 else f" in each of {self.ranks.world} processes"
         norms = ", batch norm over all of them" if self.has_shared_norms else ""
-        grows = "" if self.config.start_image_size is None else f" (trained from {self.config.start_image_size} px up)"
+        grows = _other_sizes(self.config)
         frozen = self.config.frozen_epochs
         phases = [f"frozen: the head learns alone in the first {frozen} epoch(s)"] if frozen else []
         shortage = (
@@ -231,6 +265,7 @@ class TrainingSetup:
         return [
             f"device: {self.device.describe()}{_shared_by(self.ranks)}",
             f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
+            *(self.soft.lines() if self.soft else ()),
             f"classes: {', '.join(f'{name} {counts[label]}' for label, name in enumerate(names))}",
             *_read_as(self.dataset),
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",
@@ -251,6 +286,18 @@ def _read_as(dataset: Dataset) -> list[str]:
 def average_of(model: Ensemble, config: TrainConfig) -> Ema | None:
     """Return the average of the weights that the config asks for; None where it asks for none."""
     return Ema(model, decay=config.ema_decay) if config.ema_decay else None
+
+
+def _other_sizes(config: TrainConfig) -> str:
+    """Return the sizes besides `image_size`, in words; empty where there are none."""
+    parts = [] if config.start_image_size is None else [f"trained from {config.start_image_size} px up"]
+    if final_epochs(config):
+        parts.append(f"the last {final_epochs(config)} epoch(s) at {config.final_image_size} px")
+    if evaluation_size(config) != config.image_size:
+        parts.append(f"evaluated at {evaluation_size(config)} px")
+    if has_views(config):
+        parts.append(f"predicted in {len(views_of(config))} view(s)")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _shared_by(ranks: Ranks) -> str:

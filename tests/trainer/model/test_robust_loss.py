@@ -99,6 +99,9 @@ def test_a_run_learns_with_mixed_images(
     [
         ({"loss": "bce", "focal_gamma": 2}, "`focal_gamma` is for `loss: cross_entropy`"),
         ({"logit_adjustment": 1, "class_weights": "balanced"}, "both favour rare classes"),
+        ({"logit_adjustment": 1, "sampler": "balanced"}, "`sampler: balanced` both favour rare classes"),
+        ({"soft_labels": "t.csv", "loss": "symmetric_ce"}, "is not defined for the probabilities of `soft_labels`"),
+        ({"soft_labels": "t.csv", "head": "arcface"}, "`head: arcface` is not defined for the probabilities"),
         ({"logit_adjustment": 1, "loss": "bce"}, "needs probabilities that sum to 1"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.loader import Batch, Loader
 from trainer.model.ensemble import Ensemble
 from trainer.session.device import Device
@@ -84,7 +85,7 @@ def test_each_device_has_its_types(place: str, training: torch.dtype, evaluation
 
 def test_the_linear_layer_is_in_float32_whatever_the_backbones_compute_in() -> None:
     torch.manual_seed(0)
-    model = Ensemble({"flat": nn.Flatten()}, feature_counts=[12], classes=300, dropout=0.0).eval()
+    model = Ensemble({"flat": nn.Flatten()}, head=nn.Linear(12, 300), config=TrainConfig()).eval()
     features = torch.randn(1, 3, 2, 2)
     with torch.inference_mode():
         exact = model(features)

@@ -97,6 +97,13 @@ def test_warm_up_and_cosine_begin_after_the_frozen_epochs() -> None:
     assert short == Schedule(3e-4, warmup_steps=10, steps=40, frozen_steps=20)
 
 
+def test_the_rate_falls_for_the_averaged_epochs_as_without_frozen_ones() -> None:
+    averaged = {"swa_epochs": 2, "swa_lr": 0.1, "warmup_epochs": 1}
+    schedule = schedule_of(TrainConfig(epochs=6, frozen_epochs=1, **averaged), steps_per_epoch=10)
+    alone = schedule_of(TrainConfig(epochs=5, **averaged), steps_per_epoch=10)
+    assert [lr_at(10 + step, schedule) for step in range(50)] == [lr_at(step, alone) for step in range(50)]
+
+
 @pytest.mark.parametrize("ema_decay", [0, 0.9])
 def test_a_run_stopped_in_both_phases_is_the_run_that_never_stopped(
     leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, ema_decay: float
