@@ -111,8 +111,8 @@ def test_lines_scroll_above_the_footer_which_stays_whole() -> None:
     stream = io.StringIO()
     footer = Footer(stream, size=lambda: (40, 24))
     footer.show([Text("one"), Text("two")])
-    footer.show([Text("three"), Text("four" * 20)], above="a line\nanother\n")
-    assert screen_of(stream.getvalue(), columns=40) == ["a line", "another", "three", "four" * 9 + "fo…"]
+    footer.show([Text("three"), Text("wide" * 20)], above="a line\nanother\n")
+    assert screen_of(stream.getvalue(), columns=40) == ["a line", "another", "three", "wide" * 9 + "wi…"]
     footer.hide(above="the end\n")
     assert screen_of(stream.getvalue(), columns=40) == ["a line", "another", "the end"]
 
