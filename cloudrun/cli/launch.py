@@ -20,6 +20,7 @@ from cloudrun.protocol.outputs import REPORT
 if TYPE_CHECKING:
     from cloudrun.cli.live_view import LaunchView
     from cloudrun.job.job_file import Job
+    from cloudrun.job.plan import Plan
     from cloudrun.runs.console import Ask, Console
     from cloudrun.runs.prepared import Examined, Prepared
     from cloudrun.state.ledger import Ledger
@@ -77,6 +78,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.runs.live import live_runs_of
     from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
+    from cloudrun.runs.tend import keep_going
     from cloudrun.runs.weights_check import check_hub
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
@@ -100,8 +102,10 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     examined = examine(job, ledger, note)
     if examined.findings is not None:
         warn_of(examined.findings)
-    if job.spec.capabilities.is_remote:
+    if job.spec.capabilities.rents:
         say("asking SkyPilot for a machine and its price ...")
+    elif job.spec.is_own_machine:
+        say(f"looking at {job.spec.infra} ...")
     prepared = _priced(examined, ledger) if dry_run else prepare(examined, ledger)
     if dry_run:
         return _show(prepared, ledger, as_json=as_json)
@@ -110,15 +114,16 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     show(prepared.forecast)
     if prepared.interrupted is not None:
         note(f"left     {prepared.interrupted.run_id} was launched before and cut short: this goes on with it")
-    if prepared.plan.capabilities.is_billed:
+    if prepared.plan.capabilities.rents:
         warn_of_unaccounted(ledger)
     live = live_runs_of(job, ledger) if prepared.interrupted is None else []
     for run in live:
         warn(second_run_text(run, now_utc()))
-    if not is_agreed(prepared.forecast, "Rent it?", yes=yes, is_second=bool(live)):
+    if not is_agreed(prepared.forecast, _question(prepared.plan), yes=yes, is_second=bool(live)):
         return ExitCode.FAILED
     with _view(prepared.plan.run_id, ledger, files=examined.images) as view:
-        run = execute(prepared, ledger, _console(view, yes=yes, detach=detach), detach=detach)
+        console = _console(view, yes=yes, detach=detach)
+        run = keep_going(execute(prepared, ledger, console, detach=detach), ledger, console, detach=detach)
     return _conclude(run, as_json=as_json)
 
 
@@ -149,6 +154,7 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.runs.prepared import examine, prepare_to_resume
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
+    from cloudrun.runs.tend import keep_going
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
 
@@ -166,7 +172,8 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     if not is_agreed(prepared.forecast, "Go on?", yes=yes):
         return ExitCode.FAILED
     with _view(run.run_id, ledger, files=examined.images) as view:
-        run = execute(prepared, ledger, _console(view, yes=yes, detach=detach), detach=detach)
+        console = _console(view, yes=yes, detach=detach)
+        run = keep_going(execute(prepared, ledger, console, detach=detach), ledger, console, detach=detach)
     return _conclude(run, as_json=as_json)
 
 
@@ -203,6 +210,10 @@ def _console(view: LaunchView, *, yes: bool, detach: bool) -> Console:
         ask=paused(ask_for) if is_there and not detach else None,
         agree=paused(agree) if is_there else None,
     )
+
+
+def _question(plan: Plan) -> str:
+    return "Rent it?" if plan.capabilities.rents else "Start it?"
 
 
 def _priced(examined: Examined, ledger: Ledger) -> Prepared:
@@ -251,6 +262,7 @@ def _conclude(run: Run, *, as_json: bool) -> int:
     Returns the exit code.
     """
     from cloudrun.billing.cost import cost_of
+    from cloudrun.billing.own_price import stays_on
     from cloudrun.render.tables import launch_row
     from cloudrun.runs.summary import accuracy_text
     from cloudrun.state.records import now_utc
@@ -274,6 +286,8 @@ def _conclude(run: Run, *, as_json: bool) -> int:
         note(f"results   {run.folder}")
         if (Path(run.folder) / REPORT).is_file():
             note(f"report    {Path(run.folder) / REPORT}")
-    ended = f"STILL BILLING: `cloudrun down {run.run_id}`" if run.may_bill else "nothing is billing"
+    ended = "the machine stays on, and its bill with it" if stays_on(run) else "nothing is billing"
+    if run.may_bill:
+        ended = f"STILL BILLING: `cloudrun down {run.run_id}`"
     note(f"cost      ${cost.usd:.4f} for {duration(cost.hours * 3600)}; {ended}")
     return code

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typer.exceptions import TyperException
 
 from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
+    advise,
     clouds,
     data,
     demo,
@@ -18,6 +19,7 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     launch,
     machines,
     results,
+    tend,
     watch,
 )
 from cloudrun.cli.app import app, refuse_shell_name
