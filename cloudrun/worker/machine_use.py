@@ -23,7 +23,7 @@ from cloudrun.protocol.metrics import parse_metrics
 from cloudrun.protocol.outputs import MACHINE, METRICS, SUMMARY
 
 SAMPLE_EVERY_S = 5.0
-# The rest between two queries is at least so many times as long as the last query of the GPUs took: at most 2 % of one core.
+# The rest between two queries is so many times as long as the last query took: at most 2 % of one core.
 _REST_PER_QUERY = 50
 _QUERY_PATIENCE_S = 20.0
 # So many queries in a row that fail or hang: this machine has no GPU that can be asked.
