@@ -31,8 +31,10 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
+    from cloudrun.cli.notify import notify_lines
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
+    from cloudrun.job.notify import as_plain, channels_of
     from cloudrun.render.tables import table
     from cloudrun.runs.prepare import check_job, check_store, on_this_computer
     from cloudrun.state.home import home_folder
@@ -67,6 +69,7 @@ def check(
                 "ok": True,
                 "warnings": list(job.warnings),
                 "data": findings and findings.as_plain(),
+                "notify": as_plain(channels_of(job.spec.notify)),
             }
         )
     else:
@@ -75,6 +78,8 @@ def check(
             if unused := findings.unused_rows():
                 answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
+        for line in notify_lines(job.spec.notify):
+            answer(line)
         answer(f"{job.path}: ready to launch")
         if job.spec.capabilities.is_remote:
             note("whether a cloud is enabled is not asked here: `cloudrun doctor` tells")

@@ -17,6 +17,7 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     jobs,
     launch,
     machines,
+    notify,
     results,
     watch,
 )

@@ -71,7 +71,8 @@ def _build(path: Path, document: Document, *, overrides: Sequence[str], options:
         origins[key] = _option_of(key)
     for override in overrides:
         key, set_to = _parse_override(override)
-        origins[key] = f"--set {shortened(override)}"
+        # An address may be a secret: it is in no message.
+        origins[key] = f"--set {key}" if key.startswith("notify") else f"--set {shortened(override)}"
         _assign(tree, key, set_to.tree, origin=origins[key])
         remarks.update(set_to.remarks)
     if tree.get("name") is None:
