@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, model_validator
 
 from cloudrun.errors import JobFileError
 from cloudrun.files import atomic
@@ -26,9 +26,13 @@ _KEPT = re.compile(r"kept:([0-9a-f]{32})@([A-Za-z0-9.:_-]*)")
 _LONGEST_ADDRESS = 4000
 
 KindName = Literal["slack", "discord", "feishu", "dingtalk", "wecom", "ntfy", "json", "email", "desktop"]
-EventName = Literal[
-    "started", "validated", "budget_80", "finished", "failed", "budget", "preempted", "stopped", "still_billing"
-]
+
+
+def _check_event(name: str) -> str:
+    names = [event.value for event in EVENTS]
+    if name not in names:
+        raise ValueError(f'"{name}" is no event; use {", ".join(names)}')
+    return name
 
 
 class Notify(BaseModel):
@@ -42,8 +46,8 @@ class Notify(BaseModel):
     """Whose form the message has; null: by the address, `json` where that is no service's."""
     secret: Annotated[str | None, Field(repr=False)] = None
     """`$NAME`: a variable with the signing secret (DingTalk, Feishu), token (ntfy) or password (mail)."""
-    events: tuple[EventName, ...] = tuple(event.value for event in EVENTS)
-    """What to tell; null or left out: everything."""
+    events: tuple[Annotated[str, AfterValidator(_check_event)], ...] = tuple(event.value for event in EVENTS)
+    """What to tell; left out: everything."""
 
     @field_serializer("url")
     def _without_the_address(self, url: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from cloudrun.protocol.words import EndReason
+
 VARIABLE = "CLOUDRUN_NOTICES_TO"
 """The name under which the channels of a run reach its watchdog, which takes them out of its environment."""
 
@@ -35,11 +37,11 @@ class Event(str, Enum):
     STARTED = "started"
     VALIDATED = "validated"  # the first validation
     BUDGET_80 = "budget_80"  # 80 % of the budget is used
-    FINISHED = "finished"
-    FAILED = "failed"
-    BUDGET = "budget"  # stopped by its budget
-    PREEMPTED = "preempted"
-    STOPPED = "stopped"  # somebody asked
+    FINISHED = EndReason.FINISHED.value
+    FAILED = EndReason.FAILED.value
+    BUDGET = EndReason.BUDGET.value  # stopped by its budget
+    PREEMPTED = EndReason.PREEMPTED.value
+    STOPPED = EndReason.STOPPED.value  # somebody asked
     STILL_BILLING = "still_billing"  # the job has ended, and its machine waits
     TEST = "test"
 

@@ -36,6 +36,7 @@ _TRAIN: Mapping[str, tuple[str, ...]] = {
         "class_weights", "focal_gamma", "grad_clip", "ema_decay", "seed",
     ),
     "Which images train, validate and are predicted": ("val_fraction", "folds", "fold", "groups", "tta"),
+    "Where its figures go": ("trackers",),
     "The machine": (
         "precision", "device", "micro_batch", "memory_format", "compile", "sync_batchnorm", "workers", "cache_gb",
         "checkpoint_minutes",

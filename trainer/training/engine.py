@@ -41,6 +41,7 @@ from trainer.session.state import (
     write_best,
 )
 from trainer.session.step import train_step
+from trainer.trackers.processes import tracked
 from trainer.training.planning import fitted_epochs, is_out_of_patience
 from trainer.training.summary import finish_run, finish_stopped_run
 
@@ -74,7 +75,8 @@ def train(  # noqa: PLR0913 - the arguments of a run, each by its name
     if state.setup.autotune is None:
         state.setup.autotune = known
     try:
-        return _train(state, stop=stop, progress=progress, started_at=started_at)
+        with tracked(config, out=out, say=progress.say, is_main=ranks.is_main):
+            return _train(state, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
         raise
     except CloudrunError:

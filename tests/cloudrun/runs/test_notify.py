@@ -141,7 +141,7 @@ def test_check_says_who_is_told_and_notify_sends_a_trial(
         ("{url: $A, secret: secret-token}", "a `secret` stands in no job file"),
         ("{url: $A, kind: teams}", "`notify.0.kind` is"),
         ("{url: $A, event: [failed]}", "unknown key `event`"),
-        ("{url: $A, events: [done]}", "`notify.0.events.0` is"),
+        ("{url: $A, events: [done]}", '"done" is no event; use started, validated'),
         ("{kind: slack}", "`notify.0.url` is missing"),
         ("'smtp://a%40b.org:secret-token@m.org?to=c@d.org'", "an address holds a password"),
     ],
