@@ -81,7 +81,7 @@ def check(
         for line in notify_lines(job.spec.notify):
             answer(line)
         answer(f"{job.path}: ready to launch")
-        if job.spec.capabilities.is_remote:
+        if job.spec.capabilities.rents:
             note("whether a cloud is enabled is not asked here: `cloudrun doctor` tells")
     return ExitCode.DONE
 

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from cloudrun.errors import JobFileError
 from cloudrun.files import atomic
 from cloudrun.files.untrusted import read_regular
-from cloudrun.notices.channel import EVENTS, BadAddress, Channel, Event, Kind, channel_of
+from cloudrun.notices.channel import EVENTS, VARIABLE, BadAddress, Channel, Event, Kind, as_text, channel_of
 from cloudrun.state.home import home_folder
 
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?|secret:([A-Za-z_][A-Za-z0-9_]*)")
@@ -136,6 +136,12 @@ def channels_of(asked: Iterable[Notify], environment: Mapping[str, str] | None =
                 f"`notify.{place}` ({one}): {err}", hint="docs/guides/notify.md has the address of each service"
             ) from None
     return found
+
+
+def for_the_machine(asked: Iterable[Notify]) -> dict[str, str]:
+    """Return the variable that tells a rented machine its channels; empty where it has none. A desktop is not there."""
+    channels = [one for one in channels_of(asked) if one.kind is not Kind.DESKTOP]
+    return {VARIABLE: as_text(channels)} if channels else {}
 
 
 def keep_addresses(asked: Iterable[Notify]) -> None:
