@@ -20,6 +20,7 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     machines,
     notify,
     results,
+    tend,
     watch,
 )
 from cloudrun.cli.app import app, refuse_shell_name
