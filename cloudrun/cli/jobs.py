@@ -30,8 +30,10 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> int:
     """Find everything that can be found wrong before money is spent."""
+    from cloudrun.cli.notify import notify_lines
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
+    from cloudrun.job.notify import as_plain, channels_of
     from cloudrun.render.tables import table
     from cloudrun.runs.clouds_check import clouds_known
     from cloudrun.runs.prepare import check_job, check_store, on_this_computer
@@ -73,6 +75,7 @@ def check(
                 "warnings": [*job.warnings, *([clouds.text()] if clouds is not None and clouds.is_missing else [])],
                 "clouds": clouds and clouds.as_plain(),
                 "data": findings and findings.as_plain(),
+                "notify": as_plain(channels_of(job.spec.notify)),
             }
         )
     else:
@@ -81,6 +84,8 @@ def check(
             if unused := findings.unused_rows():
                 answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
+        for line in notify_lines(job.spec.notify):
+            answer(line)
         lacks = ", but for a cloud to rent from" if clouds is not None and clouds.is_missing else ""
         answer(f"{job.path}: ready to launch{lacks}")
     return ExitCode.DONE

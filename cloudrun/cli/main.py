@@ -18,6 +18,7 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     jobs,
     launch,
     machines,
+    notify,
     results,
     tend,
     watch,

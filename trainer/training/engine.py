@@ -42,6 +42,7 @@ from trainer.session.state import (
     write_best,
 )
 from trainer.session.step import train_step
+from trainer.trackers.processes import tracked
 from trainer.training.final_weights import choose_weights
 from trainer.training.planning import hours_of
 from trainer.training.run_length import choose_epochs, fitting_into_hours
@@ -82,7 +83,8 @@ def train(  # noqa: PLR0913 - the arguments of a run, each by its name
     if state.setup.autotune is None:
         state.setup.autotune = known
     try:
-        return _train(state, stop=stop, progress=progress, started_at=started_at)
+        with tracked(config, out=out, say=progress.say, is_main=ranks.is_main):
+            return _train(state, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
         raise
     except CloudrunError:
