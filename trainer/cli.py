@@ -126,6 +126,13 @@ def _add_predicting(add: _Add) -> None:
         choices=get_args(TrainConfig.model_fields["tta"].annotation),
         help="test-time augmentation; default: as in the training",
     )
+    command = add("export", _export, "write the best model for other programs, checked against it, with a model card")
+    model = command.add_mutually_exclusive_group(required=True)
+    model.add_argument("--checkpoint", type=Path, help="best.pt or last.pt")
+    model.add_argument("--run", type=Path, metavar="DIR", help="folder of a run; of its folds each is written")
+    command.add_argument("--fold", type=int, metavar="N", help="of the run's folds this one alone, from 0")
+    command.add_argument("--format", choices=("safetensors", "onnx", "torch"), required=True)
+    command.add_argument("--out", type=Path, required=True, help="folder to write")
     command = add("stack", _stack, "learn from the out-of-fold predictions of `folds`, beside the plain average")
     command.add_argument(
         "--runs", type=Path, nargs="+", required=True, metavar="DIR", help="`--out` folders of `folds`"
@@ -328,6 +335,20 @@ def _predict(arguments: argparse.Namespace) -> int:
     else:
         predictions, rule = predict_run(arguments.run, images, fold=arguments.fold, **how, say=say)
     write_test_predictions(arguments.out, predictions, rule)
+    answer(str(arguments.out))
+    return DONE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    if arguments.checkpoint is not None and arguments.fold is not None:
+        raise ConfigError("`--fold` is for `--run` alone", hint="name the fold's own best.pt, or give `--run`")
+    from trainer.export.exporting import export_checkpoint, export_run
+
+    how = {"form": arguments.format, "out": arguments.out, "say": Progress().say}
+    if arguments.run is not None:
+        export_run(arguments.run, fold=arguments.fold, **how)
+    else:
+        export_checkpoint(arguments.checkpoint, **how)
     answer(str(arguments.out))
     return DONE
 
