@@ -19,7 +19,7 @@ MORE = "More"
 # Within a task, in the order in which they are used; others follow.
 _ORDER = (
     *("demo", "doctor", "clouds", "gpus", "init", "check", "launch", "resume", "watch", "logs", "ps"),
-    *("fetch", "report", "cost", "down", "ssh", "data", "help"),
+    *("fetch", "predict", "submit", "export", "report", "cost", "down", "ssh", "data", "help"),
 )
 
 # Words of other tools for what has another name here.
