@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import typer
 
 from cloudrun.cli import completion
 from cloudrun.cli.app import app
-from cloudrun.cli.console import answer, answer_json, confirm, note, say, warn
+from cloudrun.cli.console import answer, answer_json, confirm, may_ask, note, say, warn
 from cloudrun.cli.groups import RESULTS
 from cloudrun.errors import ExitCode, UsageError
 
@@ -127,7 +128,7 @@ def submit(  # noqa: PLR0913 - each is an option of the command
             "`--competition`, `--message` and `--yes` are about an upload", hint="add `--upload`, or leave them out"
         )
     run = _trained(run_id)
-    to = _competition(run, competition) if upload else None
+    to = _competition(run, competition, agreed=yes) if upload else None
     wanted = sample_path or sample or _find_sample(run)
     with _file_for(out, Path(out)) as file, TemporaryDirectory(prefix="cloudrun-submit-") as scratch:
         predictions = _predictions(run, images, image_folder, Path(scratch), tta=tta, device=device)
@@ -210,7 +211,13 @@ def _find_sample(run: TrainedRun) -> Path:
     return found[0]
 
 
-def _competition(run: TrainedRun, named: str | None) -> str:
+def _competition(run: TrainedRun, named: str | None, *, agreed: bool) -> str:
+    """Return the competition to upload to. Raises UsageError or SourceProblem for what would stop the upload later."""
+    from cloudrun.sources.kaggle import find_or_refuse
+
+    find_or_refuse(os.environ)
+    if not agreed and not may_ask():
+        raise UsageError("an upload is asked about, and there is no terminal", hint="add `--yes` to agree in advance")
     source = run.data_source or ""
     prefix = "kaggle://competitions/"
     if named is None and source.startswith(prefix):

@@ -72,7 +72,7 @@ def model_card(
         "## How to load it",
         _loading(form, files),
         "## Images",
-        _images(trained),
+        _images(trained, is_graph=form in ("onnx", "torch")),
         "## Training",
         _training(trained, told),
         "## Weights and licence",
@@ -118,11 +118,12 @@ def _loading(form: str, files: Sequence[str]) -> str:
     return _LOAD_ENSEMBLE if "load.py" in files else _LOAD_TIMM
 
 
-def _images(trained: TrainedModel) -> str:
+def _images(trained: TrainedModel, *, is_graph: bool) -> str:
     inputs, size = trained.model.inputs, trained.config.image_size
     resized = f"the shorter side resized to {inputs.resized_side(size)} px ({inputs.interpolation})"
     lines = [
         f"RGB, {resized}, the middle {size} x {size} px. `preprocessing.json` has this for programs.",
+        *(["The graph normalises by these numbers inside:"] if is_graph else []),
         "",
         *(
             f"- `{name}`: mean {list(one.mean)}, standard deviation {list(one.std)}"

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import os
+import pwd
 import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from cloudrun.imagedata.image_list import images_at
 from cloudrun.recipe.train_config import TrainConfig
 from tests.support.desk import Desk
 from tests.support.shell import Shell
@@ -14,6 +22,7 @@ from tests.support.trainer_runs import TINY, assert_same_predictions
 from trainer.data.leaves import write_leaves
 from trainer.distributed.stop import StopFlag
 from trainer.outputs.progress import SilentProgress
+from trainer.session.trained_model import load_trained
 from trainer.training.engine import train
 
 PREDICTIONS = """image,label,confidence,healthy,rust
@@ -143,12 +152,13 @@ def test_options_that_make_no_sense_together_are_refused(predicted: Desk, words:
     assert predicted("submit", "last", "sample.csv", *words).code == 2
 
 
-def test_an_upload_is_asked_about_and_needs_a_terminal_or_yes(predicted: Desk) -> None:
+def test_an_upload_is_asked_about_and_needs_a_terminal_or_yes(predicted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "token-of-ada")
     Path("sample.csv").write_text("image_id,label\na,healthy\nb,healthy\n")
     typed = predicted("submit", "last", "sample.csv", "--upload")
     assert typed.code == 2
-    assert "to plants on Kaggle? It counts as one of the day's submissions. cannot be asked" in typed.err
-    assert "`--yes`" in typed.err
+    assert "error: an upload is asked about, and there is no terminal\n\nhint: add `--yes`" in typed.err
+    assert not Path("submission.csv").exists()
 
 
 def test_an_upload_needs_a_token(predicted: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,3 +181,33 @@ def test_an_export_is_a_folder_with_a_card(desk_with_run: Desk) -> None:
 def test_a_format_that_is_not_known_is_refused_with_those_that_are(desk_with_run: Desk) -> None:
     typed = desk_with_run("export", "last", "--format", "tflite")
     assert (typed.code, typed.err.splitlines()[-1]) == (2, "hint: formats: safetensors, onnx, torch")
+
+
+@pytest.mark.slow
+def test_an_export_to_onnx_installs_its_packages_and_answers_as_the_run_did(
+    desk_with_run: Desk, leaves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "uv"
+    monkeypatch.setenv("UV_CACHE_DIR", os.environ.get("UV_CACHE_DIR", str(cache)))
+    if shutil.which("uv") is None:
+        monkeypatch.setenv("PATH", str(Path(__file__).parents[3] / ".uv" / "bin"), prepend=os.pathsep)
+    typed = desk_with_run("export", "last", "--format", "onnx", "--out", "model")
+    assert typed.code == 0, typed.err
+    assert sorted(path.name for path in Path("model").iterdir()) == ["README.md", "model.onnx", "preprocessing.json"]
+    trained = load_trained(desk_with_run.home() / "checkpoints" / "best.pt", device="cpu")
+    images = images_at(leaves)
+    np.save("images.npy", torch.cat([batch.images for batch in trained.loader(images.files).epoch(0)]).numpy())
+    program = """
+import json, numpy, onnxruntime
+session = onnxruntime.InferenceSession("model/model.onnx")
+told = session.get_modelmeta().custom_metadata_map
+rows = session.run(["probabilities"], {"images": numpy.load("images.npy")})[0]
+print(json.dumps([rows.tolist(), json.loads(told["classes"]), json.loads(told["centre_crop"])]))
+"""
+    (python,) = desk_with_run.ledger.home.glob("environments/export-*/bin/python")
+    done = subprocess.run([str(python), "-c", program], capture_output=True, text=True, check=True)
+    rows, classes, side = json.loads(done.stdout)
+    assert (tuple(classes), side) == (trained.classes, 32)
+    with (desk_with_run.home() / "predictions.csv").open(newline="") as file:
+        expected = {row[0]: [float(cell) for cell in row[3:]] for row in list(csv.reader(file))[1:]}
+    assert np.allclose(rows, [expected[name] for name in images.names], atol=1e-4)

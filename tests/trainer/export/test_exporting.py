@@ -97,21 +97,6 @@ def test_torchs_graph_takes_any_number_of_images(ensemble: Path, tmp_path: Path)
     assert json.loads(files["preprocessing.json"])["classes"] == list(trained.classes)
 
 
-@pytest.mark.slow
-def test_onnx_runtime_answers_as_the_model(ensemble: Path, leaves: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    export_run(ensemble, form="onnx", out=tmp_path, say=lambda _: None)
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
-    trained, images = load_trained(ensemble / "checkpoints" / "best.pt", device="cpu"), images_at(leaves)
-    batch = torch.cat([batch.images for batch in trained.loader(images.files).epoch(0)])
-    _, rows = session.run(None, {"images": batch.numpy()})
-    assert_predicts(torch.from_numpy(rows), ensemble, images.names)
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["classes"]) == list(trained.classes)
-    assert json.loads(told["centre_crop"]) == 32
-
-
 def test_a_file_that_answers_otherwise_is_not_written(
     single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
