@@ -18,7 +18,7 @@ MORE = "More"
 
 # Within a task, in the order in which they are used; others follow.
 _ORDER = (
-    *("demo", "doctor", "clouds", "gpus", "init", "check", "advise", "launch", "resume", "watch", "logs", "ps"),
+    *("demo", "doctor", "clouds", "gpus", "init", "check", "advise", "launch", "resume", "tend", "watch", "logs", "ps"),
     *("fetch", "predict", "submit", "export", "report", "cost", "down", "ssh", "data", "help"),
 )
 
