@@ -20,7 +20,7 @@ MORE = "More"
 _ORDER = (
     *("demo", "doctor", "clouds", "gpus", "init", "check", "advise", "notify", "launch", "resume", "tend"),
     *("watch", "logs", "ps"),
-    *("fetch", "report", "cost", "down", "ssh", "data", "help"),
+    *("fetch", "predict", "submit", "export", "report", "cost", "down", "ssh", "data", "help"),
 )
 
 # Words of other tools for what has another name here.

@@ -21,6 +21,7 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     notify,
     results,
     tend,
+    trained,
     watch,
 )
 from cloudrun.cli.app import app, refuse_shell_name
