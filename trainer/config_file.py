@@ -1,7 +1,10 @@
-"""Read the YAML file of `--config`: the train section itself, or a whole job file."""
+"""Read what a run is told: the YAML file of `--config` (the train section, or a whole job file), and its hours."""
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +48,20 @@ def _read_tree(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is not a mapping of keys", hint="for example `epochs: 30`")
     return {str(key): value for key, value in tree.items()}
+
+
+def hours_left(environment: Mapping[str, str] = os.environ) -> float | None:
+    """Return the hours that the job's budget leaves to train, as cloudrun's worker says; None without a worker.
+
+    Raises ConfigError where the variable is not a number of hours.
+    """
+    text = environment.get("CLOUDRUN_TRAIN_HOURS")
+    if not text:
+        return None
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 <= hours < math.inf:
+        raise ConfigError(f"CLOUDRUN_TRAIN_HOURS is `{text}`, not hours", hint="leave it out, or set a number")
+    return hours

@@ -14,6 +14,7 @@ from cloudrun.cli.dataset import warn_of
 from cloudrun.cli.forecast import warn_of_list_prices
 from cloudrun.cli.groups import RUN
 from cloudrun.cli.machines import warn_of_unaccounted
+from cloudrun.cli.notify import show_on_desktop
 from cloudrun.errors import CloudrunError, ExitCode
 from cloudrun.protocol.outputs import REPORT
 
@@ -61,6 +62,10 @@ def launch(  # noqa: PLR0913 - each is an option of the command
         typer.Option(envvar="CLOUDRUN_MAX_HOURS", metavar="H", help="Stop the run after this time."),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the job file's]")] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Tell this address, or $NAME that holds it, how the run goes; repeat it."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the job file: train.epochs=3."),
@@ -92,6 +97,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
         "budget.max_cost": max_cost,
         "budget.max_hours": max_hours,
         "name": name,
+        "notify": list(notify) if notify else None,
     }
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
     job = on_this_computer(job)
@@ -271,6 +277,8 @@ def _conclude(run: Run, *, as_json: bool) -> int:
     from cloudrun.text.units import duration
 
     code = run.phase.exit_code if run.phase.is_final else None
+    if code is not None:
+        show_on_desktop(run)
     if as_json:
         answer_json(launch_row(run, code, now_utc()))
     else:

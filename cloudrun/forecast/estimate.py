@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cloudrun.catalog.infras import CAPABILITIES, backend_for
+from cloudrun.forecast.fitting import fit
 from cloudrun.forecast.speed import Speed, checkpoint_bytes, listed_speed, uncounted
 from cloudrun.forecast.workload import Workload
 from cloudrun.state.records import Estimate, Measured, Part
@@ -67,12 +68,17 @@ def estimate(
         return train
     train_range, speed_rests_on = train
     rests_on = [speed_rests_on]
-    parts = [Part(name="train", low_s=train_range[0], high_s=train_range[1])]
+    before: list[Part] = []
     if not is_up:
         alike = [one for one in past if one.infra == machine.infra] or there
         before, why = _before(workload, machine, alike, history)
-        parts, rests_on = [*before, *parts], [*rests_on, *why]
-    parts += _after(workload, machine, past, there)
+        rests_on += why
+    after = _after(workload, machine, past, there)
+    fitted = fit(workload, train_range, [*before, *after], hourly_usd=machine.hourly_usd)
+    if fitted is not None:
+        train_range = fitted.train_s
+        rests_on.append(fitted.rests_on)
+    parts = [*before, Part(name="train", low_s=train_range[0], high_s=train_range[1]), *after]
     low, high = sum(part.low_s for part in parts), sum(part.high_s for part in parts)
     rate = machine.hourly_usd
     return Estimate(
@@ -82,6 +88,7 @@ def estimate(
         low_usd=None if rate is None else round(low / 3600 * rate, 4),
         high_usd=None if rate is None else round(high / 3600 * rate, 4),
         rests_on="; ".join(rests_on),
+        epochs=None if fitted is None else fitted.epochs,
     )
 
 

@@ -58,7 +58,7 @@ def estimate_offer(
 ) -> Estimate | NoEstimate:
     """Estimate `plan` on the quoted machine. `goes_on`: the run that is resumed."""
     is_up = goes_on is not None and goes_on.may_bill
-    left = workload if goes_on is None else workload.after(_epochs_done(goes_on))
+    left = workload if goes_on is None else workload.after(_epochs_done(goes_on), chosen=goes_on.epochs)
     return estimate(left, machine_of(plan, quote), history, is_up=is_up)
 
 

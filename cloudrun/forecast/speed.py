@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from cloudrun.catalog.gpus import LISTED_SPEED, MEMORY_GB, parse_gpu
 from cloudrun.forecast.workload import Workload
 from cloudrun.recipe.gmacs import Work, work_of
-from cloudrun.recipe.progressive import work_left
+from cloudrun.recipe.progressive import evaluation_work, largest_size, work_left
 from cloudrun.recipe.train_config import TrainConfig
 
 _FLOPS_A_MAC = 2
@@ -58,6 +58,7 @@ def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None, nod
     if work is None:
         return None
     assert workload.train is not None
+    evaluated = evaluation_work(workload.train)
     smaller = work_left(epoch=1, step=0, steps_per_epoch=1, config=workload.train) / workload.train.epochs
     cores = (cpus or _UNKNOWN_CPUS) * nodes
     load_s = _LOAD_S + _LOAD_S_PER_BYTE * workload.image_bytes
@@ -65,6 +66,7 @@ def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None, nod
         is_tiny = sum(one.parameters_m for one in work) < _TINY_PARAMETERS_M
         forward_s = sum(one.gmacs for one in work) * 1e9 * _FLOPS_A_MAC / _CPU_FLOPS_A_CORE
         learn_s = _BACKWARD_AND_FORWARD * forward_s * smaller
+        forward_s *= evaluated
         if is_tiny:  # one core trains while another loads
             train_s, evaluate_s = max(learn_s, load_s), max(forward_s, load_s)
         else:
@@ -80,7 +82,7 @@ def listed_speed(workload: Workload, *, gpu: str | None, cpus: float | None, nod
     products_s = sum(one.gmacs for one in work) * 1e9 * _FLOPS_A_MAC / (card.tflops * 1e12 * _MATRIX_EFFICIENCY)
     memory_s = sum(one.activations_m for one in work) * 1e6 * bytes_a_value * _MEMORY_PASSES / (card.gb_per_s * 1e9)
     train_s = _BACKWARD_AND_FORWARD * products_s * slower + memory_s + _LAUNCH_S * len(work)
-    train_s, evaluate_s = train_s * smaller / count, train_s / _BACKWARD_AND_FORWARD / count
+    train_s, evaluate_s = train_s * smaller / count, train_s * evaluated / _BACKWARD_AND_FORWARD / count
     # Several GPUs are at best as many times as fast as one.
     worst = 1.0 if count == 1 else _WORST_SCALING if nodes == 1 else _WORST_SCALING_OF_NODES
     spread = (_GPU_SPREAD[0], _GPU_SPREAD[1] / worst)
@@ -108,7 +110,7 @@ def memory_fit(workload: Workload, gpu: str, memory_gb: float | None) -> Fit:
 
     The rule: 16 bytes for each parameter, the layers' output for at least eight images at once, and 1 GB.
     """
-    work = _work(workload.train)
+    work = _work(workload.train, size=None if workload.train is None else largest_size(workload.train))
     memory = memory_gb or MEMORY_GB.get(parse_gpu(gpu).name)
     if work is None or memory is None:
         return Fit(fits=True, why="memory not checked")
@@ -139,10 +141,11 @@ def uncounted(workload: Workload) -> list[str]:
     return [name for name in workload.train.backbones if work_of(name, workload.train.image_size) is None]
 
 
-def _work(train: TrainConfig | None) -> list[Work] | None:
+def _work(train: TrainConfig | None, *, size: int | None = None) -> list[Work] | None:
+    """Return the work of each backbone for an image of `size` px; None: of `image_size`."""
     if train is None:
         return None
-    found = [work_of(name, train.image_size) for name in train.backbones]
+    found = [work_of(name, size or train.image_size) for name in train.backbones]
     return [one for one in found if one is not None] if None not in found else None
 
 

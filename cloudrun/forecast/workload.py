@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 
-from cloudrun.job.spec import JobSpec, SourceKind
+from cloudrun.job.spec import Budget, JobSpec, SourceKind
+from cloudrun.recipe.auto_epochs import are_auto
+from cloudrun.recipe.evaluations import evaluated_at_the_end
+from cloudrun.recipe.progressive import evaluation_size, final_epochs
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.text.units import times
 
@@ -28,6 +31,7 @@ class Workload:
     sent_bytes: int  # sent to the rented machine; 0 where the data are used in place, or made on the machine
     stored_bytes: int  # fetched by the machine from a store, to which they are sent before it is rented
     has_setup: bool  # whether there is a set-up; data that are made on the machine count as set-up
+    budget: Budget | None = None  # into which `epochs: auto` is fitted; `epochs` is then the most; None: not fitted
     models: int = 1  # models that are trained one after another, one for each fold; `epochs` are of all of them
 
     @property
@@ -37,12 +41,25 @@ class Workload:
         return self.data_bytes / images if images else 0.0
 
     @property
-    def evaluations(self) -> int:
-        """The images that are only evaluated: validation after each epoch, and test at the end of each model."""
-        return self.epochs * self.val_images + self.models * self.test_images
+    def evaluations(self) -> float:
+        """The images that are only evaluated: validation after each epoch, and the predictions of each model's end.
 
-    def after(self, epochs_done: int) -> Workload:
-        """Return the work that is left after `epochs_done` epochs, for a run that is resumed."""
+        All are counted as images that validate, and each view of an image by its pixels.
+        """
+        if self.train is None:
+            return self.epochs * self.val_images + self.models * self.test_images
+        at_end = evaluated_at_the_end(
+            self.train, train_images=self.train_images, val_images=self.val_images, test_images=self.test_images
+        )
+        return self.epochs * self.val_images + self.models * at_end
+
+    def after(self, epochs_done: int, *, chosen: int | None = None) -> Workload:
+        """Return the work that is left after `epochs_done` epochs, for a run that is resumed.
+
+        `chosen`: the epochs that the run itself has chosen, where its job says `epochs: auto`; None: none yet.
+        """
+        if self.budget is not None and chosen:
+            return replace(self, epochs=max(0, chosen - epochs_done), budget=None)
         return replace(self, epochs=max(0, self.epochs - epochs_done))
 
 
@@ -71,6 +88,7 @@ def workload_of(spec: JobSpec, counts: dict[str, int], size_bytes: int) -> Workl
         sent_bytes=size_bytes if is_sent and spec.store is None else 0,
         stored_bytes=size_bytes if is_sent and spec.store is not None else 0,
         has_setup=spec.capabilities.is_remote or spec.setup is not None or spec.data.kind is not SourceKind.FOLDER,
+        budget=spec.budget if spec.run is None and are_auto(spec.train.epochs) else None,
         models=models,
     )
 
@@ -83,11 +101,13 @@ def kind_of(spec: JobSpec) -> str:
     if spec.run is not None:
         return f"run {hashlib.sha256(f'{spec.data.source}{spec.run}'.encode()).hexdigest()[:12]}"
     train = spec.train
-    size = (
-        f"{train.image_size} px"
-        if train.start_image_size is None
-        else f"{train.start_image_size}-{train.image_size} px"
-    )
+    size = f"{train.image_size} px"
+    if train.start_image_size is not None:
+        size = f"{train.start_image_size}-{size}"
+    if final_epochs(train):
+        size = f"{size}, {final_epochs(train)} epochs {train.final_image_size} px"
+    if evaluation_size(train) != train.image_size:
+        size = f"{size}, evaluated {evaluation_size(train)} px"
     return f"{' + '.join(sorted(train.backbones))} {size} {train.precision} batch {train.batch_size}"
 
 

@@ -106,6 +106,13 @@ class Order:
         """Return the seconds kept back at the end of the budget to save, and to bring the results home."""
         return min(120.0, 0.25 * self.limit_s()) + self.end_lead_s - END_LEAD_S
 
+    def train_hours(self, billed_s: float) -> float:
+        """Return the hours that the budget leaves to train after `billed_s` seconds on the bill.
+
+        What follows the training, and what is kept back to save, is not among them.
+        """
+        return max(0.0, self.limit_s() - self.reserve_s() - self.after_s - billed_s) / 3600
+
     def spent_by(self, billed_s: float) -> float:
         """Return the USD that are spent once `billed_s` seconds are on the bill."""
         return self.spent_usd + max(billed_s - self.billed_s, 0.0) / 3600 * self.hourly_usd

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
-from pydantic.functional_validators import AfterValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool, model_validator
+from pydantic.functional_validators import AfterValidator, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from cloudrun.recipe.backbones import has_weights, is_known, nearest, patch_of
-from cloudrun.recipe.sizes import sizes_of_backbone
+from cloudrun.recipe.auto_epochs import plain_epochs, read_epochs
+from cloudrun.recipe.backbones import has_weights, is_known, nearest
 
 
 def _no_bool(value: object) -> object:
@@ -32,6 +32,10 @@ def _on_or_off(value: object) -> object:
 
 def _as_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
+
+
+def _no_list(value: object) -> object:
+    return () if value is None else _as_list(value)
 
 
 def _check_backbone(name: str) -> str:
@@ -61,11 +65,24 @@ def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
     return backbones
 
 
+def _check_trackers(trackers: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(trackers)) < len(trackers):
+        raise PydanticCustomError("twice", "a tracker is named twice", {"hint": "name each once"})
+    return trackers
+
+
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Whole = Annotated[int, Field(strict=True)]
+Epochs = Annotated[
+    Whole,
+    Field(ge=1, le=10_000, json_schema_extra={"words": ["auto"]}),
+    WrapValidator(read_epochs),
+    PlainSerializer(plain_epochs),
+]
 MetricName = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
 ]
+TrackerName = Literal["wandb", "mlflow", "aim"]
 FileNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list), Field(max_length=20)]
 Flips = Literal["mirror", "dihedral", "none"]
 StrongAugment = Literal["none", "trivial", "rand"]
@@ -90,8 +107,15 @@ class TrainConfig(BaseModel):
     """Pixels of the square that the model sees."""
     start_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
     """Size in the first epoch, growing to `image_size` over three quarters of the run: 128, say; null: `image_size`."""
-    epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 30
-    """Passes over the training images."""
+    final_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
+    """Size in the last `final_epochs` epochs, larger than `image_size`: 288, say; null: `image_size`."""
+    final_epochs: Annotated[Whole, Field(ge=1, le=10_000)] = 2
+    """Epochs at `final_image_size`; at most half of the run."""
+    test_image_size: Annotated[Whole, Field(ge=32, le=1024)] | None = None
+    """Size of the images that validate, test and are predicted; null: the size of the last epoch."""
+    epochs: Epochs = 30
+    """Passes over the training images; `auto`: as many as fit into `train_hours`, or into what the job's budget leaves
+    to train, at most 100."""
     batch_size: Literal["auto"] | Annotated[Whole, Field(ge=2, le=65_536)] = "auto"
     """Images in an optimizer step; they are accumulated where they do not fit into memory at once.
 
@@ -135,6 +159,14 @@ class TrainConfig(BaseModel):
     """Focal loss: images weigh (1 - probability of the label) to this power: 2, say; 0: all weigh the same."""
     ema_decay: Annotated[Number, Field(ge=0, lt=1)] = 0
     """Decay of an average of the weights, which validates and predicts instead of them: 0.999, say; 0: no average."""
+    swa_epochs: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """Last epochs whose weights are averaged (SWA): 5, say; the average predicts where the metric on val does not fall;
+    0: none."""
+    swa_lr: Annotated[Number, Field(gt=0, le=1)] | None = None
+    """Learning rate in these epochs, as a share of `lr`: 0.1, say; null: it goes on falling to 0."""
+    soup: Annotated[Whole, Field(ge=0, le=20)] = 0
+    """Best epochs whose weights are tried in an average, one after another, and stay in it where the metric on val does
+    not fall (a greedy soup): 5, say; 0: none."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the GPU has it, else fp16 with loss scaling; fp32 on a CPU."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -157,8 +189,11 @@ class TrainConfig(BaseModel):
     train_hours: Annotated[Number, Field(gt=0, le=10_000)] | None = None
     """Hours that the run may take on its machine: fewer epochs are trained where `epochs` do not fit, and the learning
     rate falls to its end in them; null: all epochs."""
-    tta: Literal["none", "flip"] = "none"
-    """Test-time augmentation; flip: the logits of each image and its mirror image are averaged."""
+    tta: Literal["none", "flip", "dihedral"] = "none"
+    """Test-time augmentation: the logits of several views of an image are averaged; flip: the image and its mirror
+    image; dihedral: both in four quarter turns, for images without an up and a down."""
+    tta_sizes: Annotated[tuple[Number, ...], Field(max_length=4)] = ()
+    """Sizes at which each view is seen, in pixels or as shares of the evaluated size: `[1, 1.25]`; none: that size."""
     val_fraction: Annotated[Number, Field(gt=0, le=0.5)] = 0.1
     """Share of train that validates, by class, where there is no val folder."""
     folds: Annotated[Whole, Field(ge=0, le=100)] = 0
@@ -207,7 +242,8 @@ class TrainConfig(BaseModel):
     An epoch has as many images as with `shuffle`. An image of several classes is drawn by its rarest.
     """
     decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
-    """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
+    """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of the largest
+    size that trains."""
     cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
     """Decoded images kept on the machine's disk, so that later epochs decode nothing, in GB.
 
@@ -217,6 +253,8 @@ class TrainConfig(BaseModel):
     """Processes that load images; auto: one for each core but one; 0: the trainer loads them itself."""
     max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
     """Share of the training and validation images that may be unreadable: each is named once and skipped."""
+    trackers: Annotated[tuple[TrackerName, ...], BeforeValidator(_no_list), AfterValidator(_check_trackers)] = ()
+    """Services that get the figures of each epoch, beside TensorBoard's file; installed where they are named."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
     """Most time between saves of last.pt; it is also saved after an epoch, where that costs little of the time."""
 
@@ -239,64 +277,23 @@ class TrainConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _grows(self) -> TrainConfig:
-        if self.start_image_size is not None and self.start_image_size > self.image_size:
+    def _averages_several(self) -> TrainConfig:
+        for key in ("swa_epochs", "soup"):
+            if getattr(self, key) == 1:
+                raise PydanticCustomError(
+                    "one_epoch", "`{key}` is 1, and one epoch is no average", {"key": key, "hint": "set 5, or 0"}
+                )
+        if self.swa_lr is not None and not self.swa_epochs:
             raise PydanticCustomError(
-                "shrinks",
-                "`start_image_size` is {first}, and `image_size` {last}: images grow, they do not shrink",
-                {"first": self.start_image_size, "last": self.image_size, "hint": "lower `start_image_size`"},
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _patches_fit(self) -> TrainConfig:
-        from cloudrun.recipe.progressive import sizes_of
-
-        for name in self.backbones:
-            patch = patch_of(name)
-            odd = [size for size in sizes_of(self) if patch is not None and size % patch]
-            if patch is None or not odd:
-                continue
-            smaller = odd[0] // patch * patch
-            raise PydanticCustomError(
-                "patches",
-                "`{name}` sees patches of {patch} px, and {size} px are not a multiple",
-                {
-                    "name": name,
-                    "patch": patch,
-                    "size": odd[0],
-                    "hint": f"set `image_size` to {smaller or patch} or {smaller + patch}"
-                    if odd[0] == self.image_size
-                    else "leave out `start_image_size`, or take another backbone",
-                },
+                "no_swa", "`swa_lr` is set, and `swa_epochs` is 0", {"hint": "set `swa_epochs: 5`, or leave it out"}
             )
         return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TrainConfig:
-        from cloudrun.recipe.progressive import sizes_of
+        from cloudrun.recipe.size_checks import check_sizes
 
-        for name in self.backbones:
-            takes = sizes_of_backbone(name)
-            odd = [size for size in sizes_of(self) if takes is not None and not takes.takes(size)]
-            if takes is None or not odd:
-                continue
-            right = " or ".join(map(str, takes.nearest(odd[0])))
-            raise PydanticCustomError(
-                "size",
-                "`{name}` takes images of {right} px alone, and not {size} px"
-                if takes.step == 0
-                else "`{name}` takes images of multiples of {step} px, and not {size} px",
-                {
-                    "name": name,
-                    "right": right,
-                    "step": takes.step,
-                    "size": odd[0],
-                    "hint": f"set `image_size` to {right}, or take another backbone"
-                    if odd[0] == self.image_size
-                    else "leave out `start_image_size`, or take another backbone",
-                },
-            )
+        check_sizes(self)
         return self
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from cloudrun.billing.agreed import rent_limit_s, waiting_bills
 from cloudrun.billing.cost import cost_of, usd_for, worst_case
 from cloudrun.catalog.endings import how_it_ends
 from cloudrun.job.keys import KeysSent
+from cloudrun.recipe.auto_epochs import are_auto
 from cloudrun.state.machines import Machine, Scan
 from cloudrun.state.records import Estimate, Quote
 from cloudrun.state.run import Run
@@ -18,6 +19,7 @@ from cloudrun.text.units import age, brief_duration, duration, iso, times
 if TYPE_CHECKING:  # so that `ps` starts without loading plans
     from cloudrun.job.plan import Plan
     from cloudrun.job.spec import Budget, JobSpec
+    from cloudrun.recipe.train_config import TrainConfig
 
 
 # Columns of `ps` that a narrow terminal does without, the first one first; `--json` has them all.
@@ -213,12 +215,9 @@ def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
     lines.append(f"data     {spec.data.source} ({plan.data_route.value.replace('_', ' ')})")
     if plan.store_uri is not None:
         lines.append(f"store    {plan.store_uri}{f' at {spec.endpoint}' if spec.endpoint else ''}")
-    if spec.run is None:
-        train = spec.train
-        recipe = f"{train.image_size} px, {train.epochs} epochs, batch {train.batch_size}"
-        lines.append(f"train    {' + '.join(train.backbones)}, {recipe}")
-    else:
-        lines.append(f"run      {spec.run.strip().splitlines()[0]}")
+    if spec.notify:
+        lines.append(f"notify   {', '.join(str(one) for one in spec.notify)}")
+    lines.append(_work(spec, estimate))
     if plan.capabilities.ends_machines:
         ends = how_it_ends(quote.infra if quote else spec.infra, idle_minutes=spec.lifecycle.idle_minutes)
         lines.append(f"ends     {spec.lifecycle.on_finish} when done; with this computer off, {ends}")
@@ -227,6 +226,24 @@ def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
     if keys is not None:
         lines += [f"{'keys' if place == 0 else '':8} {line}" for place, line in enumerate(keys.lines())]
     return "\n".join(lines)
+
+
+def _work(spec: JobSpec, estimate: Estimate | None) -> str:
+    """Return the line on the job's command: the recipe of the bundled trainer, or the first line of the user's own."""
+    if spec.run is not None:
+        return f"run      {spec.run.strip().splitlines()[0]}"
+    train = spec.train
+    recipe = f"{train.image_size} px, {_epochs(train, estimate)}, batch {train.batch_size}"
+    return f"train    {' + '.join(train.backbones)}, {recipe}"
+
+
+def _epochs(train: TrainConfig, estimate: Estimate | None) -> str:
+    if not are_auto(train.epochs):
+        return f"{train.epochs} epochs"
+    if estimate is None or estimate.epochs is None:
+        return f"as many epochs as fit, at most {train.epochs:d}"
+    low, high = estimate.epochs
+    return f"{low:d} to {high:d} epochs (auto)" if low < high else f"{high:d} epochs (auto)"
 
 
 def _price_lines(plan: Plan, quote: Quote, now: datetime, live: str) -> list[str]:

@@ -14,10 +14,12 @@ from cloudrun.dataset.survey import Survey, survey_folder
 from cloudrun.errors import JobFileError, StoreError
 from cloudrun.imagedata.dataset import Reading
 from cloudrun.job.job_file import Job, missing_secrets
+from cloudrun.job.notify import channels_of
 from cloudrun.job.plan import Plan, make_plan
 from cloudrun.job.spec import Data, JobSpec, SourceKind
 from cloudrun.job.staging import base_task
 from cloudrun.protocol.words import OnFinish
+from cloudrun.recipe.auto_epochs import are_auto
 from cloudrun.runs.programs import refuse_missing_programs
 from cloudrun.runs.source_check import check_access, check_source
 from cloudrun.runs.weights_check import check_folder
@@ -93,9 +95,10 @@ def _on_the_cpu(spec: JobSpec, wanted: GpuRequest, found: int) -> str:
     if spec.run is not None:
         return f"{there}, and `gpu: {wanted}` is for a rented machine: here the command runs without it"
     train = spec.train
+    epochs = "as many epochs as fit" if are_auto(train.epochs) else f"{train.epochs} epochs"
     return (
         f"{there}, so `infra: local` trains on the CPU, not on {wanted}:"
-        f" {train.epochs} epochs of {' + '.join(train.backbones)} at {train.image_size} px, which may take long (launch"
+        f" {epochs} of {' + '.join(train.backbones)} at {train.image_size} px, which may take long (launch"
         " estimates it); for a try: `--set train.epochs=1 --set train.image_size=64`"
     )
 
@@ -139,6 +142,8 @@ def _refuse_unready(job: Job) -> None:
             f"{job.path}: `lifecycle.on_finish: stop` is not supported yet",
             hint="use `down` (the results come home first), or `keep` to go on with `cloudrun resume`",
         )
+    if are_auto(spec.train.epochs) and spec.run is None and not spec.capabilities.is_remote:
+        _refuse_endless(job)
     if spec.store is not None and spec.capabilities.is_remote:
         _refuse_missing_keys(job, f"store: {spec.store}")
     if spec.data.kind is SourceKind.S3 and spec.capabilities.is_remote:
@@ -155,6 +160,17 @@ def _refuse_unready(job: Job) -> None:
         raise JobFileError(
             f"{job.path}: `secrets` names {', '.join(missing)}, which this shell does not have",
             hint=f"`export {missing[0]}=...` first",
+        )
+    channels_of(spec.notify)
+
+
+def _refuse_endless(job: Job) -> None:
+    """Raise JobFileError where `epochs: auto` on this computer, which costs nothing, has no hours of the user's."""
+    spec = job.spec
+    if spec.train.train_hours is None and "max_hours" not in spec.budget.model_fields_set:
+        raise JobFileError(
+            f"{job.path}: `train.epochs: auto` on this computer has no hours to fit epochs into",
+            hint="set `train.train_hours` or `budget.max_hours` (`--max-hours 1`), or a number of epochs",
         )
 
 

@@ -259,6 +259,7 @@ class Estimate(Record):
     low_usd: float | None
     high_usd: float | None
     rests_on: str
+    epochs: tuple[int, int] | None = None  # that `epochs: auto` will choose, as a range; None: the job has a number
 
     @property
     def middle_usd(self) -> float | None:

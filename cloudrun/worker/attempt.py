@@ -12,7 +12,7 @@ from cloudrun.protocol.messages import Begin, StopRequest
 from cloudrun.protocol.order import Order, Step
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import JOB_GRACE_S
-from cloudrun.protocol.words import EndReason, JobExit, WorkerPhase
+from cloudrun.protocol.words import TRAIN_STEP, EndReason, JobExit, WorkerPhase
 from cloudrun.worker.attempt_process import WATCHDOG_IS_GONE
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.corrected_estimate import Overseer
@@ -295,12 +295,15 @@ class Attempt:
             CLOUDRUN_OUTPUT=str(self._out),
             CLOUDRUN_CODE=str(self._files.code),
             CLOUDRUN_VENV=str(self._venv),
+            CLOUDRUN_TRAIN_HOURS=f"{self._order.train_hours(self._billed_s()):.6f}",
         )
         if self._order.nodes > 1:
             env["CLOUDRUN_NODES"], env["CLOUDRUN_NODE_RANK"] = str(self._order.nodes), str(self._order.node_rank)
             env["CLOUDRUN_HEAD"], env["CLOUDRUN_HEAD_PORT"] = self._head()
         if self._order.gpu_count:
             env["CLOUDRUN_EXPECT_GPU"] = "1"
+            if self._order.command.name == TRAIN_STEP:  # a command of the user's own may not need torch
+                env["CLOUDRUN_NEEDS_TORCH"] = "1"
         return env
 
 

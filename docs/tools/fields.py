@@ -72,7 +72,10 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 def _values(info: FieldInfo) -> str:
     """Return the values that a field takes: `auto`, or a whole number from 2 to 65536."""
-    return ", or ".join(dict.fromkeys(_kinds(info.annotation, info.metadata)))
+    extra = info.json_schema_extra
+    words = extra.get("words", []) if isinstance(extra, dict) else []
+    kinds = [f"`{word}`" for word in words] if isinstance(words, list) else []
+    return ", or ".join(dict.fromkeys([*kinds, *_kinds(info.annotation, info.metadata)]))
 
 
 def _kinds(annotation: Any, metadata: Iterable[Any] = ()) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cloudrun.recipe.progressive import largest_size
 from trainer.data.augment import ranges_of, square_side
 from trainer.data.augment_params import AugmentParams, Ranges
 from trainer.data.loader import Batch, even_sizes
@@ -87,7 +88,7 @@ class MemoryProbe:
             if setup.device.is_cuda:
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats(place)
-            images = prepare(batch, place, size=setup.config.image_size)
+            images = prepare(batch, place, size=largest_size(setup.config))
             with setup.device.autocast():
                 logits = setup.model(images)
             torch.autograd.backward(setup.image_losses(logits.float(), labels).sum() / count)

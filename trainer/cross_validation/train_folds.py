@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -42,18 +43,21 @@ def train_folds(  # noqa: PLR0913 - the arguments of `train`, each by its name
     stop: StopFlag,
     progress: Progress,
     ranks: Ranks = ALONE,
+    hours_left: float | None = None,
 ) -> dict[str, Any]:
     """Train each fold in `out`/fold-I, then write oof.csv, predictions.csv (with a test folder) and summary.json.
 
     Returns the content of summary.json. A fold that is done is not trained again, and the current one continues from
     its checkpoint. `calibrate`: predictions.csv gets the probabilities at the temperature that is fitted out of fold.
-    `ranks`: joined. Raises as `trainer.training.engine.train` does, and ConfigError where `config` has no folds.
+    `ranks`: joined. `hours_left`: of the job's budget, for all folds. Raises as `trainer.training.engine.train` does,
+    and ConfigError where `config` has no folds.
     """
     if not config.folds:
         raise ConfigError("the config has no folds: `folds` is 0", hint="write `folds: 5`")
     dataset = read_dataset(data, labels)
     folders = [out / f"fold-{fold}" for fold in range(config.folds)]
     known: AutotuneResult | None = None
+    began = time.monotonic()
     for fold, folder in enumerate(folders):
         hours = None if config.train_hours is None else config.train_hours / config.folds
         of_fold = config.model_copy(update={"fold": fold, "train_hours": hours})
@@ -66,9 +70,12 @@ def train_folds(  # noqa: PLR0913 - the arguments of `train`, each by its name
         progress.is_part(epochs_before=fold * config.epochs, epochs_in_all=config.folds * config.epochs)
         after = config.folds - fold - 1
         try:
+            share = None  # of the hours that are left, the same for each fold that is left
+            if hours_left is not None:
+                share = max(0.0, hours_left - (time.monotonic() - began) / 3600) / (config.folds - fold)
             summary = train(
                 of_fold, data=data, labels=labels, out=folder, stop=stop, progress=progress, ranks=ranks,
-                runs_after=after, known=known,
+                runs_after=after, known=known, hours_left=share,
             )  # fmt: skip
             measured = summary["autotune"]
             known = AutotuneResult.from_plain(measured).for_next_fold() if measured else None

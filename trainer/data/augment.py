@@ -15,6 +15,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from cloudrun.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD, Inputs
+from cloudrun.recipe.progressive import largest_size
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment_params import Ranges
 
@@ -46,8 +47,8 @@ def ranges_of(config: TrainConfig) -> Ranges:
 
 
 def square_side(config: TrainConfig) -> int:
-    """Return the pixels a side of decoded training images; auto: as in evaluation, 256/224 of `image_size`."""
-    return round(config.image_size * 256 / 224) if config.decoded_size == "auto" else config.decoded_size
+    """Return the pixels a side of decoded training images; auto: as in evaluation, 256/224 of the largest size."""
+    return round(largest_size(config) * 256 / 224) if config.decoded_size == "auto" else config.decoded_size
 
 
 def evaluation_transform(image_size: int, inputs: Inputs) -> v2.Transform:

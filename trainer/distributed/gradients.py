@@ -69,6 +69,10 @@ class GradientSync:
                 bucket.wait()
         return summed
 
+    def average_statistics(self) -> None:
+        """Average the statistics of batch norms over the processes, outside a step. Raises PeerLost."""
+        self._share(())
+
     def _sum_nothing(self) -> None:
         """Use each bucket once: NCCL allocates memory at first use, which must be before memory is measured."""
         with peers():

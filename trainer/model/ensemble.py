@@ -12,10 +12,13 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from cloudrun.recipe.inputs import Colouring, Inputs, inputs_of
-from cloudrun.recipe.progressive import sizes_of
+from cloudrun.recipe.one_size import SEVERAL_SIZES
+from cloudrun.recipe.progressive import sizes_seen
 from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.views import View
 from cloudrun.recipe.weights import weight_file
 from trainer.errors import TrainerError
+from trainer.model.views import mean_logits
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -29,21 +32,20 @@ class Ensemble(nn.Module):
         self.backbones = nn.ModuleDict({name.replace(".", "-"): one for name, one in backbones.items()})
         self.memory_formats = [torch.contiguous_format] * len(backbones)
         self.compiled: Callable[[Tensor], Tensor] | None = None  # a compiled `logits`, used in training only
-        self.has_mirror = False  # average the logits of each image and of its mirror image
+        self.views: tuple[View, ...] = ()  # whose logits are averaged in evaluation; none: the image as it is
         self.set_inputs(Inputs((Colouring(),) * len(backbones)))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(sum(feature_counts), classes)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return logits (B, classes) from the pooled features of the backbones, concatenated along dim 1."""
-        return self.compiled(images_BCHW) if self.compiled and self.training else self.logits(images_BCHW)
+        if self.training:
+            return self.compiled(images_BCHW) if self.compiled else self.logits(images_BCHW)
+        return mean_logits(self.views, images_BCHW, self.logits) if self.views else self.logits(images_BCHW)
 
     def logits(self, images_BCHW: Tensor) -> Tensor:
-        """Return the same as `forward`, never compiled."""
-        logits = self._classified(self.features(images_BCHW))
-        if self.has_mirror:
-            logits = (logits + self._classified(self.features(images_BCHW.flip(3)))) / 2
-        return logits
+        """Return the logits of the images as they are, never compiled."""
+        return self._classified(self.features(images_BCHW))
 
     def _classified(self, features: Tensor) -> Tensor:
         """Return float32 logits: rounded to 8 bits, as autocast would, classes that are near each other tie."""
@@ -104,7 +106,7 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     """Build the model that `config` describes. `pretrained` replaces the config's value (False to load a checkpoint).
 
     Weights without a file are drawn from torch's global RNG. Raises TrainerError where weights are missing, or a
-    backbone cannot take images of `config.image_size` or of an earlier size of the run; NoWeights where the folder has
+    backbone cannot take images of one of the sizes of the config; NoWeights where the folder has
     none.
     """
     source = config.pretrained if pretrained is None else pretrained
@@ -112,8 +114,8 @@ def build_model(config: TrainConfig, *, classes: int, pretrained: bool | str | N
     if config.drop_path:
         for name, one in backbones.items():
             set_drop_path(one, config.drop_path, name=name)
-    for size in sizes_of(config)[:-1]:
-        for name, one in backbones.items():
+    for size in sizes_seen(config):
+        for name, one in backbones.items() if size != config.image_size else ():
             _count_features(name, one, size)
     counts = [_count_features(name, one, config.image_size) for name, one in backbones.items()]
     model = Ensemble(backbones, feature_counts=counts, classes=classes, dropout=config.dropout)
@@ -178,7 +180,7 @@ def _backbone_from(file: Path, name: str, config: TrainConfig) -> nn.Module:
 
 
 def _create(name: str, config: TrainConfig, **kwargs: Any) -> nn.Module:
-    """Create timm's model without its classifier, for images of `config.image_size` and the sizes before it.
+    """Create timm's model without its classifier, for images of `config.image_size` and the other sizes of the run.
 
     A model of fixed size (ViT, Swin, EVA, DINOv2) is told the size, and timm fits the weights of its positions to it.
     """
@@ -186,9 +188,9 @@ def _create(name: str, config: TrainConfig, **kwargs: Any) -> nn.Module:
     if cfg is None or not cfg.fixed_input_size:
         return _module(timm.create_model(name, num_classes=0, **kwargs))
     size = {"img_size": config.image_size}
-    growing = [{**size, "dynamic_img_size": True}, {**size, "strict_img_size": False}]
+    several = [{**size, **options} for options in SEVERAL_SIZES]
     random = torch.get_rng_state()
-    for options in (*(growing if len(sizes_of(config)) > 1 else ()), size):
+    for options in (*(several if len(sizes_seen(config)) > 1 else ()), size):
         try:
             return _module(timm.create_model(name, num_classes=0, **options, **kwargs))
         except TypeError:  # a model that does not know the option

@@ -26,9 +26,16 @@ class Schedule:
 
 
 def schedule_of(config: TrainConfig, *, steps_per_epoch: int) -> Schedule:
-    """Return the schedule of a run. Warm-up is at most half of it."""
+    """Return the schedule of a run. Warm-up is at most half of it.
+
+    With `swa_lr` the rate falls to that share of `lr` before the epochs that are averaged, and stays there.
+    """
     steps = config.epochs * steps_per_epoch
-    return Schedule(config.lr, min(round(config.warmup_epochs * steps_per_epoch), steps // 2), steps)
+    warmup_steps = min(round(config.warmup_epochs * steps_per_epoch), steps // 2)
+    if not config.swa_epochs or config.swa_lr is None:
+        return Schedule(config.lr, warmup_steps, steps)
+    falling = max(warmup_steps, steps - config.swa_epochs * steps_per_epoch)
+    return Schedule(config.lr, warmup_steps, falling, final_lr=config.swa_lr * config.lr)
 
 
 def lr_at(step: int, schedule: Schedule) -> float:

@@ -22,8 +22,8 @@ FORMAT = 1
 _MAY_CHANGE = frozenset(
     (
         "epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained", "cache_gb",
-        "max_unreadable", "tta", "memory_format", "compile", "sync_batchnorm",
-        "patience", "train_hours",
+        "max_unreadable", "tta", "tta_sizes", "memory_format", "compile", "sync_batchnorm",
+        "patience", "train_hours", "trackers",
     )
 )  # fmt: skip
 

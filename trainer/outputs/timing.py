@@ -15,10 +15,11 @@ class Timing:
     """Seconds in this process alone; a resumed run is timed again, perhaps on another machine."""
 
     steps_per_epoch: int
+    batch_size: int = 0  # 0: the time of an evaluation is not guessed before it was measured
     timed_steps: int = 0
     timed_s: float = 0.0
     evaluation_s: float = 0.0
-    evaluated_images: int = 0
+    evaluated_images: float = 0.0  # the views of an image are counted by their pixels
     _steps: int = 0
 
     def add_step(self, seconds: float, *, work: float = 1.0) -> None:
@@ -33,25 +34,31 @@ class Timing:
         if self.timed_steps:
             self.timed_s += seconds / work
 
-    def add_evaluation(self, seconds: float, *, images: int) -> None:
+    def forget_steps(self) -> None:
+        """Time the steps anew: the first epoch decodes each image, and later ones find it in the cache."""
+        self.timed_steps, self.timed_s = 0, 0.0
+
+    def add_evaluation(self, seconds: float, *, images: float) -> None:
         self.evaluation_s += seconds
         self.evaluated_images += images
 
-    def seconds(self, *, steps: float, images: int) -> float:
+    def seconds(self, *, steps: float, images: float) -> float:
         """Return the seconds of `steps` steps at full image size and of evaluating `images`, as they were timed."""
         step_s = self.timed_s / max(1, self.timed_steps)
-        image_s = self.evaluation_s / self.evaluated_images if self.evaluated_images else 0.0
+        image_s = step_s / self.batch_size * _EVALUATION_SHARE if self.batch_size else 0.0
+        if self.evaluated_images:
+            image_s = self.evaluation_s / self.evaluated_images
         return steps * step_s + images * image_s
 
     def left(
-        self, *, epochs: int, steps: float, batch_size: int, val_images: int, test_images: int
+        self, *, epochs: int, steps: float, batch_size: int, val_images: int, images_at_end: float
     ) -> dict[str, float | bool]:
         """Return the timing for progress.json: timed steps, and what is left.
 
-        `steps` and the evaluations of `epochs` epochs are left. All steps are counted and timed as steps at full image
-        size.
+        `steps` and the evaluations of `epochs` epochs are left, then those of `images_at_end`. Steps are counted and
+        timed as steps at full image size.
         """
-        images = epochs * val_images + test_images
+        images = epochs * val_images + images_at_end
         is_measured = self.evaluated_images > 0
         if is_measured:
             image_s = self.evaluation_s / self.evaluated_images

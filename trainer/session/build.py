@@ -15,6 +15,7 @@ from cloudrun.imagedata.folders import Dataset, LabelledFile
 from cloudrun.imagedata.folds import find_groups, fold_of_each, labelled_files
 from cloudrun.imagedata.holdout import hold_out_for
 from cloudrun.recipe.inputs import Inputs
+from cloudrun.recipe.progressive import evaluation_size
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.data.augment import Square, evaluation_recipe, ranges_of, square_side
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
@@ -216,7 +217,7 @@ def _open_caches(
     limit = min(ranks.gather(limit_bytes(config.cache_gb)))
     train = open_cache(paths, recipe="square", side=square_side(config), limit=limit)
     left = max(0, limit - (train.size_bytes if train else 0))
-    return train, open_cache(val_paths, recipe=recipe, side=config.image_size, limit=left)
+    return train, open_cache(val_paths, recipe=recipe, side=evaluation_size(config), limit=left)
 
 
 def train_and_val(dataset: Dataset, config: TrainConfig) -> tuple[list[LabelledFile], list[LabelledFile]]:

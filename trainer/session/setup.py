@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from cloudrun.imagedata.folders import Dataset, LabelledFile
+from cloudrun.recipe.evaluations import evaluated_at_the_end
+from cloudrun.recipe.progressive import evaluation_size, final_epochs
 from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.views import has_views, views_of
 from trainer.data.augment import evaluation_transform
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Loader, mix
@@ -24,6 +27,7 @@ from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
 from trainer.model.soft_loss import blended_losses
 from trainer.model.targets import Targets
+from trainer.model.views import loaded_size
 from trainer.outputs.diagnosis import Facts
 from trainer.outputs.scoring import ACCURACY, Metric
 from trainer.session.autotune_result import AutotuneResult
@@ -118,7 +122,9 @@ class TrainingSetup:
         """
         loader = Loader(
             files,
-            evaluation_transform(self.config.image_size, self.model.inputs),
+            evaluation_transform(
+                loaded_size(self.model.views, otherwise=evaluation_size(self.config)), self.model.inputs
+            ),
             batch_size=max(self.micro_batch, 2),
             seed=None,
             workers=self.workers,
@@ -138,6 +144,15 @@ class TrainingSetup:
         if soft is None:
             return hard
         return blended_losses(hard, logits, soft, self.config, targets=self.targets, class_weights=weights)
+
+    def images_at_end(self) -> float:
+        """Count the images that are evaluated after the last epoch."""
+        return evaluated_at_the_end(
+            self.config,
+            train_images=len(self.train_files),
+            val_images=len(self.val_files),
+            test_images=len(self.dataset.splits.get("test", ())),
+        )
 
     def with_averaged_weights(self) -> AbstractContextManager[None]:
         """Give the model, inside the context, the weights that validate and are kept.
@@ -168,6 +183,11 @@ class TrainingSetup:
     def unreadable_names(self) -> list[str]:
         """Return the skipped images, relative to the data folder."""
         return [path.relative_to(self.dataset.folder).as_posix() for path in self.unreadable.paths]
+
+    def val_names(self) -> list[str]:
+        """Return the validation images that can be read, relative to the data folder."""
+        files = [path for path, _ in self.val_files if path not in self.unreadable]
+        return [path.relative_to(self.dataset.folder).as_posix() for path in files]
 
     def exchange_unreadable(self) -> None:
         """Tell all processes which images are unreadable. Raises FolderProblem where there are too many."""
@@ -206,7 +226,7 @@ class TrainingSetup:
         at_once = "as many at once as fit" if is_searched else f"{self.micro_batch} at once"
         each = "" if self.ranks.world == 1 else f" in each of {self.ranks.world} processes"
         norms = ", batch norm over all of them" if self.has_shared_norms else ""
-        grows = "" if self.config.start_image_size is None else f" (trained from {self.config.start_image_size} px up)"
+        grows = _other_sizes(self.config)
         shortage = (
             []
             if self.loading.shortage is None
@@ -235,6 +255,18 @@ def _read_as(dataset: Dataset) -> list[str]:
 def average_of(model: Ensemble, config: TrainConfig) -> Ema | None:
     """Return the average of the weights that the config asks for; None where it asks for none."""
     return Ema(model, decay=config.ema_decay) if config.ema_decay else None
+
+
+def _other_sizes(config: TrainConfig) -> str:
+    """Return the sizes besides `image_size`, in words; empty where there are none."""
+    parts = [] if config.start_image_size is None else [f"trained from {config.start_image_size} px up"]
+    if final_epochs(config):
+        parts.append(f"the last {final_epochs(config)} epoch(s) at {config.final_image_size} px")
+    if evaluation_size(config) != config.image_size:
+        parts.append(f"evaluated at {evaluation_size(config)} px")
+    if has_views(config):
+        parts.append(f"predicted in {len(views_of(config))} view(s)")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _shared_by(ranks: Ranks) -> str:

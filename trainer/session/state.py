@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudrun.imagedata.dataset import Reading
+from cloudrun.recipe.auto_epochs import are_auto
 from cloudrun.recipe.inputs import inputs_from
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.distributed.ranks import Ranks
@@ -26,6 +27,7 @@ from trainer.outputs.writer import CheckpointWriter
 from trainer.session.autotune_result import AutotuneResult
 from trainer.session.build import build_setup
 from trainer.session.epoch_stats import EpochStats, FirstBadStep
+from trainer.session.epoch_weights import EpochWeights
 from trainer.session.scores import Rating, Scores
 from trainer.session.setup import TrainingSetup
 
@@ -78,16 +80,20 @@ class TrainState:
     opened_at: float = field(default_factory=time.monotonic)
     # Of the config; the setup's config may have fewer: fitted to its hours, or for lack of patience.
     asked_epochs: int = 0
+    chooses_epochs: bool = False  # `epochs: auto`, and no checkpoint has a number of epochs yet
     lr_factor: float = 1.0  # lowered once the loss was not finite
     writer: CheckpointWriter = field(default_factory=CheckpointWriter)
     has_stepped: bool = False  # in this process
     runs_after: int = 0  # equally long runs still to come (folds)
     findings: list[Finding] = field(default_factory=list)
     unsaved_best: State | None = None  # the content of best.pt that `save` writes, in the memory of the device
+    choice: dict[str, Any] | None = None  # which weights best.pt has, where averages were tried
     metrics: MetricsLog = field(init=False)
+    epoch_weights: EpochWeights = field(init=False)
 
     def __post_init__(self) -> None:
         self.metrics = MetricsLog(self.metrics_path)
+        self.epoch_weights = EpochWeights(self.best_path.parent)
 
     def spent_s(self) -> float:
         """Return the seconds of the run so far, over all its processes."""
@@ -163,19 +169,18 @@ def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
             f"the images that train and validate differ from those that {out} was trained on",
             hint="restore the data folder (and the file of groups, where there is one), or name another `--out` folder",
         )
-    timing = Timing(steps_per_epoch=setup.steps_per_epoch)
+    timing = Timing(steps_per_epoch=setup.steps_per_epoch, batch_size=setup.batch_size)
     state = TrainState(
         setup, out, Position(), setup.new_epoch_stats(), Best(), first_bad_step, 0.0, 0, 0.0, now, timing
     )
-    state.asked_epochs = config.epochs
+    state.asked_epochs, state.chooses_epochs = int(config.epochs), are_auto(config.epochs)
     if saved is None:
         return state
     load_into(state, saved)
     state.spent_before_s = saved.get("spent_s", state.trained_s)
     setup.autotune = AutotuneResult.from_plain(saved["tuned"]) if saved.get("tuned") else None
-    newer = ranks.from_main(lambda: _best_in(state.best_path))
-    if newer is not None and newer.epoch > state.best.epoch:
-        # The process was killed after it had written best.pt, and before last.pt.
+    newer = ranks.from_main(lambda: _best_in(state.best_path, newer_than=state.best.epoch))
+    if newer is not None:
         state.best = newer
     if state.best.epoch and ranks.is_main and not state.best_path.exists():
         raise TrainerError(
@@ -183,10 +188,12 @@ def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
             hint=f"restore it, or remove {state.best_path.parent} to start again",
         )
     progress.say(f"resumed from {last_path}: epoch {state.position.epoch}, step {state.position.step} done")
-    were = saved.get("asked_epochs", saved["config"]["epochs"])
+    chosen = saved["config"]["epochs"]
+    were = saved.get("asked_epochs", chosen)
     if were == config.epochs:
-        if saved["config"]["epochs"] != config.epochs:
-            state.end_after(saved["config"]["epochs"])
+        if chosen not in (config.epochs, "auto"):
+            state.end_after(chosen)
+            state.chooses_epochs = False
     else:
         progress.say(
             f"epochs were {were} and are now {config.epochs}: the learning rate follows the new cosine from here"
@@ -194,10 +201,17 @@ def open_state(  # noqa: PLR0913 - a model, its images, and who hears of them
     return state
 
 
-def _best_in(path: Path) -> Best | None:
-    """Return what best.pt says of itself; None where there is none, or it is of an older version."""
+def _best_in(path: Path, *, newer_than: int) -> Best | None:
+    """Return what best.pt says of itself, where it is newer than last.pt; None where there is none, or an older one.
+
+    The process was killed after it had written best.pt, and before last.pt; or best.pt has averaged weights, which were
+    chosen after last.pt.
+    """
     saved = saved_in(path)
-    return _best_from(saved["best"]) if saved and "best" in saved else None
+    if not saved or "best" not in saved:
+        return None
+    best = _best_from(saved["best"])
+    return best if best.epoch > newer_than or "choice" in saved else None
 
 
 def _best_from(plain: Mapping[str, Any]) -> Best:
@@ -221,6 +235,7 @@ def load_into(state: TrainState, saved: State) -> None:
     state.position = Position(saved["epoch"], saved["step"])
     state.epoch_stats = setup.new_epoch_stats(**saved["tally"])
     state.best, state.unsaved_best = _best_from(saved["best"]), None
+    state.epoch_weights = EpochWeights.from_plain(saved.get("epoch_weights"), state.best_path.parent, setup.ranks)
     state.trained_s, state.trained_images = saved["trained_s"], saved["trained_images"]
     state.trained_work = saved.get("trained_work", state.trained_images)
     state.lr_factor = saved["lr_factor"]
@@ -251,6 +266,7 @@ def save(state: TrainState) -> None:
     if not setup.ranks.is_main:
         return
     write_best(state)
+    state.epoch_weights.write(state.writer)
     content: State = {
         **_what_is_trained(state),
         "optimizer": setup.optimizer.state_dict(),
@@ -270,6 +286,7 @@ def save(state: TrainState) -> None:
         "asked_epochs": state.asked_epochs,
         "lr_factor": state.lr_factor,
         "ema": setup.ema.state_dict() if setup.ema else None,
+        "epoch_weights": state.epoch_weights.as_plain(),
     }
     state.writer.save(content, state.last_path)
 
@@ -281,7 +298,7 @@ def keep_best(state: TrainState, scores: Scores) -> None:
     """
     if not state.setup.ranks.is_main:
         return
-    trained, names = _what_is_trained(state), _val_names(state.setup)
+    trained, names = _what_is_trained(state), state.setup.val_names()
     val = {"images": names, "logits": scores.logits, "labels": scores.labels}
     state.unsaved_best = {
         **trained,
@@ -292,12 +309,6 @@ def keep_best(state: TrainState, scores: Scores) -> None:
         # An image that could be read this time, and not before, would shift the names.
         **({"val": val} if len(names) == len(scores.labels) else {}),
     }
-
-
-def _val_names(setup: TrainingSetup) -> list[str]:
-    """Return the validation images that can be read, relative to the data folder."""
-    files = [path for path, _ in setup.val_files if path not in setup.unreadable]
-    return [path.relative_to(setup.dataset.folder).as_posix() for path in files]
 
 
 def write_best(state: TrainState) -> None:

@@ -12,13 +12,16 @@ from pydantic import ValidationError
 
 from cloudrun.imagedata.folders import UNLABELLED
 from cloudrun.recipe.inputs import inputs_from
+from cloudrun.recipe.progressive import evaluation_size
 from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.views import views_of
 from trainer.data.augment import evaluation_transform
 from trainer.data.loader import Loader, check_headers
 from trainer.data.loader_budget import loader_budget
 from trainer.errors import TrainerError
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.targets import DecisionRule, decision_rule_from
+from trainer.model.views import loaded_size
 from trainer.outputs import checkpoint
 from trainer.session.device import Device, choose_device, thread_count, tune_for_cpu, worker_count
 
@@ -35,11 +38,14 @@ class TrainedModel:
     device: Device
     model: Ensemble
 
-    def loader(self, images: Sequence[Path]) -> Loader:
-        """Return a loader of `images` in this order. Raises FolderProblem at an image whose header cannot be read."""
+    def loader(self, images: Sequence[Path], *, size: int | None = None) -> Loader:
+        """Return a loader of `images` in this order. Raises FolderProblem at an image whose header cannot be read.
+
+        `size`: pixels a side; None: those that the model's views need.
+        """
         files = [(image, UNLABELLED) for image in images]
         check_headers(files)
-        size = self.config.image_size
+        size = size or loaded_size(self.model.views, otherwise=evaluation_size(self.config))
         batch = _batch_size(size) if self.device.is_cuda else _BATCH_CPU
         loading = loader_budget(worker_count(self.config, self.device), batch_bytes=batch * 3 * size**2)
         return Loader(
@@ -61,15 +67,22 @@ def _batch_size(image_size: int) -> int:
     return max(2, min(_BATCH_GPU, _BATCH_GPU * 224**2 // image_size**2))
 
 
-def load_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto") -> TrainedModel:
-    """Return the model of best.pt or last.pt. Raises TrainerError where the file or the device cannot be used."""
+def load_trained(
+    path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto", tta: str | None = None
+) -> TrainedModel:
+    """Return the model of best.pt or last.pt, with its test-time augmentation, or another one: `tta`.
+
+    Raises TrainerError where the file or the device cannot be used.
+    """
     state = checkpoint.load(path)
     config = _config_of(state, path, device)
+    if tta is not None:
+        config = TrainConfig.model_validate({**config.model_dump(), "tta": tta})
     chosen = choose_device(config)
     model = build_model(config, classes=len(state["classes"]), pretrained=False)
     model.load_state_dict(state["model"])
     model.set_inputs(inputs_from(state.get("inputs"), backbones=len(config.backbones)))
-    model.has_mirror = config.tta == "flip"
+    model.views = views_of(config)
     model.to(chosen.torch_device).use_default_formats(chosen.torch_device.type)
     if not chosen.is_cuda:
         tune_for_cpu()

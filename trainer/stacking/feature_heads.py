@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cloudrun.recipe.progressive import evaluation_size
 from trainer.errors import TrainerError
 from trainer.model.ensemble import Ensemble
 from trainer.session.scores import evaluate
@@ -69,7 +70,7 @@ def fit_heads(run: FoldRun, *, data: Path, device: DeviceName, say: Callable[[st
 
 def _features(trained: TrainedModel, images: Sequence[Path]) -> NDArray[np.float32]:
     pooled = _Pooled(trained.model)
-    loader = trained.loader(images)
+    loader = trained.loader(images, size=evaluation_size(trained.config))
     try:
         features = evaluate(pooled, loader, trained.device).logits.numpy()
     finally:

@@ -26,6 +26,7 @@ from trainer.outputs.metrics import MetricsLog
 from trainer.outputs.progress import Progress, duration
 from trainer.session.autotune_result import AutotuneResult
 from trainer.session.epoch_stats import FirstBadStep, LossNotFinite, raise_if_scale_is_lost
+from trainer.session.epoch_weights import EpochWeights
 from trainer.session.idle import IdleTime, idle_time_of
 from trainer.session.scores import Rating, evaluate
 from trainer.session.state import (
@@ -41,7 +42,10 @@ from trainer.session.state import (
     write_best,
 )
 from trainer.session.step import train_step
-from trainer.training.planning import fitted_epochs, is_out_of_patience
+from trainer.trackers.processes import tracked
+from trainer.training.final_weights import choose_weights
+from trainer.training.planning import hours_of
+from trainer.training.run_length import choose_epochs, fitting_into_hours
 from trainer.training.summary import finish_run, finish_stopped_run
 
 # Share of the learning rate after a loss that was not finite.
@@ -59,22 +63,28 @@ def train(  # noqa: PLR0913 - the arguments of a run, each by its name
     ranks: Ranks = ALONE,
     runs_after: int = 0,
     known: AutotuneResult | None = None,
+    hours_left: float | None = None,
 ) -> dict[str, Any]:
     """Train from the checkpoint in `out`, or from the start where there is none; return the content of summary.json.
 
     `labels`: a CSV file; None: class folders in `data`. `ranks`: joined; only the main process writes. `runs_after`:
     equally long runs still to come (folds), for the time left. `known`: what an earlier one of them has measured.
+    `hours_left`: of the job's budget, which `epochs: auto` is fitted to.
 
     Raises StoppedEarly after a signal, with a complete checkpoint in `out`; a signal that comes while a GPU is measured
     or the model is compiled ends the process. Raises CloudrunError where the data, the config or the loss ends the run.
     """
     started_at = time.monotonic()
+    hours_of(config, hours_left=hours_left, spent_s=0.0)
     state = open_state(config, data=data, labels=labels, out=out, progress=progress, ranks=ranks)
+    hours = hours_of(config, hours_left=hours_left, spent_s=state.spent_s())
+    state.setup.config = state.setup.config.model_copy(update={"train_hours": hours})
     state.runs_after = runs_after
     if state.setup.autotune is None:
         state.setup.autotune = known
     try:
-        return _train(state, stop=stop, progress=progress, started_at=started_at)
+        with tracked(config, out=out, say=progress.say, is_main=ranks.is_main):
+            return _train(state, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
         raise
     except CloudrunError:
@@ -117,6 +127,7 @@ def _train(state: TrainState, *, stop: StopFlag, progress: Progress, started_at:
             hint=stopped.hint,
         ) from None
     state.writer.wait()
+    choose_weights(state, stop=stop, progress=progress)
     summary = finish_run(state, stop=stop, on_batch=progress.heartbeat)
     setup.close()
     score = f", test accuracy {summary['test_accuracy']:.4f}" if summary["test_accuracy"] is not None else ""
@@ -187,6 +198,7 @@ def _go_back(state: TrainState, err: LossNotFinite, *, progress: Progress) -> No
         setup.reset_weights()
         state.position, state.epoch_stats, state.best = Position(), setup.new_epoch_stats(), Best()
         state.findings, state.unsaved_best = [], None
+        state.epoch_weights = EpochWeights(state.epoch_weights.folder)
         state.metrics = MetricsLog(state.metrics_path)
     state.lr_factor = _LOWER_LR
     state.first_bad_step = FirstBadStep(setup.device.torch_device)
@@ -287,34 +299,16 @@ def _validate(state: TrainState, *, stop: StopFlag, progress: Progress) -> None:
         state.best = Best(
             position.epoch, rating.accuracy, scores.loss, rating.macro_f1, rating.thresholds, rating.metric
         )
-        with setup.with_averaged_weights():
+    with setup.with_averaged_weights():
+        if is_best:
             keep_best(state, scores)
+        state.epoch_weights.add(
+            setup.config, position.epoch, setup.model.state_dict() if setup.ranks.is_main else None,
+            metric=setup.metric, value=rating.metric, loss=scores.loss,
+        )  # fmt: skip
     _report_epoch(state, rating, scores.loss, is_best=is_best, val_images_per_s=val_images_per_s, progress=progress)
     state.position, state.epoch_stats = Position(position.epoch + 1, 0), setup.new_epoch_stats()
-    _plan(state, done=position.epoch, progress=progress)
-
-
-def _plan(state: TrainState, *, done: int, progress: Progress) -> None:
-    """End the run earlier where nothing gets better, or its hours have no room for all epochs."""
-    setup, config = state.setup, state.setup.config
-    fitting = fitted_epochs(
-        config,
-        done=done,
-        spent_s=state.spent_s(),
-        timing=state.timing,
-        val_images=len(setup.val_files),
-        test_images=len(setup.dataset.splits.get("test", ())),
-    )
-    epochs = -setup.ranks.decide(-fitting)[0]  # the clocks of processes differ
-    if epochs < config.epochs:
-        progress.say(
-            f"{epochs} of {config.epochs} epochs fit into `train_hours: {config.train_hours:g}`: the learning rate "
-            "falls to its end in them"
-        )
-        state.end_after(epochs)
-    if done < epochs and is_out_of_patience(config, done=done, best_epoch=state.best.epoch):
-        progress.say(f"ended early: {config.patience} epochs without a better one than epoch {state.best.epoch}")
-        state.end_after(done)
+    choose_epochs(state, done=position.epoch, say=progress.say)
 
 
 def _report_epoch(  # noqa: PLR0913 - the arguments of a run, each by its name
@@ -384,13 +378,17 @@ def _show(state: TrainState, progress: Progress) -> None:
 def _timing(state: TrainState, *, epoch: int, step: int) -> dict[str, float | bool]:
     """Return the timing of what is left after `step` steps of `epoch`."""
     setup, after = state.setup, state.runs_after
-    epochs = setup.config.epochs
+    config = setup.config
+    if config.train_hours is not None and state.timing.timed_steps:  # what will not fit, is not left
+        config = config.model_copy(
+            update={"epochs": max(epoch, fitting_into_hours(state, config, done=max(0, epoch - 1)))}
+        )
     return state.timing.left(
-        epochs=epochs - epoch + 1 + after * epochs,
-        steps=_steps_left(state, epoch=epoch, step=step),
+        epochs=config.epochs - epoch + 1 + after * config.epochs,
+        steps=_steps_left(state, epoch=epoch, step=step, config=config),
         batch_size=setup.batch_size,
         val_images=len(setup.val_files),
-        test_images=len(setup.dataset.splits.get("test", ())) * (1 + after),
+        images_at_end=setup.images_at_end() * (1 + after),
     )
 
 
@@ -406,8 +404,8 @@ def _seconds_left(state: TrainState) -> float:
     return (train_left * train_count + val_left * val_count / 3) * state.trained_s / state.trained_work
 
 
-def _steps_left(state: TrainState, *, epoch: int, step: int) -> float:
-    """Count the steps that are left as steps at full image size."""
-    steps, config = state.setup.steps_per_epoch, state.setup.config
+def _steps_left(state: TrainState, *, epoch: int, step: int, config: TrainConfig | None = None) -> float:
+    """Count the steps that are left as steps at full image size. `config`: None: the run's."""
+    steps, config = state.setup.steps_per_epoch, config or state.setup.config
     later = state.runs_after * work_left(epoch=1, step=0, steps_per_epoch=steps, config=config)
     return later + work_left(epoch=epoch, step=step, steps_per_epoch=steps, config=config)

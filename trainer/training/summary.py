@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import timm
 import torch
 import torchvision
 
+from cloudrun.recipe.evaluations import predicts_val_again
+from cloudrun.recipe.views import has_views, views_of, work_of_views
 from trainer.atomic import write_json
 from trainer.distributed.stop import StopFlag
 from trainer.model.targets import DecisionRule, decision_rule
@@ -45,15 +47,20 @@ def finish_run(state: TrainState, *, stop: StopFlag, on_batch: OnBatch) -> dict[
     rule = decision_rule(setup.targets, state.best.thresholds)
     test_files = setup.dataset.splits.get("test", ())
     setup.stop_loading()  # each loader has a process a core, and buffers of its own
-    setup.model.has_mirror = setup.config.tta == "flip"
+    setup.model.views = views_of(setup.config)
     best = checkpoint.load(state.best_path) if setup.ranks.is_main else {}
-    val = _write_val(state, rule, best["val"]) if "val" in best else None
-    if test_files or setup.config.folds:
+    val, with_views = None, None
+    if test_files or predicts_val_again(setup.config):
         setup.model.load_state_dict(setup.ranks.from_main(lambda: best["model"]))
-    if setup.config.folds:
-        _predict_fold(state, rule, stop=stop, on_batch=on_batch)
+    if predicts_val_again(setup.config):
+        judged = _predict_val(state, rule, stop=stop, on_batch=on_batch)
+        val, with_views = judged.report, judged.rating.metric
+    elif "val" in best:
+        saved = best["val"]
+        scores = Scores(saved["logits"], saved["labels"], setup.targets.on_cpu())
+        val = _write_val(state, rule, scores, saved["images"])
     test = _predict_test(state, rule, stop=stop, on_batch=on_batch) if test_files else None
-    return _write_summary(state, rule, test, val=val, stopped_early=False)
+    return _write_summary(state, rule, test, val=val, with_views=with_views, stopped_early=False)
 
 
 def finish_stopped_run(state: TrainState) -> dict[str, Any]:
@@ -68,38 +75,37 @@ def write_predictions(
     write_test_predictions(path, Predictions(tuple(classes), tuple(images), scores.probabilities), rule)
 
 
-def _write_val(state: TrainState, rule: DecisionRule, val: Mapping[str, Any]) -> dict[str, Any]:
-    """Write predictions-val.csv, as the best epoch predicted them (with folds there is oof.csv); return its report."""
+def _write_val(state: TrainState, rule: DecisionRule, scores: Scores, images: Sequence[str]) -> dict[str, Any]:
+    """Write predictions-val.csv, or oof.csv with folds, and return the report by class.
+
+    `images`: relative to the data folder, in the order of `scores`.
+    """
     setup = state.setup
-    scores = Scores(val["logits"], val["labels"], setup.targets.on_cpu())
     judged, classes = scores.judged(rule), setup.dataset.classes
-    names = [[classes[index] for index in setup.dataset.classes_of(label)] for label in scores.labels.tolist()]
-    rows = Predictions(classes, tuple(val["images"]), judged.probabilities, tuple(map(tuple, names)))
-    if not setup.config.folds:
-        write_val_predictions(state.out / "predictions-val.csv", rows, rule)
+    truth = [tuple(classes[index] for index in setup.dataset.classes_of(label)) for label in scores.labels.tolist()]
+    rows = Predictions(classes, tuple(images), judged.probabilities, tuple(truth))
+    if setup.ranks.is_main:
+        if setup.config.folds:
+            write_oof(state.out / "oof.csv", rows, rule)
+        else:
+            write_val_predictions(state.out / "predictions-val.csv", rows, rule)
         write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
     return class_report(judged, classes, has_several=setup.targets.has_several)
 
 
-def _predict_fold(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> None:
-    """Write oof.csv: the best model's predictions of the fold that it was not trained on."""
+def _predict_val(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Judgement:
+    """Predict the images that validate as test images are predicted, and write them."""
     setup = state.setup
     loader = setup.evaluation_loader(setup.val_files, unreadable=setup.unreadable)
+    began = time.monotonic()
     scores = evaluate(
         setup.model, loader, setup.device, targets=setup.targets, stop=stop, on_batch=on_batch, ranks=setup.ranks
     )
     setup.exchange_unreadable()
-    files = [file for file in setup.val_files if file[0] not in setup.unreadable]
-    classes = setup.dataset.classes
-    rows = Predictions(
-        classes=classes,
-        images=tuple(path.relative_to(setup.dataset.folder).as_posix() for path, _ in files),
-        probabilities=setup.targets.probabilities(scores.logits.double()),
-        truth=tuple(tuple(classes[index] for index in setup.dataset.classes_of(label)) for _, label in files),
-    )
-    if setup.ranks.is_main:
-        write_oof(state.out / "oof.csv", rows, rule)
-        write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
+    state.timing.add_evaluation(time.monotonic() - began, images=len(scores.labels) * work_of_views(setup.config))
+    scores = replace(scores, targets=setup.targets.on_cpu())
+    report = _write_val(state, rule, scores, setup.val_names())
+    return Judgement(scores.rate(rule.thresholds, metric=setup.metric), report)
 
 
 def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Judgement | None:
@@ -117,7 +123,7 @@ def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_b
         on_batch=on_batch,
         ranks=setup.ranks,
     )
-    state.timing.add_evaluation(time.monotonic() - began, images=len(files))
+    state.timing.add_evaluation(time.monotonic() - began, images=len(files) * work_of_views(setup.config))
     names = [path.relative_to(setup.dataset.folder).as_posix() for path, _ in files]
     if setup.ranks.is_main:
         write_predictions(state.out / "predictions.csv", names, scores, setup.dataset.classes, rule)
@@ -127,12 +133,13 @@ def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_b
     return Judgement(scores.rate(rule.thresholds, metric=setup.metric), report)
 
 
-def _write_summary(
+def _write_summary(  # noqa: PLR0913 - the parts of a summary, each by its name
     state: TrainState,
     rule: DecisionRule,
     test: Judgement | None,
     *,
     val: dict[str, Any] | None = None,
+    with_views: float | None = None,
     stopped_early: bool,
 ) -> dict[str, Any]:
     summary = {
@@ -143,6 +150,9 @@ def _write_summary(
         "asked_epochs": state.asked_epochs,
         "stopped_early": stopped_early,
         **_data(state.setup),
+        "weights": state.choice,
+        "views": len(views_of(state.setup.config)),
+        "val_metric_with_views": with_views if has_views(state.setup.config) else None,
         "findings": [finding.as_plain() for finding in state.findings],
         **_speeds(state),
         **_hardware_and_model(state.setup),
@@ -199,7 +209,7 @@ def _speeds(state: TrainState) -> dict[str, Any]:
         "train_seconds": round(state.trained_s, 2),
         "compile_seconds": round(autotune.compile_s if autotune else 0.0, 2),
         "evaluation_seconds": round(state.timing.evaluation_s, 2),
-        "evaluated_images": state.timing.evaluated_images,
+        "evaluated_images": round(state.timing.evaluated_images),
     }
 
 

@@ -117,6 +117,11 @@ def test_the_end_of_the_budget_is_kept_for_saving() -> None:
     assert order(max_hours=0.01).reserve_s() == pytest.approx(9)
 
 
+def test_what_is_left_to_train_is_less_what_is_kept_and_what_follows() -> None:
+    assert order(after_s=60.0).train_hours(1800.0) == pytest.approx((4 * 3600 - 120 - 60 - 1800) / 3600)
+    assert order(after_s=60.0).train_hours(1e6) == 0
+
+
 def test_what_is_sent_before_the_worker_starts_is_billed_and_spent() -> None:
     late = order(billed_s=100.0, spent_usd=0.5, written_at=1000.0).at(1900.0)
     assert (late.billed_s, late.spent_usd, late.written_at) == (1000.0, 0.8, 1900.0)

@@ -179,6 +179,18 @@ def test_a_dry_run_on_this_computer_says_that_the_weights_cannot_be_had(shell: S
     assert "HF_HUB_OFFLINE" not in shell("launch", "--dry-run", job, "--set", "train.pretrained=false").err
 
 
+def test_epochs_that_are_chosen_by_the_budget_need_one_on_this_computer(shell: Shell) -> None:
+    job = shell.job("name: own\ninfra: local\ndata: {source: 'demo://leaves'}\ntrain: {epochs: auto}\n")
+    done = shell("check", job)
+    assert done.code == 2
+    assert "`train.epochs: auto` on this computer has no hours to fit epochs into" in done.err
+    assert "`budget.max_hours` (`--max-hours 1`)" in done.err
+    planned = shell("launch", "--dry-run", "--max-hours", "0.5", job)
+    assert planned.code == 0
+    assert "epochs (auto)" in planned.out
+    assert "h of training (budget.max_hours)" in planned.out
+
+
 def test_a_run_on_this_computer_has_no_machine_and_no_bill_in_its_messages(shell: Shell) -> None:
     job = shell.job("name: own\ninfra: local\ndata: {source: .}\nrun: echo up; sleep 300\n")
     run_id = shell("launch", "-d", job).out.strip()

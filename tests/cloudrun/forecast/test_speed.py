@@ -86,6 +86,22 @@ def test_images_that_begin_small_cost_less_but_are_judged_at_full_size() -> None
     assert grown.evaluate_s == whole.evaluate_s
 
 
+def test_larger_images_at_the_end_and_in_evaluation_cost_by_their_pixels() -> None:
+    plain = listed_speed(a_workload(epochs=4), gpu="A100:1", cpus=64)
+    larger = listed_speed(a_workload(epochs=4, final_image_size=448, final_epochs=1), gpu="A100:1", cpus=64)
+    assert plain is not None
+    assert larger is not None
+    assert larger.train_s[0] == pytest.approx(plain.train_s[0] * (3 + 4) / 4)
+    assert larger.evaluate_s[0] == pytest.approx(plain.evaluate_s[0] * 4)
+    assert not memory_fit(a_workload(final_image_size=1024), "P4:1", None).fits
+
+
+def test_views_are_counted_as_evaluations() -> None:
+    plain, views = a_workload(epochs=4), a_workload(epochs=4, tta="dihedral")
+    assert plain.evaluations == 4 * 100
+    assert views.evaluations == 4 * 100 + 8 * 100  # validated once more, as test images are predicted
+
+
 def test_few_cores_starve_a_fast_gpu_and_it_is_said() -> None:
     starved = listed_speed(a_workload(), gpu="H200:1", cpus=2)
     assert starved is not None

@@ -23,6 +23,7 @@ PACKAGE = Path(cloudrun.__file__).parent
 
 # Modules in which such a word means something else; each with what it means there.
 OTHER_MEANINGS = {
+    "notices/payload.py": {"code"},  # of the answers of Feishu
     "catalog/infras.py": {"slurm"},  # names of clouds, here and in the next ones
     "backends/skypilot/listing.py": {"slurm", "stopped", "data"},  # what providers answer
     "backends/live_price.py": {"data"},

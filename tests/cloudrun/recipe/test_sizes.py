@@ -1,87 +1,111 @@
-"""The sizes that models take, read without timm, against what timm's own modules do."""
+"""The image sizes of a run and the views of its predictions, and which of them are refused before a launch."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from cloudrun.recipe.backbones import known_backbones
+from cloudrun.recipe.evaluations import evaluated_at_the_end
+from cloudrun.recipe.one_size import measure, sees_one_size
 from cloudrun.recipe.problems import describe
-from cloudrun.recipe.sizes import Sizes, _known, measure, sizes_of_backbone
+from cloudrun.recipe.progressive import evaluation_size, final_epochs, size_at, sizes_seen, view_sizes, work_left
 from cloudrun.recipe.train_config import TrainConfig
+from cloudrun.recipe.views import View, has_views, views_of, work_of_views
 
 
-@pytest.mark.parametrize("backbone", ["test_vit", "deit_tiny_patch16_224", "swiftformer_xs", "test_resnet"])
-def test_the_stored_sizes_are_those_that_the_generator_finds(backbone: str) -> None:
-    assert sizes_of_backbone(backbone) == measure(backbone)
+def test_the_last_epochs_are_larger_and_evaluation_follows_them() -> None:
+    config = TrainConfig(epochs=6, final_image_size=288)
+    assert [size_at(epoch, config) for epoch in range(1, 7)] == [224, 224, 224, 224, 288, 288]
+    assert evaluation_size(config) == 288
+    assert evaluation_size(config.model_copy(update={"test_image_size": 320})) == 320
+    assert work_left(epoch=5, step=0, steps_per_epoch=7, config=config) == pytest.approx(14 * (288 / 224) ** 2)
 
 
-def test_the_list_names_models_that_timm_has() -> None:
-    assert set(_known()) <= set(known_backbones())
-    assert list(_known()) == sorted(_known())
+def test_small_images_grow_before_the_last_epochs() -> None:
+    config = TrainConfig(epochs=10, start_image_size=128, final_image_size=256)
+    assert [size_at(epoch, config) for epoch in range(1, 11)] == [128, 160, 160, 192, 192, 224, 224, 224, 256, 256]
 
 
-@pytest.mark.parametrize(
-    ("sizes", "size", "takes", "nearest"),
-    [
-        (Sizes(240, 0), 240, True, [240]),
-        (Sizes(240, 0), 480, False, [240]),
-        (Sizes(224, 32), 256, True, [256, 288]),
-        (Sizes(224, 32), 240, False, [224, 256]),
-        (Sizes(224, 32), 20, False, [32]),
-    ],
-)
-def test_a_size_is_taken_or_the_next_ones_are_named(sizes: Sizes, size: int, takes: bool, nearest: list[int]) -> None:
-    assert (sizes.takes(size), sizes.nearest(size)) == (takes, nearest)
+@pytest.mark.parametrize(("epochs", "at_final"), [(1, 0), (2, 1), (3, 1), (8, 4), (30, 4)])
+def test_at_most_half_of_a_run_is_at_its_final_size(epochs: int, at_final: int) -> None:
+    assert final_epochs(TrainConfig(epochs=epochs, final_image_size=256, final_epochs=4)) == at_final
 
 
-@pytest.mark.parametrize(
-    ("section", "message", "hint"),
-    [
-        (
-            {"backbones": "crossvit_tiny_240", "image_size": 224},
-            "`crossvit_tiny_240` takes images of 240 px alone, and not 224 px",
-            "set `image_size` to 240, or take another backbone",
-        ),
-        (
-            {"backbones": ["resnet50", "maxvit_tiny_tf_224.in1k"], "image_size": 240},
-            "`maxvit_tiny_tf_224.in1k` takes images of multiples of 32 px, and not 240 px",
-            "set `image_size` to 224 or 256, or take another backbone",
-        ),
-        (
-            {"backbones": "swin_tiny_patch4_window7_224", "image_size": 226},
-            "`swin_tiny_patch4_window7_224` sees patches of 4 px, and 226 px are not a multiple",
-            "set `image_size` to 224 or 228",
-        ),
-        (
-            {"backbones": "efficientformer_l1", "image_size": 224, "start_image_size": 128},
-            "`efficientformer_l1` takes images of 224 px alone, and not 128 px",
-            "leave out `start_image_size`, or take another backbone",
-        ),
-    ],
-)
-def test_a_size_that_a_model_does_not_take_is_refused_before_renting(
-    section: dict[str, Any], message: str, hint: str
-) -> None:
+def test_without_a_final_size_no_epoch_is_final() -> None:
+    config = TrainConfig()
+    assert (final_epochs(config), evaluation_size(config), sizes_seen(config)) == (0, 224, [224])
+
+
+def test_views_are_counted_by_their_pixels() -> None:
+    config = TrainConfig(tta="dihedral", tta_sizes=(1, 1.25))
+    assert view_sizes(config) == (224, 288)
+    assert len(views_of(config)) == 16
+    assert views_of(config)[:3] == (View(224), View(224, is_mirrored=True), View(224, quarter_turns=1))
+    assert work_of_views(config) == pytest.approx(8 + 8 * (288 / 224) ** 2)
+    assert evaluated_at_the_end(config, train_images=50, val_images=10, test_images=20) == pytest.approx(
+        30 * work_of_views(config)
+    )
+
+
+def test_without_views_only_test_images_are_evaluated_at_the_end_or_those_out_of_fold() -> None:
+    assert not has_views(TrainConfig())
+    assert evaluated_at_the_end(TrainConfig(), train_images=50, val_images=10, test_images=20) == 20
+    assert evaluated_at_the_end(TrainConfig(folds=5), train_images=50, val_images=10, test_images=20) == 30
+
+
+def problem(**changes: Any) -> tuple[str, str]:
     with pytest.raises(ValidationError) as caught:
-        TrainConfig.model_validate(section)
-    (problem,) = describe(caught.value, TrainConfig)
-    assert (problem.message, problem.hint) == (message, hint)
+        TrainConfig(**{"pretrained": False, **changes})
+    (found,) = describe(caught.value, TrainConfig)
+    return found.message, found.hint
 
 
 @pytest.mark.parametrize(
-    ("backbone", "image_size"),
-    [("resnet50", 333), ("crossvit_tiny_240", 240), ("swin_tiny_patch4_window7_224", 384), ("convnext_tiny", 225)],
+    ("changes", "message", "hint"),
+    [
+        ({"final_image_size": 192}, "`image_size` is 224, and `final_image_size` 192: images grow", "raise"),
+        ({"tta_sizes": [9]}, "9 in `tta_sizes` is neither a share from 0.25 to 4 nor whole pixels", "[1, 1.25]"),
+        ({"tta_sizes": [64.5]}, "64.5 in `tta_sizes` is neither", "[224, 288]"),
+        ({"tta_sizes": [1, 224]}, "`tta_sizes` asks twice for 224 px", "leave one"),
+        ({"image_size": 1024, "tta_sizes": [4]}, "`tta_sizes` asks for 4096 px, and the most is 2048 px", "lower"),
+        (
+            {"backbones": "beit_base_patch16_224", "tta_sizes": [1, 1.25]},
+            "`beit_base_patch16_224` takes images of one size alone, 224 px here, and `tta_sizes` asks for 288 px",
+            "`tta: dihedral` needs no other size",
+        ),
+        (
+            {"backbones": "beit_base_patch16_224", "test_image_size": 384},
+            "`beit_base_patch16_224` takes images of one size alone, 224 px here, and `test_image_size` asks for 384",
+            "leave out `test_image_size`",
+        ),
+        (
+            {"backbones": "vit_small_patch14_dinov2", "image_size": 224, "tta_sizes": [1, 1.25]},
+            "`vit_small_patch14_dinov2` sees patches of 14 px, and 288 px are not a multiple",
+            "write pixels into `tta_sizes`: 280 or 294",
+        ),
+        (
+            {"backbones": "vit_small_patch16_224", "test_image_size": 300},
+            "`vit_small_patch16_224` sees patches of 16 px, and 300 px are not a multiple",
+            "set `test_image_size` to 288 or 304",
+        ),
+    ],
 )
-def test_a_size_that_a_model_takes_is_not_refused(backbone: str, image_size: int) -> None:
-    TrainConfig.model_validate({"backbones": backbone, "image_size": image_size})
+def test_sizes_that_cannot_be_are_refused_with_a_way_out(changes: dict[str, Any], message: str, hint: str) -> None:
+    said, advice = problem(**changes)
+    assert message in said
+    assert hint in advice
 
 
-def test_the_list_is_read_without_torch_or_timm() -> None:
-    code = "import sys; from cloudrun.recipe.sizes import sizes_of_backbone as f; f('x'); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+@pytest.mark.parametrize("name", ["beit_base_patch16_224", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_the_stored_list_is_what_the_generator_finds(name: str) -> None:
+    assert sees_one_size(name) == measure(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "sees_one"),
+    [("efficientnet_b3", False), ("vit_small_patch16_224.augreg_in1k", False), ("beit_base_patch16_224", True)],
+)
+def test_some_backbones_see_one_size_alone(name: str, sees_one: bool) -> None:
+    assert sees_one_size(name) == sees_one

@@ -86,6 +86,11 @@ def done(tmp_path_factory: pytest.TempPathFactory, odd_leaves: Path) -> Path:
     """All runs that the tests look at."""
     folder = tmp_path_factory.mktemp("ranks")
     runs = Runs(folder, odd_leaves)
+    averaged = {"swa_epochs": 2, "soup": 3, "metric": "log_loss"}
+    runs.add("averaged-alone", processes=1, **averaged, **PLAIN)
+    runs.add("averaged", processes=2, **averaged, **PLAIN)
+    keeping = {rank: [["keep_weights", f"{folder}/norms.rank-{rank}"]] for rank in "01"}
+    runs.add("averaged-norms", processes=2, acts=keeping, swa_epochs=3)
     runs.add("alone", processes=1, **PLAIN)
     runs.add("two", processes=2, **PLAIN)
     runs.add("three-parts", processes=2, micro_batch=2, **PLAIN)
@@ -108,7 +113,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, odd_leaves: Path) -> Path:
     runs.add("swapped", processes=2, machines=[odd_leaves, copy], acts={"0": [["stop_at", 7]]}, **PLAIN)
     runs.add("swapped", processes=2, machines=[odd_leaves, copy], main=1, **PLAIN)
     codes = runs.do()
-    assert codes[:-7] == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
+    assert codes[:3] == [[0], [0, 0], [0, 0]]
+    assert codes[3:-7] == [[0], [0, 0], [0, 0], [0, 0], [0, 0], [75, 75], [0, 0], [75, 75], [0]]
     assert codes[-7:-2] == [[0, 0], [75, 75], [75, 75], [0, 0], [1, 1]]
     assert codes[-2:] == [[75, 75], [1, 1]]
     return folder
@@ -122,6 +128,20 @@ def test_each_image_is_validated_and_predicted_once_and_in_its_place(done: Path)
     images = [row.split(",")[0] for row in (done / "two" / "predictions.csv").read_text().splitlines()]
     assert len(images) == 14
     assert images == [row.split(",")[0] for row in (done / "alone" / "predictions.csv").read_text().splitlines()]
+
+
+def test_two_processes_choose_the_same_average_as_one_does(done: Path) -> None:
+    assert_nearly_same_run(done / "averaged", done / "averaged-alone")
+    two, one = (json.loads((done / name / "summary.json").read_text())["weights"] for name in
+                ("averaged", "averaged-alone"))  # fmt: skip
+    assert (two["source"], two["epochs"]) == (one["source"], one["epochs"])
+    assert len(two["epochs"]) > 1
+    assert two["metric_after"] == pytest.approx(one["metric_after"], rel=1e-4)
+
+
+def test_averaged_weights_have_the_same_statistics_in_all_processes(done: Path) -> None:
+    first, second = (torch.load(done / f"norms.rank-{rank}.weights", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 def test_parts_of_a_share_are_accumulated(done: Path) -> None:

@@ -118,14 +118,3 @@ def test_stochastic_depth_leaves_out_branches_in_training_more_of_them_in_later_
 def test_a_backbone_without_branches_to_leave_out_is_named() -> None:
     with pytest.raises(TrainerError, match="`densenet121` has no residual branches"):
         set_drop_path(torch.nn.Identity(), 0.1, name="densenet121")
-
-
-def test_with_its_mirror_an_image_gets_the_mean_of_both_logits_whichever_way_it_lies() -> None:
-    model = build_model(TrainConfig(backbones="test_resnet", pretrained=False, image_size=32), classes=3).eval()
-    images = torch.randn(4, 3, 32, 32)
-    with torch.no_grad():
-        expected = (model(images) + model(images.flip(3))) / 2
-        assert not torch.allclose(model(images), expected)
-        model.has_mirror = True
-        assert torch.equal(model(images), expected)
-        torch.testing.assert_close(model(images.flip(3)), expected)

@@ -2,7 +2,7 @@
 
 from trainer.outputs.timing import Timing
 
-LEFT = {"epochs": 2, "steps": 36, "batch_size": 10, "val_images": 30, "test_images": 60}
+LEFT = {"epochs": 2, "steps": 36, "batch_size": 10, "val_images": 30, "images_at_end": 60}
 
 
 def timed(steps: int, *, steps_per_epoch: int) -> Timing:

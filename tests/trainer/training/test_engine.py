@@ -99,15 +99,20 @@ def test_predict_gives_what_the_run_gave(finished: Path, leaves: Path, tmp_path:
     assert_same_predictions(tmp_path / "again.csv", finished / "predictions.csv")
 
 
-def test_with_tta_the_run_and_predict_see_test_images_mirrored_too(
+def test_with_tta_the_run_and_predict_see_test_images_in_all_views(
     finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
 ) -> None:
-    train_quietly(tiny_config(tta="flip"), leaves, tmp_path)
+    summary = train_quietly(tiny_config(tta="dihedral", tta_sizes=[1, 2]), leaves, tmp_path)
     assert rows(tmp_path) == rows(finished)  # validation is as it was
-    found = (tmp_path / "predictions.csv").read_bytes()
-    assert found != (finished / "predictions.csv").read_bytes()
+    for name in ("predictions.csv", "predictions-val.csv"):
+        assert (tmp_path / name).read_bytes() != (finished / name).read_bytes()
     predict(tmp_path / "checkpoints" / "best.pt", data=leaves, out=tmp_path / "again.csv", device="cpu")
     assert_same_predictions(tmp_path / "again.csv", tmp_path / "predictions.csv")
+    with (tmp_path / "predictions-val.csv").open() as file:
+        judged = [row["truth"] == row["label"] for row in csv.DictReader(file)]
+    assert summary["val_metric_with_views"] == pytest.approx(sum(judged) / len(judged))
+    assert summary["views"] == 16
+    assert summary["evaluated_images"] == 3 * 12 + (12 + 12) * (8 + 8 * 4)  # by pixels
 
 
 def test_a_run_says_early_what_it_rests_on(finished: Path) -> None:

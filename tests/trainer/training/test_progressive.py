@@ -12,9 +12,13 @@ from pydantic import ValidationError
 
 from cloudrun.recipe.progressive import size_at, work_left, work_of_epoch
 from cloudrun.recipe.train_config import TrainConfig
+from tests.support.trainer_runs import assert_same_predictions
+from trainer.autotune.batch_fit import MemoryProbe
 from trainer.errors import TrainerError
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.outputs.timing import Timing
+from trainer.session.build import build_setup
+from trainer.tools.predict import predict
 
 Config = Callable[..., TrainConfig]
 Train = Callable[..., dict[str, Any]]
@@ -59,7 +63,7 @@ def test_time_left_counts_small_images_as_a_part_of_large_ones() -> None:
     timing = Timing(steps_per_epoch=10)
     for _ in range(10):
         timing.add_step(0.5, work=0.25)
-    left = timing.left(epochs=4, steps=24, batch_size=8, val_images=0, test_images=0)
+    left = timing.left(epochs=4, steps=24, batch_size=8, val_images=0, images_at_end=0)
     assert (left["timed_s"], left["timed_steps"], left["steps_left"]) == (14.0, 7, 24)
 
 
@@ -80,3 +84,34 @@ def test_a_run_trains_at_each_size_validates_at_the_last(
     assert sorted(set(trained)) == [32, 64]
     assert trained == sorted(trained)
     assert {size for training, size in seen if not training} == {64}
+
+
+def test_the_last_epochs_train_larger_and_evaluation_is_at_its_own_size(
+    leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[bool, int]] = []
+    forward = Ensemble.forward
+
+    def watched(model: Ensemble, images_BCHW: torch.Tensor) -> torch.Tensor:
+        seen.append((model.training, images_BCHW.shape[-1]))
+        return forward(model, images_BCHW)
+
+    monkeypatch.setattr(Ensemble, "forward", watched)
+    config = tiny_config(image_size=32, final_image_size=48, final_epochs=1, test_image_size=64)
+    train_quietly(config, leaves, tmp_path / "out")
+    trained = [size for training, size in seen if training]
+    assert trained == [32] * 8 + [48] * 4
+    assert {size for training, size in seen if not training} == {64}
+    del seen[:]
+    predict(tmp_path / "out" / "checkpoints" / "best.pt", data=leaves, out=tmp_path / "again.csv", device="cpu")
+    assert {size for _, size in seen} == {64}
+    assert_same_predictions(tmp_path / "again.csv", tmp_path / "out" / "predictions.csv")
+
+
+def test_memory_is_searched_at_the_largest_size(leaves: Path, tiny_config: Config) -> None:
+    setup = build_setup(tiny_config(final_image_size=64, cache_gb=0), leaves)
+    seen: list[int] = []
+    handle = setup.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
+    assert MemoryProbe(setup, {}, usable=1).fits(4)
+    handle.remove()
+    assert set(seen) == {64}
