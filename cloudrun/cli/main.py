@@ -18,6 +18,7 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     launch,
     machines,
     results,
+    ui,
     watch,
 )
 from cloudrun.cli.app import app, refuse_shell_name

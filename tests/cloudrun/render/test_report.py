@@ -302,6 +302,19 @@ def test_images_with_several_classes_have_no_matrix_and_are_rated_by_class(tmp_p
     assert "no class" in shown
 
 
+def test_of_many_classes_the_weakest_have_a_precision_recall_curve(tmp_path: Path) -> None:
+    classes = [f"class {number:02}" for number in range(12)]
+    right = [(f"{name}.jpg", name, name, 0.9) for name in classes]
+    wrong = [(f"{name}-2.jpg", name, classes[-1], 0.9) for name in classes[:9]]
+    predictions(tmp_path, classes, *right, *wrong)
+    shown = page(tmp_path)
+    assert "Precision by recall, the weakest 8 classes" in shown
+    averages = re.search(r"Average precision: (.*?)</p>", shown)
+    assert averages is not None
+    # The last class has the most false hits; of the others that are as weak as each other, the first ones.
+    assert re.findall("<bdi>(.*?)</bdi>", averages[1]) == [*classes[:7], classes[-1]]
+
+
 def test_a_hundred_classes_have_no_matrix_and_a_long_run_a_bounded_table(tmp_path: Path) -> None:
     classes = [f"class {number}" for number in range(100)]
     predictions(tmp_path, classes, *((f"{name}.jpg", name, name, 0.9) for name in classes))
