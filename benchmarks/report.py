@@ -35,7 +35,7 @@ CLASSES = (
 IMAGES, EPOCHS = 4000, 30
 _START = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 _CONFUSED = {0: 6, 6: 0, 4: 6, 9: 8, 11: 5}  # a class, and the one that it is taken for
-_MISTAKES, _SAMPLES = 24, 4
+_MISTAKES, _SAMPLES, _EXPLAINED, _SEEN = 24, 4, 12, 12
 _SIDE = 160  # pixels of a thumbnail
 
 
@@ -151,16 +151,30 @@ def _write_thumbnails(home: Path, rows: list[Judged], draw: random.Random) -> No
     samples = [row for at in range(len(CLASSES)) for row in [one for one in rows if one.truth == at][:_SAMPLES]]
     lines = []
     for kind, some in (("mistake", wrong), ("sample", samples)):
-        for one in some:
-            jpeg = base64.b64encode(_leaf(one.truth, draw)).decode()
-            lines.append(
-                json.dumps({"image": one.image, "kind": kind, "label": CLASSES[one.truth], "jpeg": jpeg}) + "\n"
-            )
+        lines += [_line(kind, one.image, CLASSES[one.truth], _jpeg(_leaf(one.truth, draw))) for one in some]
+    warm = Image.new("RGB", (_SIDE, _SIDE), (255, 96, 0))
+    explained = [(one, _jpeg(Image.blend(_leaf(one.truth, draw), warm, 0.3))) for one in wrong[:_EXPLAINED]]
+    lines += [_line("gradcam", one.image, CLASSES[one.label], jpeg) for one, jpeg in explained]
     (home / "thumbnails.jsonl").write_text("".join(lines))
+    seen = [draw.randrange(len(CLASSES)) for _ in range(_SEEN)]
+    turned = [(at, _leaf(at, draw).rotate(draw.randrange(360), fillcolor=(124, 116, 104))) for at in seen]
+    augmented = [_line("augmented", "", CLASSES[at], _jpeg(image)) for at, image in turned]
+    (home / "augmented.jsonl").write_text("".join(augmented))
 
 
-def _leaf(truth: int, draw: random.Random) -> bytes:
-    """A drawing of a plant on gravel, as a JPEG."""
+def _line(kind: str, image: str, label: str, jpeg: bytes) -> str:
+    row = {"image": image, "kind": kind, "label": label, "jpeg": base64.b64encode(jpeg).decode()}
+    return json.dumps(row) + "\n"
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
+def _leaf(truth: int, draw: random.Random) -> Image.Image:
+    """A drawing of a plant on gravel."""
     noise = Image.effect_noise((_SIDE, _SIDE), 60).convert("RGB")
     picture = Image.blend(Image.new("RGB", (_SIDE, _SIDE), (140, 120, 100)), noise, 0.15)
     pen = ImageDraw.Draw(picture)
@@ -171,9 +185,7 @@ def _leaf(truth: int, draw: random.Random) -> bytes:
         place = (middle + across - wide, middle + down - high, middle + across + wide, middle + down + high)
         pen.line((middle, middle, middle + across, middle + down), fill=(70, 110, 40), width=3)
         pen.ellipse(place, fill=(50 + 6 * truth, 140 + draw.randrange(50), 50))
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=80)
-    return content.getvalue()
+    return picture
 
 
 def _write_summary(home: Path, rows: list[Judged], best: int) -> None:

@@ -70,7 +70,9 @@ def _touch(ledger: Ledger) -> None:
 
 
 def _print(server: Server, path: str, *, label: str = "", before: object = None) -> None:
-    took, cpu = [], []
+    took: list[float] = []
+    cpu: list[float] = []
+    size = 0
     for _ in range(_TIMES):
         if callable(before):
             before()

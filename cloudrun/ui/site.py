@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from cloudrun.billing.receipt import Receipt, receipt
 from cloudrun.errors import brief
 from cloudrun.protocol.metrics import metrics_at
-from cloudrun.protocol.outputs import METRICS, OUT_OF_FOLD, PREDICTIONS_VAL, STACKING, SUMMARY, THUMBNAILS
+from cloudrun.protocol.outputs import AUGMENTED, METRICS, OUT_OF_FOLD, PREDICTIONS_VAL, STACKING, SUMMARY, THUMBNAILS
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.render.pages.one import curves_html, live_part, one_run_html, top_html, with_metrics
 from cloudrun.render.pages.receipts import receipts_html, receipts_page
@@ -39,7 +39,15 @@ from cloudrun.ui.records import Kept, Records, Summaries, stamp_of
 Query = Mapping[str, Sequence[str]]
 _COMPARED = 20
 _PAGES_KEPT = 8
-_PAGE_OF = (SUMMARY, METRICS, PREDICTIONS_VAL, OUT_OF_FOLD, STACKING, THUMBNAILS)  # files that a page is made from
+_PAGE_OF = (
+    SUMMARY,
+    METRICS,
+    PREDICTIONS_VAL,
+    OUT_OF_FOLD,
+    STACKING,
+    THUMBNAILS,
+    AUGMENTED,
+)  # files that a page is made from
 _HTML = "text/html; charset=utf-8"
 _ASSETS: Mapping[str, tuple[Literal["page.css", "site.css", "page.js", "site.js"], str]] = {
     "/assets/page.css": ("page.css", "text/css; charset=utf-8"),

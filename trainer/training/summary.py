@@ -20,11 +20,13 @@ from trainer.outputs import checkpoint
 from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions, write_val_predictions
 from trainer.outputs.scoring import class_report
 from trainer.outputs.thumbnails import write_thumbnails
+from trainer.session.grad_cam import GradCam
 from trainer.session.scores import Rating, Scores, evaluate
 from trainer.session.setup import TrainingSetup
 from trainer.session.state import TrainState
 
 OnBatch = Callable[[], None]
+THUMBNAILS = "thumbnails.jsonl"
 _NO_REPORT: dict[str, Any] = {"per_class": None, "confusion": None}
 
 
@@ -47,7 +49,7 @@ def finish_run(state: TrainState, *, stop: StopFlag, on_batch: OnBatch) -> dict[
     setup.stop_loading()  # each loader has a process a core, and buffers of its own
     setup.model.has_mirror = setup.config.tta == "flip"
     best = checkpoint.load(state.best_path) if setup.ranks.is_main else {}
-    val = _write_val(state, rule, best["val"]) if "val" in best else None
+    val = _write_val(state, rule, best["val"], model=best["model"]) if "val" in best else None
     if test_files or setup.config.folds:
         setup.model.load_state_dict(setup.ranks.from_main(lambda: best["model"]))
     if setup.config.folds:
@@ -68,8 +70,13 @@ def write_predictions(
     write_test_predictions(path, Predictions(tuple(classes), tuple(images), scores.probabilities), rule)
 
 
-def _write_val(state: TrainState, rule: DecisionRule, val: Mapping[str, Any]) -> dict[str, Any]:
-    """Write predictions-val.csv, as the best epoch predicted them (with folds there is oof.csv); return its report."""
+def _write_val(
+    state: TrainState, rule: DecisionRule, val: Mapping[str, Any], *, model: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write predictions-val.csv, as the best epoch predicted them (with folds there is oof.csv); return its report.
+
+    `model`: the weights of the best epoch, which the model has from then on.
+    """
     setup = state.setup
     scores = Scores(val["logits"], val["labels"], setup.targets.on_cpu())
     judged, classes = scores.judged(rule), setup.dataset.classes
@@ -77,7 +84,8 @@ def _write_val(state: TrainState, rule: DecisionRule, val: Mapping[str, Any]) ->
     rows = Predictions(classes, tuple(val["images"]), judged.probabilities, tuple(map(tuple, names)))
     if not setup.config.folds:
         write_val_predictions(state.out / "predictions-val.csv", rows, rule)
-        write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
+        setup.model.load_state_dict(model)
+        write_thumbnails(state.out / THUMBNAILS, setup.dataset.folder, rows, rule, explain=GradCam(setup))
     return class_report(judged, classes, has_several=setup.targets.has_several)
 
 
@@ -99,7 +107,7 @@ def _predict_fold(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_b
     )
     if setup.ranks.is_main:
         write_oof(state.out / "oof.csv", rows, rule)
-        write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
+        write_thumbnails(state.out / THUMBNAILS, setup.dataset.folder, rows, rule, explain=GradCam(setup))
 
 
 def _predict_test(state: TrainState, rule: DecisionRule, *, stop: StopFlag, on_batch: OnBatch) -> Judgement | None:

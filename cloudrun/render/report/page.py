@@ -14,7 +14,13 @@ from cloudrun.render.report.curves import curves
 from cloudrun.render.report.folds import FoldsSection, folds_section
 from cloudrun.render.report.heading import Heading, best_epoch, heading
 from cloudrun.render.report.money import MoneySection, money_section
-from cloudrun.render.report.pictures import ClassSamples, MistakesSection, class_samples, mistakes_section
+from cloudrun.render.report.pictures import (
+    ClassSamples,
+    MistakesSection,
+    augmented_samples,
+    class_samples,
+    mistakes_section,
+)
 from cloudrun.render.report.results import Results, read_results
 from cloudrun.render.report.settings import SettingsSection, settings_section
 from cloudrun.render.report.template import rendered
@@ -35,6 +41,7 @@ class Page:
     classes: ClassesSection | None
     mistakes: MistakesSection | None
     confidence: ConfidenceSection | None
+    augmented: Sequence[tuple[str, str]]
     samples: Sequence[ClassSamples]
     folds: FoldsSection | None
     money: MoneySection | None
@@ -59,6 +66,7 @@ def page_of(run: Run, results: Results, cost: Receipt) -> Page:
         classes=classes_section(judged) if judged else None,
         mistakes=mistakes_section(judged, results.thumbnails) if judged else None,
         confidence=confidence_section(judged) if judged else None,
+        augmented=augmented_samples(results.thumbnails),
         samples=class_samples(results.thumbnails),
         folds=folds_section(results),
         money=money_section(run, cost, best_epoch(results)),

@@ -216,6 +216,21 @@ def test_a_mistake_shows_its_picture_its_truth_and_what_was_predicted(tmp_path: 
     assert "truth</span> <b><bdi>rust</bdi></b>" in shown
 
 
+def test_what_spoke_for_a_mistake_stands_below_its_picture(tmp_path: Path) -> None:
+    predictions(tmp_path, ("a", "b"), ("1.jpg", "a", "b", 0.9), ("2.jpg", "a", "b", 0.8))
+    thumbnails(tmp_path, ("1.jpg", "mistake", "a"), ("2.jpg", "mistake", "a"), ("1.jpg", "gradcam", "b"))
+    assert re.findall(r'<img [^>]*alt="([^"]*)"', page(tmp_path)) == ["1.jpg", "What spoke for b in 1.jpg", "2.jpg"]
+
+
+def test_augmented_training_images_have_a_section(tmp_path: Path) -> None:
+    thumbnails(tmp_path, ("", "augmented", "rust + scab"))
+    (tmp_path / "thumbnails.jsonl").rename(tmp_path / "augmented.jsonl")
+    shown = page(tmp_path)
+    assert "What the model saw" in headings(shown)
+    assert 'alt="A training image of rust + scab, augmented"' in shown
+    assert "Samples of each class" not in headings(shown)
+
+
 def test_mistakes_without_pictures_are_a_table(tmp_path: Path) -> None:
     predictions(tmp_path, ("a", "b"), ("1.jpg", "a", "b", 0.9), ("2.jpg", "a", "b", 0.95))
     shown = page(tmp_path)
