@@ -271,6 +271,11 @@ def test_settings_that_differ_from_the_defaults_are_shown_with_these(tmp_path: P
     assert "predict" not in Markup(shown).of("code")
 
 
+def test_the_commit_that_the_run_was_launched_from_is_named(tmp_path: Path) -> None:
+    assert "3fa9c2e17b0a with changes" in page(tmp_path, a_skypilot_run(commit="3fa9c2e17b0a with changes"))
+    assert ">commit<" not in page(tmp_path)
+
+
 def test_it_says_how_to_predict_where_there_is_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.pt").write_bytes(b"weights")
