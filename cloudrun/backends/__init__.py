@@ -142,12 +142,19 @@ class Backend(Protocol):
 
 
 def open_backend(name: str, home: Path) -> Backend:
-    """Return the backend of this name, `local` or `sky`; `home`: the ledger's folder. Raises ValueError for others."""
+    """Return the backend of this name, as `catalog.infras` has them. Raises ValueError for others.
+
+    `home`: the ledger's folder.
+    """
     match name:
         case "local":
             from cloudrun.backends.local import LocalBackend
 
             return LocalBackend(home)
+        case "ssh":
+            from cloudrun.backends.ssh.backend import SshBackend
+
+            return SshBackend()
         case "sky":
             from cloudrun.backends.skypilot.backend import SkyBackend
 

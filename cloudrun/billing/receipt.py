@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TypedDict
 
 from cloudrun.billing.cost import Cost, cost_of, stopped_disk_usd, usd_for, worst_case
+from cloudrun.billing.own_price import OwnCost, own_cost
 from cloudrun.protocol.metrics import MetricsRow
 from cloudrun.protocol.words import WorkerPhase
 from cloudrun.state.records import Alternative, BilledElsewhere, Quote
@@ -130,6 +131,7 @@ class Receipt(TypedDict):
     accuracy: Worth | None
     skypilot: SkyCount | None
     alternatives: list[OtherOffer]
+    own: OwnCost | None
 
 
 def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> Receipt:
@@ -171,6 +173,7 @@ def receipt(run: Run, now: datetime, metrics: Metrics = ()) -> Receipt:
         "accuracy": None if any("fold" in row for row in metrics) else _worth(epochs, metrics),
         "skypilot": _compared(run),
         "alternatives": [_alternative(one) for one in run.alternatives],
+        "own": own_cost(run, cost.hours),
     }
 
 

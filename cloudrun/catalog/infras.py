@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cloudrun.catalog.addresses import is_address
 from cloudrun.protocol.timing import FOLLOWER_SILENCE_S
 
 LOCAL = "local"
@@ -21,12 +22,13 @@ INFRAS = (
 )
 """Names that the shell completes; SkyPilot may know others, which a launch takes as well."""
 
-BackendName = Literal["local", "sky"]
+BackendName = Literal["local", "sky", "ssh"]
 
 BILLED: BackendName = "sky"
-"""The backend whose machines cost money: only this one is asked for machines that the ledger does not know."""
+"""The backend that rents: only this one is asked for machines that the ledger does not know."""
 
-# Clusters of the user's own: a GPU may have any name there, the owner sets the price, and 0 is a price.
+# Clusters of the user's own: a GPU may have any name there, the owner sets the price, and 0 is a price. So it is for a
+# machine by its address.
 _OWN_CLUSTERS = ("slurm", "kubernetes", "k8s", "ssh")
 
 
@@ -35,6 +37,7 @@ class Capabilities:
     """The properties of a backend's machines that other code may ask for; times in seconds."""
 
     is_billed: bool  # a machine costs money until it is released, so that nobody may forget it
+    rents: bool  # a machine is rented for the run, from a provider that lists what it bills
     is_remote: (
         bool  # a machine is another computer: files are sent there and fetched, and it has SSH, set-up and a disk
     )
@@ -51,6 +54,7 @@ class Capabilities:
 CAPABILITIES: Mapping[BackendName, Capabilities] = {
     "local": Capabilities(
         is_billed=False,
+        rents=False,
         is_remote=False,
         ends_machines=False,
         rents_several=False,
@@ -58,8 +62,20 @@ CAPABILITIES: Mapping[BackendName, Capabilities] = {
         fetch_pause_s=1.0,
         silence_s=2.0,
     ),
+    # A machine of the user's own, by its address: it may cost money, and its owner says how much and what ends it.
+    "ssh": Capabilities(
+        is_billed=True,
+        rents=False,
+        is_remote=True,
+        ends_machines=False,
+        rents_several=False,
+        log_pause_s=0.5,
+        fetch_pause_s=15.0,
+        silence_s=FOLLOWER_SILENCE_S,
+    ),
     "sky": Capabilities(
         is_billed=True,
+        rents=True,
         is_remote=True,
         ends_machines=True,
         rents_several=True,
@@ -71,13 +87,15 @@ CAPABILITIES: Mapping[BackendName, Capabilities] = {
 
 
 def backend_for(infra: str | None) -> BackendName:
-    """Return the backend that serves an infra (`aws/us-east-1`); None: wherever a machine is cheapest."""
+    """Return the backend that serves an infra (`aws/us-east-1`, `ssh://lab`); None: wherever a machine is cheapest."""
+    if infra is not None and is_address(infra):
+        return "ssh"
     return "local" if infra is not None and _head(infra) == LOCAL else "sky"
 
 
 def is_own_cluster(infra: str | None) -> bool:
-    """Return whether an infra is the user's own cluster, whose owner names the GPUs and sets the price."""
-    return infra is not None and _head(infra) in _OWN_CLUSTERS
+    """Return whether an infra is the user's own cluster or machine, whose owner names the GPUs and sets the price."""
+    return infra is not None and (is_address(infra) or _head(infra) in _OWN_CLUSTERS)
 
 
 def _head(infra: str) -> str:

@@ -76,7 +76,7 @@ def check(
                 answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
         answer(f"{job.path}: ready to launch")
-        if job.spec.capabilities.is_remote:
+        if job.spec.capabilities.rents:
             note("whether a cloud is enabled is not asked here: `cloudrun doctor` tells")
     return ExitCode.DONE
 

@@ -19,6 +19,7 @@ from cloudrun.protocol.outputs import REPORT
 
 if TYPE_CHECKING:
     from cloudrun.job.job_file import Job
+    from cloudrun.job.plan import Plan
     from cloudrun.runs.console import Console, OnTransfer
     from cloudrun.runs.prepared import Examined, Prepared
     from cloudrun.state.ledger import Ledger
@@ -99,8 +100,10 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     examined = examine(job, ledger, note)
     if examined.findings is not None:
         warn_of(examined.findings)
-    if job.spec.capabilities.is_remote:
+    if job.spec.capabilities.rents:
         say("asking SkyPilot for a machine and its price ...")
+    elif job.spec.is_own_machine:
+        say(f"looking at {job.spec.infra} ...")
     prepared = _priced(examined, ledger) if dry_run else prepare(examined, ledger)
     if dry_run:
         return _show(prepared, ledger, as_json=as_json)
@@ -109,12 +112,12 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     show(prepared.forecast)
     if prepared.interrupted is not None:
         note(f"left     {prepared.interrupted.run_id} was launched before and cut short: this goes on with it")
-    if prepared.plan.capabilities.is_billed:
+    if prepared.plan.capabilities.rents:
         warn_of_unaccounted(ledger)
     live = live_runs_of(job, ledger) if prepared.interrupted is None else []
     for run in live:
         warn(second_run_text(run, now_utc()))
-    if not is_agreed(prepared.forecast, "Rent it?", yes=yes, is_second=bool(live)):
+    if not is_agreed(prepared.forecast, _question(prepared.plan), yes=yes, is_second=bool(live)):
         return ExitCode.FAILED
     with Transfer("data sent", files=examined.images) as on_bytes:
         run = execute(prepared, ledger, _console(on_bytes, yes=yes, detach=detach), detach=detach)
@@ -179,6 +182,10 @@ def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
     )
 
 
+def _question(plan: Plan) -> str:
+    return "Rent it?" if plan.capabilities.rents else "Start it?"
+
+
 def _priced(examined: Examined, ledger: Ledger) -> Prepared:
     """What `--dry-run` shows where no cloud is enabled: public list prices. Raises NoMachine where none is listed."""
     from cloudrun.backends import NoCloudEnabled
@@ -225,6 +232,7 @@ def _conclude(run: Run, *, as_json: bool) -> int:
     Returns the exit code.
     """
     from cloudrun.billing.cost import cost_of
+    from cloudrun.billing.own_price import stays_on
     from cloudrun.render.tables import launch_row
     from cloudrun.runs.summary import accuracy_text
     from cloudrun.state.records import now_utc
@@ -248,6 +256,8 @@ def _conclude(run: Run, *, as_json: bool) -> int:
         note(f"results   {run.folder}")
         if (Path(run.folder) / REPORT).is_file():
             note(f"report    {Path(run.folder) / REPORT}")
-    ended = f"STILL BILLING: `cloudrun down {run.run_id}`" if run.may_bill else "nothing is billing"
+    ended = "the machine stays on, and its bill with it" if stays_on(run) else "nothing is billing"
+    if run.may_bill:
+        ended = f"STILL BILLING: `cloudrun down {run.run_id}`"
     note(f"cost      ${cost.usd:.4f} for {duration(cost.hours * 3600)}; {ended}")
     return code

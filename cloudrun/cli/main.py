@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typer.exceptions import TyperException
 
 from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
+    advise,
     clouds,
     data,
     demo,

@@ -109,12 +109,17 @@ def rank(offers: Sequence[Offer], plan: Plan, workload: Workload, history: Seque
 
     Offers on which the job fits come first; those without an estimate come last, by their price an hour.
     """
-    ranked = [_ranked(offer, plan, workload, history) for offer in offers]
+    ranked = weighed(offers, plan, workload, history)
     best: dict[tuple[str, str | None], RankedOffer] = {}
     for one in sorted(ranked, key=_order):
         name = one.offer.gpu.rpartition(":")[0] if one.offer.gpu else None
         best.setdefault((one.offer.infra, name), one)
     return sorted(best.values(), key=_order)
+
+
+def weighed(offers: Sequence[Offer], plan: Plan, workload: Workload, history: Sequence[Measured]) -> list[RankedOffer]:
+    """Return each offer with the estimate of the job on it, in the order of `offers`."""
+    return [_ranked(offer, plan, workload, history) for offer in offers]
 
 
 def _ranked(offer: Offer, plan: Plan, workload: Workload, history: Sequence[Measured]) -> RankedOffer:

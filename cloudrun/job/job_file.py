@@ -255,6 +255,8 @@ def _with_absolute_paths(spec: JobSpec, base: Path) -> JobSpec:
     if isinstance(spec.train.pretrained, str):
         weights = _absolute(base, spec.train.pretrained, "train.pretrained")
         changes["train"] = spec.train.model_copy(update={"pretrained": str(weights)})
+    if spec.ssh_key is not None:
+        changes["ssh_key"] = str(_absolute(base, spec.ssh_key, "ssh_key"))
     if spec.workdir is not None:
         changes["workdir"] = str(_absolute(base, spec.workdir, "workdir"))
     return spec.model_copy(update=changes)

@@ -130,6 +130,7 @@ class Plan:
         """
         spec = self.spec
         ends_machine = self.capabilities.ends_machines
+        ending = _ending(infra) if ends_machine else MachineEnding.COMMAND if spec.end_command else MachineEnding.NOBODY
         return Order(
             run_id=self.run_id,
             python=self.python,
@@ -150,7 +151,8 @@ class Plan:
             spent_usd=spent_usd,
             idle_s=spec.lifecycle.idle_minutes * 60,
             stall_s=spec.budget.stall_minutes * 60,
-            ending=_ending(infra) if ends_machine else MachineEnding.NOBODY,
+            ending=ending,
+            end_command=spec.end_command,
             cloud=infra if ends_machine else "",
             has_timer=ends_machine and has_autodown(infra),
             on_finish=OnFinish(spec.lifecycle.on_finish),

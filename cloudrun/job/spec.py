@@ -21,10 +21,12 @@ from pydantic import (
     model_validator,
 )
 
+from cloudrun.catalog.addresses import is_address, parse_address
 from cloudrun.catalog.gpus import GpuRequest, is_known, nearest, parse_gpu, sold_as
 from cloudrun.catalog.infras import CAPABILITIES, LOCAL, Capabilities, backend_for, is_own_cluster
 from cloudrun.imagedata.label_columns import LabelColumns
 from cloudrun.imagedata.layout import ClassFolders
+from cloudrun.job.own_machine import LEAVE, OwnMachine, OwnPrice, as_price, check_end, end_command, misplaced
 from cloudrun.recipe.train_config import TrainConfig
 
 # The infras where SkyPilot 0.14 can rent, by the names that its `--infra` takes.
@@ -172,9 +174,13 @@ def _canonical_gpu(text: str) -> str:
 def _check_infra(infra: str | None) -> str | None:
     if infra is None:
         return None
+    if is_address(infra):
+        return str(parse_address(infra))
     head = infra.split("/", 1)[0].lower()
     if head not in (LOCAL, *SKY_INFRAS):
-        raise ValueError(f'"{infra}" is not an infra; use local, {", ".join(SKY_INFRAS)}, or one of these/region')
+        raise ValueError(
+            f'"{infra}" is not an infra; use local, {", ".join(SKY_INFRAS)}, one of these/region, or ssh://USER@HOST:PORT'
+        )
     return head + infra[len(head) :]
 
 
@@ -221,7 +227,21 @@ class JobSpec(_Section):
     """Machines that train together, each with what `gpu` asks for."""
     resources: Resources = Resources()
     infra: Annotated[str | None, AfterValidator(_check_infra)] = None
-    """Where to run: local, slurm, aws, runpod, aws/us-east-1, ...; null: the cheapest cloud that is enabled."""
+    """Where to run: local, slurm, aws, runpod, aws/us-east-1, ...; null: the cheapest cloud that is enabled.
+
+    ssh://USER@HOST:PORT: a machine that you can log in to.
+    """
+    ssh_key: Annotated[str, Field(min_length=1)] | None = None
+    """File of the private key for `infra: ssh://...`; null: the one that your ssh would use."""
+    price: Annotated[OwnPrice | None, BeforeValidator(as_price)] = None
+    """Price of a machine of your own: dollars an hour, or {hourly: 1.98, currency: CNY}; null: it costs nothing."""
+    end: Annotated[str, AfterValidator(check_end)] = LEAVE
+    """What ends the bill of a machine of your own, once the results are safe or the budget is used.
+
+    leave: nothing, it stays as it is; shutdown; or a shell command of its platform.
+    """
+    machine: OwnMachine = OwnMachine()
+    """Places on a machine of your own, and its GPUs."""
     spot: StrictBool = False
     """true: cheaper machines that the provider may take back."""
     data: Data
@@ -263,6 +283,16 @@ class JobSpec(_Section):
         return CAPABILITIES[backend_for(self.infra)]
 
     @property
+    def is_own_machine(self) -> bool:
+        """Whether the job runs on a machine of the user's own, by its address."""
+        return self.infra is not None and is_address(self.infra)
+
+    @property
+    def end_command(self) -> str | None:
+        """The shell command that ends a machine of the user's own; None where there is none, or the machine stays."""
+        return end_command(self.end) if self.is_own_machine else None
+
+    @property
     def needs_gpu(self) -> bool:
         """Whether a GPU was asked for, and must be usable: the run fails at once without it."""
         return bool(self.gpu) and self.train.device != "cpu"
@@ -273,8 +303,19 @@ class JobSpec(_Section):
             raise ValueError("`train.device` is cuda, but no `gpu` is asked for; add `gpu: [A100:1]`")
         if self.nodes > 1 and not self.capabilities.rents_several:
             raise ValueError(
-                f"`nodes` is {self.nodes}, and `infra: local` is this one computer; remove `nodes`, or rent machines"
+                f"`nodes` is {self.nodes}, and `infra: {self.infra}` is one computer; remove `nodes`, or rent machines"
             )
+        own = {"ssh_key": self.ssh_key, "price": self.price, "end": self.end, "machine": self.machine}
+        given = {name: value for name, value in own.items() if value != type(self).model_fields[name].default}
+        if given and not self.is_own_machine:
+            raise ValueError(misplaced(given))
+        if self.price is not None and self.price.rate is None:
+            raise ValueError(
+                f"no rate is known for {self.price.currency}; add `usd: 0.14`, the dollars for 1 {self.price.currency},"
+                " to `price`"
+            )
+        if self.is_own_machine and self.spot:
+            raise ValueError("`spot` is about rented machines; remove it, or `infra: ssh://...`")
         if self.workdir is not None and self.run is None:
             raise ValueError("`workdir` is only used by a `run` command of your own; add `run` or remove it")
         if self.workdir_secrets and self.workdir is None:

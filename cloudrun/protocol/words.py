@@ -60,6 +60,7 @@ class MachineEnding(Word):
 
     SLURM = "slurm"  # its allocation is cancelled
     SKYPILOT = "skypilot"
+    COMMAND = "command"  # a command of its owner's, `end_command` in the order
     NOBODY = "nobody"  # this computer, or another machine of the run
 
 

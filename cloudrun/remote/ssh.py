@@ -1,4 +1,4 @@
-"""SSH and rsync to a machine that SkyPilot rented, by the host entry that SkyPilot wrote for it.
+"""SSH and rsync to a machine, by the host entry that SkyPilot wrote for it, or by our own for a machine of the user's.
 
 One connection is opened and shared by all commands (ControlMaster), so that a look at the log costs
 milliseconds and not a handshake.
@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cloudrun.errors import StoreError
+from cloudrun.remote.entries import entry_of
+from cloudrun.remote.unreachable import hint_for, reason_of
 from cloudrun.worker.child import end_with_parent
 
 _CONNECTION_LOST = 255  # ssh's own exit code
@@ -28,10 +30,10 @@ ends_with_this = end_with_parent if sys.platform == "linux" else None
 class MachineUnreachable(StoreError):
     """A machine does not answer over SSH."""
 
-    def __init__(self, machine: str, said: str) -> None:
+    def __init__(self, machine: str, said: str, *, hint: str = "") -> None:
         super().__init__(
             f"machine `{machine}` does not answer over SSH: {said or 'no reason given'}",
-            hint="`cloudrun ps --refresh` tells whether it is still there",
+            hint=hint or "`cloudrun ps --refresh` tells whether it is still there",
         )
 
 
@@ -42,12 +44,21 @@ class TransferTooSlow(StoreError):
 class Connection:
     """Runs commands and copies files on one machine. Of several rented together, it is number `node`, from 0.
 
-    `host` is the machine's name for ssh and rsync.
+    `host` is the machine's name for ssh and rsync. Raises StoreError where this computer has no entry of it.
     """
 
     def __init__(self, machine: str, *, node: int = 0) -> None:
         self.machine = machine
-        self.host = machine if node == 0 else f"{machine}-worker{node}"
+        self._node = node
+
+    @property
+    def host(self) -> str:
+        return entry_of(self.machine).host if self._node == 0 else f"{self.machine}-worker{self._node}"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the machine is the user's own, and not rented by cloudrun."""
+        return entry_of(self.machine).is_own
 
     def run(self, script: str, *, content: bytes | None = None, timeout_s: float = 60.0) -> tuple[int, bytes]:
         """Run a shell script on the machine, with `content` as its stdin; return its exit code and stdout.
@@ -56,17 +67,44 @@ class Connection:
         """
         try:
             done = subprocess.run(
-                [*_ssh(self.machine, self.host), self.host, script],
+                [*_ssh(self.machine, self.host), self.host, self._spoken(script)],
                 input=content if content is not None else b"",
                 capture_output=True,
                 timeout=timeout_s,
                 check=False,
             )
         except subprocess.TimeoutExpired as err:
-            raise MachineUnreachable(self.host, f"no answer in {timeout_s:.0f} s") from err
+            raise self._unreachable(f"no answer in {timeout_s:.0f} s".encode()) from err
         if done.returncode == _CONNECTION_LOST:
-            raise MachineUnreachable(self.host, _last_line(done.stderr))
+            raise self._unreachable(done.stderr)
         return done.returncode, done.stdout
+
+    def _spoken(self, script: str) -> str:
+        """Return the script as the login shell has to get it, which on a machine of the user's own may be any: fish."""
+        return f"sh -c {shlex.quote(script)}" if self.is_own else script
+
+    def at(self, path: str) -> str:
+        """Return a path on the machine as rsync takes it: `host:/path`."""
+        host = self.host
+        return f"[{host}]:{path}" if ":" in host else f"{host}:{path}"
+
+    def close(self) -> None:
+        """Close the shared connection, so that the next command opens one and shows whether the machine answers."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(
+                [*_ssh(self.machine, self.host), "-O", "exit", self.host],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=10,
+                check=False,
+            )
+
+    def _unreachable(self, stderr: bytes) -> MachineUnreachable:
+        entry = entry_of(self.machine)
+        said = stderr.decode("utf-8", "replace")
+        if not entry.is_own:
+            return MachineUnreachable(self.host, _last_line(stderr))
+        return MachineUnreachable(self.host, reason_of(said), hint=hint_for(entry, said))
 
     def rsync_command(self, *words: str) -> list[str]:
         """Return an rsync command line with `words`; the caller writes `machine:` before a path on the machine."""
@@ -103,7 +141,7 @@ def rsync_failed(machine: str, code: int, stderr: bytes) -> StoreError:
 
 def interactive_command(machine: str) -> list[str]:
     """Return the command for a person's own shell on the machine."""
-    return ["ssh", "-F", str(_config(machine)), "-o", "LogLevel=ERROR", "-t", machine]
+    return ["ssh", "-F", str(_config(machine)), "-o", "LogLevel=ERROR", "-t", entry_of(machine).host]
 
 
 def _ssh(machine: str, host: str) -> list[str]:
@@ -116,7 +154,7 @@ def _ssh(machine: str, host: str) -> list[str]:
         "ServerAliveCountMax": "3",
         "ControlMaster": "auto",
         # By the machine's name, not ssh's %C: machines behind one login node share host, port and user.
-        "ControlPath": f"{sockets}/{hashlib.sha256(host.encode()).hexdigest()[:16]}",
+        "ControlPath": f"{sockets}/{hashlib.sha256(f'{machine} {host}'.encode()).hexdigest()[:16]}",
         "ControlPersist": "60",
     }
     return [
@@ -128,22 +166,18 @@ def _ssh(machine: str, host: str) -> list[str]:
 
 
 def _config(machine: str) -> Path:
-    """Return the path of SkyPilot's host entry, or of a copy with `~` spelled out.
+    """Return the path of the machine's host entry; of SkyPilot's, a copy with `~` spelled out.
 
     ssh takes `~` for the home folder in passwd, SkyPilot for $HOME. Raises StoreError where there is no entry.
     """
+    entry = entry_of(machine)
+    if entry.is_own:
+        return entry.config
     home = Path.home()
-    source = home / ".sky" / "generated" / "ssh" / machine
-    try:
-        text = source.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise StoreError(
-            f"SkyPilot on this computer has no SSH entry for `{machine}` ({source})",
-            hint="was it rented from another computer? `sky status` lists the machines that this one knows",
-        ) from None
+    text = entry.config.read_text(encoding="utf-8")
     spelled = text.replace("~/", f"{home}/")
     if spelled == text:
-        return source
+        return entry.config
     copy = _own_folder() / f"{machine}.config"
     copy.write_text(spelled, encoding="utf-8")
     return copy

@@ -42,7 +42,17 @@ def receipt_text(cost: Receipt) -> str:
     total = duration(float(cost["hours"]) * 3600)
     most = f" to ${cost['cost_high_usd']:.4f}" if cost["cost_high_usd"] > cost["cost_usd"] else ""
     lines.append(f"  {'total' if cost['is_final'] else 'so far':<9} {total:>10}  ${cost['cost_usd']:.4f}{most}")
-    return "\n".join([*lines, *_estimated(cost), *_worth(cost), *_compared(cost), *_elsewhere(cost)])
+    return "\n".join([*lines, *_own(cost), *_estimated(cost), *_worth(cost), *_compared(cost), *_elsewhere(cost)])
+
+
+def _own(cost: Receipt) -> list[str]:
+    """The cost in the currency in which the user pays for a machine of their own."""
+    own = cost["own"]
+    if own is None:
+        return []
+    paid = f"{own['cost']:.2f} {own['currency']} at {own['hourly']:g} {own['currency']} an hour"
+    lines = [] if own["currency"] == "USD" else [f"  {'':<9} {'':>10}  {paid}"]
+    return lines + (["            the machine stays on, and its bill with it"] if own["stays_on"] else [])
 
 
 def _machines(cost: Receipt) -> str:

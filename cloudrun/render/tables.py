@@ -17,7 +17,7 @@ from cloudrun.text.units import age, brief_duration, duration, iso, times
 
 if TYPE_CHECKING:  # so that `ps` starts without loading plans
     from cloudrun.job.plan import Plan
-    from cloudrun.job.spec import Budget
+    from cloudrun.job.spec import Budget, JobSpec
 
 
 # Columns of `ps` that a narrow terminal does without, the first one first; `--json` has them all.
@@ -197,25 +197,8 @@ def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
         what = quote.gpu or ("no GPU" if plan.capabilities.is_remote else "")
         machine = ", ".join(part for part in (quote.machine, what, place) if part)
         lines.append(f"machine  {times(quote.nodes, machine)}")
-        if quote.hourly_usd:
-            budget = spec.budget
-            rate = quote.total_hourly_usd
-            worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=rate)
-            hours = worst.time.total_seconds() / 3600
-            disk = f" and ${quote.disk_hourly_usd:.4f} for its disk" if quote.disk_hourly_usd else ""
-            old = age(max((now - quote.as_of).total_seconds(), 0.0))
-            lines.append(f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {old} old)")
-            if live:
-                lines.append(f"live     {live}")
-            lines += [
-                f"or       {one.gpu} of {one.infra} at ${one.total_hourly_usd:.4f} an hour, where there is none"
-                for one in quote.fallbacks
-            ]
-            lines.append(f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})")
-        elif plan.capabilities.is_billed:
-            lines.append(f"price    none is known of {quote.infra}: `budget.max_cost` cannot end it")
-            lines.append(f"at most  {spec.budget.max_hours:g} h, then it is stopped (budget.max_hours)")
-    if plan.capabilities.is_billed:
+        lines += _price_lines(plan, quote, now, live)
+    if plan.capabilities.rents:
         lines.append(_waits(spec.budget, quote))
         lines += _choices(spec.gpu, spec.gpu_choices)
     if estimate is not None:
@@ -234,9 +217,50 @@ def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
     if plan.capabilities.ends_machines:
         ends = how_it_ends(quote.infra if quote else spec.infra, idle_minutes=spec.lifecycle.idle_minutes)
         lines.append(f"ends     {spec.lifecycle.on_finish} when done; with this computer off, {ends}")
+    elif spec.is_own_machine:
+        lines.append(f"ends     {_how_it_is_left(spec)}")
     if keys is not None:
         lines += [f"{'keys' if place == 0 else '':8} {line}" for place, line in enumerate(keys.lines())]
     return "\n".join(lines)
+
+
+def _price_lines(plan: Plan, quote: Quote, now: datetime, live: str) -> list[str]:
+    """Return the lines on what the machine costs, and at what the run is stopped."""
+    budget = plan.spec.budget
+    if quote.hourly_usd:
+        rate = quote.total_hourly_usd
+        worst = worst_case(max_cost=budget.max_cost, max_hours=budget.max_hours, hourly_usd=rate)
+        hours = worst.time.total_seconds() / 3600
+        disk = f" and ${quote.disk_hourly_usd:.4f} for its disk" if quote.disk_hourly_usd else ""
+        old = age(max((now - quote.as_of).total_seconds(), 0.0))
+        return [
+            f"price    ${quote.hourly_usd:.4f} an hour{disk} ({quote.source}, {old} old)",
+            *([f"live     {live}"] if live else []),
+            *(
+                f"or       {one.gpu} of {one.infra} at ${one.total_hourly_usd:.4f} an hour, where there is none"
+                for one in quote.fallbacks
+            ),
+            f"at most  ${worst.usd:.2f} in {hours:.1f} h, then it is stopped (budget.{worst.limit})",
+        ]
+    if not plan.capabilities.is_billed:
+        return []
+    none = (
+        f"none: {quote.source}"
+        if plan.spec.is_own_machine
+        else f"none is known of {quote.infra}: `budget.max_cost` cannot end it"
+    )
+    return [f"price    {none}", f"at most  {budget.max_hours:g} h, then it is stopped (budget.max_hours)"]
+
+
+def _how_it_is_left(spec: JobSpec) -> str:
+    """Return what becomes of a machine of the user's own."""
+    if spec.end_command is None:
+        bill = "; its bill goes on until you end it" if spec.price is not None and spec.price.hourly else ""
+        return f"the machine stays as it is (`end: leave`), without the run's files{bill}"
+    return (
+        f"`{spec.end}` on the machine once the results are here or in the store, and when the budget is used, with this"
+        " computer off, too"
+    )
 
 
 def _waits(budget: Budget, quote: Quote | None) -> str:

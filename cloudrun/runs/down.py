@@ -101,7 +101,7 @@ def end_billing(run: Run, context: Context, *, was_gone: bool = False) -> Run:
     """
     if run.released_at is not None:
         return run
-    what = "the machine of " if CAPABILITIES[run.backend].is_remote else ""
+    what = "the machine of " if CAPABILITIES[run.backend].rents else ""
     context.say(f"ending {what}{run.run_id} ...")
     ending = ending_of(run, context.backend) if was_gone else None
     began = time.monotonic()
@@ -144,6 +144,8 @@ def _on_other_offers(run: Run, backend: Backend) -> tuple[Alternative, ...]:
     """
     try:
         spec = JobSpec.model_validate(run.job)
+        if spec.is_own_machine:  # it is there anyway
+            return ()
         plan = make_plan(spec, run.run_id, python=sys.executable, base=base_task())
         return alternatives(run, backend.offers(plan, lambda _: None))
     except (CloudrunError, ValidationError):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from cloudrun.catalog.infras import BackendName
 from cloudrun.errors import ExitCode
 from cloudrun.protocol.words import OnFinish, WorkerPhase, word_of
 from cloudrun.state.records import (
@@ -59,7 +60,7 @@ class Assignment:
     """The part of a run's record that its plan decides: the job, and where it runs."""
 
     job: dict[str, Any]
-    backend: Literal["local", "sky"]
+    backend: BackendName
     infra: str | None
     gpu: tuple[str, ...]
     store_uri: str | None
@@ -88,7 +89,7 @@ class Run(Record):
     run_id: str
     name: str
     created_at: Moment
-    backend: Literal["local", "sky"]
+    backend: BackendName
     infra: str | None
     gpu: tuple[str, ...]
     job: Job

@@ -108,7 +108,7 @@ class NodeStore:
             self._get_by_list(key, target)
             return
         # In place, so that what has come survives a kill of either end; a start that differs is sent anew.
-        self._connection.rsync("-L", "--append-verify", f"{self._machine}:{self._folder}/{key}", str(target))
+        self._connection.rsync("-L", "--append-verify", self._connection.at(f"{self._folder}/{key}"), str(target))
 
     def _get_by_list(self, key: str, target: Path) -> None:
         """Fetch a file whose name rsync or a shell would take for something else; from its beginning each time."""
@@ -116,7 +116,7 @@ class NodeStore:
             listed = Path(folder) / "list"
             listed.write_bytes(os.fsencode(key) + b"\0")
             words = ["-L", "--from0", f"--files-from={listed}"]
-            self._connection.rsync(*words, f"{self._machine}:{self._folder}/", f"{folder}/come/")
+            self._connection.rsync(*words, self._connection.at(f"{self._folder}/"), f"{folder}/come/")
             atomic.settle(Path(folder) / "come" / key, target)
 
     def put(self, key: str, content: bytes) -> None:
@@ -143,7 +143,7 @@ class NodeStore:
         target = f"{self._folder}/{prefix}"
         on_bytes(0, total)
         self._connection.run(f"mkdir -p {quote(target)}")
-        self._send(["--delete", f"{source}/", f"{self._machine}:{target}/"], total, on_bytes)
+        self._send(["--delete", f"{source}/", self._connection.at(f"{target}/")], total, on_bytes)
 
         def almost() -> None:
             on_bytes(max(total - 1, 0), total)
@@ -185,7 +185,7 @@ class NodeStore:
             listed.write(b"\0".join(os.fsencode(name) for name in names))
             listed.flush()
             again = ["-L", "--ignore-times", "--whole-file", "--from0", f"--files-from={listed.name}"]
-            self._connection.rsync(*again, f"{source}/", f"{self._machine}:{target}/")
+            self._connection.rsync(*again, f"{source}/", self._connection.at(f"{target}/"))
 
     def _differing(self, target: str, hashes: dict[str, str], meanwhile: Callable[[], None]) -> list[str]:
         script = f'{FIND_PYTHON}"$python" - {quote(target)} {arrival.digest_of(hashes)}'

@@ -16,6 +16,8 @@ from cloudrun.worker.sky_internals import ASK_SKYLET, TERMINATE
 from cloudrun.worker.sky_runtime import sky_environment, sky_python
 
 _PATIENCE_S = 25.0
+# A machine that shuts down stops its services first.
+_COMMAND_PATIENCE_S = 90.0
 # SkyPilot's skylet looks once a minute, after its other work; then it asks the provider.
 _SKYLET_PATIENCE_S = 80.0
 _PAUSES_S = (25.0, 75.0, 175.0, 300.0)
@@ -39,6 +41,9 @@ def ways_to_end(order: Order, *, slurm_job: str | None, tried_s: float, python: 
 
     `python` is the path of SkyPilot's own Python on the machine; `slurm_job` is None where the machine is not Slurm's.
     """
+    if order.ending == MachineEnding.COMMAND:
+        assert order.end_command is not None, "an order with this ending names the command"
+        return [Way(f"end the machine by `{order.end_command}`", ["sh", "-c", order.end_command], _COMMAND_PATIENCE_S)]
     terminate = Way("let SkyPilot end the machine", [python, "-c", TERMINATE])
     if slurm_job is not None:
         # The signal goes to the batch script, whose exit cleans up after SkyPilot. The second way is by force.

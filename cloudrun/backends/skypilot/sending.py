@@ -13,19 +13,18 @@ from pathlib import Path
 from shlex import quote as quote_word
 
 from cloudrun.backends.skypilot.on_machine import kept_awake
-from cloudrun.errors import BudgetUsed
+from cloudrun.backends.within_budget import rsync_within
 from cloudrun.job.plan import Plan
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import CERTIFICATE, LOG, ORDER, OUT, WEIGHTS
-from cloudrun.remote.ssh import Connection, TransferTooSlow
-from cloudrun.text.units import duration
+from cloudrun.remote.ssh import Connection
 
 
 def send_staged(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
     """Send the staged folder to the first machine. Raises BudgetUsed where that would use up the budget."""
     connection = Connection(plan.machine_name)
     with kept_awake(connection):  # weights and checkpoints are large
-        _rsync(connection, order, f"{staged}/", f"{plan.machine_name}:{run_dir}/")
+        rsync_within(connection, order, f"{staged}/", connection.at(f"{run_dir}/"))
 
 
 def send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
@@ -43,34 +42,8 @@ def send_to_nodes(plan: Plan, staged: Path, run_dir: str, order: Order) -> None:
         connection.run(f"mkdir -p {place} && umask 077 && cat > {place}/{CERTIFICATE}", content=certificate)
         if node > 0:
             kept_back = [f"--exclude=/{name}" for name in (WEIGHTS, OUT, LOG)]
-            _rsync(connection, order, *kept_back, f"{staged}/", f"{connection.host}:{run_dir}/")
+            rsync_within(connection, order, *kept_back, f"{staged}/", connection.at(f"{run_dir}/"))
             connection.run(f"umask 077; cat > {place}/{ORDER}", content=order.at(time.time()).as_json().encode())
 
     with kept_awake(Connection(plan.machine_name)), ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(send, range(plan.spec.nodes)))
-
-
-def _rsync(connection: Connection, order: Order, *words: str) -> None:
-    left_s = _left_s(order)
-    if left_s <= 0:
-        raise _used(order)
-    try:
-        connection.rsync(*words, timeout_s=left_s)
-    except TransferTooSlow:
-        raise _used(order) from None
-    if _left_s(order) <= 0:  # this computer slept meanwhile
-        raise _used(order)
-
-
-def _left_s(order: Order) -> float:
-    """Return the seconds until the machine has to be ended, so that the budget is kept."""
-    return order.limit_s() - order.end_lead_s - order.at(time.time()).billed_s
-
-
-def _used(order: Order) -> BudgetUsed:
-    now = order.at(time.time())
-    return BudgetUsed(
-        f"the budget (${order.max_cost_usd:.2f}, {duration(order.max_hours * 3600)}) was used before the job could"
-        f" begin, while code, weights or a checkpoint were sent: {duration(now.billed_s)}, ${now.spent_usd:.2f}",
-        hint="give it more (`budget`), or have the machine fetch what is large: `pretrained: true`, a `store`",
-    )

@@ -42,7 +42,7 @@ def test_each_backend_has_the_capabilities_of_its_name(name: BackendName, tmp_pa
 
 
 def test_machines_that_the_ledger_does_not_know_are_looked_for_where_they_cost_money() -> None:
-    assert [name for name, one in CAPABILITIES.items() if one.is_billed] == [BILLED]
+    assert [name for name, one in CAPABILITIES.items() if one.rents] == [BILLED]
 
 
 def test_a_scan_that_an_older_version_has_remembered_is_still_read() -> None:
