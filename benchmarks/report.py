@@ -85,6 +85,7 @@ def made_up_run(folder: Path, run_id: str, seed: int) -> Run:
     (home / "checkpoints" / "best.pt").write_bytes(b"weights")
     draw = random.Random(seed)
     best = _write_metrics(home, draw)
+    _write_machine(home, draw)
     rows = _write_predictions(home, draw)
     _write_thumbnails(home, rows, draw)
     _write_summary(home, rows, best)
@@ -123,6 +124,22 @@ def _write_metrics(home: Path, draw: random.Random) -> int:
             lines.append(json.dumps(row) + "\n")
     (home / "metrics.jsonl").write_text("".join(lines))
     return best[1]
+
+
+def _write_machine(home: Path, draw: random.Random) -> None:
+    lines = []
+    for second in range(0, 399, 5):
+        is_training = second > 20 and second % 65 > 5
+        gpu = {
+            "index": 0, "use_percent": min(draw.gauss(91, 5), 100.0) if is_training else max(draw.gauss(6, 4), 0.0),
+            "memory_used_bytes": 31e9 if second > 20 else 2e9, "memory_bytes": 80e9,
+            "power_w": draw.gauss(305, 12) if is_training else draw.gauss(92, 5),
+            "temperature_c": round(38 + 25 * (1 - 2.7 ** (-second / 60))),
+        }  # fmt: skip
+        moment = _START + timedelta(seconds=231 + second)
+        row = {"time": moment.isoformat(), "cpu_percent": draw.gauss(44, 6), "gpus": [gpu]}
+        lines.append(json.dumps(row) + "\n")
+    (home / "machine.jsonl").write_text("".join(lines))
 
 
 def _write_predictions(home: Path, draw: random.Random) -> list[Judged]:

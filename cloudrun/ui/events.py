@@ -29,10 +29,15 @@ def events(watched: Watched, last_id: str, closing: threading.Event, *, top: Par
     yield f"retry: {_RETRY_MS}\n\n".encode()
     has_lines = lines_of(last_id, watched.name)
     sent: dict[str, str] = {}
+    drawn: Snapshot | None = None
     spoke_at = time.monotonic()
     while not closing.is_set():
         seen = watched.look()
-        for name, part in (("top", top), ("curves", curves)):
+        parts = [("top", top)]
+        if drawn is None or drawn.metrics is not seen.metrics or drawn.machine is not seen.machine:
+            parts.append(("curves", curves))
+            drawn = seen
+        for name, part in parts:
             html = part(seen)
             if sent.get(name) != html:
                 sent[name] = html

@@ -18,8 +18,9 @@ from cloudrun.backends import open_backend
 from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import CloudrunError
 from cloudrun.files.untrusted import LARGEST_RESULT_BYTES
+from cloudrun.protocol.machine_use import MachineSample, parse_machine_use
 from cloudrun.protocol.metrics import MetricsRow, parse_metrics
-from cloudrun.protocol.outputs import METRICS_KEY
+from cloudrun.protocol.outputs import MACHINE_KEY, METRICS_KEY
 from cloudrun.runs.follow import LogReader
 from cloudrun.runs.last_word import BadResult, read_progress, read_result
 from cloudrun.runs.log_start import offset_of_tail
@@ -47,6 +48,7 @@ class Snapshot:
 
     run: Run
     metrics: Sequence[MetricsRow]
+    machine: Sequence[MachineSample]
     lines: tuple[str, ...]
     next_line: int
     trouble: str
@@ -62,13 +64,14 @@ class Watched:
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
         self._metrics_at = float("-inf")
-        self._metrics_text = b""
+        self._metrics_text, self._machine_text = b"", b""
         self._metrics: Sequence[MetricsRow] = ()
+        self._machine: Sequence[MachineSample] = ()
         self._attempt: object = None
         self._reader: LogReader | None = None
         self._lines: deque[str] = deque(maxlen=LOG_LINES)
         self._next_line = 0
-        self._last = Snapshot(run, (), (), 0, "")
+        self._last = Snapshot(run, (), (), (), 0, "")
 
     @property
     def last(self) -> Snapshot:
@@ -95,7 +98,7 @@ class Watched:
                 self._read_log(run, store)
         except CloudrunError as err:
             trouble = f"{err.message}; what is shown was seen before"
-        return Snapshot(run, self._metrics, tuple(self._lines), self._next_line, trouble)
+        return Snapshot(run, self._metrics, self._machine, tuple(self._lines), self._next_line, trouble)
 
     def _read_metrics(self, store: Store) -> None:
         if time.monotonic() - self._metrics_at < _METRICS_EVERY_S:
@@ -103,6 +106,9 @@ class Watched:
         content = store.read(METRICS_KEY, limit=LARGEST_RESULT_BYTES) or b""
         if content != self._metrics_text:
             self._metrics_text, self._metrics = content, parse_metrics(content.decode("utf-8", "replace"))
+        content = store.read(MACHINE_KEY, limit=LARGEST_RESULT_BYTES) or b""
+        if content != self._machine_text:
+            self._machine_text, self._machine = content, parse_machine_use(content.decode("utf-8", "replace"))
         self._metrics_at = time.monotonic()
 
     def _read_log(self, run: Run, store: Store) -> None:

@@ -19,9 +19,17 @@ from urllib.parse import unquote, urlsplit
 from cloudrun.billing.receipt import Receipt, receipt
 from cloudrun.errors import brief
 from cloudrun.protocol.metrics import metrics_at
-from cloudrun.protocol.outputs import AUGMENTED, METRICS, OUT_OF_FOLD, PREDICTIONS_VAL, STACKING, SUMMARY, THUMBNAILS
+from cloudrun.protocol.outputs import (
+    AUGMENTED,
+    METRICS,
+    OUT_OF_FOLD,
+    PREDICTIONS_VAL,
+    STACKING,
+    SUMMARY,
+    THUMBNAILS,
+)
 from cloudrun.protocol.run_folder import RunFolder
-from cloudrun.render.pages.one import curves_html, live_part, one_run_html, top_html, with_metrics
+from cloudrun.render.pages.one import as_of_now, curves_html, live_part, one_run_html, top_html
 from cloudrun.render.pages.receipts import receipts_html, receipts_page
 from cloudrun.render.pages.runs import Listed, RunsPage, order_of, rows_html, runs_html, runs_page
 from cloudrun.render.report.comparison import Member, comparison_html
@@ -144,7 +152,7 @@ class Site:
             return self._pages.get(run.run_id, stamp, lambda: self._static(run, folder))
         seen = self._live.as_last_seen(run)
         if seen is None:
-            seen = Snapshot(run, (), (), 0, "")
+            seen = Snapshot(run, (), (), (), 0, "")
         cost, results = self._known(seen)
         live = None if seen.run.phase.is_final else live_part(seen.run, cost, seen.metrics, now_utc(), seen.trouble)
         return one_run_html(seen.run, results, cost, live)
@@ -154,18 +162,18 @@ class Site:
         return one_run_html(run, results, receipt(run, now_utc(), results.metrics), None)
 
     def _known(self, seen: Snapshot) -> tuple[Receipt, Results]:
-        results = with_metrics(read_results(_folder(seen.run)), seen.metrics)
+        results = as_of_now(read_results(_folder(seen.run)), seen.metrics, seen.machine)
         return receipt(seen.run, now_utc(), results.metrics), results
 
     def _events(self, run: Run, last_id: str) -> Answer:
         def top(seen: Snapshot) -> str:
-            results = with_metrics(_without_files(seen.run), seen.metrics)
+            results = as_of_now(_without_files(seen.run), seen.metrics, seen.machine)
             cost = receipt(seen.run, now_utc(), results.metrics)
             live = live_part(seen.run, cost, seen.metrics, now_utc(), seen.trouble)
             return top_html(page_of(seen.run, results, cost), live)
 
         def charts(seen: Snapshot) -> str:
-            return curves_html(with_metrics(_without_files(seen.run), seen.metrics))
+            return curves_html(as_of_now(_without_files(seen.run), seen.metrics, seen.machine))
 
         parts = events(self._live.watched(run), last_id, self._closing, top=top, curves=charts)
         return Answer(kind="text/event-stream; charset=utf-8", parts=parts)

@@ -8,10 +8,10 @@ from datetime import datetime
 
 from cloudrun.billing.cost import worst_case
 from cloudrun.billing.receipt import Receipt
+from cloudrun.protocol.machine_use import MachineSample
 from cloudrun.protocol.metrics import MetricsRow
-from cloudrun.render.report.curves import curves
-from cloudrun.render.report.heading import best_epoch
-from cloudrun.render.report.page import Page, page_of
+from cloudrun.render.report.machine import machine_findings
+from cloudrun.render.report.page import Page, all_charts, page_of
 from cloudrun.render.report.results import Results
 from cloudrun.render.report.template import rendered
 from cloudrun.render.report.wording import cents, seconds
@@ -41,12 +41,14 @@ def top_html(page: Page, live: LivePart) -> str:
 
 def curves_html(results: Results) -> str:
     """Return the charts of the page, which change with each epoch."""
-    return rendered("live_curves.html", curves=curves(results.metrics, best_epoch(results)))
+    return rendered(
+        "live_curves.html", curves=all_charts(results), idle=machine_findings(results.machine, results.metrics)
+    )
 
 
-def with_metrics(results: Results, metrics: Sequence[MetricsRow]) -> Results:
-    """Return the results with the metrics of now, where there are any."""
-    return replace(results, metrics=metrics) if metrics else results
+def as_of_now(results: Results, metrics: Sequence[MetricsRow], machine: Sequence[MachineSample]) -> Results:
+    """Return the results with the metrics and the machine's samples of now, where there are any."""
+    return replace(results, metrics=metrics or results.metrics, machine=machine or results.machine)
 
 
 def live_part(run: Run, cost: Receipt, metrics: Sequence[MetricsRow], now: datetime, trouble: str) -> LivePart:

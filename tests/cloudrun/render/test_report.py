@@ -251,6 +251,38 @@ def test_each_chart_has_its_values_in_words_and_as_a_table(tmp_path: Path) -> No
     assert shown.count('role="img"') == len(Markup(shown).of("figcaption"))
 
 
+def test_a_machine_has_its_curves_and_a_gpu_that_idles_is_named(tmp_path: Path) -> None:
+    def sample(minute: int) -> str:
+        gpus = [
+            {"index": index, "use_percent": use, "memory_used_bytes": 8e9, "memory_bytes": 80e9, "power_w": 70.0}
+            for index, use in enumerate((20.0, 90.0))
+        ]
+        return json.dumps({"time": f"2026-11-24T12:{minute:02}:00Z", "cpu_percent": 55.0, "gpus": gpus})
+
+    (tmp_path / "machine.jsonl").write_text("\n".join([*map(sample, range(10)), "{", '{"gpus": 3}']) + "\n")
+    shown = page(tmp_path)
+    assert "<title>minutes 9.0: GPU 0 20.0%, GPU 1 90.0%</title>" in shown
+    assert "<title>minutes 9.0: GPU 0 10.0%, GPU 1 10.0%</title>" in shown
+    captions = Markup(shown).of("figcaption")
+    assert captions == ["GPU use", "GPU memory", "GPU power in watts", "Use of the machine's cores"]
+    assert "GPU 0 idled 80% of the training (10 samples); likely cause: each step is small for this card" in shown
+    assert "GPU 1 idled" not in shown
+
+
+def test_a_long_run_has_means_of_its_samples(tmp_path: Path) -> None:
+    rows = (
+        {
+            "time": f"2026-11-24T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z",
+            "cpu_percent": 50 + second % 2,
+        }
+        for second in range(5000)
+    )
+    (tmp_path / "machine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = page(tmp_path)
+    assert shown.count('class="hit"') <= 150
+    assert "all cores 50.5%" in shown
+
+
 def test_the_metric_of_the_competition_is_a_figure_and_a_curve(tmp_path: Path) -> None:
     metrics(tmp_path, *({"kind": "val", "epoch": epoch, "accuracy": 0.5, "f_beta": 0.1 * epoch} for epoch in (1, 2)))
     found = Markup(page(tmp_path, metric_name="val_f_beta", best_metric=0.2, val_accuracy=0.5, test_metric=0.15))

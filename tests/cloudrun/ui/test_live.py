@@ -76,7 +76,7 @@ def test_a_page_has_the_lines_that_it_names_of_the_same_server_alone() -> None:
 
 def test_lines_between_that_are_gone_are_not_left_out_unseen() -> None:
     lines = tuple(f"line {number}" for number in range(300, 500))
-    seen = Snapshot(a_local_run("r"), (), lines, 500, "")
+    seen = Snapshot(a_local_run("r"), (), (), lines, 500, "")
     assert len(lines) == LOG_LINES
     assert log_part(seen, 498) == '{"reset": false, "lines": ["line 498", "line 499"]}'
     assert log_part(seen, 300).startswith('{"reset": false, "lines": ["line 300"')
