@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.state.ledger import Ledger
@@ -166,17 +166,26 @@ def _write_predictions(home: Path, draw: random.Random) -> list[Judged]:
 def _write_thumbnails(home: Path, rows: list[Judged], draw: random.Random) -> None:
     wrong = sorted((row for row in rows if row.truth != row.label), reverse=True)[:_MISTAKES]
     samples = [row for at in range(len(CLASSES)) for row in [one for one in rows if one.truth == at][:_SAMPLES]]
-    lines = []
-    for kind, some in (("mistake", wrong), ("sample", samples)):
-        lines += [_line(kind, one.image, CLASSES[one.truth], _jpeg(_leaf(one.truth, draw))) for one in some]
-    warm = Image.new("RGB", (_SIDE, _SIDE), (255, 96, 0))
-    explained = [(one, _jpeg(Image.blend(_leaf(one.truth, draw), warm, 0.3))) for one in wrong[:_EXPLAINED]]
-    lines += [_line("gradcam", one.image, CLASSES[one.label], jpeg) for one, jpeg in explained]
+    leaves = [_leaf(one.truth, draw) for one in wrong]
+    lines = [
+        _line("mistake", one.image, CLASSES[one.truth], _jpeg(leaf)) for one, leaf in zip(wrong, leaves, strict=True)
+    ]
+    lines += [_line("sample", one.image, CLASSES[one.truth], _jpeg(_leaf(one.truth, draw))) for one in samples]
+    for one, leaf in list(zip(wrong, leaves, strict=True))[:_EXPLAINED]:
+        lines += [_line("gradcam", one.image, CLASSES[one.label], _jpeg(_warmed(leaf, draw)))]
     (home / "thumbnails.jsonl").write_text("".join(lines))
     seen = [draw.randrange(len(CLASSES)) for _ in range(_SEEN)]
     turned = [(at, _leaf(at, draw).rotate(draw.randrange(360), fillcolor=(124, 116, 104))) for at in seen]
     augmented = [_line("augmented", "", CLASSES[at], _jpeg(image)) for at, image in turned]
     (home / "augmented.jsonl").write_text("".join(augmented))
+
+
+def _warmed(leaf: Image.Image, draw: random.Random) -> Image.Image:
+    """The drawing in grey, warm around some place, as Grad-CAM shows it."""
+    warm = Image.new("RGB", leaf.size, (255, 96, 0))
+    spot = ImageOps.invert(Image.radial_gradient("L")).resize(leaf.size)
+    mask = ImageChops.offset(spot.point(lambda value: 0.6 * value), draw.randrange(-40, 40), draw.randrange(-40, 40))
+    return Image.composite(warm, ImageOps.grayscale(leaf).convert("RGB"), mask)
 
 
 def _line(kind: str, image: str, label: str, jpeg: bytes) -> str:

@@ -19,7 +19,7 @@ from tests.support.steps import launched
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 A, B = "seedlings-1127-aaaaa", "seedlings-1127-bbbbb"
-PATHS = ["/", f"/run/{A}", f"/compare?run={A}&run={B}", "/receipts", "/nothing"]
+PATHS = ["/", f"/run/{A}", f"/run/{B}", f"/compare?run={A}&run={B}", "/receipts", "/nothing"]
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
@@ -32,6 +32,9 @@ def visitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
         ledger.add(run)
         home = folder / "runs" / run_id
         (home / "report.html").write_text(report_html(run, home, receipt(run, now_utc())))
+    # The strongest colours: a class of which every image is wrong.
+    lines = [f"{number}.jpg,{name},b,0.9,0.1,0.9" for number in range(30) for name in ("a", "b")]
+    (folder / "runs" / B / "predictions-val.csv").write_text("\n".join(["image,truth,label,confidence,a,b", *lines]))
     with visiting(ledger) as visitor:
         yield visitor
 
