@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -129,7 +128,7 @@ class Live:
         self._lock = threading.Lock()
         self._watched: dict[str, Watched] = {}
         self._looking: set[str] = set()
-        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="looks")
+        self._is_closed = False
 
     def watched(self, run: Run) -> Watched:
         """Return the shared looks at `run`."""
@@ -147,14 +146,15 @@ class Live:
         if not CAPABILITIES[run.backend].is_remote:
             return watched.look()
         with self._lock:
-            if run.run_id not in self._looking:
+            if run.run_id not in self._looking and len(self._looking) < _AT_ONCE and not self._is_closed:
                 self._looking.add(run.run_id)
-                self._pool.submit(self._look, run.run_id, watched.look)
+                # A daemon: a machine that does not answer must not keep the command from ending.
+                threading.Thread(target=self._look, args=(run.run_id, watched.look), daemon=True).start()
         return watched.last if watched.last.run.attempt == run.attempt else None
 
     def close(self) -> None:
         """Begin no further look."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._is_closed = True
 
     def _look(self, run_id: str, look: Callable[[], object]) -> None:
         try:

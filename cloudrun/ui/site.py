@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from cloudrun.billing.receipt import Receipt, receipt
 from cloudrun.errors import brief
@@ -185,7 +185,7 @@ class Site:
         if not found or len(found) < len(ids):
             return message(400, "Nothing to compare", "Tick at least one run that is in the list.")
         if len(found) == 1:
-            return Answer(status=303, headers={"Location": f"/run/{found[0].run_id}"})
+            return Answer(status=303, headers={"Location": f"/run/{quote(found[0].run_id, safe='')}"})
         seen = [self._live.as_last_seen(run) for run in found]
         now = [run if one is None else one.run for run, one in zip(found, seen, strict=True)]
         members = [Member(run, _folder(run), receipt(run, now_utc(), metrics_at(_folder(run))[0])) for run in now]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from cloudrun.state.ledger import Ledger
-from tests.support.shell import Shell, wait_until_log_has
+from tests.support.shell import Shell
 
 # Two epochs, a line of log each; each waits for a file, so that the test says when.
 STEPS = """\
@@ -30,5 +31,9 @@ def launched(folder: Path) -> tuple[Shell, Ledger, str]:
     job = shell.job(STEPS.replace("$GATE", str(folder)))
     done = shell("launch", "-d", "--yes", job)
     assert done.code == 0, done.err
-    wait_until_log_has(shell, "epoch 1")
-    return shell, Ledger(shell.home), done.out.strip()
+    run_id = done.out.strip()
+    log, until = shell.home / "local" / run_id / "log.txt", time.monotonic() + 60
+    while not log.is_file() or "epoch 1" not in log.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return shell, Ledger(shell.home), run_id

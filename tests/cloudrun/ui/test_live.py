@@ -12,7 +12,7 @@ from cloudrun.state.records import Phase
 from cloudrun.ui.events import event, lines_of, log_part
 from cloudrun.ui.live import LOG_LINES, Snapshot
 from tests.support.browsing import Event, visiting
-from tests.support.runs import a_local_run
+from tests.support.runs import a_local_run, rented
 from tests.support.steps import launched
 
 
@@ -88,3 +88,18 @@ def test_lines_between_that_are_gone_are_not_left_out_unseen() -> None:
 def test_no_text_can_end_an_event_or_begin_another() -> None:
     sent = event("top", "a\n\nevent: ended\rdata: x\r\nid: 9")
     assert sent == b"event: top\ndata: a\ndata: \ndata: event: ended\ndata: data: x\ndata: id: 9\n\n"
+
+
+def test_a_machine_that_does_not_answer_keeps_no_page_waiting_and_is_not_taken_for_lost(tmp_path: Path) -> None:
+    ledger, run = rented(tmp_path / "home", handed_over=True, epoch=3, epochs=9)
+    record = (ledger.home / "ledger" / "r.json").read_bytes()
+    with visiting(ledger) as visitor:
+        began = time.monotonic()
+        assert "running" in visitor("/").text
+        assert time.monotonic() - began < 5
+        top = next(one for one in visitor.events("r") if one.name == "top").data
+        assert "epoch 3 of 9" in top
+        assert "what is shown was seen before" in top
+        assert 'class="state dim">running' in visitor("/run/r").text
+    assert (ledger.home / "ledger" / "r.json").read_bytes() == record
+    assert run.phase is Phase.RUNNING
