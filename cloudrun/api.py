@@ -31,6 +31,7 @@ from cloudrun.runs.refresh import refresh
 from cloudrun.runs.results import metrics_at_home
 from cloudrun.runs.resume import resume as go_on
 from cloudrun.runs.source import source_of
+from cloudrun.runs.tend import keep_going
 from cloudrun.runs.weights_check import check_hub
 from cloudrun.state.home import home_folder
 from cloudrun.state.ledger import Ledger
@@ -76,7 +77,8 @@ def launch(  # noqa: PLR0913 - each is a key of the job file
     check_hub(job)
     prepared = prepare(examine(job, ledger, on_news, closely=False), ledger)
     _agree(prepared, on_news)
-    run = carry_out(prepared, ledger, Console(on_news, on_line), detach=not wait)
+    console = Console(on_news, on_line)
+    run = keep_going(carry_out(prepared, ledger, console, detach=not wait), ledger, console, detach=not wait)
     return Run(run.run_id)
 
 

@@ -20,6 +20,7 @@ from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
 from cloudrun.recipe.inputs import Colouring, Inputs
 from trainer.data.augment import Square, evaluation_transform
 from trainer.data.augment_params import Ranges
+from trainer.data.epoch_order import Key
 from trainer.data.loader import ImageFiles
 
 SIDE = 32
@@ -97,7 +98,7 @@ def _thumbnail(path: Path) -> None:
 
 def _as_trained(path: Path) -> str | None:
     files = ImageFiles([(path, 0)], Square(SIDE), seed=0, at_least=SIDE, ranges=_RANGES, cache=None)
-    sample = files[0, 0]
+    sample = files[Key(0, 0)]
     if sample.pixels is not None and sample.pixels.values.shape != (3, SIDE, SIDE):
         raise Disagreement(f"the trainer's square is {sample.pixels.values.shape}")
     return sample.broken[0].reason if sample.pixels is None else None
@@ -105,7 +106,7 @@ def _as_trained(path: Path) -> str | None:
 
 def _as_scored(path: Path) -> str | None:
     files = ImageFiles([(path, 0)], evaluation_transform(SIDE, _INPUTS), seed=0, at_least=None, ranges=None, cache=None)
-    sample = files[0, 0]
+    sample = files[Key(0, 0)]
     if sample.pixels is not None and sample.pixels.values.shape != (3, SIDE, SIDE):
         raise Disagreement(f"the evaluated square is {sample.pixels.values.shape}")
     return sample.broken[0].reason if sample.pixels is None else None

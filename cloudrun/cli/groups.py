@@ -18,7 +18,8 @@ MORE = "More"
 
 # Within a task, in the order in which they are used; others follow.
 _ORDER = (
-    *("demo", "doctor", "clouds", "gpus", "init", "check", "advise", "launch", "resume", "watch", "logs", "ps", "ui"),
+    *("demo", "doctor", "clouds", "gpus", "init", "check", "advise", "launch", "resume", "tend"),
+    *("watch", "logs", "ps", "ui"),
     *("fetch", "report", "cost", "down", "ssh", "data", "help"),
 )
 

@@ -77,6 +77,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.runs.live import live_runs_of
     from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
+    from cloudrun.runs.tend import keep_going
     from cloudrun.runs.weights_check import check_hub
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
@@ -120,7 +121,8 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     if not is_agreed(prepared.forecast, _question(prepared.plan), yes=yes, is_second=bool(live)):
         return ExitCode.FAILED
     with Transfer("data sent", files=examined.images) as on_bytes:
-        run = execute(prepared, ledger, _console(on_bytes, yes=yes, detach=detach), detach=detach)
+        console = _console(on_bytes, yes=yes, detach=detach)
+        run = keep_going(execute(prepared, ledger, console, detach=detach), ledger, console, detach=detach)
     return _conclude(run, as_json=as_json)
 
 
@@ -151,6 +153,7 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.runs.prepared import examine, prepare_to_resume
     from cloudrun.runs.refresh import refresh
     from cloudrun.runs.resume import resume as execute
+    from cloudrun.runs.tend import keep_going
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
 
@@ -168,7 +171,8 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     if not is_agreed(prepared.forecast, "Go on?", yes=yes):
         return ExitCode.FAILED
     with Transfer("data sent", files=examined.images) as on_bytes:
-        run = execute(prepared, ledger, _console(on_bytes, yes=yes, detach=detach), detach=detach)
+        console = _console(on_bytes, yes=yes, detach=detach)
+        run = keep_going(execute(prepared, ledger, console, detach=detach), ledger, console, detach=detach)
     return _conclude(run, as_json=as_json)
 
 

@@ -78,13 +78,21 @@ def ps(
     for run in runs:
         if run.may_bill and run.stopped_at is not None and not run.home_complete and not ask:  # `--refresh` has said it
             warn("; ".join(stopped_words(run)))
+    _tell_of_waiting(ledger)
+    note(scan_text(known, now))
+    return ExitCode.DONE
+
+
+def _tell_of_waiting(ledger: Ledger) -> None:
+    """Name runs that wait for a command: those that lost their machine, and launches that were cut short."""
+    for run in ledger.all():
+        if run.was_taken_away:
+            note(f"{run.run_id} lost its machine, and waits to go on: `cloudrun tend`")
     for run in ledger.interrupted():
         warn(
             f"the launch of {run.run_id} was cut short: `cloudrun launch {run.job_path}` goes on with it, "
             f"`cloudrun down {run.run_id}` ends it"
         )
-    note(scan_text(known, now))
-    return ExitCode.DONE
 
 
 @app.command(rich_help_panel=RESULTS, epilog="Example:\n\n  cloudrun down --all\n")

@@ -19,6 +19,7 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     launch,
     machines,
     results,
+    tend,
     ui,
     watch,
 )

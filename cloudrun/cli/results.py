@@ -46,8 +46,10 @@ def logs(
     as_json: JsonOption = False,
 ) -> int:
     """Print a run's log, and follow it while the job runs."""
+    from cloudrun.runs.console import Console
     from cloudrun.runs.follow import shown
     from cloudrun.runs.logs import logs as execute
+    from cloudrun.runs.tend import keep_going
 
     moment = None if since is None else datetime.now(UTC) - parse_duration(since)
     run, context = open_run(run_id, warns=False)
@@ -66,6 +68,8 @@ def logs(
         ) from None
     if ended.phase.is_final and not run.phase.is_final:
         ended = without_lost(ended, context)
+        if follow_it and ended.was_taken_away:
+            ended = keep_going(ended, context.ledger, Console(say, show))
     return ended.phase.exit_code if ended.phase.is_final else ExitCode.DONE
 
 

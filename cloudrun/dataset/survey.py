@@ -21,6 +21,7 @@ from cloudrun.imagedata.folds import find_groups, fold_of_each
 from cloudrun.imagedata.holdout import hold_out_for
 from cloudrun.imagedata.label_columns import Columns
 from cloudrun.imagedata.labels import SEPARATOR, LabelProblems
+from cloudrun.imagedata.soft_labels import SoftLabels, read_soft_labels
 from cloudrun.imagedata.unused import Unused, printable
 from cloudrun.job.job_file import JobFileProblems
 from cloudrun.recipe.train_config import TrainConfig
@@ -62,6 +63,7 @@ class Survey:
     columns: Columns | None = None  # of `labels`
     unreadable: tuple[tuple[str, str], ...] = ()  # name and reason of images that will be skipped
     deep: tuple[str, ...] = ()  # images of more than 8 bits, which are scaled to 8
+    pseudo_labelled: int = 0  # images of no label that train by `train.soft_labels`; they stay in their split here
 
     def splits_seen(self) -> set[str]:
         """Splits that have images, labelled or not."""
@@ -70,7 +72,8 @@ class Survey:
     def images_by_split(self) -> dict[str, int]:
         """Images that train, validate and are predicted; one with several classes counts once."""
         if self.files:
-            return dict(Counter(image.split for image in self.files))
+            split = Counter(image.split for image in self.files)
+            return {**split, "train": split["train"] + self.pseudo_labelled}
         counts = {split: sum(classes.values()) for split, classes in self.counts.items()}
         return {**counts, "test": counts.get("test", 0) + self.unlabelled_test}
 
@@ -131,6 +134,7 @@ def survey_folder(
         there = ", ".join(printable(path.name) for path in label_files(folder)[:5]) if labels is None else ""
         hint = f"{err.hint}; files there that may hold labels: {there}" if there else err.hint
         raise JobFileError(f"`data.{'source' if labels is None else 'labels'}`: {err.message}", hint=hint) from None
+    soft = _soft_labels(dataset, train)
     files = [path for split in dataset.splits.values() for path, _ in split]
     bad, deep = _inspect(files)
     trained = [path for split in ("train", "val") for path, _ in dataset.splits.get(split, ())]
@@ -163,10 +167,16 @@ def survey_folder(
         has_several=dataset.label_sets is not None,
         left_out=tuple(path.relative_to(folder).as_posix() for path in dataset.left_out),
         unused=dataset.unused,
-        notes=(*dataset.warnings, *(_unused_labels(folder) if labels is None else ()), *_try_split(dataset, train)),
+        notes=(
+            *dataset.warnings,
+            *(_unused_labels(folder) if labels is None and soft is None else ()),
+            *(() if soft is None else _soft_notes(soft)),
+            *_try_split(dataset, train),
+        ),
         columns=dataset.columns,
         unreadable=tuple((path.relative_to(folder).as_posix(), why) for path, why in bad),
         deep=tuple(path.relative_to(folder).as_posix() for path in deep),
+        pseudo_labelled=0 if soft is None else len(soft.extra),
     )
 
 
@@ -186,6 +196,26 @@ def _refuse_unreadable(bad: Sequence[tuple[Path, str]], trained: Sequence[Path],
                 for path, why in wrong
             ],
         )
+
+
+def _soft_labels(dataset: Dataset, train: TrainConfig) -> SoftLabels | None:
+    """Read the files of soft labels as the machine will, which has the data folder alone."""
+    if not train.soft_labels:
+        return None
+    try:
+        return read_soft_labels(train.soft_labels, dataset, beside=None, folds=train.folds)
+    except LabelProblems as err:
+        raise JobFileProblems(f"`train.soft_labels`: {err.message}", hint=err.hint, problems=err.problems) from None
+    except FolderProblem as err:
+        raise JobFileError(f"`train.soft_labels`: {err.message}", hint=err.hint) from None
+
+
+def _soft_notes(soft: SoftLabels) -> list[str]:
+    counted = (
+        f"soft labels: {len(soft.of_labelled)} labelled image(s), and {len(soft.extra)} pseudo-labelled image(s) that"
+        " train, too"
+    )
+    return [counted, *soft.warnings]
 
 
 def _try_split(dataset: Dataset, train: TrainConfig) -> list[str]:

@@ -154,6 +154,7 @@ class Plan:
             ending=ending,
             end_command=spec.end_command,
             cloud=infra if ends_machine else "",
+            spot=spec.spot,
             has_timer=ends_machine and has_autodown(infra),
             on_finish=OnFinish(spec.lifecycle.on_finish),
             store_uri=self.store_uri,

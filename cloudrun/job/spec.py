@@ -244,6 +244,8 @@ class JobSpec(_Section):
     """Places on a machine of your own, and its GPUs."""
     spot: StrictBool = False
     """true: cheaper machines that the provider may take back."""
+    recoveries: Annotated[StrictInt, Field(ge=0, le=100)] = 0
+    """How often a run whose machine was taken away goes on by itself on another one; 0: it ends."""
     data: Data
     train: TrainConfig = TrainConfig()
     budget: Budget = Budget()
@@ -296,6 +298,17 @@ class JobSpec(_Section):
     def needs_gpu(self) -> bool:
         """Whether a GPU was asked for, and must be usable: the run fails at once without it."""
         return bool(self.gpu) and self.train.device != "cpu"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread_spot(cls, tree: Any) -> Any:
+        """Read `spot: {recoveries: 5}` as `spot: true` and `recoveries: 5`."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("spot"), dict) or "recoveries" in tree:
+            return tree
+        terms = tree["spot"]
+        if set(terms) - {"recoveries"}:
+            return tree
+        return {**tree, "spot": True, **terms}
 
     @model_validator(mode="after")
     def _makes_sense(self) -> JobSpec:

@@ -57,6 +57,7 @@ class Order:
     nodes: int = 1  # machines that train together, this one among them
     node_rank: int = 0
     cloud: str = ""  # where the machine is rented, as SkyPilot calls it
+    spot: bool = False  # the provider may take the machine back
     end_command: str | None = None  # shell command that ends the machine, for MachineEnding.COMMAND
     has_timer: bool = False  # whether SkyPilot's idle timer ends machines there
     ports: list[int] = field(default_factory=list)  # on one of them the first machine listens for the others

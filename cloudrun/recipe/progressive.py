@@ -24,6 +24,15 @@ def size_at(epoch: int, config: TrainConfig) -> int:
     return min(last, max(first, first + int((size - first) / _GRAIN + 0.5) * _GRAIN))
 
 
+def is_plain(epoch: int, config: TrainConfig) -> bool:
+    """Return whether `epoch` (from 1) is among the last `plain_epochs` epochs.
+
+    Where a run gets fewer epochs than it was asked for, those are its last ones as of now. Source: Ge et al. 2021,
+    arXiv:2107.08430, section 2.1, who end with epochs without mosaic and mixup.
+    """
+    return epoch > config.epochs - config.plain_epochs
+
+
 def sizes_of(config: TrainConfig) -> list[int]:
     """Return every size of the run, in ascending order."""
     return sorted({size_at(epoch, config) for epoch in range(1, config.epochs + 1)})

@@ -65,6 +65,9 @@ Whole = Annotated[int, Field(strict=True)]
 MetricName = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
 ]
+FileNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list), Field(max_length=20)]
+Flips = Literal["mirror", "dihedral", "none"]
+StrongAugment = Literal["none", "trivial", "rand"]
 Backbones = Annotated[
     tuple[Annotated[str, AfterValidator(_check_backbone)], ...],
     BeforeValidator(_as_list),
@@ -164,12 +167,44 @@ class TrainConfig(BaseModel):
     groups: str | None = None
     """A CSV (image,group) or JSON file in the data folder: images of one group are never in two folds, nor held out
     while others of it train."""
+    soft_labels: FileNames = ()
+    """A CSV file in the data folder, or a list of them, with the probability of each class for images: oof.csv for
+    labelled images, predictions.csv for others, which then train with these targets (pseudo-labels).
+
+    The columns are those that the trainer writes, or `image` and a column for each class.
+    """
+    soft_weight: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    """Share of the file's probabilities in the target of an image that has a label, too; the label has the rest."""
     crop_scale_min: Annotated[Number, Field(gt=0, le=1)] = 0.08
     """Smallest area of a random crop, as a fraction of the image's."""
+    flips: Flips = "mirror"
+    """Random flips of training images; mirror: left to right; dihedral: quarter turns and vertical flips, too, for
+    images without an up and down: leaves from above, satellites, microscopes; none: none, for text and left hands."""
     rotation_degrees: Annotated[Number, Field(ge=0, le=180)] = 30
     """Largest random rotation."""
     color_jitter: Annotated[Number, Field(ge=0, le=1)] = 0.2
     """Largest relative change of brightness, of contrast and of saturation."""
+    augment: StrongAugment = "none"
+    """Strong augmentation after crop, flip, rotation and colours; trivial: TrivialAugment, an operation of a random
+    strength; rand: RandAugment, `rand_operations` of the strength `rand_magnitude`.
+
+    The papers have it without other rotations and colours: `rotation_degrees: 0` and `color_jitter: 0`.
+    """
+    rand_operations: Annotated[Whole, Field(ge=1, le=8)] = 2
+    """Operations of `augment: rand` on an image."""
+    rand_magnitude: Annotated[Whole, Field(ge=0, le=30)] = 9
+    """Strength of the operations of `augment: rand`, of 30."""
+    random_erasing: Annotated[Number, Field(ge=0, le=1)] = 0
+    """Probability that a box of 2 % to a third of a training image is filled with one random colour: 0.25, say."""
+    plain_epochs: Annotated[Whole, Field(ge=0, le=10_000)] = 0
+    """Last epochs without `augment`, `random_erasing`, `mixup` and `cutmix`, and with crops of at least half of the
+    image: 2, say. A run that `patience` ends earlier may have none."""
+    sampler: Literal["shuffle", "balanced", "sqrt"] = "shuffle"
+    """How an epoch's images are drawn; shuffle: each once; balanced: as often from each class; sqrt: from each class by
+    the root of its number of images.
+
+    An epoch has as many images as with `shuffle`. An image of several classes is drawn by its rarest.
+    """
     decoded_size: Literal["auto"] | Annotated[Whole, Field(ge=32, le=2048)] = "auto"
     """Pixels of the squares that training images are decoded to and cropped from; auto: 256/224 of `image_size`."""
     cache_gb: Literal["auto"] | Annotated[Number, Field(ge=0, le=100_000)] = "auto"
@@ -275,6 +310,16 @@ def knob_warnings(config: TrainConfig, *, written_only: bool = False) -> list[st
         if value != "auto" and not low <= value <= high:
             trouble = below if value < low else above
             lines.append(f"`{key}` is {value:g}, outside the sensible {low:g} to {high:g}: {trouble}")
+    if config.sampler != "shuffle" and config.class_weights != "none":
+        lines.append(
+            f"`sampler: {config.sampler}` and `class_weights: {config.class_weights}` both favour rare classes:"
+            " together they favour them twice"
+        )
+    if config.plain_epochs and config.plain_epochs >= config.epochs:
+        lines.append(
+            f"`plain_epochs` is {config.plain_epochs} of {config.epochs} epochs: no epoch has strong augmentation,"
+            " mixup or cutmix"
+        )
     is_told = not written_only or "warmup_epochs" in config.model_fields_set
     if is_told and config.warmup_epochs > config.epochs / 2:
         lines.append(

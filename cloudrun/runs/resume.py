@@ -42,11 +42,13 @@ class StillRunning(CloudrunError):
     """The run cannot be resumed now: it has not ended, or its machine has to be ended first."""
 
 
-def resume(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool) -> Run:
+def resume(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool, from_zero: bool = False) -> Run:
     """Resume a run that has ended, and return its record as `launch` does.
 
-    Raises StillRunning where it has not ended or its machine has to be ended first, RunNotFinished where there is no
-    checkpoint at home.
+    `from_zero`: begin anew where there is no checkpoint, as for a machine that was taken away early.
+
+    Raises StillRunning where the run has not ended or its machine has to be ended first, RunNotFinished where there is
+    no checkpoint at home.
     """
     run = prepared.resumes
     assert run is not None, "it was prepared to be resumed"
@@ -63,7 +65,7 @@ def resume(prepared: Prepared, ledger: Ledger, console: Console, *, detach: bool
             context.say("its machine is up: going on there")
             started = _go_on_here(run, plan, context, estimated)
         else:
-            started = _go_on_elsewhere(run, plan, context, estimated)
+            started = _go_on_elsewhere(run, plan, context, estimated, from_zero=from_zero)
         started = Started(context.update(run, Run.left_to_itself), started.reader)
     return attend(started, plan, context, detach=detach)
 
@@ -117,12 +119,14 @@ def _make_way(run: Run, plan: Plan, context: Context) -> int:
     return shown
 
 
-def _go_on_elsewhere(run: Run, plan: Plan, context: Context, estimated: Estimated) -> Started:
+def _go_on_elsewhere(
+    run: Run, plan: Plan, context: Context, estimated: Estimated, *, from_zero: bool = False
+) -> Started:
     if run.store_uri is not None and not run.home_complete:
         context.say(f"fetching what {run.store_uri} has ...")
         run = _fetched(run, context)
     home = Path(run.folder) if run.folder else None
-    if home is None or not can_go_on(home):
+    if home is None or not (from_zero or can_go_on(home)):
         raise RunNotFinished(
             f"`{run.run_id}` has no checkpoint at home to go on from",
             hint=f"start anew: `cloudrun launch {run.job_path}`",

@@ -25,6 +25,7 @@ from cloudrun.protocol.words import OnFinish, WorkerPhase, word_of
 from cloudrun.state.records import (
     Alternative,
     BilledElsewhere,
+    Count,
     DataCheck,
     Estimate,
     Interval,
@@ -121,6 +122,7 @@ class Run(Record):
     released_by: Moment | None = None
     end_is_proven: bool = False  # the provider has shown that the machine is gone
     sky_account: BilledElsewhere | None = None
+    recovered: Count = 0  # how often the run went on by itself after its machine was taken away
     earlier: tuple[Interval, ...] = ()  # machines of the run before this one, each with its bill
     # The job: its phase, and its own reports.
     phase: Phase = Phase.LAUNCHING
@@ -171,6 +173,17 @@ class Run(Record):
     def may_bill(self) -> bool:
         """Whether the run's machine may cost money now."""
         return self.billed_from is not None and self.released_at is None
+
+    @property
+    def recoveries_left(self) -> int:
+        """How often the run may still go on by itself after its machine was taken away."""
+        allowed = self.job.get("recoveries")
+        return max(0, allowed - self.recovered) if isinstance(allowed, int) else 0
+
+    @property
+    def was_taken_away(self) -> bool:
+        """Whether the run ended because its machine went away, and may go on by itself."""
+        return self.phase in (Phase.PREEMPTED, Phase.LOST) and self.recoveries_left > 0
 
     @property
     def was_seen(self) -> bool:
@@ -393,6 +406,14 @@ class Run(Record):
             past_phases=(*self.past_phases, *self.phases),
             phases=(),
         )
+
+    def recovering(self) -> Run:
+        """Record that the run goes on by itself, once more."""
+        return _with(self, recovered=self.recovered + 1)
+
+    def not_recovered(self) -> Run:
+        """Record that there was no machine on which the run could go on: it is as it was before that try."""
+        return _with(self, recovered=max(self.recovered - 1, 0), phase=Phase.PREEMPTED)
 
     def still_home(self, *, is_complete: bool) -> Run:
         """Record that the results at home are still the newest, since no machine was rented to go on with."""

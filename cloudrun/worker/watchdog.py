@@ -27,6 +27,7 @@ from cloudrun.worker.clock import Clock
 from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import Head
 from cloudrun.worker.holder import has_holder
+from cloudrun.worker.notice import Notice
 from cloudrun.worker.policy import Action, Detach, End, Kill, Observation, RecordCrash, Stop, Wait, decide
 from cloudrun.worker.sky_runtime import IdleTimer
 from cloudrun.worker.status_files import append_to_log, last_word, record_crash
@@ -51,6 +52,7 @@ class Watchdog:
         self._blind_since: float | None = None
         self._looked_at = self._awake_since = time.time()
         self._timer = IdleTimer(order, has_job=lambda: has_holder(place))
+        self._notice = Notice(order.cloud if order.spot else "")
         self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
 
     def work(self) -> int:
@@ -112,6 +114,9 @@ class Watchdog:
         """
         self._clock.keep()
         self._timer.tend()
+        if self._notice.is_given and not self._signalled:
+            self._say(f"{self._order.cloud} takes this machine back: saving what there is")
+            self._pass_on()
         try:
             self._dir.stat()
             if self._head is not None:

@@ -27,15 +27,18 @@ _BEGIN, _END = "<!-- written by `make reference`: do not edit -->", "<!-- end of
 _TRAIN: Mapping[str, tuple[str, ...]] = {
     "The network": ("backbones", "pretrained", "dropout", "drop_path"),
     "The images": (
-        "image_size", "start_image_size", "decoded_size", "crop_scale_min", "rotation_degrees", "color_jitter", "mixup",
-        "cutmix", "max_unreadable",
+        "image_size", "start_image_size", "decoded_size", "crop_scale_min", "flips", "rotation_degrees", "color_jitter",
+        "augment", "rand_operations", "rand_magnitude", "random_erasing", "mixup", "cutmix", "plain_epochs",
+        "max_unreadable",
     ),
     "The learning": (
         "epochs", "patience", "train_hours", "metric", "metric_beta", "metric_k",
         "batch_size", "lr", "backbone_lr", "layer_decay", "warmup_epochs", "weight_decay", "label_smoothing",
-        "class_weights", "focal_gamma", "grad_clip", "ema_decay", "seed",
+        "sampler", "class_weights", "focal_gamma", "grad_clip", "ema_decay", "seed",
     ),
-    "Which images train, validate and are predicted": ("val_fraction", "folds", "fold", "groups", "tta"),
+    "Which images train, validate and are predicted": (
+        "val_fraction", "folds", "fold", "groups", "soft_labels", "soft_weight", "tta",
+    ),
     "The machine": (
         "precision", "device", "micro_batch", "memory_format", "compile", "sync_batchnorm", "workers", "cache_gb",
         "checkpoint_minutes",

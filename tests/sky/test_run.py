@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.sky.jobs import ENDLESS, QUICK, launch, read_until
+from tests.sky.jobs import COUNTS, ENDLESS, QUICK, launch, read_until
 from tests.sky.slurm_cluster import SlurmCluster
 from tests.support.checkout import CHECKOUT
 from tests.support.shell import Shell, images
@@ -149,6 +149,22 @@ def test_a_machine_that_is_taken_away_with_notice_saves_and_its_results_are_home
     assert "preempted: the machine is being taken away; stopped early with a complete checkpoint" in said
     (folder,) = (shell.folder / "runs").iterdir()
     assert (folder / "last.txt").read_text() == "saved\n"
+    assert shell("ps", "--json").json == []
+
+
+def test_a_run_whose_machine_is_taken_away_twice_goes_on_by_itself(shell: Shell, slurm: SlurmCluster) -> None:
+    process = shell.start("launch", "--yes", shell.job(COUNTS))
+    for attempt in (1, 2):
+        read_until(process, f"attempt {attempt}\n")
+        slurm.scancel()  # SIGTERM first, as a spot machine does
+    _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    (folder,) = (shell.folder / "runs").iterdir()
+    log = (folder / "log.txt").read_text()
+    assert [line for line in log.splitlines() if line.startswith("attempt")] == [f"attempt {n}" for n in (1, 2, 3)]
+    cost = json.loads((folder / "cost.json").read_text())
+    assert (cost["machines"], cost["is_final"]) == (3, True)
+    assert slurm.squeue() == []
     assert shell("ps", "--json").json == []
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.data.augment import square_side
-from trainer.data.augment_params import AugmentParams
+from trainer.data.augment import ranges_of, square_side
+from trainer.data.augment_params import AugmentParams, Ranges
 from trainer.data.loader import Batch, even_sizes
+from trainer.data.strong_params import draw
 from trainer.session.probe import is_out_of_memory, release, restored_after
 from trainer.session.step import prepare
 
@@ -78,7 +79,7 @@ class MemoryProbe:
 
     def _try(self, count: int) -> None:
         setup, place = self.setup, self.setup.device.torch_device
-        batch = _batch_of(count, side=square_side(setup.config))
+        batch = _batch_of(count, side=square_side(setup.config), ranges=ranges_of(setup.config))
         labels = batch.labels.to(place)
         if setup.device.is_cuda:
             self.usable = torch.cuda.mem_get_info(place)[0] + torch.cuda.memory_reserved(place)
@@ -101,8 +102,9 @@ class MemoryProbe:
         return _MOMENTS * sum(weight.numel() * weight.element_size() for weight in self.setup.model.parameters())
 
 
-def _batch_of(count: int, *, side: int) -> Batch:
+def _batch_of(count: int, *, side: int, ranges: Ranges) -> Batch:
     """Return random squares as the loader gives them, to be augmented."""
     squares = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8)
     whole = AugmentParams(0.0, 0.0, 1.0, 1.0, flip=1.0, degrees=30.0, brightness=1.0, contrast=1.0, saturation=1.0)
-    return Batch(squares, torch.zeros(count, dtype=torch.int64), torch.tensor([whole] * count))
+    strong = [draw(ranges, seed, width=side, height=side)[len(whole) :] for seed in range(count)]
+    return Batch(squares, torch.zeros(count, dtype=torch.int64), torch.tensor([(*whole, *more) for more in strong]))

@@ -68,6 +68,7 @@ def merge_summaries(parts: Sequence[dict[str, Any]], together: dict[str, Any], *
         "evaluated_images": sum(part["evaluated_images"] for part in parts),
         "unused_files": parts[-1].get("unused_files", []),  # all folds read the same files
         "label_columns": parts[-1].get("label_columns"),
+        "soft_labels": parts[-1].get("soft_labels"),
         "unreadable_images": sorted({name for part in parts for name in part["unreadable_images"]}),
         "findings": [
             {**finding, "message": f"fold {fold}: {finding['message']}"}

@@ -8,25 +8,30 @@ from torch.nn import functional
 
 from cloudrun.recipe.inputs import IMAGENET_MEAN, IMAGENET_STD
 from trainer.data.augment import on_device
+from trainer.data.augment_params import AugmentParams
+from trainer.data.strong_params import StrongParams
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601-2, as PIL and torchvision weigh them
 # On a CPU, images of a chunk. Few of them stay in the CPU's cache: twice as fast as 32 at once.
 _CHUNK_CPU = 4
 # On a GPU, bytes of a chunk's grid, samples and mask: as many images at once as keep the memory search's result true.
 _CHUNK_BYTES = 256 << 20
+_BASE = len(AugmentParams._fields)
+_MATRIX = slice(_BASE + StrongParams._fields.index("xx"), _BASE + len(StrongParams._fields))
 _NUMBERS_A_SAMPLE = 8  # float32: x and y, three colours read, three written
 
 
 def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tensor:
     """Return normalised float32 (B, 3, size, size) of uint8 images that were resized to squares, (B, 3, R, R).
 
-    `augment_params` (B, 9) has the fields of an `AugmentParams` in each row. The order is that of torchvision: crop and
-    resize, flip, rotate about the middle with black corners, then the colours.
+    `augment_params` (B, 9) has the fields of an `AugmentParams` in each row, or is a row of `strong_params.draw`, of
+    which everything but the last steps is done here. The order is that of torchvision: crop and resize, flip, rotate
+    about the middle with black corners, then the colours.
     """
     count = len(squares_BCHW)
     # Bilinear sampling reads two pixels a side: where squares are twice as large, a pixel is the mean of four samples.
     samples = max(1, squares_BCHW.shape[-1] // size)
-    columns, rows, first, last = _geometry(augment_params[:, :6], size=size * samples)
+    columns, rows, first, last = _geometry(augment_params, size=size * samples)
     across = _centres(size * samples, augment_params)
     images = torch.empty((count, 3, size, size), device=squares_BCHW.device)
     chunk = _CHUNK_CPU if squares_BCHW.device.type == "cpu" else images_of_a_chunk(size * samples)
@@ -39,7 +44,7 @@ def augment(squares_BCHW: Tensor, augment_params: Tensor, *, size: int) -> Tenso
         sampled.mul_(inside.unsqueeze(1).float())
         if samples > 1:
             sampled = functional.avg_pool2d(sampled, samples)
-        recolour(sampled, augment_params[part, 6:], out=images[part])
+        recolour(sampled, augment_params[part, 6:9], out=images[part])
     return images
 
 
@@ -48,23 +53,34 @@ def images_of_a_chunk(samples_a_side: int) -> int:
     return max(1, _CHUNK_BYTES // (4 * _NUMBERS_A_SAMPLE * samples_a_side**2))
 
 
-def _geometry(geometry: Tensor, *, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _geometry(augment_params: Tensor, *, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return where output pixels come from, and the part of each row that lies within the crop.
 
     `columns` (B, 2, 1, size) + `rows` (B, 2, size, 1) is x and y in the square, in the coordinates of `grid_sample`
     without `align_corners`: edges are -1 and 1. `first` and `last` (B, size, 1) bound the part within the crop.
     """
-    left, top, width, height, flip, degrees = geometry.unsqueeze(-1).unbind(1)
-    at = _centres(size, geometry).unsqueeze(0)
+    left, top, width, height, flip, degrees = augment_params[:, :6].unsqueeze(-1).unbind(1)
+    at = _centres(size, augment_params).unsqueeze(0)
     cos, sin = torch.cos(torch.deg2rad(degrees)), torch.sin(torch.deg2rad(degrees))
-    # From the output back to the crop the rotation is reversed: x = cos u - sin v, y = sin u + cos v.
-    columns = torch.stack((width * flip * cos * at, height * sin * at), dim=1).unsqueeze(2)
+    # From the output (u, v) back to the crop the rotation is reversed: x = cos u - sin v, y = sin u + cos v.
+    xx, xy, yx, yy = cos, -sin, sin, cos
+    x: Tensor | float = 0.0
+    y: Tensor | float = 0.0
+    if augment_params.shape[1] > _BASE:  # what was moved after the rotation is reversed before it
+        ax, bx, cx, ay, by, cy = augment_params[:, _MATRIX].unsqueeze(-1).unbind(1)
+        xx, xy, x = cos * ax - sin * ay, cos * bx - sin * by, cos * cx - sin * cy
+        yx, yy, y = sin * ax + cos * ay, sin * bx + cos * by, sin * cx + cos * cy
+    columns = torch.stack((width * flip * xx * at, height * yx * at), dim=1).unsqueeze(2)
     rows = torch.stack(
-        (2 * left + width - 1 - width * flip * sin * at, 2 * top + height - 1 + height * cos * at), dim=1
+        (
+            2 * left + width - 1 + width * flip * x + width * flip * xy * at,
+            2 * top + height - 1 + height * y + height * yy * at,
+        ),
+        dim=1,
     ).unsqueeze(3)
-    # |cos u - sin v| <= 1 and |sin u + cos v| <= 1, solved for u.
-    by_x = _interval(-sin * at, cos)
-    by_y = _interval(cos * at, sin)
+    # |xx u + xy v + x| <= 1 and |yx u + yy v + y| <= 1, solved for u.
+    by_x = _interval(xy * at + x, xx)
+    by_y = _interval(yy * at + y, yx)
     first, last = torch.maximum(by_x[0], by_y[0]), torch.minimum(by_x[1], by_y[1])
     return columns, rows, first.unsqueeze(2), last.unsqueeze(2)
 

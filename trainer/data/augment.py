@@ -33,7 +33,16 @@ class Square:
 
 def ranges_of(config: TrainConfig) -> Ranges:
     """Return the ranges of the config from which augmentation parameters are drawn."""
-    return Ranges(config.crop_scale_min, config.rotation_degrees, config.color_jitter)
+    return Ranges(
+        config.crop_scale_min,
+        config.rotation_degrees,
+        config.color_jitter,
+        config.flips,
+        config.augment,
+        config.rand_operations,
+        config.rand_magnitude,
+        config.random_erasing,
+    )
 
 
 def square_side(config: TrainConfig) -> int:

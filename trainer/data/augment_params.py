@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from cloudrun.recipe.train_config import Flips, StrongAugment
 
 _RATIOS = (3 / 4, 4 / 3)
 _TRIES = 10
+_PLAIN_SCALE_MIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,26 @@ class Ranges:
     crop_scale_min: float
     rotation_degrees: float
     color_jitter: float
+    flips: Flips = "mirror"
+    augment: StrongAugment = "none"
+    rand_operations: int = 2
+    rand_magnitude: int = 9
+    random_erasing: float = 0.0
+
+    @property
+    def operations(self) -> int:
+        """How many operations of strong augmentation an image has."""
+        return {"none": 0, "trivial": 1, "rand": self.rand_operations}[self.augment]
+
+    @property
+    def is_strong(self) -> bool:
+        """Whether there is more to draw than an `AugmentParams`."""
+        return self.operations > 0 or self.random_erasing > 0
+
+    def plain(self) -> Ranges:
+        """Return the ranges of the last epochs, whose images are nearly those that are predicted."""
+        scale_min = max(self.crop_scale_min, _PLAIN_SCALE_MIN)
+        return replace(self, crop_scale_min=scale_min, augment="none", random_erasing=0.0)
 
 
 class AugmentParams(NamedTuple):
@@ -28,7 +51,7 @@ class AugmentParams(NamedTuple):
     width: float
     height: float
     flip: float  # -1: mirrored, 1: not mirrored
-    degrees: float  # counter-clockwise
+    degrees: float  # counter-clockwise; with quarter turns from -rotation_degrees to 270 + rotation_degrees
     brightness: float
     contrast: float
     saturation: float
@@ -38,19 +61,26 @@ def draw_params(ranges: Ranges, seed: int, *, width: int, height: int) -> Augmen
     """Return the parameters for one image, a pure function of the arguments.
 
     They are distributed as in torchvision's transforms of the same names. `width`, `height`: pixels of the original
-    file, whatever size it was decoded to.
+    file, whatever size it was decoded to. With `flips: dihedral` each of the eight ways to lay a square on itself is as
+    likely: a mirror and quarter turns, of which two with a mirror are a vertical flip. Every other parameter is the
+    same for all `flips`.
     """
     rng = random.Random(seed)
     left, top, box_width, box_height = _box(rng, ranges.crop_scale_min, width, height)
+    is_mirrored = rng.random() < 0.5 and ranges.flips != "none"
+    degrees = rng.uniform(-ranges.rotation_degrees, ranges.rotation_degrees)
     jitter = ranges.color_jitter
+    colours = [rng.uniform(1 - jitter, 1 + jitter) for _ in range(3)]
+    if ranges.flips == "dihedral":  # drawn last, so that the other draws are those without
+        degrees += 90 * rng.randrange(4)
     return AugmentParams(
         left / width,
         top / height,
         box_width / width,
         box_height / height,
-        -1.0 if rng.random() < 0.5 else 1.0,
-        rng.uniform(-ranges.rotation_degrees, ranges.rotation_degrees),
-        *(rng.uniform(1 - jitter, 1 + jitter) for _ in range(3)),
+        -1.0 if is_mirrored else 1.0,
+        degrees,
+        *colours,
     )
 
 

@@ -5,7 +5,6 @@ Pixels are the same whether a file was decoded just now or comes from a cache.
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -25,9 +25,18 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from cloudrun.imagedata.folders import LabelledFile
 from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
-from trainer.data.augment_params import AugmentParams, Ranges, draw_params
+from trainer.data.augment_params import Ranges
 from trainer.data.cache import PixelCache
+from trainer.data.epoch_order import EpochBatches as EpochBatches
+from trainer.data.epoch_order import Key
+from trainer.data.epoch_order import equal_sizes as equal_sizes
+from trainer.data.epoch_order import even_sizes as even_sizes
+from trainer.data.epoch_order import mix as mix
+from trainer.data.epoch_order import spread as spread
+from trainer.data.epoch_order import stretch as stretch
 from trainer.data.pixels import Pixels
+from trainer.data.soft_targets import SoftTargets
+from trainer.data.strong_params import draw
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import TrainerError
@@ -47,7 +56,10 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     augment_params: Tensor | None = None
-    """(B, 9), the fields of an `AugmentParams` in each row; None: the images are not to be augmented."""
+    """(B, 9), the fields of an `AugmentParams` in each row, or more with strong augmentation (`strong_params.draw`);
+    None: the images are not to be augmented."""
+    soft: Tensor | None = None
+    """(B, 1 + classes), rows of `SoftTargets`; None: the targets are the labels alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +75,13 @@ class _Sample(NamedTuple):
 
     pixels: Pixels | None
     label: int
-    augment_params: AugmentParams | None
+    augment_params: tuple[float, ...] | None
     broken: tuple[_Broken, ...]
-
-
-_Key = tuple[int, int]  # epoch, index of the file
+    soft: NDArray[np.float32] | None = None
 
 
 class ImageFiles(Dataset[_Sample]):
-    """Give the pixels of files by (epoch, index), with augmentation parameters from these and `seed`."""
+    """Give the pixels of files by `Key`, with augmentation parameters from it and `seed`."""
 
     def __init__(  # noqa: PLR0913 - all that decides which batches come, each by its name
         self,
@@ -82,19 +92,22 @@ class ImageFiles(Dataset[_Sample]):
         at_least: int | None,
         ranges: Ranges | None,
         cache: PixelCache | None,
+        soft: SoftTargets | None = None,
     ) -> None:
+        self._soft = soft
         self._files, self._transform, self._at_least = files, transform, at_least
         self._seed, self._ranges, self._cache = seed, ranges, cache
+        self._plain = ranges.plain() if ranges else None
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, key: _Key) -> _Sample:
+    def __getitem__(self, key: Key) -> _Sample:
         """Return a sample.
 
         Instead of an unreadable training image comes the next readable one, so that batches keep their size.
         """
-        epoch, index = key
+        index, ranges = key.file, self._plain if key.is_plain else self._ranges
         ways = len(self._files) if self._ranges else 1
         broken: list[_Broken] = []
         for place in (way % len(self._files) for way in range(index, index + ways)):
@@ -103,11 +116,11 @@ class ImageFiles(Dataset[_Sample]):
                 broken.append(pixels)
                 continue
             drawn = None
-            if self._ranges:
-                drawn = draw_params(
-                    self._ranges, mix(self._seed, epoch, index), width=pixels.width, height=pixels.height
-                )
-            return _Sample(pixels, self._files[place][1], drawn, tuple(broken))
+            if ranges:
+                seed = mix(self._seed, key.epoch, index, *([key.time] if key.time else []))
+                drawn = draw(ranges, seed, width=pixels.width, height=pixels.height)
+            soft = self._soft.row(place) if self._soft else None
+            return _Sample(pixels, self._files[place][1], drawn, tuple(broken), soft)
         return _Sample(None, self._files[index][1], None, tuple(broken))
 
     def _pixels(self, index: int) -> Pixels | _Broken:
@@ -123,38 +136,6 @@ class ImageFiles(Dataset[_Sample]):
         if self._cache:
             self._cache.put(index, pixels)
         return pixels
-
-
-class EpochBatches:
-    """Give the keys of the batches of one epoch: set `epoch` and `start` (a step), then iterate.
-
-    With several processes each has its share: of every batch, or without a `seed` a stretch of the files.
-    """
-
-    def __init__(self, count: int, batch_size: int, *, seed: int | None, ranks: Ranks = ALONE) -> None:
-        """`seed`: None keeps the order of the files, and `batch_size` then counts images of this process alone."""
-        self._seed, self._ranks = seed, ranks
-        own = stretch(count, ranks) if seed is None else range(count)
-        self._indices = own
-        self.sizes = even_sizes(len(own), batch_size) if seed is None else equal_sizes(len(own), batch_size)
-        self.batch_size = batch_size
-        self.epoch, self.start = 0, 0
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def __iter__(self) -> Iterator[list[_Key]]:
-        order, first, every = list(self._indices), 0, 1
-        if self._seed is not None:
-            rng = torch.Generator().manual_seed(mix(self._seed, self.epoch, -1))
-            order = torch.randperm(len(order), generator=rng).tolist()
-            order += order[: sum(self.sizes) - len(order)]
-            first, every = self._ranks.rank, self._ranks.world
-        place = 0
-        for step, size in enumerate(self.sizes):
-            if step >= self.start:
-                yield [(self.epoch, index) for index in order[place : place + size][first::every]]
-            place += size
 
 
 class Loader:
@@ -175,17 +156,19 @@ class Loader:
         unreadable: Unreadable | None = None,
         ranks: Ranks = ALONE,
         prefetch: int = 4,
+        weights: Sequence[float] | None = None,
+        soft: SoftTargets | None = None,
     ) -> None:
-        """`seed`: None keeps the order of the files. `ranges`: None: no augmentation.
+        """`seed`: None keeps the order of the files. `ranges`: None: no augmentation. `weights`: see `EpochBatches`.
 
         `prefetch`: batches that each worker prepares ahead. `at_least`: pixels a side that `transform` needs; None: all
         that the file has. `unreadable`: counts skipped images; None: an unreadable image is an error. `ranks`: the
         processes that share the files.
         """
         self._unreadable = unreadable
-        self._batches = EpochBatches(len(files), batch_size, seed=seed, ranks=ranks)
+        self._batches = EpochBatches(len(files), batch_size, seed=seed, ranks=ranks, weights=weights)
         self._torch_loader: DataLoader[Any] = DataLoader(
-            ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache),
+            ImageFiles(files, transform, seed=seed or 0, at_least=at_least, ranges=ranges, cache=cache, soft=soft),
             batch_sampler=self._batches,
             num_workers=workers,
             collate_fn=_collate,
@@ -206,13 +189,13 @@ class Loader:
         """Images in the batch of each step, over all processes that share it."""
         return self._batches.sizes
 
-    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from step `start` on.
+    def epoch(self, epoch: int, *, start: int = 0, is_plain: bool = False) -> Iterator[Batch]:
+        """Yield the batches of an epoch from step `start` on. `is_plain`: with the ranges of the last epochs.
 
         Raises FolderProblem naming an unreadable image; TrainerError where a loader process has died, or no batch
         arrives for minutes.
         """
-        self._batches.epoch, self._batches.start = epoch, start
+        self._batches.epoch, self._batches.start, self._batches.is_plain = epoch, start, is_plain
         try:
             yield from self._read(_waited_for(self._begin()))
         except (RuntimeError, OSError, EOFError) as err:
@@ -292,42 +275,6 @@ def _is_wait_over(err: RuntimeError) -> bool:
     return "timed out after" in str(err)
 
 
-def even_sizes(count: int, batch_size: int) -> list[int]:
-    """Return the sizes of batches that hold `count` images once, as even as possible, so that no batch is tiny.
-
-    At most `batch_size`, but never 1 (batch norm needs two) unless `count` is 1.
-    """
-    return spread(count, max(1, min(-(-count // batch_size), count // 2)))
-
-
-def equal_sizes(count: int, batch_size: int) -> list[int]:
-    """Return the sizes of as many batches as `even_sizes` gives, all equal: a few images, others in each epoch, come
-    twice.
-
-    A GPU searches algorithms for each size of a batch, and the compiler compiles for each.
-    """
-    steps = len(even_sizes(count, batch_size))
-    return [-(-count // steps)] * steps
-
-
-def spread(count: int, parts: int) -> list[int]:
-    """Return the sizes of `parts` parts, as even as possible."""
-    return [count // parts + (part < count % parts) for part in range(parts)]
-
-
-def stretch(count: int, ranks: Ranks) -> range:
-    """Return the indices of this process among `count` files: a range, so that all ranges together cover the files."""
-    sizes = spread(count, ranks.world)
-    first = sum(sizes[: ranks.rank])
-    return range(first, first + sizes[ranks.rank])
-
-
-def mix(*numbers: int) -> int:
-    """Return a 63-bit seed from several numbers."""
-    text = ",".join(map(str, numbers)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
-
-
 def check_headers(files: Sequence[LabelledFile], unreadable: Unreadable | None = None, *, ranks: Ranks = ALONE) -> None:
     """Open every file without decoding it, to find at the start what would end the run later.
 
@@ -352,13 +299,16 @@ def check_headers(files: Sequence[LabelledFile], unreadable: Unreadable | None =
 def _collate(samples: list[_Sample]) -> tuple[Batch | None, list[_Broken]]:
     broken = [image for sample in samples for image in sample.broken]
     whole = [
-        (sample.pixels.values, sample.label, sample.augment_params) for sample in samples if sample.pixels is not None
+        (sample.pixels.values, sample.label, sample.augment_params, sample.soft)
+        for sample in samples
+        if sample.pixels is not None
     ]
     if not whole:
         return None, broken
-    images, labels, augment_params = zip(*whole, strict=True)
+    images, labels, augment_params, soft = zip(*whole, strict=True)
     drawn = None if augment_params[0] is None else torch.tensor(augment_params)
-    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn), broken
+    targets = None if soft[0] is None else torch.from_numpy(np.stack(soft))
+    return Batch(torch.from_numpy(np.stack(images)), torch.tensor(labels), drawn, targets), broken
 
 
 def _has_ended(process: BaseProcess) -> bool:

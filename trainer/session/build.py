@@ -20,6 +20,8 @@ from trainer.data.augment import Square, evaluation_recipe, ranges_of, square_si
 from trainer.data.cache import PixelCache, limit_bytes, open_cache
 from trainer.data.loader import Loader, check_headers, equal_sizes, mix
 from trainer.data.loader_budget import loader_budget
+from trainer.data.sampling import sampling_weights
+from trainer.data.soft_targets import SoftSummary, SoftTargets, pseudo_labelled, soft_labels_for
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
@@ -59,6 +61,9 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
     device = choose_device(config, ranks=ranks)
     dataset = read_dataset(data, labels)
     train_files, val_files = train_and_val(dataset, config)
+    soft = soft_labels_for(dataset, config)
+    pseudo = pseudo_labelled(soft, dataset)
+    train_files += pseudo
     unreadable = Unreadable(images=len(train_files) + len(val_files), share=config.max_unreadable)
     digest = digest_of(dataset, config)
     if len(set(ranks.gather(digest))) > 1:
@@ -85,6 +90,9 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         processes=ranks.local_world,
     )
     caches = _open_caches(config, train_files, val_files, ranks, recipe=evaluation_recipe(model.inputs))
+    soft_targets = None
+    if soft is not None:
+        soft_targets = SoftTargets(train_files, soft, weight=config.soft_weight, classes=len(dataset.classes))
     loader = Loader(
         train_files,
         Square(square_side(config)),
@@ -98,6 +106,8 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         cache=caches[0],
         unreadable=unreadable,
         ranks=ranks,
+        weights=sampling_weights(train_files, dataset, config),
+        soft=soft_targets,
     )
     targets = targets_of(dataset, device.torch_device)
     return TrainingSetup(
@@ -120,6 +130,9 @@ def build_setup(  # noqa: PLR0913 - the arguments of a run, each by its name
         micro_batch=micro_batch,
         loading=loading,
         train_size=config.image_size,
+        soft=None
+        if soft is None or soft_targets is None
+        else SoftSummary(len(soft_targets), len(pseudo), config.soft_weight, soft.warnings),
         ema=average_of(model, config),
         class_weights=None if weights is None else weights.to(device.torch_device),
         ranks=ranks,
@@ -228,4 +241,7 @@ def digest_of(dataset: Dataset, config: TrainConfig) -> str:
     for split, files in zip(("train", "val"), train_and_val(dataset, config), strict=True):
         for path, label in files:
             digest.update(f"{split}/{label}/{path.relative_to(dataset.folder).as_posix()}\n".encode())
+    soft = soft_labels_for(dataset, config)
+    if soft is not None:
+        digest.update(soft.digest.encode())
     return digest.hexdigest()

@@ -40,7 +40,7 @@ def seen_images(setup: TrainingSetup, batch: Batch, *, images: int) -> tuple[lis
     places = [*range(half), *range(len(first.labels) - half, len(first.labels))] or [0]
     drawn = None if first.augment_params is None else first.augment_params[places]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        mix = draw_mix(setup.config, size=setup.train_size)
+        mix = None if setup.is_plain else draw_mix(setup.config, size=setup.train_size)
         inputs = prepare(Batch(first.images[places], first.labels[places], drawn), setup.device.torch_device,
                          size=setup.train_size)  # fmt: skip
         if mix is not None:

@@ -14,6 +14,7 @@ from trainer.data.augment import evaluation_transform
 from trainer.data.cache import PixelCache
 from trainer.data.loader import Loader, mix
 from trainer.data.loader_budget import LoaderBudget
+from trainer.data.soft_targets import SoftSummary
 from trainer.data.unreadable import Unreadable
 from trainer.distributed.gradients import GradientSync
 from trainer.distributed.ranks import ALONE, Ranks
@@ -21,6 +22,7 @@ from trainer.model.ema import Ema
 from trainer.model.ensemble import Ensemble, build_model
 from trainer.model.loss import image_losses
 from trainer.model.optim import Schedule, make_optimizer
+from trainer.model.soft_loss import blended_losses
 from trainer.model.targets import Targets
 from trainer.outputs.diagnosis import Facts
 from trainer.outputs.scoring import ACCURACY, Metric
@@ -51,6 +53,8 @@ class TrainingSetup:
     micro_batch: int
     loading: LoaderBudget
     train_size: int  # current pixels a side of training images
+    soft: SoftSummary | None = None
+    is_plain: bool = False  # an epoch without mixup, cutmix and strong augmentation
     ema: Ema | None = None
     class_weights: Tensor | None = None  # on the device
     autotune: AutotuneResult | None = None
@@ -127,9 +131,13 @@ class TrainingSetup:
         self._evaluation_loaders.append(loader)
         return loader
 
-    def image_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return (B,) losses of float32 logits (B, classes) and labels (B,)."""
-        return image_losses(logits, labels, self.config, targets=self.targets, class_weights=self.class_weights)
+    def image_losses(self, logits: Tensor, labels: Tensor, soft: Tensor | None = None) -> Tensor:
+        """Return (B,) losses of float32 logits (B, classes) and labels (B,). `soft`: see `Batch`."""
+        weights = self.class_weights
+        hard = image_losses(logits, labels, self.config, targets=self.targets, class_weights=weights)
+        if soft is None:
+            return hard
+        return blended_losses(hard, logits, soft, self.config, targets=self.targets, class_weights=weights)
 
     def with_averaged_weights(self) -> AbstractContextManager[None]:
         """Give the model, inside the context, the weights that validate and are kept.
@@ -207,6 +215,7 @@ class TrainingSetup:
         return [
             f"device: {self.device.describe()}{_shared_by(self.ranks)}",
             f"data: {len(self.train_files)} train, {len(self.val_files)} val{held_out}, {test_count} test images",
+            *(self.soft.lines() if self.soft else ()),
             f"classes: {', '.join(f'{name} {counts[label]}' for label, name in enumerate(names))}",
             *_read_as(self.dataset),
             f"model: {' + '.join(self.config.backbones)}, {self.model.head.in_features} features",

@@ -12,6 +12,8 @@ from trainer.data.affine import augment
 from trainer.data.augment import normalise
 from trainer.data.loader import Batch, even_sizes, spread
 from trainer.data.mixing import draw_mix
+from trainer.data.strong import strengthen
+from trainer.data.strong_params import FIRST_STEP
 from trainer.distributed.ranks import Ranks
 from trainer.errors import TrainerError
 from trainer.session.epoch_stats import StepResult
@@ -45,11 +47,14 @@ def train_step(
 
 def split(batch: Batch, sizes: list[int]) -> Iterator[Batch]:
     """Yield micro-batches of `sizes` images."""
-    augment_params = [None] * len(sizes) if batch.augment_params is None else torch.split(batch.augment_params, sizes)
-    for images, labels, drawn in zip(
-        torch.split(batch.images, sizes), torch.split(batch.labels, sizes), augment_params, strict=True
+    augment_params, soft = (
+        [None] * len(sizes) if values is None else torch.split(values, sizes)
+        for values in (batch.augment_params, batch.soft)
+    )
+    for images, labels, drawn, targets in zip(
+        torch.split(batch.images, sizes), torch.split(batch.labels, sizes), augment_params, soft, strict=True
     ):
-        yield Batch(images, labels, drawn)
+        yield Batch(images, labels, drawn, targets)
 
 
 def prepare(batch: Batch, device: torch.device, *, size: int) -> Tensor:
@@ -57,7 +62,11 @@ def prepare(batch: Batch, device: torch.device, *, size: int) -> Tensor:
     images = batch.images.to(device, non_blocking=True)
     if batch.augment_params is None:
         return normalise(images)
-    return augment(images, batch.augment_params.to(device, non_blocking=True), size=size)
+    augment_params = batch.augment_params.to(device, non_blocking=True)
+    augmented = augment(images, augment_params, size=size)
+    if augment_params.shape[1] >= FIRST_STEP:
+        strengthen(augmented, batch.augment_params, augment_params)
+    return augmented
 
 
 def _try_step(setup: TrainingSetup, batch: Batch, *, images: int) -> StepResult | None:
@@ -98,18 +107,20 @@ def _backward(setup: TrainingSetup, batch: Batch, *, images: int) -> tuple[Tenso
         setup.optimizer.zero_grad(set_to_none=True)
     else:
         together.zero()
-    mix = draw_mix(setup.config, size=setup.train_size)
+    mix = None if setup.is_plain else draw_mix(setup.config, size=setup.train_size)
     for number, part in enumerate(split(batch, sizes), start=1):
         inputs = prepare(part, device.torch_device, size=setup.train_size)
         labels = part.labels.to(device.torch_device, non_blocking=True)
+        soft = None if part.soft is None else part.soft.to(device.torch_device, non_blocking=True)
         if mix is not None:
             inputs = mix.images(inputs)
         with device.autocast():
             logits = setup.model(inputs)
-        losses = setup.image_losses(logits.float(), labels)
+        losses = setup.image_losses(logits.float(), labels, soft)
         if mix is not None:
             others = labels.flip(0)
-            losses = mix.losses(losses, setup.image_losses(logits.float(), others))
+            other_soft = None if soft is None else soft.flip(0)
+            losses = mix.losses(losses, setup.image_losses(logits.float(), others, other_soft))
             labels = labels if mix.share >= 0.5 else others  # for the accuracy: the label with the larger share
         loss = losses.sum()
         if together is not None and number == len(sizes):

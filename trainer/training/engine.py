@@ -13,7 +13,7 @@ import torch
 
 from cloudrun.errors import CloudrunError
 from cloudrun.imagedata.dataset import Reading
-from cloudrun.recipe.progressive import size_at, work_left, work_of_epoch
+from cloudrun.recipe.progressive import is_plain, size_at, work_left, work_of_epoch
 from cloudrun.recipe.train_config import TrainConfig
 from trainer.autotune.tuning import takes_long, tune
 from trainer.data.loader import mix
@@ -205,6 +205,7 @@ def _train_epoch(state: TrainState, *, stop: StopFlag, progress: Progress, start
         return
     setup.model.train()
     setup.train_size = size_at(state.position.epoch, config)
+    setup.is_plain = is_plain(state.position.epoch, config)
     with setup.device.algorithms_by_rule(is_on=setup.train_size < config.image_size):
         _take_steps(state, stop=stop, progress=progress, started_at=started_at)
 
@@ -214,7 +215,7 @@ def _take_steps(state: TrainState, *, stop: StopFlag, progress: Progress, starte
     ranks, sizes, work = setup.ranks, setup.train_loader.sizes, work_of_epoch(position.epoch, config)
     stop.raise_if_set()
     idle, counted_to = idle_time_of(setup.device), time.monotonic()
-    for batch in setup.train_loader.epoch(position.epoch, start=position.step):
+    for batch in setup.train_loader.epoch(position.epoch, start=position.step, is_plain=setup.is_plain):
         idle.batch_came()
         total_step = (position.epoch - 1) * setup.steps_per_epoch + position.step
         set_lr(setup.optimizer, state.lr_factor * lr_at(total_step, setup.schedule))

@@ -193,6 +193,7 @@ def _data(setup: TrainingSetup) -> dict[str, Any]:
             "val": len(setup.val_files),
             "test": len(setup.dataset.splits.get("test", ())),
         },
+        "soft_labels": setup.soft.as_plain() if setup.soft else None,
         "unreadable_images": setup.unreadable_names(),
         "unused_files": [one.as_plain() for one in setup.dataset.unused],
         "label_columns": None if setup.dataset.columns is None else setup.dataset.columns.as_plain(),

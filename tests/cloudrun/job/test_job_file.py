@@ -160,7 +160,7 @@ class TestDataFolder:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("infra: local\nnodes: 2\n", "`nodes` is 2, and `infra: local` is this one computer"),
+        ("infra: local\nnodes: 2\n", "`nodes` is 2, and `infra: local` is one computer"),
         ("nodes: 0\n", "nodes"),
         ("nodes: yes\n", "nodes"),
         (

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from cloudrun.recipe.problems import describe
+from cloudrun.recipe.progressive import is_plain
 from cloudrun.recipe.train_config import TrainConfig, knob_warnings
 from trainer.config_file import load_config
 from trainer.errors import ConfigError, TrainerError
@@ -128,3 +129,21 @@ def test_a_bad_config_file_is_named(tmp_path: Path, text: str, message: str) -> 
 def test_a_missing_config_file_is_an_error_with_a_hint(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match="there is no config file"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_the_last_epochs_are_plain_whatever_their_number() -> None:
+    config = TrainConfig(epochs=10, plain_epochs=3)
+    assert [epoch for epoch in range(1, 11) if is_plain(epoch, config)] == [8, 9, 10]
+    fewer = config.model_copy(update={"epochs": 6})  # as where its hours have no room for more
+    assert [epoch for epoch in range(1, 7) if is_plain(epoch, fewer)] == [4, 5, 6]
+    assert not any(is_plain(epoch, TrainConfig()) for epoch in range(1, 31))
+
+
+def test_a_run_of_plain_epochs_alone_is_told() -> None:
+    [line] = knob_warnings(TrainConfig(epochs=2, warmup_epochs=1, plain_epochs=2))
+    assert line == "`plain_epochs` is 2 of 2 epochs: no epoch has strong augmentation, mixup or cutmix"
+
+
+def test_two_ways_to_favour_rare_classes_are_told() -> None:
+    [line] = knob_warnings(TrainConfig(sampler="balanced", class_weights="balanced"))
+    assert "twice" in line

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from cloudrun.stores.s3 import S3Store
+from tests.support.lost_machine import end_processes, lose_the_machine
 from tests.support.seaweedfs import BUCKET, SeaweedFS
 from tests.support.shell import Shell, wait_until_log_has
 
@@ -43,25 +39,6 @@ def stored(shell: Shell, seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) 
 def wait_until(shell: Shell, run_id: str, name: str) -> None:
     until = time.monotonic() + 60
     while not (shell.home / "local" / run_id / name).exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def lose_the_machine(shell: Shell, run_id: str) -> None:
-    """Power cut: its processes and its disk are gone, those first that would tell of the end of another."""
-    run_dir = shell.home / "local" / run_id
-    job = int((run_dir / "job.pid").read_text())
-    end_processes(run_dir)
-    with suppress(ProcessLookupError):  # it is asked to stop when the worker dies
-        os.killpg(job, signal.SIGKILL)
-    shutil.rmtree(run_dir)
-
-
-def end_processes(run_dir: Path) -> None:
-    """Those that have the run's folder in their command line."""
-    subprocess.run(["pkill", "-KILL", "-f", str(run_dir)], check=False)
-    until = time.monotonic() + 60
-    while subprocess.run(["pgrep", "-f", str(run_dir)], capture_output=True, check=False).stdout:
         assert time.monotonic() < until
         time.sleep(0.05)
 
@@ -206,4 +183,4 @@ def test_a_job_without_a_store_asks_no_server(shell: Shell) -> None:
     job = JOB.replace("store: s3://results/teams/leaf\n", "")
     done = shell("launch", shell.job(job))
     assert done.code == 0
-    assert "endpoint" not in Path(shell.folder / "runs" / done.out.strip() / "log.txt").read_text()
+    assert "endpoint" not in (shell.folder / "runs" / done.out.strip() / "log.txt").read_text()

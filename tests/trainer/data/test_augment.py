@@ -1,6 +1,7 @@
 """Augmentation on the device draws and does what torchvision's transforms draw and do, one image at a time."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -188,3 +189,35 @@ def test_what_validation_makes_first_can_be_trained_with() -> None:
 @pytest.mark.parametrize(("side", "images"), [(224, 167), (512, 32), (1024, 8), (8192, 1)])
 def test_a_gpu_augments_as_many_images_at_once_as_take_a_quarter_of_a_gigabyte(side: int, images: int) -> None:
     assert images_of_a_chunk(side) == images
+
+
+def test_dihedral_draws_change_the_flips_alone() -> None:
+    mirror, dihedral, none = (
+        drawn(width=500, height=375, ranges=replace(RANGES, flips=flips)) for flips in ("mirror", "dihedral", "none")
+    )
+    others = [0, 1, 2, 3, 6, 7, 8]
+    assert torch.equal(dihedral[:, others], mirror[:, others])
+    assert torch.equal(none[:, [*others, 5]], mirror[:, [*others, 5]])
+    assert torch.equal(dihedral[:, 4], mirror[:, 4])
+    assert set(none[:, 4].tolist()) == {1.0}
+    turns = (dihedral[:, 5] - mirror[:, 5]) / 90
+    torch.testing.assert_close(turns, turns.round())
+    ways = 4 * (mirror[:, 4] < 0) + turns.round()
+    assert ways.long().bincount(minlength=8).tolist() == pytest.approx([COUNT / 8] * 8, rel=0.2)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+@pytest.mark.parametrize("flip", [-1.0, 1.0])
+def test_a_quarter_turn_moves_every_pixel_to_its_place(turns: int, flip: float) -> None:
+    pixels = torch.randint(0, 256, (1, 3, 24, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    mirrored = functional.horizontal_flip(pixels) if flip < 0 else pixels
+    expected = torch.rot90(mirrored, turns, (2, 3))
+    whole = torch.tensor([AugmentParams(0, 0, 1, 1, flip, 90.0 * turns, 1, 1, 1)])
+    torch.testing.assert_close(augment(pixels, whole, size=24), normalise(expected), atol=1e-4, rtol=1e-4)
+
+
+def test_two_quarter_turns_of_a_mirror_image_are_a_vertical_flip() -> None:
+    pixels = Square(24)(LEAVES[1]).unsqueeze(0)
+    one = torch.tensor([AugmentParams(0, 0, 1, 1, -1, 180, 1, 1, 1)])
+    expected = normalise(functional.vertical_flip(pixels))
+    torch.testing.assert_close(augment(pixels, one, size=24), expected, atol=1e-4, rtol=1e-4)
