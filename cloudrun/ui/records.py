@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from cloudrun.errors import NoSuchRun
+from cloudrun.protocol.outputs import SUMMARY
 from cloudrun.state.ledger import Ledger, LedgerDamaged, Stamp
 from cloudrun.state.received import Summary, summary_at
 from cloudrun.state.run import Run
@@ -87,7 +88,7 @@ class Summaries:
         if run.folder is None:
             return Summary()
         folder = Path(run.folder)
-        return self._kept.get(run.run_id, stamp_of(folder / "summary.json"), lambda: summary_at(folder)[0])
+        return self._kept.get(run.run_id, stamp_of(folder / SUMMARY), lambda: summary_at(folder)[0])
 
 
 def stamp_of(path: Path) -> Hashable:

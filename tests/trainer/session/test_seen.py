@@ -17,7 +17,9 @@ from trainer.session.seen import seen_images, write_seen_images
 from trainer.session.step import train_step
 
 
-@pytest.mark.parametrize("mixing", [{}, {"mixup": 0.4}, {"cutmix": 1.0}, {"random_erasing": 0.9}, {"flips": "dihedral"}])
+@pytest.mark.parametrize(
+    "mixing", [{}, {"mixup": 0.4}, {"cutmix": 1.0}, {"random_erasing": 0.9}, {"flips": "dihedral"}]
+)
 def test_they_are_what_the_step_gives_to_the_model(leaves: Path, tiny_config: Config, mixing: dict[str, Any]) -> None:
     setup = build_setup(tiny_config(batch_size=16, **mixing), leaves)
     setup.model.train()
