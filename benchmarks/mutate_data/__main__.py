@@ -62,13 +62,21 @@ def try_one(kind: str, number: int, *, seed: int, keep: Path | None = None) -> O
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def try_many(kind: str, count: int, *, seed: int) -> Tally:
-    """Try the inputs 0 to `count` of one kind; a process that dies or hangs is wrong at the input that it had."""
+def try_many(kind: str, count: int, *, seed: int, first: int = 0) -> Tally:
+    """Try the inputs `first` to `count` of one kind; a process that dies or hangs is wrong at the input that it had."""
     tally = Tally()
-    start = 0
+    start = first
     while start < count:
         start = _in_process(kind, range(start, min(count, start + _AT_ONCE)), seed, tally)
     return tally
+
+
+def part_of(count: int, part: str) -> range:
+    """Return the numbers of the inputs in `part` of `count`: `1/3` is the first third. Raises ValueError."""
+    number, _, parts = part.partition("/")
+    if not 1 <= int(number) <= int(parts):
+        raise ValueError(f"{part} is not a part: the first of three is 1/3")
+    return range(count * (int(number) - 1) // int(parts), count * int(number) // int(parts))
 
 
 def _in_process(kind: str, numbers: range, seed: int, tally: Tally) -> int:
@@ -121,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutate_data", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="inputs in all")
     parser.add_argument("--seed", type=int, default=15)
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="this part alone, as 1/3, 2/3 and 3/3")
     parser.add_argument("--kind", choices=KINDS, action="append", help="this kind alone; may be repeated")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="one input, whose error is shown whole")
     parser.add_argument("--keep", type=Path, default=Path("mutated-input"), help="where the input of --only stays")
@@ -137,11 +146,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = 0
     for kind in arguments.kind or KINDS:
         share = 100 if arguments.kind else KINDS[kind][1]
-        tally = try_many(kind, arguments.count * share // 100, seed=arguments.seed)
+        numbers = part_of(arguments.count * share // 100, arguments.part)
+        tally = try_many(kind, numbers.stop, seed=arguments.seed, first=numbers.start)
         wrong += len(tally.wrong)
-        numbers = [tally.outcomes[outcome] for outcome in Outcome]
-        tried = sum(numbers) + len(tally.wrong)
-        cells = [kind, tried, *numbers, len(tally.wrong), f"{tally.slowest_s:.1f}", f"{tally.seconds / 60:.1f}"]
+        outcomes = [tally.outcomes[outcome] for outcome in Outcome]
+        tried = sum(outcomes) + len(tally.wrong)
+        cells = [kind, tried, *outcomes, len(tally.wrong), f"{tally.slowest_s:.1f}", f"{tally.seconds / 60:.1f}"]
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
         for number, problem in tally.wrong[:20]:
             print(f"\n--only {kind}:{number}\n{problem}", file=sys.stderr, flush=True)

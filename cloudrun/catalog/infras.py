@@ -98,5 +98,10 @@ def is_own_cluster(infra: str | None) -> bool:
     return infra is not None and (is_address(infra) or _head(infra) in _OWN_CLUSTERS)
 
 
+def cloud_of(infra: str) -> str:
+    """Return the cloud of an infra, in lower case: that of `aws/us-east-1` is `aws`."""
+    return _head(infra)
+
+
 def _head(infra: str) -> str:
     return infra.split("/", 1)[0].lower()

@@ -18,7 +18,6 @@ from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 if TYPE_CHECKING:
     from cloudrun.dataset.audit import Findings
     from cloudrun.imagedata.layout import ClassFolders
-    from cloudrun.job.job_file import Job
 
 UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file
@@ -34,7 +33,9 @@ def check(
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
     from cloudrun.render.tables import table
+    from cloudrun.runs.clouds_check import clouds_known
     from cloudrun.runs.prepare import check_job, check_store, on_this_computer
+    from cloudrun.runs.weights_check import hub_problem
     from cloudrun.state.home import home_folder
 
     try:
@@ -44,7 +45,8 @@ def check(
         survey = check_job(job)
         findings = find_duplicates(survey, home_folder(), note) if survey is not None else None
         check_store(job)
-        _warn_of_hub(job)
+        if unreachable := hub_problem(job):
+            warn(f"{unreachable.message}; `launch` would end here: {unreachable.hint}")
     except JobFileProblems as err:
         problems = sorted(err.problems, key=lambda one: _line_of(one[0]))
         for place, message, hint in problems[:_MOST_SHOWN]:
@@ -60,12 +62,16 @@ def check(
             found = [{"place": str(job_file), "message": err.message, "hint": err.hint}]
             answer_json({"job": str(job_file), "ok": False, "problems": found})
         raise
+    clouds = clouds_known(job.spec)
+    if clouds is not None:
+        (warn if clouds.is_missing else note)(clouds.text())
     if as_json:
         answer_json(
             {
                 "job": str(job.path),
                 "ok": True,
-                "warnings": list(job.warnings),
+                "warnings": [*job.warnings, *([clouds.text()] if clouds is not None and clouds.is_missing else [])],
+                "clouds": clouds and clouds.as_plain(),
                 "data": findings and findings.as_plain(),
             }
         )
@@ -75,20 +81,9 @@ def check(
             if unused := findings.unused_rows():
                 answer(f"\n{table(UNUSED_HEADER, unused)}")
             _tell(findings)
-        answer(f"{job.path}: ready to launch")
-        if job.spec.capabilities.rents:
-            note("whether a cloud is enabled is not asked here: `cloudrun doctor` tells")
+        lacks = ", but for a cloud to rent from" if clouds is not None and clouds.is_missing else ""
+        answer(f"{job.path}: ready to launch{lacks}")
     return ExitCode.DONE
-
-
-def _warn_of_hub(job: Job) -> None:
-    """Warn where `launch` would refuse: the computer may be offline for a while only."""
-    from cloudrun.runs.weights_check import check_hub
-
-    try:
-        check_hub(job)
-    except CloudrunError as err:
-        warn(f"{err.message}; `launch` would end here: {err.hint}")
 
 
 def _class_folders(text: str) -> ClassFolders:
@@ -131,7 +126,11 @@ def init(  # noqa: PLR0913 - each is an option of the command
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Labels of the images. [default: one in DATA_DIR, if any]")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labels of the images, or '{file: FILE, label: COLUMN}' as in a job file. [default: one in DATA_DIR]",
+        ),
     ] = None,
     classes: Annotated[
         str, typer.Option(help="Which folders are the classes: top, or deepest (those that hold the images).")
@@ -143,7 +142,7 @@ def init(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.catalog.gpus import is_known
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.dataset.job_template import DEFAULT_GPUS, job_text
-    from cloudrun.dataset.label_files import Choice, look_for_labels
+    from cloudrun.dataset.label_files import look_for_labels, told_labels
     from cloudrun.dataset.survey import survey_folder
     from cloudrun.imagedata.dataset import Reading
     from cloudrun.imagedata.folders import FolderProblem
@@ -154,10 +153,13 @@ def init(  # noqa: PLR0913 - each is an option of the command
 
     folders = _class_folders(classes)
     try:
-        chosen = look_for_labels(data.absolute(), classes=folders) if labels is None else Choice(labels.absolute())
+        if labels is None:
+            chosen = look_for_labels(data.absolute(), classes=folders)
+        else:
+            chosen = told_labels(labels, data.absolute())
     except FolderProblem as err:
         raise UsageError(err.message, hint=err.hint) from None
-    survey = survey_folder(data.absolute(), custom=False, reading=Reading(chosen.path, classes=folders))
+    survey = survey_folder(data.absolute(), custom=False, reading=Reading(chosen.path, chosen.columns, folders))
     assert survey is not None
     survey = replace(survey, notes=(*survey.notes, *chosen.notes))
     for one in gpu or []:
@@ -168,7 +170,7 @@ def init(  # noqa: PLR0913 - each is an option of the command
         raise UsageError(f"{path} exists already", hint="name another file with `--out`, or overwrite it: `--force`")
     findings = find_duplicates(survey, home_folder(), note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS, classes=folders)
+    text = job_text(findings, relative_to=path.parent, gpu=gpu or DEFAULT_GPUS, classes=folders, columns=chosen.columns)
     path.write_text(text, encoding="utf-8")
     job = load_job(path)
     if Path(job.spec.data.source) != data.absolute().resolve():

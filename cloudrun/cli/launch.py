@@ -78,7 +78,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
     from cloudrun.runs.prepare import check_store, on_this_computer
     from cloudrun.runs.prepared import examine, prepare
     from cloudrun.runs.tend import keep_going
-    from cloudrun.runs.weights_check import check_hub
+    from cloudrun.runs.weights_check import check_hub, hub_problem
     from cloudrun.state.home import home_folder
     from cloudrun.state.ledger import Ledger
     from cloudrun.state.records import now_utc
@@ -107,6 +107,8 @@ def launch(  # noqa: PLR0913 - each is an option of the command
         say(f"looking at {job.spec.infra} ...")
     prepared = _priced(examined, ledger) if dry_run else prepare(examined, ledger)
     if dry_run:
+        if unreachable := hub_problem(job):
+            warn(f"{unreachable.message}; a launch would end here: {unreachable.hint}")
         return _show(prepared, ledger, as_json=as_json)
     check_store(job)
     check_hub(job)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
 from cloudrun.dataset.audit import Findings
+from cloudrun.imagedata.label_columns import GUESSED, LabelColumns
 from cloudrun.imagedata.unused import printable
 from cloudrun.text.names import name_from
 from cloudrun.text.units import size
@@ -17,16 +19,24 @@ from cloudrun.text.units import size
 DEFAULT_GPUS = ("A100:1", "L40S:1", "RTX5090:1", "RTX4090:1", "A10G:1")
 
 
-def job_text(findings: Findings, *, relative_to: Path, gpu: Sequence[str], classes: str = "auto") -> str:
+def job_text(
+    findings: Findings,
+    *,
+    relative_to: Path,
+    gpu: Sequence[str],
+    classes: str = "auto",
+    columns: LabelColumns = GUESSED,
+) -> str:
     """YAML with the champion recipe for the images, what to look at first as comments.
 
-    The folder is named relative to the file's. `classes`: which folders are the classes, as `data.classes`.
+    The folder is named relative to the file's. `classes`: which folders are the classes, as `data.classes`; `columns`:
+    what was told of the file of labels.
     """
     survey = findings.survey
     folder = os.path.relpath(survey.folder, relative_to.absolute())
     splits = ", ".join(f"{count} {split}" for split, count in survey.images_by_split().items())
     base = survey.folder if survey.labels and survey.labels.is_relative_to(survey.folder) else relative_to.absolute()
-    labels = f"  labels: {yaml_text(os.path.relpath(survey.labels, base))}\n" if survey.labels else ""
+    labels = f"  labels: {_labels_text(os.path.relpath(survey.labels, base), columns)}\n" if survey.labels else ""
     chosen = f"  classes: {classes}\n" if classes != "auto" else ""
     names = sorted({name for counts in survey.counts.values() for name in counts})
     held_out = "" if "val" in survey.counts else "; a tenth of train is held out for validation"
@@ -53,6 +63,14 @@ budget: {{max_cost: 5.00, max_hours: 4}}
 def yaml_text(text: str) -> str:
     """A text as YAML writes it within a line: quoted where it would be read as anything else."""
     return str(yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=10_000)).strip()[1:-1]
+
+
+def _labels_text(file: str, columns: LabelColumns) -> str:
+    told = {key: value for key, value in asdict(columns).items() if value is not None}
+    if not told:
+        return yaml_text(file)
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in {"file": file, **told}.items()}
+    return yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10_000, sort_keys=False).strip()
 
 
 def _short(names: Sequence[str]) -> str:

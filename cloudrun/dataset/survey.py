@@ -23,6 +23,8 @@ from cloudrun.imagedata.label_columns import Columns
 from cloudrun.imagedata.labels import SEPARATOR, LabelProblems
 from cloudrun.imagedata.soft_labels import SoftLabels, read_soft_labels
 from cloudrun.imagedata.unused import Unused, printable
+from cloudrun.imagedata.vocabulary import HEIC_SUFFIXES
+from cloudrun.imagedata.walk import reads_heic
 from cloudrun.job.job_file import JobFileProblems
 from cloudrun.recipe.train_config import TrainConfig
 
@@ -30,6 +32,7 @@ from cloudrun.recipe.train_config import TrainConfig
 # headers and the ends of the files are looked at.
 _DECODE_ALL_UP_TO = 5000
 _DEFAULTS = TrainConfig()
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,13 @@ def survey_folder(
     such folder, no class folders, an empty class, an unreadable image; JobFileProblems with the line
     of each row of `labels` that is wrong.
     """
+    if folder.is_file():
+        raise JobFileError(
+            f"`data.source`: {folder} is a file, and not a folder",
+            hint="unpack it, and name the folder; zip and tar files are read from a web address or a bucket"
+            if folder.suffix.lower() in _ARCHIVES
+            else "name the folder that holds the images",
+        )
     if not folder.is_dir():
         near = (
             sorted(path.name for path in folder.parent.glob("*") if path.is_dir())[:5] if folder.parent.is_dir() else []
@@ -168,6 +178,7 @@ def survey_folder(
         left_out=tuple(path.relative_to(folder).as_posix() for path in dataset.left_out),
         unused=dataset.unused,
         notes=(
+            *_of_heic(files),
             *dataset.warnings,
             *(_unused_labels(folder) if labels is None and soft is None else ()),
             *(() if soft is None else _soft_notes(soft)),
@@ -178,6 +189,15 @@ def survey_folder(
         deep=tuple(path.relative_to(folder).as_posix() for path in deep),
         pseudo_labelled=0 if soft is None else len(soft.extra),
     )
+
+
+def _of_heic(files: Sequence[Path]) -> list[str]:
+    """A warning where images are read here by a library that the machine does not have by itself."""
+    count = sum(path.suffix.lower() in HEIC_SUFFIXES for path in files) if reads_heic() else 0
+    if not count:
+        return []
+    there = "a rented machine needs it, too: `setup: pip install pillow-heif`"
+    return [f"{count} HEIC image(s) are read by pillow-heif here; {there}"]
 
 
 def _refuse_unreadable(bad: Sequence[tuple[Path, str]], trained: Sequence[Path], share: float) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from cloudrun.imagedata.label_columns import Columns
 from cloudrun.imagedata.layout import UNLABELLED as UNLABELLED
 from cloudrun.imagedata.layout import ClassFolders, lay_out
-from cloudrun.imagedata.unused import Unused
+from cloudrun.imagedata.unused import Unused, left_out_text
 from cloudrun.imagedata.vocabulary import SPLITS as SPLITS
 from cloudrun.imagedata.walk import FolderProblem as FolderProblem
 from cloudrun.imagedata.walk import walk
@@ -69,6 +69,11 @@ def list_dataset(folder: Path, *, classes: ClassFolders = "auto") -> Dataset:
     if not folder.is_dir():
         raise FolderProblem(f"there is no data folder {folder}", hint="`--data` takes a folder of images")
     found = walk(folder)
+    if not found.images:
+        raise FolderProblem(
+            f"there is no image in {folder}{left_out_text(found.tally)}",
+            hint="a sub-folder a class with its images, or images and a CSV file with their labels: `labels: FILE`",
+        )
     skip = len(folder.parts)
     layout = lay_out(
         [path.parts[skip:] for path in found.images],

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from cloudrun.imagedata.vocabulary import normal
 from cloudrun.imagedata.walk import Parts
+
+# Label Studio puts eight random digits in front of the name of an uploaded file: `/data/upload/1/3fa2b1c0-a.jpg`.
+_UPLOADED = re.compile(r"(?:^|/)[0-9a-f]{8}-([^/]+)$")
 
 
 class KnownImages:
@@ -41,6 +45,10 @@ class KnownImages:
         found = self._exactly(name)
         if not found and "%" in name:
             found = self._exactly(unquote(name))
+        if not found and "?d=" in name:  # Label Studio's address of a file on its own disk
+            found = self._exactly(unquote(name.partition("?d=")[2]))
+        if not found and (upload := _UPLOADED.search(name)) is not None:
+            found = self._exactly(unquote(upload[1]))
         if not found and not strictly:
             found = self._nearly(name)
         return found

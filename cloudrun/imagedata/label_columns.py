@@ -13,12 +13,14 @@ from cloudrun.imagedata.vocabulary import is_missing, split_of_word
 from cloudrun.imagedata.walk import FolderProblem
 
 _IMAGE_COLUMNS = (
+    "图片", "图像", "图片名", "图片名称", "文件名", "文件名称", "图片路径", "路径", "文件",
     "image", "images", "image_id", "imageid", "image_name", "imagename", "filename", "file_name", "file",
     "filepath", "filepaths", "file_path", "path", "image_path", "imagepath", "img", "img_path", "img_name",
     "image_file", "image_filename", "image_url", "photo", "photo_id", "picture", "pic", "isic_id", "id_code",
     "uuid", "name", "id",
 )  # fmt: skip
 _LABEL_COLUMNS = (
+    "标签", "类别", "分类", "类别名", "类别名称", "病害", "种类",
     "label", "labels", "class", "classes", "class_name", "class_label", "category", "category_name", "categories",
     "species", "target", "diagnosis", "dx", "tags", "tag", "choice", "choices", "y", "class_id", "classid",
     "class_index", "category_id", "label_id", "label_name", "labelname",
@@ -34,6 +36,11 @@ _GROUPS_OF_A_FIELD = (
     "patient_id", "patientid", "patient", "lesion_id", "subject_id", "subject", "case_id", "plant_id", "scene_id",
     "location_id", "seq_id", "sequence_id",
 )  # fmt: skip
+_FLAGS = {
+    **dict.fromkeys(("1", "1.0", "true", "yes", "y", "t"), True),
+    **dict.fromkeys(("0", "0.0", "false", "no", "n", "f"), False),
+}
+_SPLIT_LIKE = frozenset(("fold", "folds", "kfold", "cv", "split", "train", "training", "test", "valid", "validation"))
 _SAMPLE = 200
 
 
@@ -74,6 +81,11 @@ class Columns:
     def unused(self) -> list[str]:
         used = {self.image, self.label, self.split, self.group, *self.classes}
         return [name or f"column {place + 1}" for place, name in enumerate(self.header) if place not in used]
+
+    @property
+    def unused_splits(self) -> list[str]:
+        """Return the unused columns that may say which images train: `fold`, `is_train`."""
+        return [name for name in self.unused if _SPLIT_LIKE & set(_key(name).split("_"))]
 
     def as_plain(self) -> dict[str, Any]:
         def named(place: int | None) -> str | None:
@@ -127,7 +139,7 @@ def find_columns(table: Table, told: LabelColumns, names_image: Callable[[str], 
 
 def is_flag(cell: str) -> bool | None:
     """Return whether a cell says yes (1, true) or no (0, false); None where it says neither."""
-    return {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}.get(cell.lower())
+    return _FLAGS.get(cell.lower())
 
 
 def _key(name: str) -> str:
@@ -239,6 +251,10 @@ def _one_of(table: Table, named: Sequence[int]) -> int:
         pairs = {(cells[first], cells[other]) for _, cells in table.rows if len(cells) == len(table.header)}
         if len({one for one, _ in pairs}) != len(pairs) or len({two for _, two in pairs}) != len(pairs):
             one, two = table.header[first], table.header[other]
+            if one == two:
+                raise FolderProblem(
+                    f"{table.path}:1: duplicate column `{one}`, with other cells", hint="remove or rename one of them"
+                )
             raise FolderProblem(
                 f"{table.path}:1: `{one}` and `{two}` may both be the label, and they differ",
                 hint=f"say which: `labels: {{file: {table.path.name}, label: {two}}}`",

@@ -1,47 +1,46 @@
-"""The bytes of a label file -> a header and rows of cells: encodings, dialects of CSV, exports in JSON."""
+"""The bytes of a label file -> a header and rows of cells: dialects of CSV, exports in JSON."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloudrun.imagedata.text_encoding import SAVE_AS, decode
+from cloudrun.imagedata.vocabulary import IMAGE_SUFFIXES, suffix_of
 from cloudrun.imagedata.walk import FolderProblem
 
 SEPARATOR = "|"
 """Between the labels of one image, where this project writes them."""
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _DELIMITERS = ",;\t|"
-_SAVE_AS = "save it as UTF-8: in Excel as `CSV UTF-8`, in an editor with the encoding UTF-8"
 _JSON = re.compile(r"\s*(?:\[\s*[\[{\]]|\{\s*[\"}])")  # an object, or a list of objects or lists
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx, .xls
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`rows`: the number of a row's first line, and its cells. `notes`: what was guessed of the file's form."""
+    """`rows`: the number of a row's first line, and its cells. `notes`: what was guessed of the file's form.
+
+    `header` is empty where the form has none.
+    """
 
     path: Path
     header: list[str]
     rows: list[tuple[int, list[str]]]
     notes: tuple[str, ...] = ()
+    header_line: int = 1
 
 
 def read_table(path: Path) -> Table:
     """Read a CSV, TSV or JSON file of labels. Raises FolderProblem that says what to save it as."""
+    if path.exists() and not path.is_file():
+        raise FolderProblem(f"{path} is no file", hint="it has to be a CSV file")
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -49,12 +48,33 @@ def read_table(path: Path) -> Table:
     except OSError as err:
         raise FolderProblem(f"{path} cannot be read: {err.strerror}", hint="it has to be a CSV file") from None
     if content.startswith(_SPREADSHEETS):
-        raise FolderProblem(f"{path} is a spreadsheet, not a CSV file", hint=_SAVE_AS)
-    text, notes = _decode(path, content)
+        raise FolderProblem(f"{path} is a spreadsheet, not a CSV file", hint=SAVE_AS)
+    if content.startswith(b"version https://git-lfs"):
+        raise FolderProblem(
+            f"{path} is a pointer of git-lfs, not the file itself", hint="`git lfs pull` in its folder fetches it"
+        )
+    if content[:200].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise FolderProblem(
+            f"{path} is a web page or XML, not a CSV file", hint="download the file itself, not the page about it"
+        )
+    text, notes = decode(path, content)
     # By the content alone: on its way to the machine a label file gets another name.
     if _JSON.match(text):
         return _from_json(path, text, notes)
     return _from_csv(path, text, notes)
+
+
+def with_header(table: Table, names_image: Callable[[str], bool]) -> Table:
+    """Return the table with names for its columns where it has none: where the header names an image of the data.
+
+    The first row is then a row like the others.
+    """
+    if table.header and not any(names_image(cell) for cell in table.header):
+        return table
+    rows = [(table.header_line, table.header), *table.rows] if table.header else table.rows
+    header = [f"column {place + 1}" for place in range(len(rows[0][1]) if rows else 0)]
+    note = f"{table.path.name} has no header: its first line is read as an image, too"
+    return Table(table.path, header, rows, (*table.notes, note), table.header_line)
 
 
 def no_file(path: Path) -> FolderProblem:
@@ -66,60 +86,6 @@ def no_file(path: Path) -> FolderProblem:
     )
 
 
-def _decode(path: Path, content: bytes) -> tuple[str, tuple[str, ...]]:
-    for mark, codec in _BOMS:
-        if content.startswith(mark):
-            try:
-                return content.decode(codec), ()
-            except UnicodeDecodeError as err:
-                raise FolderProblem(f"{path} cannot be read as {codec}: {err.reason}", hint=_SAVE_AS) from None
-    if b"\0" in content[:4000]:
-        codec = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
-        try:
-            return content.decode(codec), (f"{path.name} has no mark of its encoding; read as {codec}",)
-        except UnicodeDecodeError:
-            raise FolderProblem(f"{path} is no text file", hint=_SAVE_AS) from None
-    try:
-        return content.decode(), ()
-    except UnicodeDecodeError as err:
-        guessed = _code_page(content)
-        if guessed is None:
-            line = content[: err.start].count(b"\n") + 1
-            raise FolderProblem(
-                f"{path}:{line}: byte 0x{content[err.start]:02x} is not UTF-8, and the file is in no encoding that is"
-                " recognised",
-                hint=_SAVE_AS,
-            ) from None
-        codec, name = guessed
-        return content.decode(codec), (f"{path.name} is not UTF-8; read as {name}: look at the names of the classes",)
-
-
-def _code_page(content: bytes) -> tuple[str, str] | None:
-    """The code page that a file is most likely in. In Western text, single letters above 127 stand among others."""
-    runs = re.findall(rb"[\x80-\xff]+", content)
-    letters = sum(len(run) for run in runs if len(run) == 1 and run[0] >= 0xC0)
-    among = len(
-        re.findall(rb"[A-Za-z][\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}[A-Za-z]", content)
-    )
-    if 2 * letters >= sum(map(len, runs)) and 2 * among >= len(runs):
-        return _first_that_fits(content, (("cp1252", "Windows-1252"),))
-    candidates = (
-        ("gb2312", "GBK"), ("shift_jis", "Shift-JIS"), ("gb18030", "GB18030"), ("cp932", "Shift-JIS"),
-        ("big5", "Big5"), ("euc_kr", "EUC-KR"), ("cp1252", "Windows-1252"),
-    )  # fmt: skip
-    return _first_that_fits(content, candidates)
-
-
-def _first_that_fits(content: bytes, candidates: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
-    for codec, name in candidates:
-        try:
-            content.decode(codec)
-        except UnicodeDecodeError:
-            continue
-        return codec, name
-    return None
-
-
 def _from_csv(path: Path, text: str, notes: tuple[str, ...]) -> Table:
     text = text.replace("\0", "")
     told = re.match(r'\s*"?sep=(.)"?\s*\r?\n', text, re.IGNORECASE)
@@ -127,16 +93,30 @@ def _from_csv(path: Path, text: str, notes: tuple[str, ...]) -> Table:
     if told is not None:
         delimiter, text, skipped = told[1], text[told.end() :], text[: told.end()].count("\n")
     else:
-        head = next((line for line in text.splitlines() if line.strip()), "")
-        delimiter = max(_DELIMITERS, key=head.count)
+        comments = re.match(r"(?:\s*#[^\r\n]*(?:\r\n|\r|\n))+", text)
+        if comments is not None:
+            remarks = [line for line in comments[0].splitlines() if line.strip()]
+            text, skipped = text[comments.end() :], len(comments[0].splitlines())
+            notes = (*notes, f"{path.name} begins with {len(remarks)} line(s) of remarks (`#`), which are passed over")
+        lines = [line for line in text.splitlines() if line.strip()]
+        if lines and all(_is_listed(line) for line in lines):
+            rows = [(place + 1 + skipped, line.rsplit(None, 1)) for place, line in enumerate(text.splitlines())]
+            return Table(path, [], [(place, cells) for place, cells in rows if cells], notes)
+        delimiter = max(_DELIMITERS, key=(lines or [""])[0].count)
     records = _records(path, text, delimiter, skipped)
     if not records:
         raise FolderProblem(f"{path} is empty", hint="a header, then a row an image: `image,label`")
-    (_, header), *rows = records
+    (header_line, header), *rows = records
     # An index column of pandas or R has no name; R leaves the name out altogether.
     if rows and all(len(cells) == len(header) + 1 for _, cells in rows):
         header = ["", *header]
-    return Table(path, header, rows, notes)
+    return Table(path, header, rows, notes, header_line)
+
+
+def _is_listed(line: str) -> bool:
+    """Whether a line is a path and a label with a space between them, as lists of images are written: `a/1.jpg 0`."""
+    words = line.rsplit(None, 1)
+    return len(words) == 2 and suffix_of(words[0]) in IMAGE_SUFFIXES and not set(line) & set(_DELIMITERS)
 
 
 def _records(path: Path, text: str, delimiter: str, skipped: int) -> list[tuple[int, list[str]]]:
@@ -186,6 +166,8 @@ def _pairs(tree: Any) -> Iterator[tuple[str, str]]:
     """Image and label of each entry; several labels stand with SEPARATOR between them."""
     if isinstance(tree, dict) and {"images", "annotations", "categories"} <= tree.keys():
         yield from _coco(tree)
+    elif isinstance(tree, dict) and (columns := _by_column(tree)) is not None:
+        yield from columns
     elif isinstance(tree, dict):
         for image, label in tree.items():
             yield str(image), _label(label)
@@ -196,6 +178,15 @@ def _pairs(tree: Any) -> Iterator[tuple[str, str]]:
 
 _IMAGE_KEYS = ("image", "img", "file_name", "filename", "file", "path", "image_id", "id", "url", "ocr")
 _LABEL_KEYS = ("choice", "label", "labels", "class", "category", "target")
+
+
+def _by_column(tree: dict[str, Any]) -> list[tuple[str, str]] | None:
+    """Pairs of a tree that pandas wrote by columns: a list, or an object by row, for each; None for another tree."""
+    found = [next((tree[key] for key in keys if key in tree), None) for keys in (_IMAGE_KEYS, _LABEL_KEYS)]
+    images, labels = ([*one.values()] if isinstance(one, dict) else one for one in found)
+    if not isinstance(images, list) or not isinstance(labels, list) or len(images) != len(labels):
+        return None
+    return [(str(image), _label(label)) for image, label in zip(images, labels, strict=True)]
 
 
 def _coco(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from cloudrun.imagedata.folders import UNLABELLED, Dataset, LabelledFile
 from cloudrun.imagedata.image_names import KnownImages
 from cloudrun.imagedata.label_columns import GUESSED, Columns, LabelColumns, find_columns, is_flag
 from cloudrun.imagedata.label_table import SEPARATOR as SEPARATOR
-from cloudrun.imagedata.label_table import Table, no_file, read_table
+from cloudrun.imagedata.label_table import Table, no_file, read_table, with_header
 from cloudrun.imagedata.vocabulary import (
     SPLITS,
     alike,
@@ -138,18 +139,26 @@ def _by_split(folder: Path, found: Found, said: _Labels, rows: Mapping[Path, _Ro
 
 
 def _read_labels(table: Table, told: LabelColumns, known: KnownImages) -> _Labels:
+    def names_image(cell: str) -> bool:
+        return len(known.called(cell, strictly=True)) == 1
+
+    table = with_header(table, names_image)
     path, rows, header = table.path, table.rows, table.header
-    columns = find_columns(table, told, lambda cell: len(known.called(cell, strictly=True)) == 1)
+    columns = find_columns(table, told, names_image)
     _refuse(path, ((line, f"{len(cells)} cells, and the header has {len(header)}", "quote cells that hold a comma")
                    for line, cells in rows if len(cells) != len(header)))  # fmt: skip
     if not rows:
         raise FolderProblem(f"{path} has no rows under its header", hint="a row an image: `image,label`")
+    used = [place for place in (columns.image, columns.label) if place is not None]
+    unclosed = "look for a quote that is not closed"
+    _refuse(path, ((line, f"a cell runs over {len(cells[place].splitlines())} lines", unclosed)
+                   for line, cells in rows for place in used if "\n" in cells[place]))  # fmt: skip
     twice = [header[place] for place in columns.classes if header.count(header[place]) > 1]
     if twice:
         raise FolderProblem(f"{path}:1: duplicate column `{twice[0]}`", hint="remove or rename one of them")
     splits = _splits(path, rows, columns)
     may_lack = {line for (line, _), split in zip(rows, splits, strict=True) if split == "test"}
-    warnings = list(table.notes)
+    warnings = [*table.notes, *_of_unused_splits(path, columns)]
     if columns.label is None:
         classes, sets, has_several = _from_columns(path, rows, columns, may_lack, warnings)
     else:
@@ -170,6 +179,15 @@ def _read_labels(table: Table, told: LabelColumns, known: KnownImages) -> _Label
         for (line, cells), labels, split, group in zip(rows, sets, splits, groups, strict=True)
     ]
     return _Labels(path, said, classes, has_several, columns, tuple(warnings))
+
+
+def _of_unused_splits(path: Path, columns: Columns) -> list[str]:
+    unused = columns.unused_splits if columns.split is None else []
+    if not unused:
+        return []
+    names = ", ".join(unused)
+    way_out = "the cells of `labels: {split: COLUMN}` are train, val or test, and `folds` are dealt anew"
+    return [f"column(s) of {path.name} that may say which images train are not used: {names}; {way_out}"]
 
 
 def _splits(path: Path, rows: Sequence[tuple[int, list[str]]], columns: Columns) -> list[str | None]:
@@ -267,6 +285,14 @@ def _separator(path: Path, cells: Sequence[str]) -> str | None:
     spaced = {cell for cell in cells if " " in cell}
     if spaced and all(set(cell.split()) <= alone for cell in spaced):
         return " "
+    commas = [cell for cell in {*alone, *spaced} if "," in cell]
+    shared = Counter(part for cell in commas for part in _parts(cell, ","))
+    if len(commas) > 1 and not all(map(_is_decimal, commas)) and any(count > 1 for count in shared.values()):
+        some = ", ".join(f"`{cell}`" for cell in sorted(commas)[:3])
+        raise FolderProblem(
+            f"{path}: cells with commas share words ({some}): these may be several labels, or one each",
+            hint=f"say which: `labels: {{file: {path.name}, separator: ','}}` for several, or `separator: ''`",
+        )
     parts = {part for cell in {*spaced, *alone} for part in cell.split()}
     if len(spaced) > 1 and (len(parts) < len(spaced) or _is_within_another(spaced)):
         some = ", ".join(f"`{cell}`" for cell in sorted(spaced)[:3])
@@ -275,6 +301,10 @@ def _separator(path: Path, cells: Sequence[str]) -> str | None:
             hint=f"say which: `labels: {{file: {path.name}, separator: ' '}}` for several, or `separator: ''`",
         )
     return None
+
+
+def _is_decimal(cell: str) -> bool:
+    return re.fullmatch(r"-?\d+,\d+", cell) is not None
 
 
 def _is_within_another(spaced: Iterable[str]) -> bool:

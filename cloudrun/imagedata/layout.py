@@ -6,8 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cloudrun.imagedata.unused import NO_SPLIT, OUTSIDE, Tally
-from cloudrun.imagedata.vocabulary import SPLITS, alike, is_container, normal, plain, split_of_folder, split_of_word
+from cloudrun.imagedata.unused import NO_SPLIT, OUTSIDE, Tally, left_out_text
+from cloudrun.imagedata.vocabulary import (
+    SPLITS,
+    alike,
+    copies,
+    is_container,
+    names_split,
+    normal,
+    plain,
+    split_of_folder,
+    split_of_word,
+)
 from cloudrun.imagedata.walk import FolderProblem, Parts
 
 UNLABELLED = -1
@@ -91,7 +101,9 @@ def lay_out(
             splits[split] = files
         elif any(split_of_word(parts[0]) == split for parts in below):
             name = next(parts[0] for parts in below if split_of_word(parts[0]) == split)
-            raise FolderProblem(f"{place.of(name)} has no images", hint="add images, or remove the folder")
+            raise FolderProblem(
+                f"{place.of(name)} has no images{left_out_text(tally)}", hint="add images, or remove the folder"
+            )
     return Layout(names, splits, (*warnings, *_alike_warnings(names)))
 
 
@@ -198,7 +210,7 @@ def _train_classes(
         for parts in empty:
             if len(parts) == 1 and not any(one.rest[0] == parts[0] for one in inside):
                 raise FolderProblem(
-                    f"the class folder {place.of(parts[0])} has no images",
+                    f"the class folder {place.of(parts[0])} has no images{left_out_text(tally)}",
                     hint="add images to it, or remove the folder",
                 )
     by_name: dict[str, list[int]] = {}
@@ -230,6 +242,8 @@ def _refuse_no_classes(images: Sequence[_Image], place: _Place) -> None:
         else:
             direct.add(one.rest[0])
     way_out = "if they are the classes all the same, say `classes: top`"
+    if any(map(names_split, tops)):
+        way_out = f"if they are splits, call them `train`, `val` and `test`; {way_out}"
     if all(map(is_container, tops)):
         deeper = [name for name in tops if len(below[name]) > 1]
         hint = f"name the folder whose sub-folders are the classes, as {place.of(deeper[0])}; " if deeper else ""
@@ -296,6 +310,8 @@ def _other_split(  # noqa: PLR0913 - all that tells one split from another
         return [(one.number, UNLABELLED) for one in inside]
     if strange:
         hint = "class folders have the same names in every split"
+        if all(map(is_container, strange)):
+            hint = f"sort its images into class folders as in {place.of('train')}, or name a file with their labels"
         if split == "test":
             hint += f"; test images without labels belong directly into {where}"
         raise FolderProblem(
@@ -310,6 +326,10 @@ def _other_split(  # noqa: PLR0913 - all that tells one split from another
     otherwise = sorted(name for name in named if name not in classes and normal(name) not in map(normal, classes))
     if otherwise:
         warnings.append(f"class folder(s) of {where} are spelled otherwise than in train: {_some(otherwise)}")
+    reached = {_match(name, known) for name in named}
+    missing = [name for label, name in enumerate(classes) if label not in reached]
+    if missing:
+        warnings.append(f"{where} has no image of {len(missing)} class(es): {_some(missing)}")
     files = []
     for one in deep:
         label = _match(_class_folder(one, place.told), known)
@@ -339,7 +359,11 @@ def _match(name: str, known: tuple[dict[str, int], dict[str, int]]) -> int | Non
 
 
 def _alike_warnings(classes: Sequence[str]) -> list[str]:
-    return [f"classes that only case, spaces or hyphens tell apart: {', '.join(group)}" for group in alike(classes)]
+    said = [f"classes that only case, spaces or hyphens tell apart: {', '.join(group)}" for group in alike(classes)]
+    twins = [f"`{name}` of `{other}`" for name, other in copies(classes)]
+    if twins:
+        said.append(f"class folder(s) named like a copy of another: {_some(twins)}; are these classes?")
+    return said
 
 
 def _is_number(name: str) -> bool:

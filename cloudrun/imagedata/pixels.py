@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import stat
 import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -30,7 +31,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LIMIT = "CLOUDRUN_MAX_MEGAPIXELS"
+LIMIT = "CLOUDRUN_MAX_MEGAPIXELS"
+"""Variable of the environment, here and of the job, with the largest image that is decoded, in megapixels."""
 _USUAL_LIMIT = 179.0  # megapixels: Pillow's own, of which a larger image may be an attack
 _IS_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
@@ -38,6 +40,15 @@ _IS_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 Image.MAX_IMAGE_PIXELS = None
 if reads_heic():
     importlib.import_module("pillow_heif").register_heif_opener()
+
+
+_READ_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_of_job: list[float] = []  # the limit that the job sets which is checked, if it sets any
+
+
+def set_limit(megapixels: float | None) -> None:
+    """Decode images as a job will that sets the limit in its own environment; None: as this process's says."""
+    _of_job[:] = [] if megapixels is None else [megapixels]
 
 
 class Decoded(NamedTuple):
@@ -72,7 +83,7 @@ def read_image(path: Path, *, at_least: int | None = None, mode: Literal["RGB", 
     Grey images of 16 and 32 bits are scaled to 8. `mode`: of the result; L is grey. Raises UnreadableImage.
     """
     try:
-        with _quietly(), Image.open(path) as image:
+        with _quietly(), _opened(path) as file, Image.open(file) as image:
             return _decode(image, at_least, mode)
     except Exception as err:  # noqa: BLE001  decoders raise what they like, also struct.error, KeyError, MemoryError
         raise UnreadableImage(path, _reason(path, err)) from None
@@ -82,10 +93,10 @@ def inspect(path: Path, *, decode: bool) -> Inspected:
     """Look whether an image can be read. Without `decode` at its header, and at the end of a JPEG, alone."""
     is_deep = False
     try:
-        with _quietly(), Image.open(path) as image:
+        with _quietly(), _opened(path) as file, Image.open(file) as image:
             is_deep = image.mode in _IS_16_BIT or image.mode in ("I", "F")
             _refuse_large(image.size)
-            if decode or (image.format == "JPEG" and not _ends_with(path, b"\xff\xd9")):
+            if decode or (image.format == "JPEG" and not _ends_with(file, b"\xff\xd9")):
                 _decode(image, 1, "RGB")  # the whole file, few pixels
     except Exception as err:  # noqa: BLE001
         return Inspected(_reason(path, err), is_deep)
@@ -119,7 +130,10 @@ def _reason(path: Path, err: Exception) -> str:
     if isinstance(err, _Refused):
         return str(err)
     try:
-        if path.stat().st_size == 0:
+        there = path.stat()
+        if not stat.S_ISREG(there.st_mode):
+            return "it is no file, but a pipe, a device or a socket"
+        if there.st_size == 0:
             return "it is empty"
     except OSError as missing:
         return missing.strerror or str(missing)
@@ -133,17 +147,27 @@ class _Refused(Exception):
     """An image that could be decoded, and is not."""
 
 
+def _opened(path: Path) -> BinaryIO:
+    """Open a file to read. A pipe is opened, too, without waiting for somebody who writes into it."""
+    return os.fdopen(os.open(path, _READ_AT_ONCE), "rb")
+
+
 def _refuse_large(size: tuple[int, int]) -> None:
-    try:
-        limit = float(os.environ.get(_LIMIT, "") or _USUAL_LIMIT)
-    except ValueError:
-        limit = _USUAL_LIMIT
+    limit = _of_job[0] if _of_job else _limit_here()
     megapixels = size[0] * size[1] / 1e6
     if megapixels > limit:
         raise _Refused(
             f"it has {size[0]} x {size[1]} pixels, {megapixels:.0f} megapixels, more than the limit of {limit:g};"
-            f" `env: {{{_LIMIT}: {math.ceil(megapixels)}}}` in the job file allows it"
+            f" `env: {{{LIMIT}: {math.ceil(megapixels)}}}` in the job file allows it, and for `init` `export"
+            f" {LIMIT}={math.ceil(megapixels)}`"
         )
+
+
+def _limit_here() -> float:
+    try:
+        return float(os.environ.get(LIMIT, "") or _USUAL_LIMIT)
+    except ValueError:
+        return _USUAL_LIMIT
 
 
 def _orientation(image: Image.Image) -> int:
@@ -200,8 +224,10 @@ def _by(scale: float, offset: float) -> Callable[[Any], Any]:
     return lambda value: value * scale + offset
 
 
-def _ends_with(path: Path, mark: bytes) -> bool:
-    """Whether `mark` stands in the last 64 bytes: some cameras pad the end."""
-    with path.open("rb") as file:
-        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
-        return mark in file.read()
+def _ends_with(file: BinaryIO, mark: bytes) -> bool:
+    """Whether `mark` stands in the last 64 bytes: some cameras pad the end. The file stays where it is."""
+    place = file.tell()
+    file.seek(-min(64, os.fstat(file.fileno()).st_size), os.SEEK_END)
+    found = mark in file.read()
+    file.seek(place)
+    return found

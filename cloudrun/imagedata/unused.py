@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudrun.imagedata.vocabulary import suffix_of
+from cloudrun.imagedata.vocabulary import HEIC_SUFFIXES, suffix_of
 
 _EXAMPLES = 5
 
@@ -72,8 +72,16 @@ class Tally:
         return tuple(Unused(reason, self._counts[reason], tuple(sorted(self._examples[reason]))) for reason in order)
 
 
+def left_out_text(tally: Tally) -> str:
+    """Return what to add to a message that images are missing: the files that are there, by reason."""
+    found = tally.result()
+    return f"; not used: {'; '.join(one.text() for one in found[:3])}" if found else ""
+
+
 def no_image(suffix: str) -> str:
     """Return the reason for files that are not images by their suffix, or by their content where they have none."""
+    if suffix in HEIC_SUFFIXES:
+        return f"HEIC images ({suffix}), which are read where `pip install pillow-heif` was run"
     return f"not images ({suffix or 'no suffix'})"
 
 

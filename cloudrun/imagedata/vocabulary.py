@@ -13,14 +13,23 @@ _SPLIT_WORDS = {
     "train": "train",
     "training": "train",
     "trainset": "train",
+    "trn": "train",
+    "训练": "train",
+    "训练集": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
     "dev": "val",
     "valset": "val",
+    "vld": "val",
+    "验证": "val",
+    "验证集": "val",
     "test": "test",
     "testing": "test",
     "testset": "test",
+    "tst": "test",
+    "测试": "test",
+    "测试集": "test",
 }
 
 # Words that name a place where images are kept, and never what is on them.
@@ -32,7 +41,8 @@ _CONTAINER_WORDS = frozenset(
      "colour", "rgb", "gray", "grey", "grayscale", "greyscale", "raw", "original", "originals", "resized",
      "resize", "cropped", "crops", "augmented", "processed", "preprocessed", "data", "dataset", "datasets",
      "folder", "set", "sets", "split", "pred", "prediction", "predictions", "unlabeled", "unlabelled", "holdout",
-     "sample", "samples", "thumbnail", "thumbnails", "thumbs", "hidden"]
+     "sample", "samples", "thumbnail", "thumbnails", "thumbs", "hidden", "output", "outputs", "result", "results",
+     "runs", "models", "checkpoints", "untitled"]
 )  # fmt: skip
 
 _SIDE_WORDS = frozenset(
@@ -46,7 +56,7 @@ _NUMBERED = re.compile(r"[\W_]*\d+$")
 
 _LITTER_FOLDERS = frozenset(
     ("__macosx", "@eadir", "#recycle", "$recycle.bin", "@recycle", "@recently-snapshot", "__pycache__",
-     "lost+found", "system volume information", "@tmp")
+     "lost+found", "system volume information", "@tmp", "node_modules", "venv", "site-packages")
 )  # fmt: skip
 _LITTER_FILES = frozenset(("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "picasa.ini"))
 
@@ -60,6 +70,12 @@ _MISSING = frozenset(
     ("", "nan", "-nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "none", "null", "nil", "?", "-", "--", "\\n")
 )
 
+
+# What file managers add to the name of a copy.
+_COPY = re.compile(
+    r"^copy of |(?: - copy| copy| - kopie| - copia|[ _-]*副本)(?: ?\(\d+\)| \d+)?$| ?\(\d+\)$", re.IGNORECASE
+)
+_NEW_FOLDER = re.compile(r"(?:new folder|untitled folder|新建文件夹|nouveau dossier)\b", re.IGNORECASE)
 
 _FOLDER_NAMES = 10_000  # that are remembered: each of the images in a folder asks about it again
 
@@ -86,9 +102,17 @@ def split_of_folder(name: str) -> str | None:
     return None if re.search(r"\d", name) else _SPLIT_WORDS[named[0]]
 
 
+def names_split(name: str) -> bool:
+    """Tell whether a word of a folder's name is that of a split: `1_train`, `pets_test`, `fold_0`."""
+    words = _words(name)
+    return any(word in _SPLIT_WORDS or word in ("fold", "eval", "evaluation") for word in words)
+
+
 @lru_cache(_FOLDER_NAMES)
 def is_container(name: str) -> bool:
     """Tell whether a folder's name says where images are kept (`images`, `part_1`, `masks`), not what is on them."""
+    if _NEW_FOLDER.match(name):
+        return True
     words = _words(name)
     if not words:
         return False
@@ -114,8 +138,8 @@ def is_litter_folder(name: str) -> bool:
 
 
 def is_litter_file(name: str) -> bool:
-    """Tell whether a file belongs to a system or a program: hidden, `._x.jpg` of macOS, `Thumbs.db`."""
-    return name.startswith(".") or name.lower() in _LITTER_FILES
+    """Tell whether a file belongs to a system or a program: hidden, `._x.jpg` of macOS, `Thumbs.db`, `x.jpg~`."""
+    return name.startswith((".", "~$")) or name.endswith("~") or name.lower() in _LITTER_FILES
 
 
 def suffix_of(name: str) -> str:
@@ -139,8 +163,20 @@ def normal(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return what is left of a class's name without case, spaces, hyphens and underscores."""
-    return re.sub(r"[\s_\-]+", "", normal(text).casefold())
+    """Return what is left of a class's name without case, spaces, hyphens, underscores and invisible characters."""
+    bare = re.sub(r"[\s_\-]+", "", normal(text).casefold())
+    return bare if bare.isascii() else "".join(one for one in bare if unicodedata.category(one) != "Cf")
+
+
+def copies(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the names that a file manager gives to a copy of another name, each with the other: `rust (1)`, rust."""
+    known = {plain(name): name for name in sorted(names, reverse=True)}
+    found = []
+    for name in sorted(known.values()):
+        other = known.get(plain(_COPY.sub("", name)))
+        if other is not None and other != name:
+            found.append((name, other))
+    return found
 
 
 def alike(names: Iterable[str]) -> list[list[str]]:

@@ -45,7 +45,7 @@ def walk(folder: Path) -> Found:
     tally = Tally()
     images: list[Path] = []
     seen: dict[Parts, bool] = {}  # folder -> whether an image lies in it
-    for parent, dirnames, names in os.walk(folder, followlinks=True):
+    for parent, dirnames, names in os.walk(folder, followlinks=True, onerror=_refuse_closed):
         inner = () if parent == str(folder) else Path(parent).relative_to(folder).parts
         _prune(folder, parent, dirnames, tally)
         found = [Path(parent, name) for name in names if _is_image(folder, inner, parent, name, tally)]
@@ -76,7 +76,7 @@ def reads_heic() -> bool:
 
 
 def _is_image(folder: Path, inner: Parts, parent: str, name: str, tally: Tally) -> bool:
-    if name[name.rfind(".") :] in _USUAL and name.isascii() and parent.isascii() and name[0] != ".":
+    if name[name.rfind(".") :] in _USUAL and name.isascii() and parent.isascii() and name[0] not in ".~":
         return True  # nearly all of them: the rest takes ten times as long
     reason = reason_to_skip(name)
     if reason is None and not suffix_of(name) and not _begins_as_image(Path(parent, name)):
@@ -106,6 +106,14 @@ def _prune(folder: Path, parent: str, dirnames: list[str], tally: Tally) -> None
         else:
             kept.append(name)
     dirnames[:] = kept
+
+
+def _refuse_closed(err: OSError) -> None:
+    """Refuse a folder that cannot be looked into: its images would be left out without a word."""
+    raise FolderProblem(
+        f"the folder {printable(str(err.filename))} cannot be read: {err.strerror}",
+        hint="allow it, as with `chmod -R u+rX FOLDER`, or move it out of the data folder",
+    )
 
 
 def _is_circle(folder: Path, parent: str, link: Path) -> bool:
@@ -143,6 +151,8 @@ def _meant(name: str) -> str:
 
 def _begins_as_image(path: Path) -> bool:
     try:
+        if not path.is_file():  # a pipe would wait for somebody who writes into it
+            return False
         with path.open("rb") as file:
             start = file.read(_MAGIC_BYTES)
     except OSError:

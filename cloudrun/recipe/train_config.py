@@ -12,6 +12,7 @@ from pydantic.functional_validators import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from cloudrun.recipe.backbones import has_weights, is_known, nearest, patch_of
+from cloudrun.recipe.sizes import sizes_of_backbone
 
 
 def _no_bool(value: object) -> object:
@@ -265,6 +266,33 @@ class TrainConfig(BaseModel):
                     "patch": patch,
                     "size": odd[0],
                     "hint": f"set `image_size` to {smaller or patch} or {smaller + patch}"
+                    if odd[0] == self.image_size
+                    else "leave out `start_image_size`, or take another backbone",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> TrainConfig:
+        from cloudrun.recipe.progressive import sizes_of
+
+        for name in self.backbones:
+            takes = sizes_of_backbone(name)
+            odd = [size for size in sizes_of(self) if takes is not None and not takes.takes(size)]
+            if takes is None or not odd:
+                continue
+            right = " or ".join(map(str, takes.nearest(odd[0])))
+            raise PydanticCustomError(
+                "size",
+                "`{name}` takes images of {right} px alone, and not {size} px"
+                if takes.step == 0
+                else "`{name}` takes images of multiples of {step} px, and not {size} px",
+                {
+                    "name": name,
+                    "right": right,
+                    "step": takes.step,
+                    "size": odd[0],
+                    "hint": f"set `image_size` to {right}, or take another backbone"
                     if odd[0] == self.image_size
                     else "leave out `start_image_size`, or take another backbone",
                 },

@@ -27,6 +27,8 @@ def weight_file(name: str, folder: Path) -> Path:
         if path.is_file():
             _refuse_no_weights(path)
             return path
+    if folder.is_file():
+        raise NoWeights(f"`pretrained`: {folder} is a file, and not a folder", hint=f"name its folder, {folder.parent}")
     if not folder.is_dir():
         raise NoWeights(f"`pretrained`: there is no folder {folder}", hint="name a folder, or true, or false")
     names = sorted(path.name for path in folder.iterdir() if path.suffix in _WEIGHT_SUFFIXES)

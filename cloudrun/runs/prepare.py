@@ -38,12 +38,26 @@ def check_job(job: Job) -> Survey | None:
         return None
     if job.spec.data.kind is not SourceKind.FOLDER:
         return check_source(job)
+    _set_limit(job)
     return survey_folder(
         Path(job.spec.data.source),
         custom=job.spec.run is not None,
         reading=reading_of(job.spec.data),
         train=job.spec.train,
     )
+
+
+def _set_limit(job: Job) -> None:
+    """Read images with the job's own limit. Raises JobFileError where it is no number."""
+    from cloudrun.imagedata.pixels import LIMIT, set_limit
+
+    told = job.spec.env.get(LIMIT)
+    try:
+        set_limit(None if told is None else float(told))
+    except ValueError:
+        raise JobFileError(
+            f"{job.path}: `env.{LIMIT}` is {told}, and not a number", hint="write a number of megapixels, as 300"
+        ) from None
 
 
 def reading_of(data: Data) -> Reading:

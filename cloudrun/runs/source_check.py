@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from cloudrun.errors import JobFileError, StoreError
 from cloudrun.job.job_file import Job
 from cloudrun.job.spec import SourceKind
 from cloudrun.sources import Source, SourceProblem, kaggle, parse_source
-from cloudrun.sources.archive import DAMAGED, kind_of, list_zip
+from cloudrun.sources.archive import DAMAGED, kind_of, list_zip, note_of_names
 from cloudrun.sources.bring import address_of
 from cloudrun.sources.layout import layout_of
 from cloudrun.sources.web import Address, RangeFile, Seen, look
@@ -89,13 +89,14 @@ def _survey(job: Job, source: Source, address: Address, size_bytes: int) -> Surv
     try:
         with zipfile.ZipFile(remote) as opened:
             files = list_zip(opened, address.shown)
+            note = note_of_names(opened)
     except DAMAGED as err:
         raise SourceProblem(f"{address.shown} is damaged: {err}", hint="is it whole where it comes from?") from err
     except OSError:
         _refuse_small_disk(job, address.shown, size_bytes)
         return None  # the list is too long
     _refuse_small_disk(job, address.shown, size_bytes + sum(count for _, count in files))
-    return _count(job, source, files)
+    return _count(job, source, files, notes=[note] if note else [])
 
 
 def _survey_bucket(job: Job, source: Source) -> Survey | None:
@@ -109,7 +110,7 @@ def _survey_bucket(job: Job, source: Source) -> Survey | None:
     return _count(job, source, [(one.name, one.size_bytes) for one in objects])
 
 
-def _count(job: Job, source: Source, files: list[tuple[str, int]]) -> Survey | None:
+def _count(job: Job, source: Source, files: list[tuple[str, int]], *, notes: Sequence[str] = ()) -> Survey | None:
     if job.spec.run is not None or job.spec.data.labels is not None:
         return None
     layout = layout_of(files, source.url, classes=job.spec.data.classes)
@@ -119,7 +120,7 @@ def _count(job: Job, source: Source, files: list[tuple[str, int]]) -> Survey | N
         layout.unlabelled_test,
         layout.size_bytes,
         unused=layout.unused,
-        notes=layout.warnings,
+        notes=(*notes, *layout.warnings),
         address=source.text,
     )
 

@@ -45,6 +45,15 @@ def check_hub(job: Job) -> None:
         )
 
 
+def hub_problem(job: Job) -> JobFileError | None:
+    """Return why a launch would be refused for its weights now: the computer may be offline for a while only."""
+    try:
+        check_hub(job)
+    except JobFileError as err:
+        return err
+    return None
+
+
 def _unreachable(address: str) -> str | None:
     """Return why `address` cannot be reached; None where it answers."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):

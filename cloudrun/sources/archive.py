@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from cloudrun.imagedata.text_encoding import code_page_of_names
+from cloudrun.imagedata.unused import printable
 from cloudrun.imagedata.vocabulary import is_litter_folder, split_of_word
 from cloudrun.sources import SourceProblem
 from cloudrun.text.names import shortened
@@ -26,6 +28,7 @@ _PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 # What a damaged archive raises. ValueError: a name is in no known encoding.
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
 _DEEPEST = 100
+_LONGEST = 255  # bytes of a name, of any usual file system
 # Kept free of the disk, as a part of it: what trains needs some, too.
 _KEPT_FREE = 0.02
 # Files and folders that some systems put into every archive.
@@ -106,8 +109,9 @@ def list_zip(opened: zipfile.ZipFile, shown: str) -> list[tuple[str, int]]:
     Raises SourceProblem where `unpack` would, as far as the list shows it: a path that leads out, a password.
     """
     listed = []
+    codec, _ = codec_of(opened)
     for info in opened.infolist():
-        name = name_of(info)
+        name = name_of(info, codec)
         inside(Path(), name, shown)
         _refuse_password(info, shown)
         listed.append((f"{name.rstrip('/')}/" if info.is_dir() else name, info.file_size))
@@ -125,21 +129,41 @@ def root_of(folder: Path) -> Path:
         folder = items[0]
 
 
-def name_of(info: zipfile.ZipInfo) -> str:
-    """Return the name of a zip's member. Without the flag for UTF-8 it is often in a code page of China or Japan."""
-    name = info.filename
-    if info.flag_bits & 0x800 or name.isascii():
-        return name
+def codec_of(opened: zipfile.ZipFile) -> tuple[str, str]:
+    """Return the code page, codec and usual name, of the names in a zip that have no flag for UTF-8."""
+    return code_page_of_names(b"\n".join(_raw(info) for info in opened.infolist() if not _is_marked(info)))
+
+
+def note_of_names(opened: zipfile.ZipFile) -> str | None:
+    """Return what is guessed of the names in a zip; None where nothing has to be."""
+    unmarked = [info for info in opened.infolist() if not _is_marked(info)]
+    if not unmarked:
+        return None
+    codec, name = codec_of(opened)
+    said = ", ".join(dict.fromkeys(PurePosixPath(name_of(info, codec)).name for info in unmarked[:3]))
+    return f"{len(unmarked)} name(s) are not marked as UTF-8, and are read as {name}: {printable(said)}"
+
+
+def name_of(info: zipfile.ZipInfo, codec: str) -> str:
+    """Return the name of a zip's member, where it has no flag for UTF-8 by the code page of the zip's names."""
+    if _is_marked(info):
+        return info.filename
     try:
-        raw = name.encode("cp437")
+        return _raw(info).decode(codec)
+    except UnicodeDecodeError:
+        return info.filename
+
+
+def _is_marked(info: zipfile.ZipInfo) -> bool:
+    return bool(info.flag_bits & 0x800) or info.filename.isascii()
+
+
+def _raw(info: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of a name, which Python reads as code page 437; empty where another field gave the name."""
+    try:
+        return info.filename.encode("cp437")
     except UnicodeEncodeError:
-        return name
-    for codec in ("utf-8", "gb2312", "shift_jis", "gb18030"):
-        try:
-            return raw.decode(codec)
-        except UnicodeDecodeError:
-            continue
-    return name
+        return b""
 
 
 def inside(folder: Path, name: str, shown: str) -> Path:
@@ -147,6 +171,11 @@ def inside(folder: Path, name: str, shown: str) -> Path:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if ".." in parts or (parts and (parts[0].startswith("/") or parts[0].endswith(":"))) or "\0" in name:
         raise SourceProblem(f"{shown} wants to write outside its folder: {name}", hint="do not use it")
+    if any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST for part in parts):
+        raise SourceProblem(
+            f"{shown} has a name or a link that no disk can hold: {shortened(name)}",
+            hint="pack it anew, with shorter names",
+        )
     if len(parts) > _DEEPEST:
         raise SourceProblem(
             f"{shown} has {len(parts)} folders, one in the other: {shortened(name)}", hint="pack it anew, less deep"
@@ -207,7 +236,8 @@ def _members(archive: Path, shown: str) -> Iterator[Iterator[_Member]]:
     if kind == "zip":
         with zipfile.ZipFile(archive) as opened:
             _refuse_bomb(opened, archive, shown)
-            yield (_of_zip(opened, info, shown) for info in opened.infolist())
+            codec, _ = codec_of(opened)
+            yield (_of_zip(opened, info, codec, shown) for info in opened.infolist())
     elif kind == "tar":
         with tarfile.open(archive) as opened_tar:
             yield (_of_tar(opened_tar, info, shown) for info in opened_tar)
@@ -234,11 +264,11 @@ def _refuse_password(info: zipfile.ZipInfo, shown: str) -> None:
         raise SourceProblem(f"{shown} is locked with a password: {info.filename}", hint="pack it without one")
 
 
-def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, shown: str) -> _Member:
+def _of_zip(opened: zipfile.ZipFile, info: zipfile.ZipInfo, codec: str, shown: str) -> _Member:
     _refuse_password(info, shown)
     is_link = stat.S_ISLNK(info.external_attr >> 16)
     link = os.fsdecode(opened.read(info)) if is_link and info.file_size < 4096 else None
-    return _Member(name_of(info), info.is_dir(), info.file_size, link, None, lambda: opened.open(info))
+    return _Member(name_of(info, codec), info.is_dir(), info.file_size, link, None, lambda: opened.open(info))
 
 
 def _of_tar(opened: tarfile.TarFile, info: tarfile.TarInfo, shown: str) -> _Member:

@@ -248,3 +248,18 @@ def test_what_is_not_skypilots_public_sdk_is_named_in_two_modules_alone(skypilot
 def test_the_scripts_of_the_machine_are_constants_that_can_be_read() -> None:
     assert len(scripts_in(WITH_SCRIPTS[0].read_text(encoding="utf-8"))) == 4
     assert sky_internals.REMIND in _scripts()
+
+
+def test_the_clouds_that_skypilot_found_enabled_are_read_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "from sky import global_user_state; from sky.clouds.cloud import CloudCapability; "
+        "global_user_state.set_enabled_clouds(['RunPod', 'AWS'], CloudCapability.COMPUTE, 'default')"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv(internals.RUNTIME_DIR, raising=False)
+    monkeypatch.delenv(internals.ELSEWHERE, raising=False)
+    assert internals.remembered_clouds() is None
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert internals.remembered_clouds() == ("aws", "runpod")

@@ -10,9 +10,13 @@ installed: run it first after an upgrade.
 
 from __future__ import annotations
 
+import json
+import os
+import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 RUNTIME_FILES = "~/.sky/.runtime_files"
@@ -23,6 +27,14 @@ JOB_LOGS = ("~/sky_logs/*/run.log", "~/.sky_clusters/*/sky_logs/*/run.log")
 
 MACHINE_TAG = "ray-cluster-name"
 """The tag with SkyPilot's name of the machine, on clouds that have tags."""
+
+STATE_FILE = ".sky/state.db"
+"""SkyPilot's database, in the home folder or in that which RUNTIME_DIR names."""
+RUNTIME_DIR = "SKY_RUNTIME_DIR"
+ELSEWHERE = "SKYPILOT_API_SERVER_ENDPOINT"
+"""The variable with the address of a server of SkyPilot's on another computer."""
+ENABLED_KEY = "enabled_clouds_default_compute"
+"""The row of its table `config` with a JSON list of clouds; a user's name may follow."""
 
 _LAUNCH = "launch"  # in the name of a request to SkyPilot's server
 
@@ -109,6 +121,23 @@ def enabled_clouds(*, or_raise: bool = False) -> set[str]:
 
     clouds = check.get_cached_enabled_clouds_or_refresh(CloudCapability.COMPUTE, raise_if_no_cloud_access=or_raise)
     return {str(cloud).lower() for cloud in clouds}
+
+
+def remembered_clouds() -> tuple[str, ...] | None:
+    """Return the clouds that SkyPilot's last check on this computer found enabled, from the file in which they stand.
+
+    Neither imports SkyPilot nor asks its server. None: no check is remembered, or SkyPilot runs on another computer.
+    """
+    if os.environ.get(ELSEWHERE):
+        return None
+    path = Path(os.environ.get(RUNTIME_DIR) or "~").expanduser() / STATE_FILE
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as opened:
+            rows = opened.execute("SELECT value FROM config WHERE key LIKE ?", (f"{ENABLED_KEY}%",)).fetchall()
+        found = [json.loads(value) for (value,) in rows]
+        return tuple(sorted({str(cloud).lower() for clouds in found for cloud in clouds})) if found else None
+    except (sqlite3.Error, OSError, ValueError, TypeError):
+        return None
 
 
 def request_enabled_clouds() -> Any:

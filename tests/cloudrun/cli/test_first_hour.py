@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sqlite3
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -142,10 +144,49 @@ def test_a_launch_that_cannot_be_recorded_is_refused_before_any_image_is_compare
     assert "`export CLOUDRUN_HOME=...`" in done.err
 
 
-@pytest.mark.parametrize(("infra", "is_said"), [("local", False), ("slurm", True)])
-def test_check_says_that_it_asks_no_cloud(shell: Shell, infra: str, is_said: bool) -> None:
-    done = shell("check", shell.job(f"name: p\ninfra: {infra}\ndata: {{source: 'demo://leaves'}}\n"))
-    assert ("whether a cloud is enabled is not asked here: `cloudrun doctor` tells" in done.err) is is_said
+@pytest.mark.parametrize(
+    ("enabled", "warning", "last"),
+    [
+        (None, "whether a cloud is enabled is not known", "ready to launch\n"),
+        (
+            [],
+            "warning: no cloud is enabled, by SkyPilot's last check",
+            "ready to launch, but for a cloud to rent from\n",
+        ),
+    ],
+)
+def test_check_says_whether_a_cloud_is_enabled(
+    shell: Shell, enabled: list[str] | None, warning: str, last: str
+) -> None:
+    if enabled is not None:
+        (shell.folder / ".sky").mkdir()
+        with sqlite3.connect(shell.folder / ".sky" / "state.db") as opened:
+            opened.execute("CREATE TABLE config (key TEXT PRIMARY KEY, value TEXT)")
+            opened.execute("INSERT INTO config VALUES ('enabled_clouds_default_compute', ?)", (json.dumps(enabled),))
+    job = shell.job("name: p\ndata: {source: 'demo://leaves'}\n")
+    done = shell("check", job)
+    assert warning in done.err
+    assert done.out.endswith(last)
+    plain = shell("check", job, "--json").json
+    assert plain["clouds"] == {"enabled": enabled, "wanted": None, "is_missing": enabled == []}
+    assert any(one.startswith("no cloud is enabled") for one in plain["warnings"]) is (enabled == [])
+
+
+def test_check_asks_for_no_cloud_where_the_job_runs_here(shell: Shell) -> None:
+    done = shell("check", shell.job("name: p\ninfra: local\ndata: {source: 'demo://leaves'}\n"), "--json")
+    assert done.json["clouds"] is None
+
+
+def test_a_dry_run_on_this_computer_says_that_the_weights_cannot_be_had(shell: Shell) -> None:
+    shell.env.update(HF_HUB_OFFLINE="1", HF_HOME=str(shell.folder), TORCH_HOME=str(shell.folder))
+    job = shell.job("name: p\ninfra: local\ndata: {source: 'demo://leaves'}\n")
+    done = shell("launch", "--dry-run", job)
+    assert done.code == 0
+    assert "warning: " in done.err
+    assert (
+        "downloads the weights of efficientnet_b3, resnest50d, and `HF_HUB_OFFLINE` is set; a launch would" in done.err
+    )
+    assert "HF_HUB_OFFLINE" not in shell("launch", "--dry-run", job, "--set", "train.pretrained=false").err
 
 
 def test_a_run_on_this_computer_has_no_machine_and_no_bill_in_its_messages(shell: Shell) -> None:

@@ -9,10 +9,10 @@ from PIL import Image
 
 from cloudrun.dataset.audit import Findings, Look
 from cloudrun.dataset.job_template import job_text
-from cloudrun.dataset.label_files import look_for_labels
+from cloudrun.dataset.label_files import look_for_labels, told_labels
 from cloudrun.dataset.survey import survey_folder
 from cloudrun.errors import JobFileError
-from cloudrun.imagedata.dataset import columns_from, columns_text
+from cloudrun.imagedata.dataset import Reading, columns_from, columns_text
 from cloudrun.imagedata.label_columns import LabelColumns
 from cloudrun.imagedata.walk import FolderProblem
 from cloudrun.job.job_file import load_job
@@ -162,3 +162,68 @@ def test_a_job_for_a_gpu_trains_on_the_cpu_of_a_computer_without_one(
         on_this_computer(load_job(path, overrides=["train.device=cuda"]))
     rented = load_job(path, overrides=["infra=aws"])
     assert on_this_computer(rented) is rented
+
+
+def test_columns_that_are_told_are_written_into_the_job_file(tmp_path: Path) -> None:
+    draw(tmp_path / "data", *(f"{index}.png" for index in range(4)))
+    rows = [f"{index}.png,{'ab'[index % 2]},{'xy'[index // 2]}" for index in range(4)]
+    (tmp_path / "data" / "train.csv").write_text("\n".join(["image,diagnosis,target", *rows]))
+    chosen = told_labels("{file: train.csv, label: target, separator: ''}", tmp_path / "data")
+    survey = survey_folder(tmp_path / "data", custom=False, reading=Reading(chosen.path, chosen.columns))
+    assert survey is not None
+    assert survey.counts == {"train": {"x": 2, "y": 2}}
+    found = Findings(survey, Look((), (), (), 0, 0))
+    path = tmp_path / "job.yaml"
+    path.write_text(job_text(found, relative_to=tmp_path, gpu=["A100:1"], columns=chosen.columns))
+    data = load_job(path).spec.data
+    assert data.labels is not None
+    assert data.labels.columns == LabelColumns(label="target", separator="")
+    assert data.labels.file == str(tmp_path / "data" / "train.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{file: a, labl: b}", "`--labels`: unknown key `labl`"),
+        ("{label: b}", "`--labels`: `labels.file` is missing"),
+        ("{file: a", "is not valid YAML"),
+    ],
+)
+def test_labels_that_are_told_wrongly_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(FolderProblem, match=message):
+        told_labels(text, tmp_path)
+
+
+def test_the_hint_is_that_of_the_file_of_labels_where_one_lies_there(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"{index}.png" for index in range(4)))
+    rows = [f"{index}.png,{'ab'[index % 2]},{'xy'[index // 2]}" for index in range(4)]
+    (tmp_path / "train.csv").write_text("\n".join(["image,diagnosis,target", *rows]))
+    with pytest.raises(FolderProblem, match="`diagnosis` and `target` may both be the label") as caught:
+        look_for_labels(tmp_path)
+    assert caught.value.hint == (
+        "say which: `labels: {file: train.csv, label: target}`; `init` takes the same: `--labels '{file: FILE, ...}'`"
+    )
+
+
+def test_a_column_with_a_value_for_each_image_is_named_as_no_classes(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"{index}.png" for index in range(6)))
+    (tmp_path / "train.csv").write_text("\n".join(["image,label", *(f"{index}.png,0.{index}" for index in range(6))]))
+    with pytest.raises(FolderProblem, match="`label` has 6 values in 6 rows, too many for classes"):
+        look_for_labels(tmp_path)
+
+
+@pytest.mark.parametrize("has_folders", [False, True])
+def test_a_list_of_images_is_read_where_the_folders_are_no_classes(tmp_path: Path, has_folders: bool) -> None:
+    names = [f"{'ab'[index % 2]}/{index}.png" if has_folders else f"{index}.png" for index in range(6)]
+    draw(tmp_path, *names)
+    (tmp_path / "train.txt").write_text("".join(f"{name} {index % 2}\n" for index, name in enumerate(names)))
+    (tmp_path / "README.txt").write_text("Images of leaves.\nTake care.\n")
+    assert look_for_labels(tmp_path).path == (None if has_folders else tmp_path / "train.txt")
+
+
+@pytest.mark.parametrize(("name", "hint"), [("d.zip", "unpack it, and name the folder"), ("d", "name the folder that")])
+def test_a_file_in_place_of_the_data_folder_is_named(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(JobFileError, match="is a file, and not a folder") as caught:
+        survey_folder(tmp_path / name, custom=False)
+    assert caught.value.hint.startswith(hint)

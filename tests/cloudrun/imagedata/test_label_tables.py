@@ -288,3 +288,119 @@ def test_a_decomposed_name_is_the_same_name(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     dataset = read(tmp_path, "image,label\n\u00e9_0.jpg,a\n\u00e9_1.jpg,b\n2.jpg,a\n3.jpg,b\n")
     assert sorted(labels_of(dataset).values()) == ["a", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("".join(f"{name},{label}\n" for name, label in ROWS), id="CSV"),
+        pytest.param("".join(f"images/{name} {label}\n" for name, label in ROWS), id="a list with spaces"),
+        pytest.param("".join(f"{name}\t{label}\n" for name, label in ROWS), id="TSV"),
+    ],
+)
+def test_a_file_without_a_header_loses_no_image(plants: Path, content: str) -> None:
+    dataset = read(plants, content)
+    assert labels_of(dataset) == dict(ROWS)
+    assert dataset.columns is not None
+    assert dataset.columns.text() == "image=column 1, label=column 2"
+    assert "t.csv has no header: its first line is read as an image, too" in dataset.warnings
+
+
+def test_the_columns_of_a_file_without_a_header_can_be_told(plants: Path) -> None:
+    content = "".join(f"{place},{name},{label},{place}\n" for place, (name, label) in enumerate(ROWS))
+    with pytest.raises(FolderProblem, match="or the column `column 3`"):
+        read(plants, content)
+    assert labels_of(read(plants, content, LabelColumns(label="column 3"))) == dict(ROWS)
+
+
+def test_lines_of_remarks_before_the_header_are_passed_over(plants: Path) -> None:
+    dataset = read(plants, "# exported\n# by a program\n" + lines("image,label"))
+    assert labels_of(dataset) == dict(ROWS)
+    assert "t.csv begins with 2 line(s) of remarks (`#`), which are passed over" in dataset.warnings
+
+
+def test_a_row_that_is_wrong_has_its_line_although_remarks_stand_before_it(plants: Path) -> None:
+    with pytest.raises(LabelProblems, match=r"t.csv:7: there is no image `no.jpg`"):
+        read(plants, "# a remark\n" + lines("image,label") + "no.jpg,rust\n")
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        pytest.param({"image": [name for name, _ in ROWS], "label": [label for _, label in ROWS]}, id="lists"),
+        pytest.param(
+            {
+                "image": {str(place): name for place, (name, _) in enumerate(ROWS)},
+                "label": {str(place): label for place, (_, label) in enumerate(ROWS)},
+            },
+            id="pandas",
+        ),
+        pytest.param(
+            [
+                {"image": f"/data/upload/1/3fa2b1c{place}-{name}", "choice": label}
+                for place, (name, label) in enumerate(ROWS)
+            ],
+            id="uploads of Label Studio",
+        ),
+        pytest.param(
+            [{"image": f"/data/local-files/?d={name}", "choice": label} for name, label in ROWS],
+            id="local files of Label Studio",
+        ),
+    ],
+)
+def test_json_by_columns_and_addresses_of_label_studio_are_read(plants: Path, tree: object) -> None:
+    assert labels_of(read(plants, json.dumps(tree))) == dict(ROWS)
+
+
+@pytest.mark.parametrize("words", [("yes", "no"), ("Y", "N"), ("TRUE", "FALSE"), ("1.0", "0.0")])
+def test_flags_may_be_words(plants: Path, words: tuple[str, str]) -> None:
+    flags = "".join(
+        f"{name},{label},{words[0] if place == 3 else words[1]}\n" for place, (name, label) in enumerate(ROWS)
+    )
+    validates = read(plants, f"image,label,is_valid\n{flags}").splits["val"]
+    assert [path.name for path, _ in validates] == ["im_3.jpg"]
+
+
+@pytest.mark.parametrize("column", ["fold", "kfold", "is_train", "is_test", "in_validation"])
+def test_a_column_that_may_say_which_images_train_is_named_where_it_is_not_used(plants: Path, column: str) -> None:
+    (said,) = read(plants, lines(f"image,label,{column}", "{0},{1},{2}")).warnings
+    assert said.startswith(f"column(s) of t.csv that may say which images train are not used: {column};")
+
+
+def test_cells_with_commas_that_share_words_are_asked_about(plants: Path) -> None:
+    rows = "".join(f'{name},"a,{label}"\n' for name, label in ROWS)
+    with pytest.raises(FolderProblem, match="cells with commas share words") as caught:
+        read(plants, f"image,labels\n{rows}")
+    assert caught.value.hint == "say which: `labels: {file: t.csv, separator: ','}` for several, or `separator: ''`"
+    told = read(plants, f"image,labels\n{rows}", LabelColumns(separator=","))
+    assert labels_of(told)["im_0.jpg"] == "a|rust"
+    whole = read(plants, f"image,labels\n{rows}", LabelColumns(separator=""))
+    assert whole.classes == ("a,rust", "a,scab")
+
+
+def test_a_quote_that_is_not_closed_is_named_by_its_line(plants: Path) -> None:
+    with pytest.raises(LabelProblems, match=r"t.csv:2: a cell runs over 4 lines") as caught:
+        read(plants, 'image,label\nim_0.jpg,"rust\nim_1.jpg,scab\nim_2.jpg,rust\nim_3.jpg,scab\n')
+    assert caught.value.hint == "look for a quote that is not closed"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n", "is a pointer of git-lfs"),
+        ("\n<!DOCTYPE html><html>Sign in</html>", "is a web page or XML"),
+    ],
+)
+def test_what_is_downloaded_in_place_of_labels_is_named(plants: Path, content: str, message: str) -> None:
+    with pytest.raises(FolderProblem, match=message):
+        read(plants, content)
+
+
+def test_two_label_columns_of_one_name_that_differ_are_refused_as_duplicates(plants: Path) -> None:
+    with pytest.raises(FolderProblem, match="duplicate column `label`, with other cells"):
+        read(plants, lines("image,label,label", "{0},{1},{2}"))
+
+
+def test_classes_that_an_invisible_character_tells_apart_are_warned_of(plants: Path) -> None:
+    dataset = read(plants, lines("image,label").replace("im_2.jpg,rust", "im_2.jpg,ru\u200bst"))
+    assert any(one.startswith("classes that only case, spaces or") for one in dataset.warnings)

@@ -50,6 +50,8 @@ def sizes(layout: Layout) -> dict[str, int]:
         pytest.param(["train/a", "train/b", "test"], "a b", {"train": 4, "test": 2}, id="test without classes"),
         pytest.param(["train/a", "train/b", "test/unknown"], "a b", {"train": 4, "test": 2}, id="test/unknown"),
         pytest.param(["train/a", "train/b", "test/test"], "a b", {"train": 4, "test": 2}, id="test/test"),
+        pytest.param(["训练集/a", "训练集/b", "验证/a", "测试"], "a b", {"train": 4, "val": 2, "test": 2}, id="中文"),
+        pytest.param(["trn/a", "trn/b", "vld/a", "tst"], "a b", {"train": 4, "val": 2, "test": 2}, id="trn, vld, tst"),
         pytest.param(["train/x/images", "train/y/images"], "x y", {"train": 4}, id="tiny-imagenet's train"),
         pytest.param(["train/Rust", "train/ok", "val/rust"], "Rust ok", {"train": 4, "val": 2}, id="another case"),
         pytest.param(
@@ -92,6 +94,27 @@ def test_what_cannot_be_right_is_refused_with_a_way_out(folders: list[str], mess
 
 
 @pytest.mark.parametrize(
+    ("folders", "hint"),
+    [
+        (["1_train/a", "1_train/b", "2_val/a"], "if they are splits, call them `train`, `val` and `test`"),
+        (["pets_train/a", "pets_train/b", "pets_test/a", "pets_test/b"], "if they are splits, call them"),
+        (["fold_0/a", "fold_0/b", "fold_1/a", "fold_1/b"], "if they are splits, call them"),
+        (["eval/a", "eval/b", "other/a", "other/b"], "if they are splits, call them"),
+        (["train/a", "train/b", "val/images"], "sort its images into class folders as in data/train"),
+    ],
+)
+def test_the_way_out_fits_what_the_folders_are(folders: list[str], hint: str) -> None:
+    with pytest.raises(FolderProblem) as caught:
+        read(*folders)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["type 1", "stage 2", "rust_1"])
+def test_a_number_alone_makes_no_copy(name: str) -> None:
+    assert read(name, name.rstrip(" 012_"), "ok")[0].warnings == ()
+
+
+@pytest.mark.parametrize(
     ("folders", "told", "classes"),
     [
         (["x/p1", "x/p2", "y/p3", "y/p4"], "top", "x y"),
@@ -131,6 +154,14 @@ def test_images_that_are_in_no_split_are_counted(folders: list[str], reason: str
         (["a", "a/deep", "b"], r"2 image\(s\) lie in sub-folders of class folders and count for the class: a/deep"),
         (["healthy", "rust", "images"], "named like a place for images: images"),
         (["top/a", "top/b"], "data/top: it is read as the data folder"),
+        (["rust", "rust - Copy", "ok"], "named like a copy of another: `rust - Copy` of `rust`"),
+        (["rust", "rust (1)", "ok"], r"`rust \(1\)` of `rust`"),
+        (["rust", "rust copy 2", "Copy of ok", "ok"], "`Copy of ok` of `ok`, `rust copy 2` of `rust`"),
+        (["锈病", "锈病 - 副本", "健康"], "`锈病 - 副本` of `锈病`"),
+        (["rust", "ok", "New folder (2)"], r"named like a place for images: New folder \(2\)"),
+        (["rust", "ok", "新建文件夹"], "named like a place for images: 新建文件夹"),
+        (["rust", "ok", "output", "runs"], "named like a place for images: output, runs"),
+        (["train/a", "train/b", "val/a"], r"data/val has no image of 1 class\(es\): b"),
     ],
 )
 def test_what_is_guessed_is_said(folders: list[str], warning: str) -> None:

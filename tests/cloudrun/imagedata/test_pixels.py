@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cloudrun.errors import JobFileError
 from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
 from cloudrun.imagedata.walk import walk
+from cloudrun.job.job_file import load_job
+from cloudrun.runs.prepare import check_job
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,25 @@ def test_an_image_beyond_the_limit_says_how_to_allow_it(tmp_path: Path, monkeypa
     )
     monkeypatch.setenv("CLOUDRUN_MAX_MEGAPIXELS", "200")
     assert inspect(tmp_path / "scan.png", decode=False).problem is None
+
+
+def test_the_limit_that_a_job_sets_is_that_of_its_check(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(2):
+            Image.new("L", (8, 8)).save(tmp_path / "data" / name / f"{index}.png")
+    Image.new("1", (15_000, 13_000)).save(tmp_path / "data/a/scan.png")
+
+    def check(env: str) -> None:
+        text = f"name: x\ninfra: local\ndata: {{source: data}}\nenv: {env}\ntrain: {{pretrained: false}}\n"
+        (tmp_path / "job.yaml").write_text(text)
+        check_job(load_job(tmp_path / "job.yaml"))
+
+    check("{CLOUDRUN_MAX_MEGAPIXELS: 196}")
+    with pytest.raises(JobFileError, match="195 megapixels, more than the limit of 179"):
+        check("{}")
+    with pytest.raises(JobFileError, match=r"`env.CLOUDRUN_MAX_MEGAPIXELS` is many, and not a number"):
+        check("{CLOUDRUN_MAX_MEGAPIXELS: many}")
 
 
 def test_a_cut_jpeg_is_found_by_its_end_and_one_that_lacks_the_mark_alone_is_fine(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cloudrun.imagedata.folders import list_dataset
+from cloudrun.imagedata.pixels import UnreadableImage, inspect, read_image
 from cloudrun.imagedata.walk import FolderProblem, walk
-from cloudrun.sources.archive import name_of, unpack
+from cloudrun.sources import SourceProblem
+from cloudrun.sources.archive import codec_of, list_zip, name_of, note_of_names, unpack
 from cloudrun.text.names import name_from
 
 
@@ -98,6 +101,9 @@ def test_a_name_of_255_bytes_is_read(tmp_path: Path) -> None:
         ("黑星病/1.jpg".encode("gbk"), "黑星病/1.jpg"),
         ("みかん/1.jpg".encode("shift_jis"), "みかん/1.jpg"),
         ("été/1.jpg".encode(), "été/1.jpg"),
+        ("été/feuille_brûlée.jpg".encode("cp850"), "été/feuille_brûlée.jpg"),
+        ("größe/Äpfel.jpg".encode("cp850"), "größe/Äpfel.jpg"),
+        ("健康/鏽病.jpg".encode("big5"), "健康/鏽病.jpg"),
         (b"a\\b\\1.jpg", "a/b/1.jpg"),
     ],
 )
@@ -108,10 +114,23 @@ def test_names_of_a_zip_without_the_flag_for_utf_8_are_recognised(tmp_path: Path
     content = held.getvalue().replace(b"x" * len(raw), raw)
     (tmp_path / "a.zip").write_bytes(content)
     with zipfile.ZipFile(tmp_path / "a.zip") as opened:
-        assert [name_of(info).replace("\\", "/") for info in opened.infolist()] == [name]
+        codec, page = codec_of(opened)
+        assert [name_of(info, codec).replace("\\", "/") for info in opened.infolist()] == [name]
+        said = f"1 name(s) are not marked as UTF-8, and are read as {page}: {Path(name).name}"
+        assert note_of_names(opened) == (None if raw.isascii() else said)
     (tmp_path / "out").mkdir()
     unpack(tmp_path / "a.zip", tmp_path / "out", shown="a.zip")
     assert (tmp_path / "out" / name).is_file()
+
+
+def test_a_name_that_no_disk_can_hold_is_refused_by_the_list_of_a_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
+        made.writestr(f"a/{'é' * 128}.jpg", b"1")
+    with (
+        zipfile.ZipFile(tmp_path / "a.zip") as opened,
+        pytest.raises(SourceProblem, match=r"a.zip has a name or a link that no disk can hold: a/é"),
+    ):
+        list_zip(opened, "a.zip")
 
 
 @pytest.mark.parametrize(
@@ -132,3 +151,46 @@ def test_folders_in_another_script_have_names_that_differ() -> None:
     names = {name_from(Path(folder)) for folder in ("锈病数据", "黑星病数据", "みかん")}
     assert len(names) == 3
     assert all(name.startswith("job-") and name.isascii() for name in names)
+
+
+def test_a_pipe_in_place_of_an_image_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.jpg")
+    assert inspect(tmp_path / "x.jpg", decode=True).problem == "it is no file, but a pipe, a device or a socket"
+    with pytest.raises(UnreadableImage, match="it is no file, but a pipe"):
+        read_image(tmp_path / "x.jpg")
+
+
+def test_a_pipe_without_a_suffix_is_no_image(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x")
+    assert [(one.reason, one.examples) for one in walk(tmp_path).tally.result()] == [("not images (no suffix)", ("x",))]
+
+
+def test_a_folder_that_may_not_be_read_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    closed = tmp_path / "b"
+    closed.mkdir(mode=0)
+    effective = os.geteuid()
+    os.seteuid(65534)  # root may read everything
+    try:
+        with pytest.raises(FolderProblem, match=r"the folder .* cannot be read: Permission denied"):
+            walk(tmp_path)
+    finally:
+        os.seteuid(effective)
+
+
+@pytest.mark.parametrize("name", ["x.jpg~", "~$x.jpg", ".x.jpg"])
+def test_what_a_program_keeps_beside_an_image_is_no_image(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    found = walk(tmp_path)
+    assert found.images == []
+    assert found.tally.result()[0].reason == "hidden files and system files"
+
+
+def test_a_folder_without_an_image_says_what_is_there(tmp_path: Path) -> None:
+    for name in ("a/1.dcm", "b/2.dcm", "b/3.cr2"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(FolderProblem, match=r"no image in .*; not used: 2 not images \(.dcm\): a/1.dcm, b/2.dcm; 1"):
+        list_dataset(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a/1.png")
+    with pytest.raises(FolderProblem, match=r"class folder .*/b has no images; not used: 2 not images \(.dcm\)"):
+        list_dataset(tmp_path)

@@ -72,3 +72,10 @@ def test_what_is_no_weights_is_named(tmp_path: Path, name: str, content: bytes, 
 def test_weights_are_taken(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     assert weight_file("m.tag", tmp_path) == tmp_path / name
+
+
+def test_a_file_in_place_of_the_folder_of_weights_is_named(tmp_path: Path) -> None:
+    (tmp_path / "resnet18.pth").touch()
+    with pytest.raises(NoWeights, match=r"resnet18.pth is a file, and not a folder") as caught:
+        weight_file("resnet18", tmp_path / "resnet18.pth")
+    assert caught.value.hint == f"name its folder, {tmp_path}"

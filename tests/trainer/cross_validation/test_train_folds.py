@@ -56,6 +56,26 @@ def test_all_folds_together_say_something_of_every_image_once(
     assert summary["out_of_fold"]["accuracy"] == pytest.approx(right)
 
 
+def test_files_that_no_fold_uses_are_counted_once_in_the_summary_of_all(
+    leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
+) -> None:
+    data = shutil.copytree(leaves, tmp_path / "data")
+    (data / "notes.doc").touch()
+    (data / "holdout" / "x").mkdir(parents=True)
+    shutil.copy(next(data.glob("train/*/*.jpg")), data / "holdout" / "x" / "1.jpg")
+    shutil.copy(next(data.glob("train/*/*.jpg")), data / "holdout" / "x" / "2.jpg")
+    config = tiny_config(backbones="test_resnet", epochs=1, folds=2)
+    summary = train_folds(
+        config, data=data, out=tmp_path / "out", stop=StopFlag(), progress=Progress(stream=io.StringIO())
+    )
+    assert summary["unused_files"] == [
+        {"reason": "in a folder that is no split", "count": 2, "examples": ["holdout/x/1.jpg", "holdout/x/2.jpg"]},
+        {"reason": "hidden files and system files", "count": 1, "examples": [".leaves"]},
+        {"reason": "not images (.doc)", "count": 1, "examples": ["notes.doc"]},
+    ]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["unused_files"] == summary["unused_files"]
+
+
 def test_a_fold_that_is_done_is_left_alone_and_the_current_one_goes_on(
     leaves: Path, tmp_path: Path, tiny_config: Callable[..., TrainConfig]
 ) -> None:
