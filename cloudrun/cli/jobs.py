@@ -18,6 +18,7 @@ from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 if TYPE_CHECKING:
     from cloudrun.dataset.audit import Findings
     from cloudrun.imagedata.layout import ClassFolders
+    from cloudrun.job.job_file import Job
 
 UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file

@@ -19,7 +19,7 @@ from pathlib import Path
 from cloudrun.notices.channel import VARIABLE, from_text
 from cloudrun.protocol.messages import Heartbeat, StopRequest
 from cloudrun.protocol.order import Order
-from cloudrun.protocol.outputs import METRICS, PROGRESS
+from cloudrun.protocol.outputs import MACHINE, METRICS, PROGRESS
 from cloudrun.protocol.run_folder import Place, RunFolder, secrets_path
 from cloudrun.protocol.timing import SAVE_PATIENCE_S, WATCHDOG_LOOKS_EVERY_S, WIPED_PATIENCE_S
 from cloudrun.protocol.words import TRAIN_STEP, EndReason, JobExit, WorkerPhase
@@ -260,7 +260,7 @@ class Watchdog:
 
 
 def _has_output(out: Path) -> bool:
-    return any(path.name != PROGRESS for path in out.rglob("*") if path.is_file() or path.is_symlink())
+    return any(path.name not in (PROGRESS, MACHINE) for path in out.rglob("*") if path.is_file() or path.is_symlink())
 
 
 def _age(path: Path) -> float | None:
