@@ -86,6 +86,11 @@ def ps_table(
     return table(headers, rows)
 
 
+def ps_cells(runs: Sequence[Run], now: datetime) -> list[list[str]]:
+    """Return the headers of `ps` and a row for each run, with short times."""
+    return _ps_rows(runs, now, brief_duration, {})
+
+
 def _width(text: str) -> int:
     return max(map(len, text.splitlines()))
 

@@ -23,8 +23,8 @@ from cloudrun.protocol.metrics import parse_metrics
 from cloudrun.protocol.outputs import MACHINE, METRICS, SUMMARY
 
 SAMPLE_EVERY_S = 5.0
-# The pause is at least so many times as long as the last query of the GPUs took: at most 2 % of one core.
-_SILENCE_PER_QUERY = 50
+# The rest between two queries is so many times as long as the last query took: at most 2 % of one core.
+_REST_PER_QUERY = 50
 _QUERY_PATIENCE_S = 20.0
 # So many queries in a row that fail or hang: this machine has no GPU that can be asked.
 _MOST_FAILURES = 3
@@ -68,7 +68,7 @@ class Sampler:
         if self._query is not None:
             if self._query.poll() is None and now - self._asked_at < _QUERY_PATIENCE_S:
                 return
-            self._due_at = max(self._asked_at + self._every_s, now + _SILENCE_PER_QUERY * (now - self._asked_at))
+            self._due_at = max(self._asked_at + self._every_s, now + _REST_PER_QUERY * (now - self._asked_at))
             self._write(self._answer())
         elif now >= self._due_at:
             self._asked_at, self._due_at = now, now + self._every_s
