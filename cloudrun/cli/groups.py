@@ -19,7 +19,7 @@ MORE = "More"
 # Within a task, in the order in which they are used; others follow.
 _ORDER = (
     *("demo", "doctor", "clouds", "gpus", "init", "check", "advise", "notify", "launch", "resume", "tend"),
-    *("watch", "logs", "ps"),
+    *("watch", "logs", "ps", "ui"),
     *("fetch", "predict", "submit", "export", "report", "cost", "down", "ssh", "data", "help"),
 )
 

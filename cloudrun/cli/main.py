@@ -22,6 +22,7 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     results,
     tend,
     trained,
+    ui,
     watch,
 )
 from cloudrun.cli.app import app, refuse_shell_name

@@ -15,6 +15,7 @@ PREDICTIONS_VAL: Final = "predictions-val.csv"
 OUT_OF_FOLD: Final = "oof.csv"
 STACKING: Final = "stacking.json"
 THUMBNAILS: Final = "thumbnails.jsonl"  # a few small pictures for the report
+AUGMENTED: Final = "augmented.jsonl"  # training images as the model saw them in its first step
 CHECKPOINTS: Final = "checkpoints"
 BEST: Final = f"{CHECKPOINTS}/best.pt"
 LAST: Final = f"{CHECKPOINTS}/last.pt"

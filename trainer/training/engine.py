@@ -29,6 +29,7 @@ from trainer.session.epoch_stats import FirstBadStep, LossNotFinite, raise_if_sc
 from trainer.session.epoch_weights import EpochWeights
 from trainer.session.idle import IdleTime, idle_time_of
 from trainer.session.scores import Rating, evaluate
+from trainer.session.seen import write_seen_images
 from trainer.session.state import (
     Best,
     Position,
@@ -233,6 +234,8 @@ def _take_steps(state: TrainState, *, stop: StopFlag, progress: Progress, starte
         # Dropout is a function of step and process, so that a resumed run repeats it.
         torch.manual_seed(mix(config.seed, total_step, *([ranks.rank] if ranks.rank else [])))
         images = sizes[position.step]
+        if total_step == 0 and ranks.is_main:
+            write_seen_images(state.out / "augmented.jsonl", setup, batch, images=images)
         result = train_step(setup, batch, say=progress.say, images=images)
         if setup.ema:
             setup.ema.update()

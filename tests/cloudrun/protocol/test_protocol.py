@@ -44,6 +44,9 @@ OTHER_MEANINGS = {
     "billing/receipt.py": {"skypilot", "budget"},  # keys of a job and of a receipt
     "render/receipt_text.py": {"skypilot"},
     "render/report/settings.py": {"run"},  # a key of the job file
+    "render/pages/one.py": {"budget"},  # the same
+    "render/pages/runs.py": {"run"},  # a column
+    "ui/site.py": {"run"},  # a part of an address, and a name in it
     "state/records.py": {"failed", "stopped", "preempted", "budget"},  # `Phase` and `JobState` have words of their own
     "job/spec.py": {"slurm", "down", "stop", "keep"},  # what a job file may say
     "job/workdir.py": {"venv"},  # a folder of the user's that is never code
