@@ -17,6 +17,7 @@ from cloudrun.cli.app import app
 from cloudrun.cli.console import answer, answer_json, confirm, may_ask, note, say, warn
 from cloudrun.cli.groups import RESULTS
 from cloudrun.errors import ExitCode, UsageError
+from cloudrun.protocol.outputs import PREDICTIONS
 
 if TYPE_CHECKING:
     from cloudrun.runs.trained import TrainedRun
@@ -99,7 +100,7 @@ def submit(  # noqa: PLR0913 - each is an option of the command
         typer.Option(metavar="FILE", help="The same. [default: sample_submission.csv in the data folder or here]"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="IMAGES", help="Predict these first. [default: the run's predictions.csv]")
+        Path | None, typer.Option(metavar="IMAGES", help=f"Predict these first. [default: the run's {PREDICTIONS}]")
     ] = None,
     image_folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where a list's images are. [default: beside the list]")
@@ -178,12 +179,12 @@ def _predictions(  # noqa: PLR0913 - the command's own options
     run: TrainedRun, images: Path | None, image_folder: Path | None, scratch: Path, *, tta: str | None, device: str
 ) -> Path:
     """Return the file of predictions of the test images; `images` are predicted now."""
-    fetched = run.folder / "predictions.csv"
+    fetched = run.folder / PREDICTIONS
     if images is not None:
         from cloudrun.imagedata.image_list import images_at
 
         images_at(images, folder=image_folder)
-        file = scratch / "predictions.csv"
+        file = scratch / PREDICTIONS
         _run_trainer(_predict_words(run, images, image_folder, file, tta=tta, device=device))
         return file
     if tta is not None:

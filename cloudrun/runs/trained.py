@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError, ExitCode, NoSuchRun, RunNotFinished
+from cloudrun.protocol.outputs import CHECKPOINTS, STACKING, SUMMARY
 from cloudrun.runs.environments import trainer_command, trainer_python
 from cloudrun.runs.results import default_folder
 from cloudrun.state.ledger import Ledger
@@ -17,7 +18,7 @@ from cloudrun.state.run import Run
 NEWEST = "last"
 """The word for the newest run, where a command needs a word before others."""
 
-_SIGNS_OF_A_RUN = ("checkpoints", "fold-0", "stacking.json", "summary.json")
+_SIGNS_OF_A_RUN = (CHECKPOINTS, "fold-0", STACKING, SUMMARY)
 
 
 @dataclass(frozen=True, slots=True)
