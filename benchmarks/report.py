@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from cloudrun.recipe.train_config import TrainConfig
 from cloudrun.state.ledger import Ledger
@@ -35,7 +35,7 @@ CLASSES = (
 IMAGES, EPOCHS = 4000, 30
 _START = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 _CONFUSED = {0: 6, 6: 0, 4: 6, 9: 8, 11: 5}  # a class, and the one that it is taken for
-_MISTAKES, _SAMPLES = 24, 4
+_MISTAKES, _SAMPLES, _EXPLAINED, _SEEN = 24, 4, 12, 12
 _SIDE = 160  # pixels of a thumbnail
 
 
@@ -85,6 +85,7 @@ def made_up_run(folder: Path, run_id: str, seed: int) -> Run:
     (home / "checkpoints" / "best.pt").write_bytes(b"weights")
     draw = random.Random(seed)
     best = _write_metrics(home, draw)
+    _write_machine(home, draw)
     rows = _write_predictions(home, draw)
     _write_thumbnails(home, rows, draw)
     _write_summary(home, rows, best)
@@ -125,6 +126,22 @@ def _write_metrics(home: Path, draw: random.Random) -> int:
     return best[1]
 
 
+def _write_machine(home: Path, draw: random.Random) -> None:
+    lines = []
+    for second in range(0, 399, 5):
+        is_training = second > 20 and second % 65 > 5
+        gpu = {
+            "index": 0, "use_percent": min(draw.gauss(91, 5), 100.0) if is_training else max(draw.gauss(6, 4), 0.0),
+            "memory_used_bytes": 31e9 if second > 20 else 2e9, "memory_bytes": 80e9,
+            "power_w": draw.gauss(305, 12) if is_training else draw.gauss(92, 5),
+            "temperature_c": round(38 + 25 * (1 - 2.7 ** (-second / 60))),
+        }  # fmt: skip
+        moment = _START + timedelta(seconds=231 + second)
+        row = {"time": moment.isoformat(), "cpu_percent": draw.gauss(44, 6), "gpus": [gpu]}
+        lines.append(json.dumps(row) + "\n")
+    (home / "machine.jsonl").write_text("".join(lines))
+
+
 def _write_predictions(home: Path, draw: random.Random) -> list[Judged]:
     rows: list[Judged] = []
     lines = [",".join(["image", "truth", "label", "confidence", *CLASSES]) + "\n"]
@@ -149,18 +166,41 @@ def _write_predictions(home: Path, draw: random.Random) -> list[Judged]:
 def _write_thumbnails(home: Path, rows: list[Judged], draw: random.Random) -> None:
     wrong = sorted((row for row in rows if row.truth != row.label), reverse=True)[:_MISTAKES]
     samples = [row for at in range(len(CLASSES)) for row in [one for one in rows if one.truth == at][:_SAMPLES]]
-    lines = []
-    for kind, some in (("mistake", wrong), ("sample", samples)):
-        for one in some:
-            jpeg = base64.b64encode(_leaf(one.truth, draw)).decode()
-            lines.append(
-                json.dumps({"image": one.image, "kind": kind, "label": CLASSES[one.truth], "jpeg": jpeg}) + "\n"
-            )
+    leaves = [_leaf(one.truth, draw) for one in wrong]
+    lines = [
+        _line("mistake", one.image, CLASSES[one.truth], _jpeg(leaf)) for one, leaf in zip(wrong, leaves, strict=True)
+    ]
+    lines += [_line("sample", one.image, CLASSES[one.truth], _jpeg(_leaf(one.truth, draw))) for one in samples]
+    for one, leaf in list(zip(wrong, leaves, strict=True))[:_EXPLAINED]:
+        lines += [_line("gradcam", one.image, CLASSES[one.label], _jpeg(_warmed(leaf, draw)))]
     (home / "thumbnails.jsonl").write_text("".join(lines))
+    seen = [draw.randrange(len(CLASSES)) for _ in range(_SEEN)]
+    turned = [(at, _leaf(at, draw).rotate(draw.randrange(360), fillcolor=(124, 116, 104))) for at in seen]
+    augmented = [_line("augmented", "", CLASSES[at], _jpeg(image)) for at, image in turned]
+    (home / "augmented.jsonl").write_text("".join(augmented))
 
 
-def _leaf(truth: int, draw: random.Random) -> bytes:
-    """A drawing of a plant on gravel, as a JPEG."""
+def _warmed(leaf: Image.Image, draw: random.Random) -> Image.Image:
+    """The drawing in grey, warm around some place, as Grad-CAM shows it."""
+    warm = Image.new("RGB", leaf.size, (255, 96, 0))
+    spot = ImageOps.invert(Image.radial_gradient("L")).resize(leaf.size)
+    mask = ImageChops.offset(spot.point(lambda value: 0.6 * value), draw.randrange(-40, 40), draw.randrange(-40, 40))
+    return Image.composite(warm, ImageOps.grayscale(leaf).convert("RGB"), mask)
+
+
+def _line(kind: str, image: str, label: str, jpeg: bytes) -> str:
+    row = {"image": image, "kind": kind, "label": label, "jpeg": base64.b64encode(jpeg).decode()}
+    return json.dumps(row) + "\n"
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=80)
+    return content.getvalue()
+
+
+def _leaf(truth: int, draw: random.Random) -> Image.Image:
+    """A drawing of a plant on gravel."""
     noise = Image.effect_noise((_SIDE, _SIDE), 60).convert("RGB")
     picture = Image.blend(Image.new("RGB", (_SIDE, _SIDE), (140, 120, 100)), noise, 0.15)
     pen = ImageDraw.Draw(picture)
@@ -171,9 +211,7 @@ def _leaf(truth: int, draw: random.Random) -> bytes:
         place = (middle + across - wide, middle + down - high, middle + across + wide, middle + down + high)
         pen.line((middle, middle, middle + across, middle + down), fill=(70, 110, 40), width=3)
         pen.ellipse(place, fill=(50 + 6 * truth, 140 + draw.randrange(50), 50))
-    content = io.BytesIO()
-    picture.save(content, "JPEG", quality=80)
-    return content.getvalue()
+    return picture
 
 
 def _write_summary(home: Path, rows: list[Judged], best: int) -> None:

@@ -10,6 +10,7 @@ from typing import get_args
 
 from cloudrun.errors import CloudrunError
 from cloudrun.imagedata.dataset import Reading, columns_from
+from cloudrun.imagedata.image_list import images_at
 from cloudrun.imagedata.labels import find_labels
 from cloudrun.recipe.train_config import MetricName, TrainConfig, knob_warnings
 from trainer.config_file import hours_left, load_config
@@ -105,11 +106,33 @@ def _add_training(add: _Add) -> None:
 
 
 def _add_predicting(add: _Add) -> None:
-    command = add("predict", _predict, "name the class of each image of a folder")
-    command.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt")
-    _add_paths(command, config=False, data=True)
+    command = add("predict", _predict, "name the class of each image, with a checkpoint or with a whole run")
+    model = command.add_mutually_exclusive_group(required=True)
+    model.add_argument("--checkpoint", type=Path, help="best.pt or last.pt")
+    model.add_argument(
+        "--run", type=Path, metavar="DIR", help="folder of a run: its best model, all its folds, or the stack"
+    )
+    command.add_argument("--fold", type=int, metavar="N", help="of the run's folds this one alone, from 0")
+    command.add_argument(
+        "--data", type=Path, required=True, help="folder of images, an image, a list of paths, or a CSV file of ids"
+    )
+    command.add_argument(
+        "--image-folder", type=Path, metavar="DIR", help="where a list's images are; default: beside the list"
+    )
     command.add_argument("--out", type=Path, required=True, help="the CSV file to write")
     command.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    command.add_argument(
+        "--tta",
+        choices=get_args(TrainConfig.model_fields["tta"].annotation),
+        help="test-time augmentation; default: as in the training",
+    )
+    command = add("export", _export, "write the best model for other programs, checked against it, with a model card")
+    model = command.add_mutually_exclusive_group(required=True)
+    model.add_argument("--checkpoint", type=Path, help="best.pt or last.pt")
+    model.add_argument("--run", type=Path, metavar="DIR", help="folder of a run; of its folds each is written")
+    command.add_argument("--fold", type=int, metavar="N", help="of the run's folds this one alone, from 0")
+    command.add_argument("--format", choices=("safetensors", "onnx", "torch"), required=True)
+    command.add_argument("--out", type=Path, required=True, help="folder to write")
     command = add("stack", _stack, "learn from the out-of-fold predictions of `folds`, beside the plain average")
     command.add_argument(
         "--runs", type=Path, nargs="+", required=True, metavar="DIR", help="`--out` folders of `folds`"
@@ -295,9 +318,38 @@ def _together(arguments: argparse.Namespace, work: Callable[[TrainConfig, StopFl
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from trainer.tools.predict import predict
+    images = images_at(arguments.data, folder=arguments.image_folder)
+    if arguments.checkpoint is not None and arguments.fold is not None:
+        raise ConfigError("`--fold` is for `--run` alone", hint="name the fold's own best.pt, or give `--run`")
+    from trainer.outputs.predictions import write_test_predictions
+    from trainer.stacking.predict_stack import STACKING, predict_stack
+    from trainer.tools.predict import predict_run
+    from trainer.training.predicting import predict_with
 
-    predict(arguments.checkpoint, data=arguments.data, out=arguments.out, device=arguments.device)
+    say, how = Progress().say, {"device": arguments.device, "tta": arguments.tta}
+    if arguments.checkpoint is not None:
+        predictions, rule = predict_with(arguments.checkpoint, images, **how)
+    elif (arguments.run / STACKING).is_file():
+        if arguments.fold is not None:
+            raise ConfigError(f"{arguments.run} is a stack, which has no fold of its own", hint="leave out `--fold`")
+        predictions, rule = predict_stack(arguments.run, images, **how, say=say)
+    else:
+        predictions, rule = predict_run(arguments.run, images, fold=arguments.fold, **how, say=say)
+    write_test_predictions(arguments.out, predictions, rule)
+    answer(str(arguments.out))
+    return DONE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    if arguments.checkpoint is not None and arguments.fold is not None:
+        raise ConfigError("`--fold` is for `--run` alone", hint="name the fold's own best.pt, or give `--run`")
+    from trainer.export.exporting import export_checkpoint, export_run
+
+    how = {"form": arguments.format, "out": arguments.out, "say": Progress().say}
+    if arguments.run is not None:
+        export_run(arguments.run, fold=arguments.fold, **how)
+    else:
+        export_checkpoint(arguments.checkpoint, **how)
     answer(str(arguments.out))
     return DONE
 

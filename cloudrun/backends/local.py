@@ -23,6 +23,8 @@ from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import NoMachine, StillBilling
 from cloudrun.files import atomic, locks
 from cloudrun.files.untrusted import read_regular
+from cloudrun.job.notify import channels_of
+from cloudrun.notices.channel import VARIABLE, as_text
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import LOCAL_TERM_WAIT_S
 from cloudrun.state.machines import Machine, Scan
@@ -96,6 +98,7 @@ class LocalBackend:
         files = RunFolder(run_dir)
         shutil.copytree(staged, run_dir, dirs_exist_ok=True)
         atomic.write(files.order, order.as_json(), private=True)
+        channels = as_text(channels_of(plan.spec.notify))
         held = locks.take(files.local_lock, required=True)
         assert held is not None, f"another worker of {run_dir} lives"
         try:
@@ -103,7 +106,7 @@ class LocalBackend:
                 worker = subprocess.Popen(
                     [sys.executable, "-m", "cloudrun.worker", str(run_dir)],
                     cwd=run_dir,
-                    env={**os.environ, "PYTHONPATH": str(files.code)},
+                    env={**os.environ, VARIABLE: channels, "PYTHONPATH": str(files.code)},
                     stdin=subprocess.DEVNULL,
                     stdout=err,
                     stderr=err,

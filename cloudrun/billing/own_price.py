@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from cloudrun.job.own_machine import LEAVE
 from cloudrun.state.run import Run
 
 
@@ -26,7 +27,7 @@ def own_cost(run: Run, hours: float) -> OwnCost | None:
         "currency": str(price.get("currency", "USD")),
         "hourly": hourly,
         "cost": round(hourly * hours, 4),
-        "stays_on": hourly > 0 and run.job.get("end", "leave") == "leave",
+        "stays_on": hourly > 0 and run.job.get("end", LEAVE) == LEAVE,
     }
 
 

@@ -9,7 +9,8 @@ import json
 import os
 import select
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from cloudrun.cli.typed_ahead import forget_typed_ahead
@@ -39,8 +40,26 @@ def answer_json(value: Any) -> None:
 def note(text: str) -> None:
     """Write news for a person. A stream that nobody reads is no error: it must not stop a clean-up that ends a bill."""
     with suppress(OSError, ValueError):
+        if _above is not None:
+            _above(_safe(text, sys.stderr))
+            return
         sys.stderr.write(f"{_safe(text, sys.stderr)}\n")
         sys.stderr.flush()
+
+
+_above: Callable[[str], None] | None = None
+"""Takes the lines for stderr while a live view stands at the bottom of the terminal."""
+
+
+@contextmanager
+def lines_go_to(write: Callable[[str], None]) -> Iterator[None]:
+    """Pass the lines of `note` to `write` instead of stderr."""
+    global _above
+    before, _above = _above, write
+    try:
+        yield
+    finally:
+        _above = before
 
 
 def say(text: str) -> None:

@@ -18,8 +18,9 @@ MORE = "More"
 
 # Within a task, in the order in which they are used; others follow.
 _ORDER = (
-    *("demo", "doctor", "clouds", "gpus", "init", "check", "advise", "launch", "resume", "tend", "watch", "logs", "ps"),
-    *("fetch", "report", "cost", "down", "ssh", "data", "help"),
+    *("demo", "doctor", "clouds", "gpus", "init", "check", "advise", "notify", "launch", "resume", "tend"),
+    *("watch", "logs", "ps", "ui"),
+    *("fetch", "predict", "submit", "export", "report", "cost", "down", "ssh", "data", "help"),
 )
 
 # Words of other tools for what has another name here.

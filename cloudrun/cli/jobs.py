@@ -18,6 +18,7 @@ from cloudrun.errors import CloudrunError, ExitCode, NoMachine, UsageError
 if TYPE_CHECKING:
     from cloudrun.dataset.audit import Findings
     from cloudrun.imagedata.layout import ClassFolders
+    from cloudrun.job.job_file import Job
 
 UNUSED_HEADER = ["NOT USED", "REASON", "EXAMPLES"]
 _MOST_SHOWN = 20  # problems of one job file
@@ -32,7 +33,7 @@ def check(
     """Find everything that can be found wrong before money is spent."""
     from cloudrun.dataset.duplicates import find_duplicates
     from cloudrun.job.job_file import JobFileProblems, load_job
-    from cloudrun.render.tables import table
+    from cloudrun.job.notify import as_plain, channels_of
     from cloudrun.runs.clouds_check import clouds_known
     from cloudrun.runs.prepare import check_job, check_store, on_this_computer
     from cloudrun.runs.weights_check import hub_problem
@@ -73,17 +74,27 @@ def check(
                 "warnings": [*job.warnings, *([clouds.text()] if clouds is not None and clouds.is_missing else [])],
                 "clouds": clouds and clouds.as_plain(),
                 "data": findings and findings.as_plain(),
+                "notify": as_plain(channels_of(job.spec.notify)),
             }
         )
     else:
-        if findings is not None:
-            answer(table(findings.header(), findings.rows()))
-            if unused := findings.unused_rows():
-                answer(f"\n{table(UNUSED_HEADER, unused)}")
-            _tell(findings)
-        lacks = ", but for a cloud to rent from" if clouds is not None and clouds.is_missing else ""
-        answer(f"{job.path}: ready to launch{lacks}")
+        _show_checked(job, findings, lacks_cloud=clouds is not None and clouds.is_missing)
     return ExitCode.DONE
+
+
+def _show_checked(job: Job, findings: Findings | None, *, lacks_cloud: bool) -> None:
+    """Write the answer of `check` for a job without mistakes."""
+    from cloudrun.cli.notify import notify_lines
+    from cloudrun.render.tables import table
+
+    if findings is not None:
+        answer(table(findings.header(), findings.rows()))
+        if unused := findings.unused_rows():
+            answer(f"\n{table(UNUSED_HEADER, unused)}")
+        _tell(findings)
+    for line in notify_lines(job.spec.notify):
+        answer(line)
+    answer(f"{job.path}: ready to launch{', but for a cloud to rent from' if lacks_cloud else ''}")
 
 
 def _class_folders(text: str) -> ClassFolders:

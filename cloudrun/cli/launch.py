@@ -9,18 +9,20 @@ import typer
 
 from cloudrun.cli import completion
 from cloudrun.cli.app import app
-from cloudrun.cli.console import Transfer, agree, answer, answer_json, ask_for, may_ask, note, say, warn
+from cloudrun.cli.console import agree, answer, answer_json, ask_for, may_ask, note, say, warn
 from cloudrun.cli.dataset import warn_of
 from cloudrun.cli.forecast import warn_of_list_prices
 from cloudrun.cli.groups import RUN
 from cloudrun.cli.machines import warn_of_unaccounted
-from cloudrun.errors import ExitCode
+from cloudrun.cli.notify import show_on_desktop
+from cloudrun.errors import CloudrunError, ExitCode
 from cloudrun.protocol.outputs import REPORT
 
 if TYPE_CHECKING:
+    from cloudrun.cli.live_view import LaunchView
     from cloudrun.job.job_file import Job
     from cloudrun.job.plan import Plan
-    from cloudrun.runs.console import Console, OnTransfer
+    from cloudrun.runs.console import Ask, Console
     from cloudrun.runs.prepared import Examined, Prepared
     from cloudrun.state.ledger import Ledger
     from cloudrun.state.run import Run
@@ -60,6 +62,10 @@ def launch(  # noqa: PLR0913 - each is an option of the command
         typer.Option(envvar="CLOUDRUN_MAX_HOURS", metavar="H", help="Stop the run after this time."),
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run. [default: the job file's]")] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Tell this address, or $NAME that holds it, how the run goes; repeat it."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any key of the job file: train.epochs=3."),
@@ -91,6 +97,7 @@ def launch(  # noqa: PLR0913 - each is an option of the command
         "budget.max_cost": max_cost,
         "budget.max_hours": max_hours,
         "name": name,
+        "notify": list(notify) if notify else None,
     }
     job = load_job(job_file, overrides=overrides or [], options={k: v for k, v in options.items() if v is not None})
     job = on_this_computer(job)
@@ -122,8 +129,8 @@ def launch(  # noqa: PLR0913 - each is an option of the command
         warn(second_run_text(run, now_utc()))
     if not is_agreed(prepared.forecast, _question(prepared.plan), yes=yes, is_second=bool(live)):
         return ExitCode.FAILED
-    with Transfer("data sent", files=examined.images) as on_bytes:
-        console = _console(on_bytes, yes=yes, detach=detach)
+    with _view(prepared.plan.run_id, ledger, files=examined.images) as view:
+        console = _console(view, yes=yes, detach=detach)
         run = keep_going(execute(prepared, ledger, console, detach=detach), ledger, console, detach=detach)
     return _conclude(run, as_json=as_json)
 
@@ -172,19 +179,44 @@ def resume(  # noqa: PLR0913 - each is an option of the command
     show(prepared.forecast)
     if not is_agreed(prepared.forecast, "Go on?", yes=yes):
         return ExitCode.FAILED
-    with Transfer("data sent", files=examined.images) as on_bytes:
-        console = _console(on_bytes, yes=yes, detach=detach)
+    with _view(run.run_id, ledger, files=examined.images) as view:
+        console = _console(view, yes=yes, detach=detach)
         run = keep_going(execute(prepared, ledger, console, detach=detach), ledger, console, detach=detach)
     return _conclude(run, as_json=as_json)
 
 
-def _console(on_bytes: OnTransfer, *, yes: bool, detach: bool) -> Console:
+def _view(run_id: str, ledger: Ledger, *, files: int | None) -> LaunchView:
+    """Return what shows the launch of a run; the run is not in the ledger before its launch begins."""
+    from cloudrun.cli.live_view import LaunchView
+
+    def read() -> Run | None:
+        try:
+            return ledger.get(run_id)
+        except (CloudrunError, OSError):
+            return None
+
+    return LaunchView(read, files=files)
+
+
+def _console(view: LaunchView, *, yes: bool, detach: bool) -> Console:
     """Return the launch's console; it can ask where somebody is at the terminal and has not agreed in advance."""
     from cloudrun.runs.console import Console
 
+    def paused(ask: Ask) -> Ask:
+        def asked(question: str, wait_s: float) -> bool:
+            with view.paused():
+                return ask(question, wait_s)
+
+        return asked
+
     is_there = may_ask() and not yes
     return Console(
-        say, note, on_bytes, ask=ask_for if is_there and not detach else None, agree=agree if is_there else None
+        say,
+        note,
+        view.on_bytes,
+        view.on_progress,
+        ask=paused(ask_for) if is_there and not detach else None,
+        agree=paused(agree) if is_there else None,
     )
 
 
@@ -245,6 +277,8 @@ def _conclude(run: Run, *, as_json: bool) -> int:
     from cloudrun.text.units import duration
 
     code = run.phase.exit_code if run.phase.is_final else None
+    if code is not None:
+        show_on_desktop(run)
     if as_json:
         answer_json(launch_row(run, code, now_utc()))
     else:

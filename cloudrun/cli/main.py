@@ -18,8 +18,11 @@ from cloudrun.cli import (  # noqa: F401 - each adds its commands to `app`
     jobs,
     launch,
     machines,
+    notify,
     results,
     tend,
+    trained,
+    ui,
     watch,
 )
 from cloudrun.cli.app import app, refuse_shell_name

@@ -71,7 +71,8 @@ def _build(path: Path, document: Document, *, overrides: Sequence[str], options:
         origins[key] = _option_of(key)
     for override in overrides:
         key, set_to = _parse_override(override)
-        origins[key] = f"--set {shortened(override)}"
+        # An address may be a secret: it is in no message.
+        origins[key] = f"--set {key}" if key.startswith("notify") else f"--set {shortened(override)}"
         _assign(tree, key, set_to.tree, origin=origins[key])
         remarks.update(set_to.remarks)
     if tree.get("name") is None:
@@ -121,7 +122,21 @@ def _warnings(spec: JobSpec) -> tuple[str, ...]:
         and batch != "auto"
         and batch < _ENOUGH_FOR_EACH * count
     ]
-    return (*small, *knob_warnings(spec.train, written_only=True))
+    return (*small, *_tracker_warnings(spec), *knob_warnings(spec.train, written_only=True))
+
+
+def _tracker_warnings(spec: JobSpec) -> list[str]:
+    """Return a sentence for each tracker whose key or address does not reach the machine."""
+    if not spec.capabilities.is_remote:
+        return []
+    passed = {*spec.secrets, *spec.env}
+    needs = {"wandb": "WANDB_API_KEY", "mlflow": "MLFLOW_TRACKING_URI", "aim": "AIM_REPO"}
+    lacking = [(name, needs[name]) for name in spec.train.trackers if needs[name] not in passed]
+    return [
+        f"`train.trackers: {name}` without {variable} on the machine: its files come home with the results, and nothing"
+        f" is sent; to send, add `secrets: [{variable}]`"
+        for name, variable in lacking
+    ]
 
 
 def _workdir_warnings(spec: JobSpec) -> tuple[str, ...]:

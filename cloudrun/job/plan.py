@@ -205,6 +205,8 @@ def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any
         setup.insert(
             0, Step("store" if spec.store is not None else "python", ["env", "CLOUDRUN_INSTALL=boto3", *machine])
         )
+    if is_remote and spec.run is None:
+        setup += [_tracker_step(name, str(base["setup"])) for name in spec.train.trackers]
     if spec.setup is not None:
         setup.append(Step("setup", ["bash", "-e", "-c", spec.setup]))
     return Plan(
@@ -218,6 +220,13 @@ def make_plan(spec: JobSpec, run_id: str, *, python: str, base: Mapping[str, Any
         python="$CLOUDRUN_VENV/bin/python" if is_remote else python,
         base_resources=dict(base.get("resources") or {}),
     )
+
+
+def _tracker_step(name: str, setup: str) -> Step:
+    """Return the step that installs a tracker. Where it cannot be installed within five minutes, the run goes on."""
+    package = {"mlflow": "mlflow-skinny"}.get(name, name)  # its client alone
+    install = f'CLOUDRUN_INSTALL={package} timeout 300 bash -c "$1" || echo "warning: {package} could not be installed"'
+    return Step(f"tracker {name}", ["bash", "-c", install, "bash", setup])
 
 
 def _data_route(spec: JobSpec) -> DataRoute:

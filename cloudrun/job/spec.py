@@ -26,6 +26,7 @@ from cloudrun.catalog.gpus import GpuRequest, is_known, nearest, parse_gpu, sold
 from cloudrun.catalog.infras import CAPABILITIES, LOCAL, Capabilities, backend_for, is_own_cluster
 from cloudrun.imagedata.label_columns import LabelColumns
 from cloudrun.imagedata.layout import ClassFolders
+from cloudrun.job.notify import NotifyList
 from cloudrun.job.own_machine import LEAVE, OwnMachine, OwnPrice, as_price, check_end, end_command, misplaced
 from cloudrun.recipe.train_config import TrainConfig
 
@@ -250,6 +251,8 @@ class JobSpec(_Section):
     train: TrainConfig = TrainConfig()
     budget: Budget = Budget()
     lifecycle: Lifecycle = Lifecycle()
+    notify: NotifyList = ()
+    """Who is told how the run goes, also with your computer off: addresses, or `$NAME`, variables that hold them."""
     store: Annotated[str | None, AfterValidator(_check_store)] = None
     """Bucket, s3://BUCKET/PREFIX, to which results and log are copied while the job runs."""
     endpoint: Annotated[str | None, AfterValidator(_check_endpoint)] = None

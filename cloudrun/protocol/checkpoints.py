@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cloudrun.protocol.outputs import BEST, CHECKPOINTS, LAST, METRICS, OUT_OF_FOLD, PREDICTIONS, SUMMARY
+from cloudrun.protocol.outputs import BEST, CHECKPOINTS, LAST, MACHINE, METRICS, OUT_OF_FOLD, PREDICTIONS, SUMMARY
 
 _BEST = re.compile(rf"(fold-\d+/)?{re.escape(BEST)}")
 # The files that a run needs to go on, by the names under which they were fetched. No other file of that folder is sent.
-_TO_GO_ON = (CHECKPOINTS, METRICS, SUMMARY, PREDICTIONS, OUT_OF_FOLD, "fold-[0-9]*")
+_TO_GO_ON = (CHECKPOINTS, METRICS, MACHINE, SUMMARY, PREDICTIONS, OUT_OF_FOLD, "fold-[0-9]*")
 
 
 def is_best(name: str) -> bool:

@@ -20,6 +20,9 @@ from cloudrun.files.untrusted import read_object
 from cloudrun.protocol.words import EndReason, WorkerPhase, word_of
 
 _LARGEST_CODE = 1 << 31
+# What the heartbeat passes on of the job's progress.
+_ALWAYS_TOLD = ("epoch", "epochs", "eta_s")
+_TOLD = (*_ALWAYS_TOLD, "step", "steps", "loss", "images_per_s")
 
 
 def utc(moment: float) -> str:
@@ -253,7 +256,7 @@ class Timing:
 class JobProgress:
     """`out/progress.json`, which the trainer replaces as it goes; numbers as it has written them."""
 
-    told: dict[str, float | None]  # `epoch`, `epochs`, `eta_s`, as far as they are numbers
+    told: dict[str, float | None]  # the values of `_TOLD`, as far as they are numbers
     timing: Timing | None = None
 
     @staticmethod
@@ -262,7 +265,7 @@ class JobProgress:
         plain = read_object(path)
         if plain is None:
             return None
-        told = {key: plain.get(key) for key in ("epoch", "epochs", "eta_s")}
+        told = {key: plain.get(key) for key in _TOLD if key in plain or key in _ALWAYS_TOLD}
         numbers = {key: value for key, value in told.items() if value is None or _is_number(value)}
         return JobProgress(numbers, Timing.read(plain.get("timing")))
 

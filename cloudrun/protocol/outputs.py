@@ -8,12 +8,14 @@ from cloudrun.protocol.run_folder import LOG, OUT, RESULT
 
 PROGRESS: Final = "progress.json"  # the trainer's, replaced after each step or so; of no use at home
 METRICS: Final = "metrics.jsonl"
+MACHINE: Final = "machine.jsonl"  # the worker's: how busy the machine and its GPUs were (machine_use.py)
 SUMMARY: Final = "summary.json"
 PREDICTIONS: Final = "predictions.csv"
 PREDICTIONS_VAL: Final = "predictions-val.csv"
 OUT_OF_FOLD: Final = "oof.csv"
 STACKING: Final = "stacking.json"
 THUMBNAILS: Final = "thumbnails.jsonl"  # a few small pictures for the report
+AUGMENTED: Final = "augmented.jsonl"  # training images as the model saw them in its first step
 CHECKPOINTS: Final = "checkpoints"
 BEST: Final = f"{CHECKPOINTS}/best.pt"
 LAST: Final = f"{CHECKPOINTS}/last.pt"
@@ -27,6 +29,8 @@ MADE_AT_HOME: Final = (LOG, JOB_FILE, COST, REPORT)
 OUT_PREFIX: Final = f"{OUT}/"
 METRICS_KEY: Final = f"{OUT}/{METRICS}"
 """The key of `metrics.jsonl` in a run's store."""
+MACHINE_KEY: Final = f"{OUT}/{MACHINE}"
+"""The key of `machine.jsonl` in a run's store."""
 
 
 def below_out(key: str) -> str:

@@ -35,6 +35,7 @@ DATA_READY: Final = "data.ready"  # the data are whole
 DATA_BEAT: Final = "data.beat"  # the data are on their way; touched while they come
 QUESTION: Final = "question.json"  # the corrected estimate breaks the budget: go on?
 ANSWER: Final = "answer"
+NOTICES: Final = "notices.json"  # which notices this attempt has sent
 UPLOADS: Final = "uploads.json"  # which uploads were begun and not ended
 
 CERTIFICATE: Final = "nodes.pem"  # of the machines that train together
@@ -47,7 +48,7 @@ LOCAL_ERRORS: Final = "worker.err"
 
 DATA_SIGNS: Final = (DATA_READY, DATA_BEAT)
 LEFT_BY_AN_ATTEMPT: Final = (
-    RESULT, STOP, HOME, STORED, LEAVE, *DATA_SIGNS, STATUS, QUESTION, ANSWER, READY, BEGIN, JOB_PID,
+    RESULT, STOP, HOME, STORED, LEAVE, *DATA_SIGNS, STATUS, QUESTION, ANSWER, READY, BEGIN, JOB_PID, NOTICES,
 )  # fmt: skip
 """The files that one attempt leaves. The next must not take them for its own: an old `stop` would end it."""
 
@@ -151,6 +152,10 @@ class RunFolder:
     @property
     def answer(self) -> Path:
         return self.root / ANSWER
+
+    @property
+    def notices(self) -> Path:
+        return self.root / NOTICES
 
     @property
     def uploads(self) -> Path:

@@ -34,6 +34,10 @@ def _as_list(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+def _no_list(value: object) -> object:
+    return () if value is None else _as_list(value)
+
+
 def _check_backbone(name: str) -> str:
     if is_known(name):
         return name
@@ -61,6 +65,12 @@ def _check_unique(backbones: tuple[str, ...]) -> tuple[str, ...]:
     return backbones
 
 
+def _check_trackers(trackers: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(trackers)) < len(trackers):
+        raise PydanticCustomError("twice", "a tracker is named twice", {"hint": "name each once"})
+    return trackers
+
+
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Whole = Annotated[int, Field(strict=True)]
 Epochs = Annotated[
@@ -72,6 +82,7 @@ Epochs = Annotated[
 MetricName = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "f_beta", "auc", "log_loss", "quadratic_kappa", "top_k"
 ]
+TrackerName = Literal["wandb", "mlflow", "aim"]
 FileNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list), Field(max_length=20)]
 Flips = Literal["mirror", "dihedral", "none"]
 StrongAugment = Literal["none", "trivial", "rand"]
@@ -268,6 +279,8 @@ class TrainConfig(BaseModel):
     """Processes that load images; auto: one for each core but one; 0: the trainer loads them itself."""
     max_unreadable: Annotated[Number, Field(ge=0, lt=1)] = 0.01
     """Share of the training and validation images that may be unreadable: each is named once and skipped."""
+    trackers: Annotated[tuple[TrackerName, ...], BeforeValidator(_no_list), AfterValidator(_check_trackers)] = ()
+    """Services that get the figures of each epoch, beside TensorBoard's file; installed where they are named."""
     checkpoint_minutes: Annotated[Number, Field(gt=0, le=24 * 60)] = 5
     """Most time between saves of last.pt; it is also saved after an epoch, where that costs little of the time."""
 

@@ -86,6 +86,11 @@ def ps_table(
     return table(headers, rows)
 
 
+def ps_cells(runs: Sequence[Run], now: datetime) -> list[list[str]]:
+    """Return the headers of `ps` and a row for each run, with short times."""
+    return _ps_rows(runs, now, brief_duration, {})
+
+
 def _width(text: str) -> int:
     return max(map(len, text.splitlines()))
 
@@ -210,12 +215,9 @@ def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
     lines.append(f"data     {spec.data.source} ({plan.data_route.value.replace('_', ' ')})")
     if plan.store_uri is not None:
         lines.append(f"store    {plan.store_uri}{f' at {spec.endpoint}' if spec.endpoint else ''}")
-    if spec.run is None:
-        train = spec.train
-        recipe = f"{train.image_size} px, {_epochs(train, estimate)}, batch {train.batch_size}"
-        lines.append(f"train    {' + '.join(train.backbones)}, {recipe}")
-    else:
-        lines.append(f"run      {spec.run.strip().splitlines()[0]}")
+    if spec.notify:
+        lines.append(f"notify   {', '.join(str(one) for one in spec.notify)}")
+    lines.append(_work(spec, estimate))
     if plan.capabilities.ends_machines:
         ends = how_it_ends(quote.infra if quote else spec.infra, idle_minutes=spec.lifecycle.idle_minutes)
         lines.append(f"ends     {spec.lifecycle.on_finish} when done; with this computer off, {ends}")
@@ -224,6 +226,15 @@ def plan_text(  # noqa: PLR0913 - parts of one page, each by its name
     if keys is not None:
         lines += [f"{'keys' if place == 0 else '':8} {line}" for place, line in enumerate(keys.lines())]
     return "\n".join(lines)
+
+
+def _work(spec: JobSpec, estimate: Estimate | None) -> str:
+    """Return the line on the job's command: the recipe of the bundled trainer, or the first line of the user's own."""
+    if spec.run is not None:
+        return f"run      {spec.run.strip().splitlines()[0]}"
+    train = spec.train
+    recipe = f"{train.image_size} px, {_epochs(train, estimate)}, batch {train.batch_size}"
+    return f"train    {' + '.join(train.backbones)}, {recipe}"
 
 
 def _epochs(train: TrainConfig, estimate: Estimate | None) -> str:

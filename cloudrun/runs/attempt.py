@@ -11,6 +11,7 @@ from cloudrun.billing.cost import cost_of
 from cloudrun.errors import Interrupted
 from cloudrun.forecast.estimate import after_s
 from cloudrun.forecast.history import note
+from cloudrun.job.notify import keep_addresses
 from cloudrun.job.plan import DataRoute, Plan
 from cloudrun.job.staging import stage, stage_checkpoint
 from cloudrun.protocol.run_folder import DATA_READY
@@ -56,6 +57,7 @@ def start(
     _clear_staging(staged.parent, context)
     assert run.quote is not None
     try:
+        keep_addresses(plan.spec.notify)
         stage(plan, staged)
         if results is not None:
             stage_checkpoint(results, staged)

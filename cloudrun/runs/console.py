@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cloudrun.backends import Say
+from cloudrun.state.records import Progress
 
 Ask = Callable[[str, float], bool]
 """Asks a question and waits at most so many seconds for the answer; True means yes."""
@@ -29,12 +30,20 @@ def _unseen(sent: int, total: int, files: tuple[int, int] | None = None) -> None
     """Drop the progress of a transfer: nobody looks at it."""
 
 
+def _unread(_: Progress) -> None:
+    """Drop a heartbeat of the worker: nobody looks at it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Functions that take a line of news, a line of the job's log, the progress of a transfer, and two questions."""
+    """Functions that take a line of news, a line of the job's log, the progress of transfer and job, and two questions.
+
+    `on_progress` gets the heartbeat of the worker at each look of a follower, whether or not it has changed.
+    """
 
     say: Say = _silent
     on_line: Callable[[str], None] = _silent
     on_bytes: OnTransfer = _unseen
+    on_progress: Callable[[Progress], None] = _unread
     ask: Ask | None = None  # for the worker's questions to the user; None: nobody is there to answer
     agree: Ask | None = None  # for the question whether a higher price is accepted; None: nobody is there, so No

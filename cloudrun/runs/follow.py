@@ -176,6 +176,8 @@ class _Watch:
             progress = read_progress(self._store)
         except StoreError:
             result, progress = None, None
+        if progress is not None:
+            self._context.console.on_progress(progress)
         now = time.monotonic()
         self._is_bad = isinstance(result, BadResult)  # while the worker lives, it will write a better one
         if result is not None and not isinstance(result, BadResult):

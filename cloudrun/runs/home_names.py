@@ -6,6 +6,7 @@ import os
 
 from cloudrun.files.atomic import PARTIAL
 from cloudrun.protocol.outputs import (
+    MACHINE,
     MADE_AT_HOME,
     METRICS,
     OUT_OF_FOLD,
@@ -22,7 +23,7 @@ from cloudrun.text.names import RENAMED, renamed
 # Files that other code reads by name, and their temporary files: a folder of such a name would be in the way.
 _OURS = (
     *MADE_AT_HOME, *(f"{name}{PARTIAL}" for name in MADE_AT_HOME), UNREADABLE_RESULT,
-    SUMMARY, METRICS, PROGRESS, PREDICTIONS, PREDICTIONS_VAL, OUT_OF_FOLD,
+    SUMMARY, METRICS, MACHINE, PROGRESS, PREDICTIONS, PREDICTIONS_VAL, OUT_OF_FOLD,
 )  # fmt: skip
 # Folders that cloudrun itself makes at home: a run's file in a folder of such a name keeps its whole key as its name.
 _FOLDERS = (OUT, RENAMED)

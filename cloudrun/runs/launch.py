@@ -7,6 +7,7 @@ from pathlib import Path
 from signal import SIGHUP, SIGTERM
 
 from cloudrun.interrupts import as_interrupts
+from cloudrun.job.commit import commit_of
 from cloudrun.runs.attempt import Started, attend, start
 from cloudrun.runs.console import Console
 from cloudrun.runs.context import Context
@@ -47,6 +48,7 @@ def _launch_anew(prepared: Prepared, context: Context, *, detach: bool) -> Run:
         now=now_utc(),
     )
     run = run.estimated(forecast.estimate, forecast.quote).checked(prepared.data_check)
+    run = run.made_from(commit_of(Path(plan.spec.workdir or prepared.job.path.absolute().parent)))
     with context.ledger.launching(run.run_id), as_interrupts((SIGTERM, SIGHUP)):
         context.ledger.add(run)
         rent(plan, context)

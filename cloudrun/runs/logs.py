@@ -45,16 +45,17 @@ def await_log(run: Run, context: Context) -> Run:
 
     Returns the run as it is as soon as it has a log, or has ended, or nobody is launching it any more.
     """
-    if not _is_being_rented(run, context):
+    if not is_being_rented(run, context):
         return run
     context.say(f"{run.run_id} has no log yet: its machine is being rented; waiting for it ...")
-    while _is_being_rented(run, context):
+    while is_being_rented(run, context):
         time.sleep(_PAUSE_S)
         run = context.current(run)
     return run
 
 
-def _is_being_rented(run: Run, context: Context) -> bool:
+def is_being_rented(run: Run, context: Context) -> bool:
+    """Return whether another command rents the run's machine right now."""
     return run.run_uri is None and not run.phase.is_final and context.ledger.is_launching(run.run_id)
 
 

@@ -14,6 +14,7 @@ from cloudrun.dataset.survey import Survey, survey_folder
 from cloudrun.errors import JobFileError, StoreError
 from cloudrun.imagedata.dataset import Reading
 from cloudrun.job.job_file import Job, missing_secrets
+from cloudrun.job.notify import channels_of
 from cloudrun.job.plan import Plan, make_plan
 from cloudrun.job.spec import Data, JobSpec, SourceKind
 from cloudrun.job.staging import base_task
@@ -160,6 +161,7 @@ def _refuse_unready(job: Job) -> None:
             f"{job.path}: `secrets` names {', '.join(missing)}, which this shell does not have",
             hint=f"`export {missing[0]}=...` first",
         )
+    channels_of(spec.notify)
 
 
 def _refuse_endless(job: Job) -> None:

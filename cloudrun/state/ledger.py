@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cloudrun.errors import CloudrunError, NoSuchRun
@@ -21,6 +21,9 @@ from cloudrun.state.received import understood
 from cloudrun.state.run import Run
 
 _LOCK_PATIENCE_S = 1.0
+
+Stamp = tuple[int, int, int]
+"""When a record was written (ns), its size in bytes, and the number of its file."""
 
 
 class LedgerDamaged(CloudrunError):
@@ -125,6 +128,15 @@ class Ledger:
     def all(self) -> list[Run]:
         """Return every readable run, oldest first; `damaged` names the others."""
         return self._scan()[0]
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Return a value for each record, by run id, that changes when the record is written: to read it only then."""
+        found = {}
+        for path in self._records.glob("*.json"):
+            with suppress(OSError):  # removed since it was listed
+                status = path.stat()
+                found[path.stem] = (status.st_mtime_ns, status.st_size, status.st_ino)
+        return found
 
     def keep_log_index(self, run_id: str, index: bytes) -> None:
         """Keep the index of a fetched log (when each part was written): of no use to people, so not in the results."""

@@ -198,6 +198,10 @@ class Progress(Record):
     epoch: Count | None = None
     epochs: Count | None = None
     eta_s: Seconds | None = None
+    step: Count | None = None  # finished steps of this epoch
+    steps: Count | None = None  # of each epoch
+    loss: Annotated[float, Field(ge=-1e30, le=1e30)] | None = None
+    images_per_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
     projected_s: Seconds | None = None
     projected_usd: Usd | None = None
     rests_on: str | None = None

@@ -95,6 +95,7 @@ class Run(Record):
     gpu: tuple[str, ...]
     job: Job
     job_path: str
+    commit: str | None = None  # of git, at the launch: of the job's `workdir`, else of the folder of its job file
     run_uri: str | None = None
     store_uri: str | None = None
     endpoint: str | None = None  # of the store; None: AWS
@@ -203,6 +204,10 @@ class Run(Record):
     def estimated(self, estimate: Estimate | None, expected: Quote | None) -> Run:
         """Record the estimate, and the machine and price that were agreed to."""
         return _with(self, estimate=estimate, expected=expected)
+
+    def made_from(self, commit: str | None) -> Run:
+        """Record the git commit of the code, or of the job file."""
+        return _with(self, commit=commit)
 
     def checked(self, data_check: DataCheck | None) -> Run:
         """Its images were looked at."""

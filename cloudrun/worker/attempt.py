@@ -12,10 +12,11 @@ from cloudrun.protocol.messages import Begin, StopRequest
 from cloudrun.protocol.order import Order, Step
 from cloudrun.protocol.run_folder import RunFolder
 from cloudrun.protocol.timing import JOB_GRACE_S
-from cloudrun.protocol.words import EndReason, JobExit, WorkerPhase
+from cloudrun.protocol.words import TRAIN_STEP, EndReason, JobExit, WorkerPhase
 from cloudrun.worker.attempt_process import WATCHDOG_IS_GONE
 from cloudrun.worker.child import CannotStart, Child
 from cloudrun.worker.corrected_estimate import Overseer
+from cloudrun.worker.machine_use import Sampler
 from cloudrun.worker.process_group import group_lives, wait_until_gone
 from cloudrun.worker.status_files import StatusFiles
 
@@ -47,6 +48,7 @@ class Attempt:
         self._signalled = False
         self._is_unwatched = False
         self._beside: Child | None = None
+        self._sampler: Sampler | None = None  # while the job's command runs
         self._overseer = Overseer(run_dir, order, say=status_files.say, publish=status_files.correct)
         self._data = Path(order.data_path) if order.data_path else self._files.data
         self._venv = self._files.venv
@@ -172,7 +174,13 @@ class Attempt:
     def _train(self) -> None:
         self._status.enter(WorkerPhase.RUN)
         child = self._start(self._order.command)
-        code = self._wait(child)
+        self._sampler = Sampler(self._out)
+        try:
+            code = self._wait(child)
+        finally:
+            for finding in self._sampler.end():
+                self._status.say(finding)
+            self._sampler = None
         wait_until_gone(child.pid, _LEFT_RUNNING_GRACE_S, self._status.beat)
         if group_lives(child.pid):  # what is left would write on while the results are fetched, and hold the GPU
             self._status.say("the command has ended: ending what it left running")
@@ -213,6 +221,8 @@ class Attempt:
                 stopped_with = child.stop(grace_s=JOB_GRACE_S, meanwhile=self._status.beat)
                 raise _saved(why) if stopped_with == JobExit.STOPPED_EARLY else why
             self._status.beat()
+            if self._sampler is not None:
+                self._sampler.tend()
         code = child.exit_code()
         assert code is not None
         if code in _ENDED_BY_SIGTERM:  # the signal may have gone to the whole group, where a program may still save
@@ -292,6 +302,8 @@ class Attempt:
             env["CLOUDRUN_HEAD"], env["CLOUDRUN_HEAD_PORT"] = self._head()
         if self._order.gpu_count:
             env["CLOUDRUN_EXPECT_GPU"] = "1"
+            if self._order.command.name == TRAIN_STEP:  # a command of the user's own may not need torch
+                env["CLOUDRUN_NEEDS_TORCH"] = "1"
         return env
 
 

@@ -16,9 +16,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cloudrun.notices.channel import VARIABLE, from_text
 from cloudrun.protocol.messages import Heartbeat, StopRequest
 from cloudrun.protocol.order import Order
-from cloudrun.protocol.outputs import METRICS, PROGRESS
+from cloudrun.protocol.outputs import MACHINE, METRICS, PROGRESS
 from cloudrun.protocol.run_folder import Place, RunFolder, secrets_path
 from cloudrun.protocol.timing import SAVE_PATIENCE_S, WATCHDOG_LOOKS_EVERY_S, WIPED_PATIENCE_S
 from cloudrun.protocol.words import TRAIN_STEP, EndReason, JobExit, WorkerPhase
@@ -28,6 +29,7 @@ from cloudrun.worker.ending import insist_on_the_end
 from cloudrun.worker.head import Head
 from cloudrun.worker.holder import has_holder
 from cloudrun.worker.notice import Notice
+from cloudrun.worker.notifier import Notifier
 from cloudrun.worker.policy import Action, Detach, End, Kill, Observation, RecordCrash, Stop, Wait, decide
 from cloudrun.worker.sky_runtime import IdleTimer
 from cloudrun.worker.status_files import append_to_log, last_word, record_crash
@@ -35,6 +37,8 @@ from cloudrun.worker.upload import Upload
 
 # A longer gap between two looks means that the computer was suspended, or that its clock was set.
 _ASLEEP_S = 30.0
+# Before this machine is ended, the last notices have this long: it bills meanwhile.
+_NOTICES_BEFORE_THE_END_S = 2.0
 
 
 class Watchdog:
@@ -54,12 +58,15 @@ class Watchdog:
         self._timer = IdleTimer(order, has_job=lambda: has_holder(place))
         self._notice = Notice(order.cloud if order.spot else "")
         self._upload = Upload(run_dir, order, python=order.python_in(run_dir))
+        self._notifier: Notifier | None = None
 
     def work(self) -> int:
         """Watch until the machine is ended, or may be left; return the job's exit code."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._pass_on)
         secret_values = self._secrets()
+        # Whom to notify is none of the job's business: it goes to no other process or machine.
+        channels = secret_values.pop(VARIABLE, "") or os.environ.pop(VARIABLE, "")
         os.environ.update(secret_values)
         if self._clock.goes_on or AttemptProcess.is_at_work(self._dir):
             self._say("the watchdog was killed and is started again; its job is not")
@@ -67,6 +74,8 @@ class Watchdog:
         else:
             self._attempt = AttemptProcess.start(self._dir, billed_s=self._billed_s())
         self._clock.keep()
+        self._notifier = Notifier(self._dir, self._order, from_text(channels), billed_s=self._billed_s)
+        self._notifier.start()
         if self._order.nodes > 1:
             self._lead(secret_values)
         while self._goes_on():
@@ -75,6 +84,7 @@ class Watchdog:
         if self._head is not None:
             self._head.close() if self._signalled else self._head.dismiss()
         self._upload.end(enough=self._is_enough)
+        self._notifier.end()
         self._timer.leave()
         Path(secrets_path(self._order.run_id)).unlink(missing_ok=True)
         result = last_word(self._dir)
@@ -239,6 +249,8 @@ class Watchdog:
     def _end_machine(self, why: str) -> None:
         """End the machine, and this process with it. Returns only once a signal says that somebody else ends it."""
         self._say(f"ending this machine: {why}")
+        if self._notifier is not None:
+            self._notifier.end(patience_s=_NOTICES_BEFORE_THE_END_S)
         self._timer.leave()
         insist_on_the_end(self._order, say=self._say, is_called_off=lambda: self._signalled)
 
@@ -248,7 +260,7 @@ class Watchdog:
 
 
 def _has_output(out: Path) -> bool:
-    return any(path.name != PROGRESS for path in out.rglob("*") if path.is_file() or path.is_symlink())
+    return any(path.name not in (PROGRESS, MACHINE) for path in out.rglob("*") if path.is_file() or path.is_symlink())
 
 
 def _age(path: Path) -> float | None:

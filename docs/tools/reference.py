@@ -43,6 +43,7 @@ _TRAIN: Mapping[str, tuple[str, ...]] = {
     "Which images train, validate and are predicted": (
         "val_fraction", "folds", "fold", "groups", "soft_labels", "soft_weight", "tta", "tta_sizes",
     ),
+    "Where its figures go": ("trackers",),
     "The machine": (
         "precision", "device", "micro_batch", "grad_checkpointing", "memory_format", "compile", "sync_batchnorm",
         "workers", "cache_gb",

@@ -52,7 +52,7 @@ def fault(line: str, *, is_whole: bool) -> str | None:
             return f"no command {words[0]}"
         command = command.commands[words.pop(0)]
     known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"-h", "--help"}
-    unknown = [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
+    unknown = [word for word in words if word.startswith("-") and word != "-" and word.partition("=")[0] not in known]
     if unknown:
         return f"no option {unknown[0]}"
     if is_whole and not hasattr(command, "commands"):
@@ -92,6 +92,7 @@ def test_every_target_of_make_that_is_shown_exists(document: Path) -> None:
     ("line", "wrong"),
     [
         ("cloudrun launch -d --max-cost 3 jobs/a.yaml   # a comment", None),
+        ("cloudrun predict last a.jpg --out -", None),
         ("cloudrun launch", "Missing argument 'JOB.yaml'."),
         ("cloudrun launch --cheap a.yaml", "no option --cheap"),
         ("cloudrun launch --max-cost much a.yaml", "Invalid value for '--max-cost'"),

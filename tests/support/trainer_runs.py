@@ -68,7 +68,7 @@ def assert_same_run(out: Path, other: Path) -> None:
     assert (out / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
 
 
-def assert_same_predictions(path: Path, other: Path) -> None:
+def assert_same_predictions(path: Path, other: Path, *, within: float = 2.5e-6) -> None:
     """Compare two predictions.csv: batches of another size round otherwise, which may show in the last digit."""
     tables = []
     for one in (path, other):
@@ -78,4 +78,4 @@ def assert_same_predictions(path: Path, other: Path) -> None:
         assert list(row) == list(expected)
         assert (row["image"], row["label"]) == (expected["image"], expected["label"])
         for name in list(row)[2:]:
-            assert abs(float(row[name]) - float(expected[name])) < 2.5e-6, (row["image"], name)
+            assert abs(float(row[name]) - float(expected[name])) < within, (row["image"], name)

@@ -70,6 +70,14 @@ def normalise(images_BCHW: Tensor) -> Tensor:
     return images_BCHW.float().sub_(mean).div_(std)
 
 
+def visible(images_BCHW: Tensor) -> Tensor:
+    """Return uint8 images of those that `normalise` gave, on the CPU; what is beyond black and white is cut off."""
+    mean, std = (
+        on_device(numbers, images_BCHW.device).view(3, 1, 1) * 255 for numbers in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (images_BCHW.float() * std + mean).round().clamp(0, 255).to("cpu", torch.uint8)
+
+
 @functools.cache
 def on_device(numbers: tuple[float, ...], device: torch.device) -> Tensor:
     """Return `numbers` as a tensor on `device`, made once.

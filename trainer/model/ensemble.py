@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,13 +87,15 @@ class Ensemble(nn.Module):
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """Return pooled features (B, sum of the backbones' feature counts). Images are normalised as ImageNet's are."""
-        pooled = []
+        return torch.cat([backbone(images) for backbone, images in self.inputs_of_each(images_BCHW)], dim=1)
+
+    def inputs_of_each(self, images_BCHW: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        """Yield each backbone with the images (B, 3, H, W) in its own colouring and memory format."""
         for backbone, memory_format, change in zip(
             self.backbones.values(), self.memory_formats, self._recolourings, strict=True
         ):
             images = images_BCHW if change is None else torch.addcmul(change[1], images_BCHW, change[0])
-            pooled.append(backbone(images.contiguous(memory_format=memory_format)))
-        return torch.cat(pooled, dim=1)
+            yield backbone, images.contiguous(memory_format=memory_format)
 
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

@@ -23,7 +23,7 @@ _MAY_CHANGE = frozenset(
     (
         "epochs", "workers", "device", "precision", "micro_batch", "checkpoint_minutes", "pretrained", "cache_gb",
         "max_unreadable", "tta", "tta_sizes", "memory_format", "compile", "sync_batchnorm",
-        "patience", "train_hours", "grad_checkpointing",
+        "patience", "train_hours", "trackers", "grad_checkpointing",
     )
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Write metrics.jsonl: a JSON object a line; a resumed run writes no row twice."""
+"""Write metrics.jsonl: a JSON object a line; a resumed run writes no row twice. TensorBoard's file has the same."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.atomic import replacing
+from trainer.outputs.tensorboard import EventFile
 
 
 class MetricsLog:
@@ -24,6 +25,7 @@ class MetricsLog:
         if path is not None:
             with replacing(path) as file:
                 file.write(text.encode())
+        self._events = None if path is None else EventFile(path.parent / "tensorboard", self.rows())
 
     def append(  # noqa: PLR0913 - the fields of one row, each by its name
         self,
@@ -62,6 +64,8 @@ class MetricsLog:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
+        if self._events is not None:
+            self._events.append(row)
 
     def rows(self) -> list[Mapping[str, Any]]:
         return [json.loads(line) for line in self.text.splitlines()]

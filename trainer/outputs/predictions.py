@@ -15,8 +15,8 @@ from torch import Tensor
 
 from cloudrun.imagedata.labels import SEPARATOR
 from trainer.atomic import replacing
-from trainer.errors import TrainerError
 from trainer.model.targets import DecisionRule, f_scores
+from trainer.outputs.prediction_table import read_table
 
 _SMALLEST = 1e-12
 
@@ -99,33 +99,14 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
 
 def read_predictions(path: Path) -> Predictions:
     """Read an oof.csv (with truth) or a predictions.csv (without). Raises TrainerError naming the wrong line."""
-    try:
-        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
-        raise TrainerError(f"{path} cannot be read: {err}", hint="name an oof.csv or a predictions.csv") from None
-    header = lines[0] if lines else []
-    if header[:2] != ["image", "label"] or header[2:3] not in (["truth"], ["confidence"]) or len(header) < 5:
-        raise TrainerError(
-            f"{path}:1: the columns are {', '.join(header) or 'none'}",
-            hint="the header is image,label,truth or image,label,confidence, then the classes",
-        )
-    rows = []
-    for number, cells in enumerate(lines[1:], start=2):
-        try:
-            values = [float(cell) for cell in cells[3:]]
-        except ValueError as err:
-            raise TrainerError(f"{path}:{number}: {err}", hint="a probability for each class") from None
-        if len(cells) != len(header) or not all(0 <= value <= 1 for value in values):
-            raise TrainerError(
-                f"{path}:{number}: the row has no probability from 0 to 1 for each class", hint="write the file again"
-            )
-        rows.append(values)
-    truth = tuple(tuple(part for part in cells[2].split(SEPARATOR) if part) for cells in lines[1:])
+    table = read_table(path)
     return Predictions(
-        classes=tuple(header[3:]),
-        images=tuple(cells[0] for cells in lines[1:]),
-        probabilities=torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(header) - 3),
-        truth=truth if header[2] == "truth" else None,
+        classes=table.classes,
+        images=table.images,
+        probabilities=torch.tensor(table.probabilities, dtype=torch.float64).reshape(
+            len(table.images), len(table.classes)
+        ),
+        truth=table.truth,
     )
 
 

@@ -67,10 +67,17 @@ def _batch_size(image_size: int) -> int:
     return max(2, min(_BATCH_GPU, _BATCH_GPU * 224**2 // image_size**2))
 
 
-def load_trained(path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto") -> TrainedModel:
-    """Return the model of best.pt or last.pt. Raises TrainerError where the file or the device cannot be used."""
+def load_trained(
+    path: Path, *, device: Literal["auto", "cuda", "cpu"] = "auto", tta: str | None = None
+) -> TrainedModel:
+    """Return the model of best.pt or last.pt, with its test-time augmentation, or another one: `tta`.
+
+    Raises TrainerError where the file or the device cannot be used.
+    """
     state = checkpoint.load(path)
     config = _config_of(state, path, device)
+    if tta is not None:
+        config = TrainConfig.model_validate({**config.model_dump(), "tta": tta})
     chosen = choose_device(config)
     model = build_model(config, classes=len(state["classes"]), pretrained=False)
     model.load_state_dict(state["model"])

@@ -1,4 +1,4 @@
-"""Write predictions in the format of a competition's sample submission, and check them against it."""
+"""Write predictions in the format of a competition's sample submission, and check them against it. Without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from cloudrun.imagedata.labels import SEPARATOR
 from trainer.atomic import replacing
 from trainer.errors import TrainerError
-from trainer.outputs.predictions import Predictions, read_predictions
+from trainer.outputs.prediction_table import PredictionTable, read_table
 
 _NAMED = 5
 _SEPARATORS = (" ", "|", ";", ",")
@@ -38,17 +38,16 @@ def write_submission(
     between several classes of an image; None: as in the sample. Raises TrainerError where an id has no image or
     several, columns and classes do not match, or the separator of classes is unknown.
     """
-    sample, predictions = read_sample(sample_path), read_predictions(predictions_path)
+    sample, predictions = read_sample(sample_path), read_table(predictions_path)
     place_of = _places(sample, predictions, predictions_path)
     if len(sample.columns) == 2:
-        labels = _labels(predictions_path)
+        labels = predictions.labels
         _check_labels(sample, predictions.classes)
         between = _separator(sample, predictions.classes, labels, separator)
         cells = [[labels[place].replace(SEPARATOR, between)] for place in place_of]
     else:
         order = _order(sample, predictions.classes)
-        table = predictions.probabilities.tolist()
-        cells = [[f"{table[place][at]:.6f}" for at in order] for place in place_of]
+        cells = [[f"{predictions.probabilities[place][at]:.6f}" for at in order] for place in place_of]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(sample.columns)
@@ -135,7 +134,7 @@ def _is_number(label: str) -> bool:
     return True
 
 
-def _places(sample: Sample, predictions: Predictions, path: Path) -> list[int]:
+def _places(sample: Sample, predictions: PredictionTable, path: Path) -> list[int]:
     """Return for each id of the sample its row in the predictions; a whole path has precedence over a shorter name."""
     by_name: dict[str, list[int]] = defaultdict(list)
     for place, image in enumerate(predictions.images):
@@ -188,11 +187,6 @@ def _order(sample: Sample, classes: Sequence[str]) -> list[int]:
             hint="name the class folders, or the labels' columns, as the competition names its classes",
         )
     return matched
-
-
-def _labels(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return [row["label"] for row in csv.DictReader(file)]
 
 
 def _plain(name: str) -> str:

@@ -29,6 +29,7 @@ from trainer.session.epoch_stats import FirstBadStep, LossNotFinite, raise_if_sc
 from trainer.session.epoch_weights import EpochWeights
 from trainer.session.idle import IdleTime, idle_time_of
 from trainer.session.scores import Rating, evaluate
+from trainer.session.seen import write_seen_images
 from trainer.session.state import (
     Best,
     Position,
@@ -42,6 +43,7 @@ from trainer.session.state import (
     write_best,
 )
 from trainer.session.step import train_step
+from trainer.trackers.processes import tracked
 from trainer.training.final_weights import choose_weights
 from trainer.training.planning import hours_of
 from trainer.training.run_length import choose_epochs, fitting_into_hours
@@ -82,7 +84,8 @@ def train(  # noqa: PLR0913 - the arguments of a run, each by its name
     if state.setup.autotune is None:
         state.setup.autotune = known
     try:
-        return _train(state, stop=stop, progress=progress, started_at=started_at)
+        with tracked(config, out=out, say=progress.say, is_main=ranks.is_main):
+            return _train(state, stop=stop, progress=progress, started_at=started_at)
     except StoppedEarly:
         raise
     except CloudrunError:
@@ -232,6 +235,8 @@ def _take_steps(state: TrainState, *, stop: StopFlag, progress: Progress, starte
         # Dropout is a function of step and process, so that a resumed run repeats it.
         torch.manual_seed(mix(config.seed, total_step, *([ranks.rank] if ranks.rank else [])))
         images = sizes[position.step]
+        if total_step == 0 and ranks.is_main:
+            write_seen_images(state.out / "augmented.jsonl", setup, batch, images=images)
         result = train_step(setup, batch, say=progress.say, images=images)
         if setup.ema:
             setup.ema.update()

@@ -22,11 +22,13 @@ from trainer.outputs import checkpoint
 from trainer.outputs.predictions import Predictions, write_oof, write_test_predictions, write_val_predictions
 from trainer.outputs.scoring import class_report
 from trainer.outputs.thumbnails import write_thumbnails
+from trainer.session.grad_cam import GradCam
 from trainer.session.scores import Rating, Scores, evaluate
 from trainer.session.setup import TrainingSetup
 from trainer.session.state import TrainState
 
 OnBatch = Callable[[], None]
+THUMBNAILS = "thumbnails.jsonl"
 _NO_REPORT: dict[str, Any] = {"per_class": None, "confusion": None}
 
 
@@ -56,6 +58,7 @@ def finish_run(state: TrainState, *, stop: StopFlag, on_batch: OnBatch) -> dict[
         judged = _predict_val(state, rule, stop=stop, on_batch=on_batch)
         val, with_views = judged.report, judged.rating.metric
     elif "val" in best:
+        setup.model.load_state_dict(best["model"])  # of the main process alone, for the pictures
         saved = best["val"]
         scores = Scores(saved["logits"], saved["labels"], setup.targets.on_cpu())
         val = _write_val(state, rule, scores, saved["images"])
@@ -89,7 +92,7 @@ def _write_val(state: TrainState, rule: DecisionRule, scores: Scores, images: Se
             write_oof(state.out / "oof.csv", rows, rule)
         else:
             write_val_predictions(state.out / "predictions-val.csv", rows, rule)
-        write_thumbnails(state.out / "thumbnails.jsonl", setup.dataset.folder, rows, rule)
+        write_thumbnails(state.out / THUMBNAILS, setup.dataset.folder, rows, rule, explain=GradCam(setup))
     return class_report(judged, classes, has_several=setup.targets.has_several)
 
 

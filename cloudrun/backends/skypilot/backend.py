@@ -54,6 +54,7 @@ from cloudrun.catalog.endings import has_autodown
 from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import NoMachine, StoreError
 from cloudrun.job.keys import KeysSent
+from cloudrun.job.notify import for_the_machine
 from cloudrun.job.plan import Plan
 from cloudrun.protocol.order import Order
 from cloudrun.protocol.run_folder import ORDER, Place, secrets_path
@@ -271,6 +272,7 @@ class SkyBackend:
         run_dir = f"{output.decode().strip()}/{plan.run_id}"
         send_staged(plan, staged, run_dir, order)
         secrets = {name: os.environ[name] for name in plan.spec.secrets}
+        secrets |= for_the_machine(plan.spec.notify)
         if secrets:  # into the machine's memory: SkyPilot's own way keeps them in its database of requests
             script = f"umask 077; cat > {quote_word(secrets_path(plan.run_id))}"
             connection.run(script, content=json.dumps(secrets).encode())

@@ -23,6 +23,7 @@ from cloudrun.backends.within_budget import rsync_within
 from cloudrun.catalog.addresses import parse_address
 from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.errors import NoMachine, StillBilling, StoreError
+from cloudrun.job.notify import for_the_machine
 from cloudrun.job.own_machine import LEAVE, end_command
 from cloudrun.job.plan import Plan
 from cloudrun.protocol.order import Order
@@ -121,7 +122,7 @@ class SshBackend:
         run_dir = f"{folder}/{plan.run_id}"
         _must(connection, f"mkdir -p {quote_word(run_dir)} && chmod 700 {quote_word(folder)}", f"make {run_dir}")
         rsync_within(connection, order, f"{staged}/", connection.at(f"{run_dir}/"))
-        secrets = {name: os.environ[name] for name in plan.spec.secrets}
+        secrets = {name: os.environ[name] for name in plan.spec.secrets} | for_the_machine(plan.spec.notify)
         if secrets:
             script = f"umask 077; cat > {quote_word(secrets_path(plan.run_id))}"
             _must(connection, script, "keep the secrets in memory", content=json.dumps(secrets).encode())

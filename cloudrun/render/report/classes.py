@@ -126,15 +126,16 @@ def confidence_section(predictions: Predictions) -> ConfidenceSection:
         y=Axis("right", percent, percent_tick, low=0.0, high=1.0),
         notes=Notes("predictions", {one.confidence: str(one.count) for one in found.bins}),
     )
-    few = len(predictions.classes) <= _CURVES
-    by_class = precision_recall(predictions) if few else []
+    rated = [one for one in class_ratings(predictions) if one.images]
+    weakest = sorted(rated, key=lambda one: one.f1 or 0.0)[:_CURVES]  # more lines could not be told apart
+    drawn = precision_recall(predictions, {one.name for one in weakest})
     curves = line_chart(
-        "Precision by recall",
-        [Series(one.name, _envelope(one.points), style + 1) for style, one in enumerate(by_class)],
+        "Precision by recall" if len(drawn) == len(rated) else f"Precision by recall, the weakest {len(drawn)} classes",
+        [Series(one.name, _envelope(one.points), style + 1) for style, one in enumerate(drawn)],
         x=Axis("recall", percent, percent_tick, low=0.0, high=1.0),
         y=Axis("precision", decimal, number_tick, low=0.0, high=1.0),
     )
-    return ConfidenceSection(diagram, found.error, curves, tuple((one.name, one.average_precision) for one in by_class))
+    return ConfidenceSection(diagram, found.error, curves, tuple((one.name, one.average_precision) for one in drawn))
 
 
 def _envelope(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

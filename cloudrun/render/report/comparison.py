@@ -55,10 +55,10 @@ class Comparison:
     troubles: tuple[str, ...]
 
 
-def comparison_html(members: Sequence[Member]) -> str:
-    """Return the page that compares `members`, in their order."""
+def comparison_html(members: Sequence[Member], *, layout: str = "base.html") -> str:
+    """Return the page that compares `members`, in their order, as a file of its own or in another layout."""
     results = [read_results(member.folder) for member in members]
-    return rendered("comparison.html", page=comparison_of(members, results))
+    return rendered("comparison.html", layout=layout, page=comparison_of(members, results))
 
 
 def comparison_of(members: Sequence[Member], results: Sequence[Results]) -> Comparison:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloudrun.billing.receipt import Receipt
-from cloudrun.render.report.curves import best_epoch_of
+from cloudrun.render.report.curves import best_epoch_of, by_epoch
 from cloudrun.render.report.metric import chosen_metric
 from cloudrun.render.report.rating import class_ratings
 from cloudrun.render.report.results import Results
@@ -69,9 +69,12 @@ def figures(results: Results, cost: Receipt) -> tuple[tuple[str, str], ...]:
 
 
 def accuracy_of(results: Results) -> float | None:
-    """Of validation; a job's own command may call it its metric."""
+    """Of validation; a job's own command may call it its metric. Of a run that goes on: the best one so far."""
     summary = results.summary
-    return summary.val_accuracy if "val_accuracy" in summary.model_fields_set else summary.best_metric
+    if "val_accuracy" in summary.model_fields_set:
+        return summary.val_accuracy
+    epoch = best_epoch_of(results.metrics) if summary.best_metric is None else None
+    return summary.best_metric if epoch is None else dict(by_epoch(results.metrics, "val", "accuracy"))[epoch]
 
 
 def macro_f1_of(results: Results) -> float | None:

@@ -12,18 +12,23 @@ from cloudrun.state.thumbnails import Thumbnail
 
 _MISTAKES = 24
 _SAMPLES_A_CLASS = 6
+_AUGMENTED = 12
 _SAMPLED_CLASSES = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """`picture` is a `data:` address; empty where no thumbnail came home."""
+    """`picture` and `heat` are `data:` addresses; empty where no thumbnail came home.
+
+    `heat`: the image as the model saw it, warm where it spoke for the class `label`.
+    """
 
     image: str
     truth: str
     label: str
     confidence: float
     picture: str
+    heat: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class MistakesSection:
     wrong: int
     images: int
     has_pictures: bool
+    has_heat: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +51,22 @@ def mistakes_section(predictions: Predictions, thumbnails: Sequence[Thumbnail]) 
     wrong = sum(not row.is_right for row in predictions.rows)
     if not wrong:
         return None
-    pictures = {one.image: one.uri for one in thumbnails}
+    pictures = {one.image: one.uri for one in thumbnails if one.kind in ("mistake", "sample")}
+    heats = {one.image: one.uri for one in thumbnails if one.kind == "gradcam"}
     shown = tuple(
-        Mistake(row.image, several(row.truth), several(row.label), row.confidence, pictures.get(row.image, ""))
+        Mistake(
+            row.image,
+            several(row.truth),
+            several(row.label),
+            row.confidence,
+            pictures.get(row.image, ""),
+            heats.get(row.image, ""),
+        )
         for row in surest_mistakes(predictions, _MISTAKES)
     )
-    return MistakesSection(shown, wrong, len(predictions.rows), any(one.picture for one in shown))
+    return MistakesSection(
+        shown, wrong, len(predictions.rows), any(one.picture for one in shown), any(one.heat for one in shown)
+    )
 
 
 def class_samples(thumbnails: Sequence[Thumbnail]) -> list[ClassSamples]:
@@ -63,3 +79,8 @@ def class_samples(thumbnails: Sequence[Thumbnail]) -> list[ClassSamples]:
         ClassSamples(name, tuple(samples[:_SAMPLES_A_CLASS]))
         for name, samples in sorted(by_class.items())[:_SAMPLED_CLASSES]
     ]
+
+
+def augmented_samples(thumbnails: Sequence[Thumbnail]) -> list[tuple[str, str]]:
+    """Return class and picture of some training images as the model saw them."""
+    return [(one.label, one.uri) for one in thumbnails if one.kind == "augmented"][:_AUGMENTED]

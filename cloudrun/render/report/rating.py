@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cloudrun.state.predictions import Prediction, Predictions
@@ -138,10 +139,12 @@ def reliability(predictions: Predictions) -> Reliability:
     return Reliability(bins, sum(one.count * abs(one.confidence - one.right) for one in bins) / max(len(sure), 1))
 
 
-def precision_recall(predictions: Predictions) -> list[PrecisionRecall]:
-    """A curve for each class that some image has, in the order of the file."""
+def precision_recall(predictions: Predictions, names: Collection[str]) -> list[PrecisionRecall]:
+    """A curve for each of the classes `names` that some image has, in the order of the file."""
     curves = []
     for at, name in enumerate(predictions.classes):
+        if name not in names:
+            continue
         scored = [(row.probabilities[at], name in row.truth) for row in predictions.rows]
         if any(is_true for _, is_true in scored):
             curves.append(_curve(name, scored))

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cloudrun.protocol.machine_use import MachineSample
 from cloudrun.protocol.metrics import MetricsRow, metrics_at
 from cloudrun.state.details import Details, Stacking, details_at, stacking_at
+from cloudrun.state.machine_samples import machine_samples_at
 from cloudrun.state.predictions import Predictions, predictions_at
 from cloudrun.state.received import Summary, summary_at
 from cloudrun.state.thumbnails import Thumbnail, thumbnails_at
@@ -21,6 +23,7 @@ class Results:
     summary: Summary
     details: Details
     metrics: Sequence[MetricsRow]
+    machine: Sequence[MachineSample]
     predictions: Predictions | None
     thumbnails: tuple[Thumbnail, ...]
     stacking: Stacking | None
@@ -36,14 +39,16 @@ def read_results(folder: Path) -> Results:
     """Read what there is in `folder`."""
     summary, of_summary = summary_at(folder)
     metrics, of_metrics = metrics_at(folder)
+    machine, of_machine = machine_samples_at(folder)
     predictions, of_predictions = predictions_at(folder)
     thumbnails, of_thumbnails = thumbnails_at(folder)
-    troubles = (of_summary, of_metrics, of_predictions, of_thumbnails)
+    troubles = (of_summary, of_metrics, of_machine, of_predictions, of_thumbnails)
     return Results(
         folder,
         summary,
         details_at(folder),
         metrics,
+        machine,
         predictions,
         thumbnails,
         stacking_at(folder),

@@ -45,7 +45,7 @@ def settings_section(run: Run, results: Results) -> SettingsSection:
     settings = train if isinstance(train, dict) else {}
     return SettingsSection(
         changed_settings(settings) if run.job.get("run") is None else (),
-        tuple(_facts(settings, results)),
+        tuple(_facts(run, settings, results)),
         f"cloudrun launch {JOB_FILE}",
         _predict(results),
         job_text(run.job),
@@ -80,7 +80,7 @@ def job_text(job: Mapping[str, Any]) -> str:
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
 
 
-def _facts(settings: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
+def _facts(run: Run, settings: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
     details = results.details
     parameters = None if details.parameters is None else f"{details.parameters / 1e6:.2f} M parameters"
     model = [*([" + ".join(details.backbones)] if details.backbones else []), *([parameters] if parameters else [])]
@@ -91,6 +91,7 @@ def _facts(settings: Mapping[str, Any], results: Results) -> list[tuple[str, str
         "device": ", ".join(device),
         "processes": str(details.processes) if (details.processes or 1) > 1 else "",
         "batch size": str(details.batch_size) if details.batch_size else "",
+        "commit": run.commit or "",
         "versions": ", ".join(f"{name} {number}" for name, number in (details.versions or {}).items()),
         "page made by": f"cloudrun {_own_version()}, Python {platform.python_version()}",
     }

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cloudrun.render.report.wording import decimal, moment, percent, seconds, seen, short, usd
 
@@ -14,16 +14,26 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_PAGES = Path(__file__).parents[1] / "pages" / "templates"
 _SCRIPT = "page.js"
 
 
-def rendered(template: str, **values: Any) -> str:
-    """The page that `template` makes of `values`. What is not defined is an error, not an empty text."""
+def rendered(template: str, *, layout: str = "base.html", live: object = None, **values: Any) -> str:
+    """The page that `template` makes of `values`. What is not defined is an error, not an empty text.
+
+    `layout`: what stands around it, a file of its own or a page of `cloudrun ui`. `live`: of a run that goes on there.
+    """
     environment = _environment()
     script = _text_of(_SCRIPT)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     safe = environment.get_template(template)
-    return safe.render(**values, style=_safe(_text_of("page.css")), script=_safe(script), script_digest=digest)
+    given = {**values, "layout": layout, "live": live}
+    return safe.render(given, style=_safe(_text_of("page.css")), script=_safe(script), script_digest=digest)
+
+
+def asset(name: Literal["page.css", "site.css", "page.js", "site.js"]) -> str:
+    """Return a style sheet or a script of ours, for a page that does not hold them itself."""
+    return _text_of(name)
 
 
 @cache
@@ -32,7 +42,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader([_TEMPLATES, _PAGES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -50,7 +60,8 @@ def _shown(value: Any) -> Any:
 
 
 def _text_of(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
+    folder = _PAGES if name.startswith("site.") else _TEMPLATES
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def _safe(text: str) -> Any:

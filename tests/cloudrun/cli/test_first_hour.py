@@ -13,7 +13,6 @@ from typing import cast
 import pytest
 
 from cloudrun.backends import Backend
-from cloudrun.cli.watch import bar_text
 from cloudrun.dataset.duplicates import find_duplicates
 from cloudrun.dataset.survey import survey_folder
 from cloudrun.job.job_file import load_job
@@ -90,15 +89,6 @@ def test_ps_of_all_runs_shows_the_score_of_those_that_are_at_home(shell: Shell) 
     ledger.add(a_local_run("plants-1128-bbbbb", **ended))
     head, first, second, *_ = shell("ps", "--all").out.splitlines()
     assert (head.split()[-1], first.split()[-1], second.split()[-1]) == ("VAL", "92.3%", "-")
-
-
-@pytest.mark.parametrize(("done", "total", "shown"), [(0, 6, "░"), (3, 6, "█"), (6, 6, "█"), (0, 0, "░")])
-def test_the_bar_of_watch_counts_finished_epochs_and_shows_its_scale(done: int, total: int, shown: str) -> None:
-    bar, part = bar_text(done, total).split()
-    assert len(bar) == 50
-    assert bar[0] == shown
-    assert part == (f"{done / total:.0%}" if total else "0%")
-    assert bar.count("█") == (50 * done // total if total else 0)
 
 
 def test_watch_names_a_run_that_does_not_exist_even_without_a_terminal(shell: Shell) -> None:

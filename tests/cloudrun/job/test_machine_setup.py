@@ -22,7 +22,7 @@ def home(tmp_path: Path) -> Path:
     """The home folder of a machine that has the shell's tools and Python, and no uv."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("bash", "basename", "cp", "cut", "dirname", "flock", "head", "mkdir", "sh"):
+    for name in ("bash", "basename", "cp", "cut", "dirname", "flock", "head", "mkdir", "rm", "sh"):
         (tools / name).symlink_to(shutil.which(name) or pytest.skip(f"no {name} here"))
     (tools / "python3").write_text(PROGRAM)
     (tools / "python3").chmod(0o755)
@@ -39,7 +39,7 @@ def calls(home: Path, env: dict[str, str]) -> list[str]:
 
 def test_a_mirror_in_the_jobs_environment_serves_pip_and_uv(home: Path) -> None:
     made = calls(home, {"UV_DEFAULT_INDEX": "https://mirror.test/simple"})
-    assert [line.split()[0] for line in made] == ["python3", "uv", "uv"]
+    assert [line.split()[0] for line in made] == ["python3", "python3", "uv", "uv"]
     assert all(line.endswith("pip=https://mirror.test/simple uv=https://mirror.test/simple") for line in made)
 
 

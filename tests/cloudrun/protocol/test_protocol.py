@@ -21,28 +21,54 @@ from tests.support.orders import an_order
 
 PACKAGE = Path(cloudrun.__file__).parent
 
+EXAMPLE_OF_ADVISE = (
+    "Example:\n\n  cloudrun advise jobs/plants.yaml\n\n  cloudrun advise --deadline 2h --max-cost 3 job.yaml\n"
+)
 # Modules in which such a word means something else; each with what it means there.
 OTHER_MEANINGS = {
+    "notices/payload.py": {"code"},  # of the answers of Feishu
     "catalog/infras.py": {"slurm"},  # names of clouds, here and in the next ones
     "backends/skypilot/listing.py": {"slurm", "stopped", "data"},  # what providers answer
     "backends/live_price.py": {"data"},
     "backends/skypilot/keys.py": {"slurm"},
+    "backends/ssh/backend.py": {"budget"},  # a key of the job file
+    "backends/ssh/choice.py": {"/home/featurize/work"},  # a platform's folder, here and in the next one
+    "backends/ssh/probe.py": {"/home/featurize/work", "home"},
+    "cli/advise.py": {EXAMPLE_OF_ADVISE},
+    "cli/dashboard/app.py": {"down"},  # a command, here and in the next ones
+    "cli/dashboard/run_screen.py": {"down"},
+    "cli/watch.py": {"down"},
+    "cli/live_view.py": {"data"},  # the name of a stage
+    "cli/machines.py": {"command"},  # a key of an answer
+    "imagedata/soft_labels.py": {
+        "the header is image, then a column for each class; or name an oof.csv or a predictions.csv",
+        "name the oof.csv of a run with `folds`; a predictions.csv is for images without labels",
+    },  # the files of another run
+    "job/own_machine.py": {"leave"},  # what a job file may say
+    "render/running.py": {"data", "budget"},  # the names of a stage and of a key
+    "runs/environments.py": {"venv"},  # a command of uv
+    "runs/trained.py": {"data"},  # a key of the job file
+    "worker/image_torch.py": {"/venv/main/bin/python"},  # a place in the images of a provider
+    "worker/notice.py": {"/computeMetadata/v1/instance/preempted", "stop"},  # words of clouds
     "backends/skypilot/task.py": {"run"},  # a key of SkyPilot's task
     "cli/data.py": {"data"},  # the name of a command, or a key of an answer
     "cli/groups.py": {"run", "start", "stop", "down", "watch", "data"},  # commands, and what others call them
     "cli/jobs.py": {"data"},
     "imagedata/label_table.py": {"data"},  # a name that people give to columns and folders, here and in the next one
-    "imagedata/vocabulary.py": {"data"},
+    "imagedata/vocabulary.py": {"data", "checkpoints", "venv"},
     "job/job_yaml.py": {"run"},  # a key of the job file
     "runs/doctor.py": {"skypilot"},  # a package
     "catalog/endings.py": {"slurm"},
     "forecast/estimate.py": {"slurm", "sync", "run"},  # parts of an estimate; the word in a sentence
     "job/job_file.py": {"data", "workdir"},  # keys of the job file
     "packs/layout.py": {"data/", "data/packs/", "data/manifests/", "data/refs/", "data/doomed/"},  # keys of a store
-    "job/plan.py": {"budget", "data"},  # keys of what `--dry-run` shows, and the name of a step
+    "job/plan.py": {"budget", "data", "command"},  # keys of what `--dry-run` shows, and the name of a step
     "billing/receipt.py": {"skypilot", "budget"},  # keys of a job and of a receipt
     "render/receipt_text.py": {"skypilot"},
     "render/report/settings.py": {"run"},  # a key of the job file
+    "render/pages/one.py": {"budget"},  # the same
+    "render/pages/runs.py": {"run"},  # a column
+    "ui/site.py": {"run"},  # a part of an address, and a name in it
     "state/records.py": {"failed", "stopped", "preempted", "budget"},  # `Phase` and `JobState` have words of their own
     "job/spec.py": {"slurm", "down", "stop", "keep"},  # what a job file may say
     "job/workdir.py": {"venv"},  # a folder of the user's that is never code
@@ -142,7 +168,10 @@ def test_the_laptops_models_have_the_fields_that_the_worker_writes() -> None:
     beat = Heartbeat(WorkerPhase.RUN, "", "", 0.0, (), JobProgress({"epoch": 1, "epochs": 2, "eta_s": 3.0}), corrected)
     known = {*run.Progress.model_fields, "phase_began"}
     assert set(beat.as_plain()) <= known
-    assert set(run.Progress.model_fields) - set(beat.as_plain()) == {"detail"}  # of an older worker
+    assert set(run.Progress.model_fields) - set(beat.as_plain()) == {
+        "detail",  # of an older worker
+        *("step", "steps", "loss", "images_per_s"),  # of a trainer that has made a step
+    }
 
 
 def test_a_person_asks_to_stop_by_an_empty_file(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import timm
 
 from cloudrun.recipe import backbones
-from cloudrun.recipe.backbones import has_weights, is_known, list_of_timm, nearest
+from cloudrun.recipe.backbones import has_weights, is_known, list_of_timm, nearest, patch_of
 
 
 def test_the_list_is_that_of_the_installed_timm() -> None:
@@ -32,3 +33,10 @@ def test_validating_a_config_loads_neither_torch_nor_timm_nor_numpy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("vit_base_patch14_dinov2", 14), ("test_vit", 16), ("test_vit3", 16), ("resnet50", None)]
+)
+def test_the_patches_of_a_vision_transformer_are_known_by_its_name(name: str, pixels: int | None) -> None:
+    assert patch_of(name) == pixels

@@ -216,6 +216,21 @@ def test_a_mistake_shows_its_picture_its_truth_and_what_was_predicted(tmp_path: 
     assert "truth</span> <b><bdi>rust</bdi></b>" in shown
 
 
+def test_what_spoke_for_a_mistake_stands_below_its_picture(tmp_path: Path) -> None:
+    predictions(tmp_path, ("a", "b"), ("1.jpg", "a", "b", 0.9), ("2.jpg", "a", "b", 0.8))
+    thumbnails(tmp_path, ("1.jpg", "mistake", "a"), ("2.jpg", "mistake", "a"), ("1.jpg", "gradcam", "b"))
+    assert re.findall(r'<img [^>]*alt="([^"]*)"', page(tmp_path)) == ["1.jpg", "What spoke for b in 1.jpg", "2.jpg"]
+
+
+def test_augmented_training_images_have_a_section(tmp_path: Path) -> None:
+    thumbnails(tmp_path, ("", "augmented", "rust + scab"))
+    (tmp_path / "thumbnails.jsonl").rename(tmp_path / "augmented.jsonl")
+    shown = page(tmp_path)
+    assert "What the model saw" in headings(shown)
+    assert 'alt="A training image of rust + scab, augmented"' in shown
+    assert "Samples of each class" not in headings(shown)
+
+
 def test_mistakes_without_pictures_are_a_table(tmp_path: Path) -> None:
     predictions(tmp_path, ("a", "b"), ("1.jpg", "a", "b", 0.9), ("2.jpg", "a", "b", 0.95))
     shown = page(tmp_path)
@@ -236,6 +251,38 @@ def test_each_chart_has_its_values_in_words_and_as_a_table(tmp_path: Path) -> No
     assert shown.count('role="img"') == len(Markup(shown).of("figcaption"))
 
 
+def test_a_machine_has_its_curves_and_a_gpu_that_idles_is_named(tmp_path: Path) -> None:
+    def sample(minute: int) -> str:
+        gpus = [
+            {"index": index, "use_percent": use, "memory_used_bytes": 8e9, "memory_bytes": 80e9, "power_w": 70.0}
+            for index, use in enumerate((20.0, 90.0))
+        ]
+        return json.dumps({"time": f"2026-11-24T12:{minute:02}:00Z", "cpu_percent": 55.0, "gpus": gpus})
+
+    (tmp_path / "machine.jsonl").write_text("\n".join([*map(sample, range(10)), "{", '{"gpus": 3}']) + "\n")
+    shown = page(tmp_path)
+    assert "<title>minutes 9.0: GPU 0 20.0%, GPU 1 90.0%</title>" in shown
+    assert "<title>minutes 9.0: GPU 0 10.0%, GPU 1 10.0%</title>" in shown
+    captions = Markup(shown).of("figcaption")
+    assert captions == ["GPU use", "GPU memory", "GPU power in watts", "Use of the machine's cores"]
+    assert "GPU 0 idled 80% of the training (10 samples); likely cause: each step is small for this card" in shown
+    assert "GPU 1 idled" not in shown
+
+
+def test_a_long_run_has_means_of_its_samples(tmp_path: Path) -> None:
+    rows = (
+        {
+            "time": f"2026-11-24T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z",
+            "cpu_percent": 50 + second % 2,
+        }
+        for second in range(5000)
+    )
+    (tmp_path / "machine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = page(tmp_path)
+    assert shown.count('class="hit"') <= 150
+    assert "all cores 50.5%" in shown
+
+
 def test_the_metric_of_the_competition_is_a_figure_and_a_curve(tmp_path: Path) -> None:
     metrics(tmp_path, *({"kind": "val", "epoch": epoch, "accuracy": 0.5, "f_beta": 0.1 * epoch} for epoch in (1, 2)))
     found = Markup(page(tmp_path, metric_name="val_f_beta", best_metric=0.2, val_accuracy=0.5, test_metric=0.15))
@@ -254,6 +301,11 @@ def test_settings_that_differ_from_the_defaults_are_shown_with_these(tmp_path: P
     assert "torch 2.15.0" in shown
     assert "cloudrun launch job.yaml" in shown
     assert "predict" not in Markup(shown).of("code")
+
+
+def test_the_commit_that_the_run_was_launched_from_is_named(tmp_path: Path) -> None:
+    assert "3fa9c2e17b0a with changes" in page(tmp_path, a_skypilot_run(commit="3fa9c2e17b0a with changes"))
+    assert ">commit<" not in page(tmp_path)
 
 
 def test_it_says_how_to_predict_where_there_is_a_checkpoint(tmp_path: Path) -> None:
@@ -300,6 +352,19 @@ def test_images_with_several_classes_have_no_matrix_and_are_rated_by_class(tmp_p
     assert "Confusion matrix" not in shown
     assert "1 of 2 images are wrong" in shown
     assert "no class" in shown
+
+
+def test_of_many_classes_the_weakest_have_a_precision_recall_curve(tmp_path: Path) -> None:
+    classes = [f"class {number:02}" for number in range(12)]
+    right = [(f"{name}.jpg", name, name, 0.9) for name in classes]
+    wrong = [(f"{name}-2.jpg", name, classes[-1], 0.9) for name in classes[:9]]
+    predictions(tmp_path, classes, *right, *wrong)
+    shown = page(tmp_path)
+    assert "Precision by recall, the weakest 8 classes" in shown
+    averages = re.search(r"Average precision: (.*?)</p>", shown)
+    assert averages is not None
+    # The last class has the most false hits; of the others that are as weak as each other, the first ones.
+    assert re.findall("<bdi>(.*?)</bdi>", averages[1]) == [*classes[:7], classes[-1]]
 
 
 def test_a_hundred_classes_have_no_matrix_and_a_long_run_a_bounded_table(tmp_path: Path) -> None:

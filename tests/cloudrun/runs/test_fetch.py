@@ -132,7 +132,8 @@ def test_a_dry_run_says_what_would_come_and_writes_nothing(waiting: Shell) -> No
     assert "1 to fetch" in shown.out
     assert not (waiting.folder / "runs").exists()
     waiting("fetch")
-    assert waiting("fetch", "--dry-run", "--json").json["files"] == []
+    listed = waiting("fetch", "--dry-run", "--json").json["files"]
+    assert [one for one in listed if one["path"] != "machine.jsonl"] == []  # the worker adds a row every few seconds
 
 
 def test_a_second_fetch_waits_for_the_first_and_a_killed_one_holds_nothing(waiting: Shell) -> None:

@@ -92,3 +92,29 @@ def test_no_time_is_spent_beyond_the_bound(photographs: Path) -> None:
     path = photographs / "thumbnails.jsonl"
     write_thumbnails(path, photographs, rows, DecisionRule(), most_seconds=-1.0)
     assert path.read_bytes() == b""
+
+
+def test_some_mistakes_are_explained_after_all_pictures(photographs: Path) -> None:
+    rows = judged(("0.jpg", ("rust",), 0.1), ("1.jpg", ("rust",), 0.9), ("2.jpg", ("scab",), 0.7))
+    asked: list[tuple[str, str]] = []
+
+    def explain(image: str, class_name: str) -> Image.Image | None:
+        asked.append((image, class_name))
+        return None if image == "2.jpg" else Image.new("RGB", (64, 64))
+
+    write_thumbnails(photographs / "thumbnails.jsonl", photographs, rows, DecisionRule(), explain=explain)
+    assert asked == [("0.jpg", "scab"), ("2.jpg", "rust")]
+    found = [(row["kind"], row["image"], row["label"]) for row in lines(photographs / "thumbnails.jsonl")]
+    assert found[-1] == ("gradcam", "0.jpg", "scab")
+    assert [kind for kind, _, _ in found[:-1]] == ["mistake", "mistake", "sample", "sample", "sample"]
+    assert [one.kind for one in thumbnails_at(photographs)[0]] == ["mistake", "mistake", "gradcam", *["sample"] * 3]
+
+
+def test_explanations_are_within_the_bytes_of_the_file(photographs: Path) -> None:
+    rows = judged(("0.jpg", ("rust",), 0.1))
+    path = photographs / "thumbnails.jsonl"
+    write_thumbnails(path, photographs, rows, DecisionRule())
+    size = path.stat().st_size
+    noise = Image.effect_noise((160, 160), 60).convert("RGB")
+    write_thumbnails(path, photographs, rows, DecisionRule(), explain=lambda *_: noise, most_bytes=size + 10)
+    assert path.stat().st_size == size

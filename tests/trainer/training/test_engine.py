@@ -69,6 +69,9 @@ def test_a_run_writes_metrics_summary_predictions_and_checkpoints(finished: Path
     judged = [line.split(",")[0] for line in (finished / "predictions-val.csv").read_text().splitlines()[1:]]
     assert pictured
     assert set(pictured) <= set(judged)
+    seen = [json.loads(line) for line in (finished / "augmented.jsonl").read_text().splitlines()]
+    assert [one["kind"] for one in seen] == ["augmented"] * 8  # a batch has 8
+    assert {one["label"] for one in seen} <= set(summary["classes"])
 
 
 def test_a_run_says_how_long_its_parts_took_so_that_the_next_one_can_be_estimated(finished: Path) -> None:
