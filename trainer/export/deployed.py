@@ -38,13 +38,13 @@ class Deployed(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 logits and probabilities (B, classes) of uint8 RGB images (B, 3, S, S)."""
-        logits = self.model.logits((images_BCHW.float() - self.mean) / self.std)
+        logits = self.model((images_BCHW.float() - self.mean) / self.std)
         return logits, logits.sigmoid() if self.has_several else logits.softmax(1)
 
 
 def preprocessing_of(trained: TrainedModel) -> dict[str, Any]:
     """Return how an image becomes the model's input, and the output a class: the metadata of each exported file."""
-    inputs, size, rule = trained.model.inputs, trained.config.image_size, trained.rule
+    inputs, size, rule = trained.model.inputs, trained.size, trained.rule
     return {
         "input": f"uint8 RGB (batch, 3, {size}, {size}), not normalised; the graph normalises",
         "resize": {"shorter_side": inputs.resized_side(size), "interpolation": inputs.interpolation},
@@ -55,6 +55,7 @@ def preprocessing_of(trained: TrainedModel) -> dict[str, Any]:
             for name, colouring in zip(trained.config.backbones, inputs.colourings, strict=True)
         ],
         "test_time_augmentation": trained.config.tta,
+        "view_sizes": sorted({view.size for view in trained.model.views}),
         "activation": "sigmoid" if rule.thresholds is not None else "softmax",
         "classes": list(trained.classes),
         "thresholds": None if rule.thresholds is None else list(rule.thresholds),

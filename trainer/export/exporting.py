@@ -92,7 +92,7 @@ def export_checkpoint(
     try:
         say(f"writing {form} of {path}")
         logits_of = _WRITERS[form](trained, partial)
-        difference = _check(logits_of, deployed, trained.config.image_size, form)
+        difference = _check(logits_of, deployed, trained.size, form)
         say(f"checked: logits of {_CHECKED_IMAGES} images differ from the model's by {difference:.1e} at most")
         (partial / PREPROCESSING).write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
         card = model_card(trained, form=form, state=state, summary=_summary(run), files=_names(partial))

@@ -57,7 +57,7 @@ def write_onnx(trained: TrainedModel, folder: Path) -> Callable[[Tensor], Tensor
 
 
 def _graph(trained: TrainedModel) -> torch.export.ExportedProgram:
-    size = trained.config.image_size
+    size = trained.size
     example = torch.zeros(_EXAMPLES, 3, size, size, dtype=torch.uint8)
     try:
         return torch.export.export(

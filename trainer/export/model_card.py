@@ -119,7 +119,7 @@ def _loading(form: str, files: Sequence[str]) -> str:
 
 
 def _images(trained: TrainedModel, *, is_graph: bool) -> str:
-    inputs, size = trained.model.inputs, trained.config.image_size
+    inputs, size = trained.model.inputs, trained.size
     resized = f"the shorter side resized to {inputs.resized_side(size)} px ({inputs.interpolation})"
     lines = [
         f"RGB, {resized}, the middle {size} x {size} px. `preprocessing.json` has this for programs.",
@@ -130,10 +130,10 @@ def _images(trained: TrainedModel, *, is_graph: bool) -> str:
             for name, one in zip(trained.config.backbones, inputs.colourings, strict=True)
         ),
     ]
-    if trained.model.has_mirror:
+    if len(trained.model.views) > 1:
         lines.append(
-            "\nThe figures above are of the mean of an image and its mirror image. Graphs do that inside; weights that"
-            " timm loads do not."
+            f"\nThe figures above are of the mean over {len(trained.model.views)} views of an image"
+            f" (`tta: {trained.config.tta}`). Graphs do that inside; weights that timm loads do not."
         )
     return "\n".join(lines)
 

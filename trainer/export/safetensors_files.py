@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trainer.errors import TrainerError
 from trainer.export import load_ensemble
 from trainer.export.deployed import preprocessing_of
+from trainer.model.views import mean_logits
 from trainer.session.trained_model import TrainedModel
 
 # Keys of the config that timm's models know nothing of, beside their defaults.
@@ -39,9 +40,9 @@ def write_safetensors(trained: TrainedModel, folder: Path) -> Callable[[Tensor],
     if len(trained.config.backbones) == 1:
         config = _write_for_timm(trained, folder)
         if config is not None:
-            return _mirrored(trained, _by_timm(folder))
+            return _with_views(trained, _by_timm(folder))
     _write_ensemble(trained, folder)
-    return _mirrored(trained, _by_loader(folder))
+    return _with_views(trained, _by_loader(folder))
 
 
 def _is_changed(trained: TrainedModel, key: str) -> bool:
@@ -68,7 +69,7 @@ def _write_for_timm(trained: TrainedModel, folder: Path) -> dict[str, Any] | Non
         tensors[place] = values.detach().reshape(wanted[place].shape)
     if set(tensors) != set(wanted) or any(tensors[key].shape != wanted[key].shape for key in wanted):
         return None
-    inputs, size = trained.model.inputs, trained.config.image_size
+    inputs, size = trained.model.inputs, trained.size
     config = {
         "architecture": name.partition(".")[0],
         "num_classes": count,
@@ -142,17 +143,17 @@ def _by_loader(folder: Path) -> Callable[[Tensor], Tensor]:
     return loaded
 
 
-def _mirrored(trained: TrainedModel, logits_of: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Weights know nothing of test-time augmentation: average the mirror image where the run's model does."""
-    if not trained.model.has_mirror:
+def _with_views(trained: TrainedModel, logits_of: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Weights know nothing of test-time augmentation: average the views of an image as the run's model does."""
+    if not trained.model.views:
         return logits_of
-    return lambda images: (logits_of(images) + logits_of(images.flip(3))) / 2
+    return lambda images: mean_logits(trained.model.views, images, logits_of)
 
 
 def _arguments(trained: TrainedModel, name: str) -> dict[str, Any]:
     """Return the arguments with which timm makes the backbone for images of the run's size."""
     cfg = timm.models.get_pretrained_cfg(name)
-    return {"img_size": trained.config.image_size} if cfg is not None and cfg.fixed_input_size else {}
+    return {"img_size": trained.size} if cfg is not None and cfg.fixed_input_size else {}
 
 
 def _save(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:

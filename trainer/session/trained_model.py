@@ -38,6 +38,11 @@ class TrainedModel:
     device: Device
     model: Ensemble
 
+    @property
+    def size(self) -> int:
+        """Pixels a side of the images that the model is given: those of its largest view."""
+        return loaded_size(self.model.views, otherwise=evaluation_size(self.config))
+
     def loader(self, images: Sequence[Path], *, size: int | None = None) -> Loader:
         """Return a loader of `images` in this order. Raises FolderProblem at an image whose header cannot be read.
 
@@ -45,7 +50,7 @@ class TrainedModel:
         """
         files = [(image, UNLABELLED) for image in images]
         check_headers(files)
-        size = size or loaded_size(self.model.views, otherwise=evaluation_size(self.config))
+        size = size or self.size
         batch = _batch_size(size) if self.device.is_cuda else _BATCH_CPU
         loading = loader_budget(worker_count(self.config, self.device), batch_bytes=batch * 3 * size**2)
         return Loader(

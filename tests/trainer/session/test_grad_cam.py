@@ -37,10 +37,10 @@ def bright_corner() -> Tensor:
 @pytest.fixture
 def light_or_dark() -> Ensemble:
     """A model of two classes: `light` is what is bright, `dark` what is not."""
-    model = Ensemble({"brightness": Brightness()}, feature_counts=[2], classes=2, dropout=0.5)
+    head = nn.Linear(2, 2)
     with torch.no_grad():
-        model.head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-    return model
+        head.weight.copy_(torch.eye(2))
+    return Ensemble({"brightness": Brightness()}, head=head, config=TrainConfig(dropout=0.5))
 
 
 def test_what_speaks_for_a_class_is_warm_and_the_rest_is_not(light_or_dark: Ensemble) -> None:
