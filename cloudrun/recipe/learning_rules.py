@@ -33,8 +33,8 @@ def check_learning(config: TrainConfig) -> None:
     if config.logit_adjustment and config.class_weights != "none":
         raise PydanticCustomError(
             "rare_twice",
-            "`logit_adjustment` and `class_weights: {weights}` both favour rare classes",
-            {"weights": config.class_weights, "hint": "set one of them"},
+            "`logit_adjustment` and `class_weights: {value}` both favour rare classes",
+            {"value": config.class_weights, "hint": "set one of them"},
         )
     if config.logit_adjustment and config.sampler != "shuffle":
         raise PydanticCustomError(

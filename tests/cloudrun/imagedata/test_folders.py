@@ -34,7 +34,7 @@ def test_a_test_folder_may_be_without_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "has 0 class folder"),
+        ([], "there is no image in"),
         (["a/1.jpg"], "has 1 class folder"),
         (["a/1.jpg", "b/notes.txt"], "the class folder .*b has no images"),
         (["train/a/1.jpg", "train/b/1.jpg", "val/c/1.jpg"], "class `c`, which train does not have"),

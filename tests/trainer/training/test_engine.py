@@ -364,6 +364,12 @@ def test_a_loader_that_is_killed_ends_the_run_with_a_hint_and_leaves_no_process(
     assert multiprocessing.active_children() == []
 
 
+@pytest.fixture
+def saves_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save after each epoch, however slow the disk is: from where a run goes on depends on that."""
+    monkeypatch.setattr(CheckpointWriter, "pause_s", lambda _: 0.0)
+
+
 class Spoilt:
     """While entered, the model's logits in training are not finite at the given steps of this process, from 1."""
 
@@ -388,6 +394,7 @@ def lrs(out: Path) -> list[float]:
     return [row["lr"] for row in rows(out)[::2]]
 
 
+@pytest.mark.usefixtures("saves_each_epoch")
 def test_after_a_loss_that_is_not_finite_the_last_checkpoint_goes_on_with_a_tenth_of_the_rate(
     finished: Path, leaves: Path, tmp_path: Path, tiny_config: Config
 ) -> None:
@@ -411,6 +418,7 @@ def test_without_a_checkpoint_it_begins_again_with_a_tenth_of_the_rate(
     assert rows(tmp_path / "spoilt")[0]["loss"] == rows(tmp_path / "low")[0]["loss"]
 
 
+@pytest.mark.usefixtures("saves_each_epoch")
 def test_a_second_loss_that_is_not_finite_ends_the_run_also_after_a_resume(
     leaves: Path, tmp_path: Path, tiny_config: Config, train_quietly: Train
 ) -> None:
