@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloudrun.catalog.infras import CAPABILITIES
 from cloudrun.cli import completion
 from cloudrun.cli.app import app
 from cloudrun.cli.console import agree, answer, answer_json, ask_for, may_ask, note, say, warn
@@ -299,5 +300,6 @@ def _conclude(run: Run, *, as_json: bool) -> int:
     ended = "the machine stays on, and its bill with it" if stays_on(run) else "nothing is billing"
     if run.may_bill:
         ended = f"STILL BILLING: `cloudrun down {run.run_id}`"
-    note(f"cost      ${cost.usd:.4f} for {duration(cost.hours * 3600)}; {ended}")
+    usd = f"${cost.usd:.4f}" if CAPABILITIES[run.backend].is_billed else "nothing"
+    note(f"cost      {usd} for {duration(cost.hours * 3600)}; {ended}")
     return code
